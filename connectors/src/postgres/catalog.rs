@@ -1,0 +1,97 @@
+//! What the target looks like: tables, columns, types, keys, references.
+//!
+//! Plain data, so that a migration is compiled and tested without a server.
+
+use std::collections::BTreeMap;
+
+/// The tables that were looked at, by `schema.name`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalog {
+    /// Tables by schema and name.
+    pub tables: BTreeMap<(String, String), Table>,
+}
+
+/// A table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// Live columns (dropped ones left out), in the order of the table.
+    pub columns: Vec<Column>,
+    /// Columns of the primary key, as indices into `columns`, in the key's order; empty where there is none.
+    pub primary_key: Vec<usize>,
+    /// Columns of each unique constraint or full unique index (no predicate, no expression, primary key not repeated).
+    pub uniques: Vec<Vec<usize>>,
+    /// Leading columns of every usable index, primary key included: tells whether a look-up by a column is cheap.
+    pub indexes: Vec<Vec<usize>>,
+    /// References to other tables.
+    pub foreign_keys: Vec<ForeignKey>,
+    /// OID of the array type of the table's row type: a batch of rows travels as one parameter of this type.
+    pub row_array_oid: u32,
+    /// OID of the row type itself.
+    pub row_oid: u32,
+    /// True for an ordinary or partitioned table; views and foreign tables are refused.
+    pub is_table: bool,
+    /// True where the connected role may insert, update, delete and select.
+    pub writable: bool,
+    /// Rows known to the planner's statistics; -1 where never analysed.
+    pub estimated_rows: i64,
+}
+
+/// A column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub kind: Type,
+    /// NOT NULL.
+    pub not_null: bool,
+    /// Has a default (or is an identity): may be left out of an insert.
+    pub has_default: bool,
+    /// GENERATED ALWAYS AS (…) STORED: may not be written.
+    pub generated: bool,
+    /// GENERATED ALWAYS AS IDENTITY: written only with OVERRIDING SYSTEM VALUE.
+    pub identity_always: bool,
+}
+
+/// A type of a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Type {
+    /// OID as it has to be named on the wire: a domain's own.
+    pub oid: u32,
+    /// As a person writes it, with modifiers: `numeric(20,2)`, `text[]`, `public.mood`.
+    pub name: String,
+    /// OID of what is under it, domains resolved (the same as `oid` for a plain type).
+    pub base_oid: u32,
+    /// Modifier as Postgres keeps it, -1 for none; domains resolved.
+    pub modifier: i32,
+    /// Labels where it is an enum.
+    pub enum_labels: Option<Vec<String>>,
+    /// The element's type where it is an array.
+    pub element: Option<Box<Type>>,
+    /// True where the type can be compared (has a default btree operator class): json, xml, point cannot.
+    pub comparable: bool,
+}
+
+/// A reference to another table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignKey {
+    /// Name of the constraint.
+    pub name: String,
+    /// Columns here, as indices into `columns`.
+    pub columns: Vec<usize>,
+    /// Schema and table it points to.
+    pub table: (String, String),
+    /// Checked at commit (INITIALLY DEFERRED).
+    pub deferred: bool,
+}
+
+impl Table {
+    /// Index of the column of this name.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name == name)
+    }
+}

@@ -1,0 +1,4 @@
+//! Postgres as the target, and as the store of our own state.
+
+pub mod catalog;
+pub mod rows;

@@ -1,0 +1,240 @@
+//! Rows as the bytes that Postgres takes, written once by the mapping and sent as they are.
+//!
+//! Two framings of the same fields. **Record**: an element of an array of the table's row type, one parameter for a
+//! whole batch, so that array columns and any other type pass unchanged through `unnest`. **Copy**: a tuple of
+//! `COPY … (FORMAT binary)`. A field is always its length (-1 for null) and its bytes in Postgres' binary form.
+
+use std::sync::Arc;
+
+use super::catalog::Table;
+
+/// What stands before, between and after the fields of one row.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RowFormat {
+    /// Room for the row's own length, patched when the row is complete (records only).
+    sized: bool,
+    /// Before each field, by column of the mapping.
+    before: Vec<Vec<u8>>,
+    /// After the last field.
+    after: Vec<u8>,
+}
+
+impl RowFormat {
+    /// Elements of an array of the table's row type. `columns`: the mapped columns as indices into `table.columns`,
+    /// ascending; the others are sent as null and not read.
+    pub fn record(table: &Table, columns: &[usize]) -> Self {
+        let mut before = Vec::with_capacity(columns.len());
+        let mut pending = (table.columns.len() as i32).to_be_bytes().to_vec();
+        for (index, column) in table.columns.iter().enumerate() {
+            pending.extend_from_slice(&column.kind.oid.to_be_bytes());
+            if columns.contains(&index) {
+                before.push(std::mem::take(&mut pending));
+            } else {
+                pending.extend_from_slice(&(-1_i32).to_be_bytes());
+            }
+        }
+        Self { sized: true, before, after: pending }
+    }
+
+    /// Tuples of a binary COPY of these many columns.
+    pub fn copy(columns: usize) -> Self {
+        let mut before = vec![Vec::new(); columns];
+        if let Some(first) = before.first_mut() {
+            first.extend_from_slice(&(columns as i16).to_be_bytes());
+        }
+        Self { sized: false, before, after: Vec::new() }
+    }
+}
+
+/// Rows of one table, complete ones only once [`Rows::end`] was called for the last.
+#[derive(Debug)]
+pub struct Rows {
+    format: Arc<RowFormat>,
+    bytes: Vec<u8>,
+    count: usize,
+    start: usize,
+}
+
+impl Rows {
+    /// No rows yet.
+    pub fn new(format: Arc<RowFormat>) -> Self {
+        Self { format, bytes: Vec::new(), count: 0, start: 0 }
+    }
+
+    /// Starts a row; fields follow in the order of the mapped columns.
+    pub fn begin(&mut self) {
+        self.start = self.bytes.len();
+        if self.format.sized {
+            self.bytes.extend_from_slice(&[0; 4]);
+        }
+    }
+
+    /// The buffer to append the field of column `index` to: length and bytes.
+    pub fn field(&mut self, index: usize) -> &mut Vec<u8> {
+        self.bytes.extend_from_slice(&self.format.before[index]);
+        &mut self.bytes
+    }
+
+    /// The row is complete.
+    pub fn end(&mut self) {
+        self.bytes.extend_from_slice(&self.format.after);
+        if self.format.sized {
+            let length = (self.bytes.len() - self.start - 4) as i32;
+            self.bytes[self.start..self.start + 4].copy_from_slice(&length.to_be_bytes());
+        }
+        self.count += 1;
+    }
+
+    /// Takes the started row back.
+    pub fn abandon(&mut self) {
+        self.bytes.truncate(self.start);
+    }
+
+    /// Where the rows written so far end; see [`Rows::rewind`].
+    pub fn mark(&self) -> (usize, usize) {
+        (self.bytes.len(), self.count)
+    }
+
+    /// Takes back everything after the mark: a document that fails in its third table leaves nothing in the first two.
+    pub fn rewind(&mut self, mark: (usize, usize)) {
+        self.bytes.truncate(mark.0);
+        self.count = mark.1;
+    }
+
+    /// How many complete rows.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// No rows.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The framed rows.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Forgets the rows and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.count = 0;
+    }
+}
+
+/// Values of one column, to be sent as an array: keys to delete, owners whose children are set anew.
+#[derive(Debug, Default)]
+pub struct Values {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Values {
+    /// The buffer to append one value to: length and bytes.
+    pub fn push(&mut self) -> &mut Vec<u8> {
+        self.count += 1;
+        &mut self.bytes
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// None.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Lengths and bytes, one after the other.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Where the values written so far end.
+    pub fn mark(&self) -> (usize, usize) {
+        (self.bytes.len(), self.count)
+    }
+
+    /// Takes back everything after the mark.
+    pub fn rewind(&mut self, mark: (usize, usize)) {
+        self.bytes.truncate(mark.0);
+        self.count = mark.1;
+    }
+
+    /// Forgets the values and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.count = 0;
+    }
+}
+
+/// How one table is written: made by the mapping's compiler, used by the sink.
+#[derive(Debug)]
+pub struct TableSpec {
+    /// The table.
+    pub table: Arc<Table>,
+    /// Columns that the mapping fills, ascending, as indices into `table.columns`.
+    pub columns: Vec<usize>,
+    /// Columns that identify a row (primary key or a unique constraint), as indices into `columns`.
+    pub key: Vec<usize>,
+    /// For rows made of an array's elements: the column (index into `columns`) with the id of the row they belong to.
+    pub owner: Option<usize>,
+    /// Framing for upserts.
+    pub record: Arc<RowFormat>,
+    /// Framing for COPY.
+    pub copy: Arc<RowFormat>,
+}
+
+/// What a batch does to one table.
+#[derive(Debug)]
+pub struct TableWrite {
+    /// Rows to insert or update; no key twice.
+    pub rows: Rows,
+    /// Keys of rows to delete, one list a key column (in the order of `TableSpec::key`).
+    pub deletes: Vec<Values>,
+    /// Owners whose rows are set anew: rows of theirs that are not in `rows` go.
+    pub owners: Values,
+}
+
+impl TableWrite {
+    /// Nothing to do yet.
+    pub fn new(spec: &TableSpec, copy: bool) -> Self {
+        let format = if copy { &spec.copy } else { &spec.record };
+        Self {
+            rows: Rows::new(Arc::clone(format)),
+            deletes: spec.key.iter().map(|_| Values::default()).collect(),
+            owners: Values::default(),
+        }
+    }
+
+    /// Nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.owners.is_empty() && self.deletes.iter().all(Values::is_empty)
+    }
+}
+
+/// What a batch does to all tables, in the order of the plan's [`TableSpec`]s: referenced tables first.
+#[derive(Debug)]
+pub struct WriteSet {
+    /// One entry a table of the plan.
+    pub tables: Vec<TableWrite>,
+}
+
+impl WriteSet {
+    /// Nothing to do yet. `copy`: rows are framed for COPY, which a first copy into an empty table takes.
+    pub fn new(specs: &[TableSpec], copy: bool) -> Self {
+        Self { tables: specs.iter().map(|spec| TableWrite::new(spec, copy)).collect() }
+    }
+
+    /// Nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.tables.iter().all(TableWrite::is_empty)
+    }
+
+    /// Rows and deletes, in bytes.
+    pub fn byte_len(&self) -> usize {
+        self.tables.iter().map(|table| table.rows.as_bytes().len() + table.owners.as_bytes().len()).sum()
+    }
+}

@@ -1,0 +1,1 @@
+//! How it travels: capture, mapping, apply, and the commands around them.

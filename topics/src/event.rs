@@ -1,0 +1,54 @@
+//! One change, as it travels from a source to the target.
+
+use bytes::Bytes;
+
+use crate::key::Key;
+use crate::position::Position;
+
+/// Which collection: an index into the migration's list of collections, which every process reads from the same file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CollectionId(pub u16);
+
+/// What happened to the document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// Read while copying; it stands in the log where its state is the newest.
+    Snapshot,
+    /// Inserted, replaced or updated; the document is as it was afterwards.
+    Upsert,
+    /// Deleted.
+    Delete,
+}
+
+/// A change of one document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Where it happened.
+    pub collection: CollectionId,
+    /// To which document.
+    pub key: Key,
+    /// What happened.
+    pub op: Op,
+    /// The document afterwards, raw BSON; empty for a delete. A slice of the reply that brought it.
+    pub document: Bytes,
+    /// Its place in the source's order.
+    pub position: Position,
+    /// When it happened at the source, milliseconds since 1970.
+    pub time: i64,
+}
+
+/// What stands in the log between events and concerns no document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Barrier {
+    /// The copy of these collections is complete: rows that it has not met and that the mapping could have made are
+    /// left over from before, and go.
+    Sweep {
+        /// Collections that were copied again.
+        collections: Vec<CollectionId>,
+    },
+    /// A marker that is matched by identity.
+    Fence {
+        /// Who asked.
+        id: uuid::Uuid,
+    },
+}
