@@ -1,0 +1,325 @@
+//! Where the copy and the stream become one order.
+//!
+//! # Invariant
+//!
+//! What is published, in the order in which it is published, never takes a document back: each publication of a
+//! document shows a state at least as new as the one before it, and the last one shows its last state.
+//!
+//! # How
+//!
+//! A collection is cut into ranges of `_id`, the *pieces*. A piece is read between two operation times: everything at or
+//! before `from` is in the read (the server was told to wait for it), nothing after `until` is. A read piece is held until
+//! the target has everything that the stream brought up to `until`; only then it is applied, less the
+//! documents that the stream showed to have changed after `from`.
+//!
+//! ```text
+//!              from            until        applied ≥ until
+//!    ───────────┼────────────────┼──────────────┼───────────────▶ stream
+//!     open      │    reading     │     held     │ applying │ done
+//!     dropped   │ published, and taken out of   │  waits   │ published
+//!               │ what was read                 │          │
+//! ```
+//!
+//! A change in an open piece need not travel: the read that is still to come will show it or something newer. So the
+//! stream costs little while the copy lags behind, rows of a piece do not exist before the piece is applied (they can be
+//! copied in instead of merged), and a reference never points at a row of a collection that is copied later.
+//! Deletes always travel: after a crash an open piece may have left rows from the stream
+//! behind, and what is deleted would not be read again.
+//!
+//! # After a crash
+//!
+//! Pieces that were not marked done in the target's own transaction are open again and are read again, from a later
+//! `from`. Rows that the stream had written into them meanwhile are older than that read.
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+
+use slackwater_topics::{ClusterTime, CollectionId, Key, Range, Value, compare};
+
+/// Identifies a piece for the whole life of a migration.
+pub(crate) type PieceId = i64;
+
+/// A range of one collection, and how far it has come.
+#[derive(Debug)]
+struct Piece {
+    id: PieceId,
+    range: Range,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Open,
+    Reading { from: ClusterTime, changed: HashSet<Key> },
+    Held { from: ClusterTime, until: ClusterTime, changed: HashSet<Key> },
+    Applying,
+    Done,
+}
+
+/// One collection's copy. Pieces are sorted and leave no gap.
+#[derive(Debug)]
+enum Copy {
+    /// Not cut into pieces yet; all of it is open.
+    Unplanned,
+    Pieces(Vec<Piece>),
+    Copied,
+}
+
+/// Documents that are read again out of turn: dead letters, repairs.
+#[derive(Debug)]
+struct Recapture {
+    id: PieceId,
+    collection: CollectionId,
+    keys: HashSet<Key>,
+    changed: HashSet<Key>,
+    until: Option<ClusterTime>,
+}
+
+/// What becomes of a change from the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// The copy will show it.
+    Drop,
+    /// It travels.
+    Publish,
+    /// It may travel only after this piece has been applied.
+    Wait(PieceId),
+}
+
+/// A change from the stream, as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival<'a> {
+    pub(crate) collection: CollectionId,
+    pub(crate) id: Value<'a>,
+    pub(crate) key: &'a Key,
+    pub(crate) is_delete: bool,
+    pub(crate) time: ClusterTime,
+}
+
+/// The state of all copies. Pure: it does nothing but decide.
+#[derive(Debug)]
+pub(crate) struct Merge {
+    copies: Vec<Copy>,
+    recaptures: Vec<Recapture>,
+}
+
+impl Merge {
+    /// So many collections, none of them copied yet.
+    pub(crate) fn new(collections: usize) -> Self {
+        Self { copies: (0..collections).map(|_| Copy::Unplanned).collect(), recaptures: Vec::new() }
+    }
+
+    fn copy(&mut self, collection: CollectionId) -> &mut Copy {
+        &mut self.copies[usize::from(collection.0)]
+    }
+
+    /// The collection is (again) uncopied: whatever was under way for it is void.
+    pub(crate) fn reset(&mut self, collection: CollectionId) {
+        *self.copy(collection) = Copy::Unplanned;
+        self.recaptures.retain(|recapture| recapture.collection != collection);
+    }
+
+    /// The collection is complete.
+    pub(crate) fn copied(&mut self, collection: CollectionId) {
+        *self.copy(collection) = Copy::Copied;
+    }
+
+    /// Cuts the collection: id, range, and whether it was applied in a former run. The ranges cover everything.
+    pub(crate) fn plan(&mut self, collection: CollectionId, pieces: Vec<(PieceId, Range, bool)>) {
+        let mut pieces: Vec<Piece> = pieces
+            .into_iter()
+            .map(|(id, range, done)| Piece { id, range, stage: if done { Stage::Done } else { Stage::Open } })
+            .collect();
+        pieces.sort_by(|a, b| lower_bounds(&a.range, &b.range));
+        *self.copy(collection) = Copy::Pieces(pieces);
+    }
+
+    /// The next open piece of the collection.
+    pub(crate) fn next_open(&self, collection: CollectionId) -> Option<(PieceId, Range)> {
+        let Copy::Pieces(pieces) = &self.copies[usize::from(collection.0)] else { return None };
+        let open = pieces.iter().find(|piece| matches!(piece.stage, Stage::Open))?;
+        Some((open.id, open.range.clone()))
+    }
+
+    /// Whether every piece of the collection was applied.
+    pub(crate) fn all_done(&self, collection: CollectionId) -> bool {
+        match &self.copies[usize::from(collection.0)] {
+            Copy::Unplanned => false,
+            Copy::Pieces(pieces) => pieces.iter().all(|piece| matches!(piece.stage, Stage::Done)),
+            Copy::Copied => true,
+        }
+    }
+
+    /// Whether the collection waits for its plan.
+    pub(crate) fn is_unplanned(&self, collection: CollectionId) -> bool {
+        matches!(self.copies[usize::from(collection.0)], Copy::Unplanned)
+    }
+
+    fn piece(&mut self, id: PieceId) -> Option<&mut Piece> {
+        self.copies
+            .iter_mut()
+            .filter_map(|copy| match copy {
+                Copy::Pieces(pieces) => Some(pieces),
+                _ => None,
+            })
+            .flatten()
+            .find(|piece| piece.id == id)
+    }
+
+    /// A read of the piece starts; it will show everything at or before `from`.
+    pub(crate) fn begin(&mut self, id: PieceId, from: ClusterTime) {
+        if let Some(piece) = self.piece(id) {
+            piece.stage = Stage::Reading { from, changed: HashSet::new() };
+        }
+    }
+
+    /// The read did not come to an end: the piece is open again.
+    pub(crate) fn give_up(&mut self, id: PieceId) {
+        if let Some(piece) = self.piece(id)
+            && matches!(piece.stage, Stage::Reading { .. })
+        {
+            piece.stage = Stage::Open;
+        }
+    }
+
+    /// The piece was read and shows nothing after `until`. `rest`: only the part before this range was read, and
+    /// the rest becomes an open piece of this id. False where the piece is void by now.
+    pub(crate) fn read(&mut self, id: PieceId, until: ClusterTime, rest: Option<(PieceId, Range)>) -> bool {
+        let Some((collection, index)) = self.find(id) else { return false };
+        let Copy::Pieces(pieces) = &mut self.copies[collection] else { return false };
+        let Stage::Reading { from, changed } = &mut pieces[index].stage else { return false };
+        let (from, changed) = (*from, std::mem::take(changed));
+        pieces[index].stage = Stage::Held { from, until, changed };
+        if let Some((rest_id, rest)) = rest {
+            pieces[index].range.hi.clone_from(&rest.lo);
+            pieces.insert(index + 1, Piece { id: rest_id, range: rest, stage: Stage::Open });
+        }
+        true
+    }
+
+    fn find(&self, id: PieceId) -> Option<(usize, usize)> {
+        self.copies.iter().enumerate().find_map(|(collection, copy)| match copy {
+            Copy::Pieces(pieces) => Some((collection, pieces.iter().position(|piece| piece.id == id)?)),
+            _ => None,
+        })
+    }
+
+    /// Releases the piece once the target holds everything up to `applied`: the keys to leave out of what was read.
+    pub(crate) fn release(&mut self, id: PieceId, applied: ClusterTime) -> Option<HashSet<Key>> {
+        let piece = self.piece(id)?;
+        let Stage::Held { until, changed, .. } = &mut piece.stage else { return None };
+        if *until > applied {
+            return None;
+        }
+        let changed = std::mem::take(changed);
+        piece.stage = Stage::Applying;
+        Some(changed)
+    }
+
+    /// The piece is in the target.
+    pub(crate) fn done(&mut self, id: PieceId) {
+        if let Some(piece) = self.piece(id) {
+            piece.stage = Stage::Done;
+        }
+    }
+
+    /// Whether the piece is being applied right now.
+    pub(crate) fn is_applying(&self, id: PieceId) -> bool {
+        self.copies.iter().any(|copy| match copy {
+            Copy::Pieces(pieces) => {
+                pieces.iter().any(|piece| piece.id == id && matches!(piece.stage, Stage::Applying))
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether any piece is being applied right now.
+    pub(crate) fn any_applying(&self) -> bool {
+        self.copies.iter().any(|copy| match copy {
+            Copy::Pieces(pieces) => pieces.iter().any(|piece| matches!(piece.stage, Stage::Applying)),
+            _ => false,
+        })
+    }
+
+    /// These documents are about to be read again.
+    pub(crate) fn recapture(&mut self, id: PieceId, collection: CollectionId, keys: HashSet<Key>) {
+        self.recaptures.push(Recapture { id, collection, keys, changed: HashSet::new(), until: None });
+    }
+
+    /// They were read and show nothing after `until`.
+    pub(crate) fn recaptured(&mut self, id: PieceId, until: ClusterTime) {
+        if let Some(recapture) = self.recaptures.iter_mut().find(|recapture| recapture.id == id) {
+            recapture.until = Some(until);
+        }
+    }
+
+    /// Releases documents that were read again: the keys to leave out. `None` while it must wait; void ones are gone.
+    pub(crate) fn release_recapture(&mut self, id: PieceId, applied: ClusterTime) -> Option<HashSet<Key>> {
+        let index = self.recaptures.iter().position(|recapture| recapture.id == id)?;
+        let until = self.recaptures[index].until?;
+        (until <= applied).then(|| self.recaptures.swap_remove(index).changed)
+    }
+
+    /// Whether the recapture is still wanted.
+    pub(crate) fn has_recapture(&self, id: PieceId) -> bool {
+        self.recaptures.iter().any(|recapture| recapture.id == id)
+    }
+
+    /// Decides about one change, in the order of the stream.
+    pub(crate) fn route(&mut self, arrival: Arrival<'_>) -> Route {
+        let route = match self.copy(arrival.collection) {
+            Copy::Copied => Route::Publish,
+            Copy::Unplanned => open(&arrival),
+            Copy::Pieces(pieces) => match containing(pieces, arrival.id) {
+                None => Route::Publish,
+                Some(piece) => match &mut piece.stage {
+                    Stage::Open => open(&arrival),
+                    Stage::Reading { from, changed } | Stage::Held { from, changed, .. } => {
+                        if arrival.time <= *from {
+                            open(&arrival)
+                        } else {
+                            changed.insert(arrival.key.clone());
+                            Route::Publish
+                        }
+                    }
+                    Stage::Applying => Route::Wait(piece.id),
+                    Stage::Done => Route::Publish,
+                },
+            },
+        };
+        // A dropped change too: the piece will show it, and what the recapture read is older.
+        if !matches!(route, Route::Wait(_)) {
+            for recapture in &mut self.recaptures {
+                if recapture.collection == arrival.collection && recapture.keys.contains(arrival.key) {
+                    recapture.changed.insert(arrival.key.clone());
+                }
+            }
+        }
+        route
+    }
+}
+
+/// A read is still to come.
+fn open(arrival: &Arrival<'_>) -> Route {
+    if arrival.is_delete { Route::Publish } else { Route::Drop }
+}
+
+fn lower_bounds(a: &Range, b: &Range) -> Ordering {
+    match (&a.lo, &b.lo) {
+        (None, None) => Ordering::Equal,
+        (None, _) => Ordering::Less,
+        (_, None) => Ordering::Greater,
+        (Some(a), Some(b)) => compare(a.value(), b.value()),
+    }
+}
+
+fn containing<'a>(pieces: &'a mut [Piece], id: Value<'_>) -> Option<&'a mut Piece> {
+    let after = pieces.partition_point(|piece| {
+        piece.range.lo.as_ref().is_none_or(|lo| compare(lo.value(), id) != Ordering::Greater)
+    });
+    pieces.get_mut(after.checked_sub(1)?)
+}
+
+#[cfg(test)]
+#[path = "merge_simulation.rs"]
+mod simulation;

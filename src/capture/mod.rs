@@ -1,0 +1,3 @@
+//! From a source into the log: the copy beside the stream, in one order.
+
+mod merge;
