@@ -1,3 +1,5 @@
 //! How it travels: capture, mapping, apply, and the commands around them.
 
+mod apply;
 mod capture;
+mod ops;

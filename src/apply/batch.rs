@@ -1,0 +1,102 @@
+//! What goes through the log at once, and how several become one transaction.
+
+use std::collections::HashSet;
+
+use slackwater_topics::{Barrier, ClusterTime, CollectionId, Event, Key, Position};
+
+/// Events that become visible together, and what they prove.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// In the order of the source.
+    pub(crate) events: Vec<Event>,
+    /// Where the stream stands after them.
+    pub(crate) position: Option<Position>,
+    /// Everything at or before this time is in this batch or before it.
+    pub(crate) passed: ClusterTime,
+    /// Documents that were looked up may show states up to this time.
+    pub(crate) horizon: ClusterTime,
+    /// Tables whose rows are noted as met, because their collections are being copied again.
+    pub(crate) noted: Vec<usize>,
+    /// After the events.
+    pub(crate) barriers: Vec<Barrier>,
+    /// How much memory the events hold.
+    pub(crate) bytes: usize,
+}
+
+impl Batch {
+    /// Takes the next batch of the same stream in: both become one transaction.
+    pub(crate) fn append(&mut self, mut next: Self) {
+        self.events.append(&mut next.events);
+        self.barriers.append(&mut next.barriers);
+        self.position = next.position.or(self.position.take());
+        self.passed = self.passed.max(next.passed);
+        self.horizon = self.horizon.max(next.horizon);
+        self.bytes += next.bytes;
+        for table in next.noted {
+            if !self.noted.contains(&table) {
+                self.noted.push(table);
+            }
+        }
+    }
+
+    /// Whether another batch may follow in the same transaction: a barrier ends one.
+    pub(crate) fn is_open(&self) -> bool {
+        self.barriers.is_empty()
+    }
+}
+
+/// Keeps the last event of each document, in the order in which those stand.
+///
+/// A statement may not touch a row twice, and what is in between would be overwritten unseen in the same transaction.
+pub(crate) fn keep_last(events: Vec<Event>) -> Vec<Event> {
+    let mut seen: HashSet<(CollectionId, &Key), foldhash::fast::RandomState> =
+        HashSet::with_capacity_and_hasher(events.len(), foldhash::fast::RandomState::default());
+    let last: Vec<bool> =
+        events.iter().rev().map(|event| seen.insert((event.collection, &event.key))).collect();
+    drop(seen);
+    if last.iter().all(|last| *last) {
+        return events;
+    }
+    let mut kept = last.into_iter().rev();
+    let mut events = events;
+    events.retain(|_| kept.next().unwrap_or(true));
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use slackwater_topics::{Op, Value};
+
+    fn event(collection: u16, key: i32, time: i64) -> Event {
+        Event {
+            collection: CollectionId(collection),
+            key: Key::of(Value::Int32(key)).expect("a key"),
+            op: Op::Delete,
+            document: Bytes::new(),
+            position: Position::default(),
+            time,
+        }
+    }
+
+    #[test]
+    fn the_last_of_each_document_stays_in_order() {
+        let events = vec![event(0, 1, 1), event(0, 2, 2), event(1, 1, 3), event(0, 1, 4), event(0, 3, 5)];
+        let times: Vec<i64> = keep_last(events).iter().map(|event| event.time).collect();
+        assert_eq!(times, [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_barrier_ends_a_transaction() {
+        let mut batch = Batch::default();
+        assert!(batch.is_open());
+        batch.append(Batch {
+            barriers: vec![Barrier::Sweep { collections: vec![CollectionId(0)] }],
+            passed: ClusterTime(7),
+            ..Batch::default()
+        });
+        assert!(!batch.is_open());
+        assert_eq!(batch.passed, ClusterTime(7));
+    }
+}

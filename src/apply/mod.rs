@@ -1,0 +1,3 @@
+//! From the log into the target: reduce, map, write.
+
+pub(crate) mod batch;

@@ -1,0 +1,3 @@
+//! What operators see and decide by.
+
+pub(crate) mod policy;
