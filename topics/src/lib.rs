@@ -12,7 +12,6 @@ mod id;
 mod key;
 mod order;
 mod position;
-mod range;
 mod value;
 
 pub use decimal::{Decimal, Magnitude};
@@ -22,5 +21,4 @@ pub use id::Namespace;
 pub use key::Key;
 pub use order::compare;
 pub use position::{ClusterTime, Position};
-pub use range::{Bound, Range};
 pub use value::{Document, Elements, Malformed, Value};

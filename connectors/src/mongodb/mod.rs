@@ -1,1 +1,24 @@
 //! MongoDB as a source.
+//!
+//! Everything is read with majority from the primary, so what was read is never rolled back. Replies are kept
+//! as they came off the wire: a document is a slice of the reply that brought it.
+
+mod change;
+mod client;
+mod error;
+mod lookup;
+mod preflight;
+mod range;
+mod reply;
+mod snapshot;
+mod stream;
+mod token;
+
+pub use change::{Change, DocumentChange, Op};
+pub use client::{CollectionInfo, CollectionKind, Mongo};
+pub use lookup::Lookup;
+pub use preflight::{Preflight, Presence, WatchedCollection};
+pub use range::{Bound, Range};
+pub use snapshot::{Chunk, Split};
+pub use stream::{ChangeStream, Start, StreamBatch};
+pub use token::{is_high_water_mark, resume_document, token_time};

@@ -1,0 +1,333 @@
+//! The changes of a database's collections, in the server's order, followed for as long as they are wanted.
+//!
+//! A task of its own holds the cursor, because the driver's futures must not be cancelled; it feeds a bounded channel, so
+//! a slow reader makes the server wait and not the memory grow. When the connection breaks or a new primary is elected
+//! the task opens the stream again behind the last batch that went into the channel: nothing is left out, nothing
+//! comes twice. Nothing is kept here: after a crash the reader starts from the position that it has saved.
+//!
+//! An event that is too large for a reply stops MongoDB's cursor. Then events are asked for one by one up to it, it is
+//! fetched without its document, and the stream goes on (see [`Pace`]).
+
+use std::time::Duration;
+
+use bson::{RawDocumentBuf, Timestamp, doc};
+use futures_util::StreamExt as _;
+use slackwater_topics::{ClusterTime, Position};
+use tokio::sync::{mpsc, watch};
+
+use super::change::{self, Change, Watched};
+use super::client::Mongo;
+use super::error::{TOO_LARGE, cleaned, code_of, resumable};
+use super::reply::Reply;
+use super::token::{is_high_water_mark, resume_document, token_time};
+use crate::error::{Error, Kind, Result};
+use crate::retry::Pauses;
+
+/// How long the server may hold an answer back while nothing happens: how often an idle stream's token moves.
+const AWAIT: Duration = Duration::from_millis(500);
+/// A reply has at most 16 MB; past this the large event must have been behind us.
+const PAST_LARGE: usize = 48 << 20;
+
+/// Where to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the first change at or after this time.
+    At(ClusterTime),
+    /// Behind this position, be it of an event, of a batch or of an invalidation.
+    After(Position),
+}
+
+/// Changes that came together.
+#[derive(Clone, Debug)]
+pub struct StreamBatch {
+    /// In the order of the stream; none where only time went by.
+    pub changes: Vec<Change>,
+    /// Where to go on once all of this is safe. Its time is that of the token.
+    pub position: Position,
+    /// Every change at or before this time has been delivered. This is what a snapshot or a fence has to wait
+    /// for: it is before `position.time` while the other changes of that very time may be still to come.
+    pub passed: ClusterTime,
+    /// The server's time when it answered.
+    pub operation_time: ClusterTime,
+    /// Bytes of the reply.
+    pub bytes: usize,
+}
+
+/// A running change stream. Dropping it ends its task.
+#[derive(Debug)]
+pub struct ChangeStream {
+    batches: mpsc::Receiver<Result<StreamBatch>>,
+    connected: watch::Receiver<bool>,
+}
+
+impl ChangeStream {
+    /// The next batch. May be cancelled. After an error the stream has ended.
+    pub async fn next(&mut self) -> Result<StreamBatch> {
+        let ended = || Error::new(Kind::Bug, "following the changes", "the stream has ended");
+        self.batches.recv().await.unwrap_or_else(|| Err(ended()))
+    }
+
+    /// False from the moment the connection breaks until the stream is open again.
+    pub fn connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+
+    /// To wait for a change of [`Self::connected`].
+    pub fn connection(&self) -> watch::Receiver<bool> {
+        self.connected.clone()
+    }
+}
+
+impl Mongo {
+    /// Follows these collections. At most `buffer` batches (of at most 16 MB each) wait for the reader.
+    pub fn stream(&self, start: Start, watched: Vec<String>, buffer: usize) -> ChangeStream {
+        let (sender, batches) = mpsc::channel(buffer.max(1));
+        let (link, connected) = watch::channel(false);
+        let follower = Follower {
+            mongo: self.clone(),
+            watched: Watched { database: self.database().to_owned(), names: watched },
+            place: start,
+            passed: ClusterTime::default(),
+            pace: Pace::Full,
+            out: sender,
+            link,
+        };
+        tokio::spawn(follower.run());
+        ChangeStream { batches, connected }
+    }
+}
+
+/// How events are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// As many as a reply holds.
+    Full,
+    /// One a reply, because one of the next is too large; with the bytes that came since.
+    Single(usize),
+    /// One, without its document: this is the large one.
+    Lean,
+}
+
+/// Why a cursor is done with.
+enum End {
+    /// Nobody listens.
+    Unwanted,
+    /// Open the next one right away.
+    Again,
+    /// Open the next one after a pause.
+    Broken(Error),
+    /// Tell the reader and stop.
+    Failed(Error),
+}
+
+/// The task behind a [`ChangeStream`].
+struct Follower {
+    mongo: Mongo,
+    watched: Watched,
+    place: Start,
+    passed: ClusterTime,
+    pace: Pace,
+    out: mpsc::Sender<Result<StreamBatch>>,
+    link: watch::Sender<bool>,
+}
+
+impl Follower {
+    async fn run(mut self) {
+        let mut pauses = Pauses::for_server();
+        let mut warned = false;
+        loop {
+            let end = self.follow(&mut pauses, &mut warned).await;
+            if !matches!(end, End::Again) {
+                self.link.send_replace(false);
+            }
+            match end {
+                End::Unwanted => return,
+                End::Again => {}
+                End::Failed(error) => {
+                    // Nobody listens any more if this cannot be sent.
+                    let _ = self.out.send(Err(error)).await;
+                    return;
+                }
+                End::Broken(error) => {
+                    if warned {
+                        tracing::debug!(%error, "the change stream is still broken");
+                    } else {
+                        tracing::warn!(%error, "the change stream broke; trying again until it is back");
+                        warned = true;
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(pauses.next_pause()) => {}
+                        () = self.out.closed() => return,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens a cursor and passes on what it brings, for as long as it lives.
+    async fn follow(&mut self, pauses: &mut Pauses, warned: &mut bool) -> End {
+        let command = match self.command() {
+            Ok(command) => command,
+            Err(error) => return End::Failed(error),
+        };
+        let handle = self.mongo.handle().clone();
+        let mut asked = handle.run_raw_cursor_command(command).max_time(AWAIT);
+        if self.pace != Pace::Full {
+            asked = asked.batch_size(1);
+        }
+        let mut cursor = match asked.batch().await {
+            Ok(cursor) => cursor,
+            Err(error) => return self.ended(&error),
+        };
+        while let Some(batch) = cursor.next().await {
+            if self.out.is_closed() {
+                return End::Unwanted;
+            }
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => return self.ended(&error),
+            };
+            if !*self.link.borrow() {
+                self.link.send_replace(true);
+                if std::mem::take(warned) {
+                    tracing::info!("the change stream is open again");
+                }
+            }
+            pauses.reset();
+            let passed_on = match self.read(batch) {
+                Ok(Some(batch)) => self.pass_on(batch).await,
+                Ok(None) => None,
+                Err(error) => Some(End::Failed(error)),
+            };
+            if let Some(end) = passed_on {
+                return end;
+            }
+        }
+        // An invalidation has returned above; nothing else closes a change stream without an error.
+        End::Broken(Error::new(Kind::Unreachable, "following the changes", "the server closed the cursor"))
+    }
+
+    /// What an error of the driver means for the stream.
+    fn ended(&mut self, error: &mongodb::error::Error) -> End {
+        let cleaned = cleaned("following the changes", error);
+        if code_of(error) == Some(TOO_LARGE) {
+            self.pace = match self.pace {
+                Pace::Full => Pace::Single(0),
+                Pace::Single(_) => Pace::Lean,
+                Pace::Lean => return End::Failed(cleaned),
+            };
+            return End::Again;
+        }
+        if resumable(error) { End::Broken(cleaned) } else { End::Failed(cleaned) }
+    }
+
+    fn read(&self, batch: mongodb::raw_batch_cursor::RawBatch) -> Result<Option<StreamBatch>> {
+        let doing = "following the changes";
+        let unreadable = |broken| Error::new(Kind::Data, doing, format!("the server's reply: {broken}"));
+        let reply = Reply::new(batch).map_err(unreadable)?;
+        let mut changes = Vec::new();
+        let mut any = false;
+        for event in reply.documents() {
+            any = true;
+            changes.extend(change::read(event.map_err(unreadable)?, &reply, &self.watched)?);
+        }
+        if self.pace == Pace::Lean {
+            self.tell_large(&changes);
+        }
+        let Some(token) = reply.token().cloned() else {
+            return Err(Error::new(Kind::Unsuitable, doing, "the server sends no resume tokens; it is too old"));
+        };
+        let time = token_time(&token)
+            .ok_or_else(|| Error::new(Kind::Unsuitable, doing, "the server's resume tokens have an unknown form"))?;
+        // With events, the reply may have been full in the middle of a transaction. Without any, the server has
+        // read its log to the end, and what shares the token's time is behind us.
+        let whole = !any || is_high_water_mark(&token);
+        let passed = if whole { time } else { ClusterTime(time.0.saturating_sub(1)) };
+        let batch = StreamBatch {
+            changes,
+            position: Position { time, token },
+            passed: passed.max(self.passed),
+            operation_time: reply.operation_time,
+            bytes: reply.len(),
+        };
+        let known = matches!(&self.place, Start::After(place) if *place == batch.position);
+        Ok((any || !known || batch.passed > self.passed).then_some(batch))
+    }
+
+    async fn pass_on(&mut self, batch: StreamBatch) -> Option<End> {
+        self.place = Start::After(batch.position.clone());
+        self.passed = batch.passed;
+        let (bytes, empty) = (batch.bytes, batch.changes.is_empty());
+        let invalidated = matches!(batch.changes.last(), Some(Change::Invalidated { .. }));
+        if self.out.send(Ok(batch)).await.is_err() {
+            return Some(End::Unwanted);
+        }
+        let pace = match self.pace {
+            Pace::Full => Pace::Full,
+            Pace::Single(_) if empty => Pace::Full,
+            Pace::Single(before) if before + bytes > PAST_LARGE => Pace::Full,
+            Pace::Single(before) => Pace::Single(before + bytes),
+            Pace::Lean => Pace::Full,
+        };
+        let again = invalidated || (pace == Pace::Full && self.pace != Pace::Full);
+        self.pace = pace;
+        again.then_some(End::Again)
+    }
+
+    fn tell_large(&self, changes: &[Change]) {
+        for change in changes {
+            if let Change::Document(change) = change {
+                let collection = &self.watched.names[usize::from(change.collection)];
+                tracing::warn!(
+                    collection, key = %change.key, at = %change.position.time,
+                    "a change is larger than a reply may be; it is passed on without its document"
+                );
+            }
+        }
+    }
+
+    fn command(&self) -> Result<RawDocumentBuf> {
+        let doing = "opening the change stream";
+        let mut options = doc! {};
+        // Post-images exist since 6.0; the option alone is an error before.
+        if self.pace != Pace::Lean && self.mongo.version() >= (6, 0, 0) {
+            options.insert("fullDocument", "whenAvailable");
+        }
+        match &self.place {
+            // `startAfter` takes every token, that of an invalidation too.
+            Start::After(place) if !place.token.is_empty() => {
+                let token = resume_document(&place.token).and_then(|raw| bson::Document::try_from(raw).ok());
+                let token = token.ok_or_else(|| {
+                    Error::new(Kind::Unsuitable, doing, "the saved position is not one of a change stream")
+                })?;
+                options.insert("startAfter", token);
+            }
+            Start::At(time) | Start::After(Position { time, .. }) => {
+                let time = Timestamp { time: time.seconds(), increment: time.increment() };
+                options.insert("startAtOperationTime", time);
+            }
+        }
+        // What an update changed is never used, and can be as large as the document.
+        let without = match self.pace {
+            Pace::Lean => doc! {"updateDescription": 0, "fullDocument": 0},
+            _ => doc! {"updateDescription": 0},
+        };
+        let names = &self.watched.names;
+        let command = doc! {
+            "aggregate": 1,
+            "cursor": {"batchSize": if self.pace == Pace::Full { i32::MAX } else { 1 }},
+            "pipeline": [
+                {"$changeStream": options},
+                {"$match": {"$or": [
+                    {"ns.coll": {"$in": names}},
+                    {"to.coll": {"$in": names}},
+                    {"operationType": {"$in": ["dropDatabase", "invalidate"]}},
+                ]}},
+                {"$project": without},
+            ],
+            "readConcern": {"level": "majority"},
+        };
+        RawDocumentBuf::try_from(&command).map_err(|_| Error::new(Kind::Bug, doing, "the command is no BSON"))
+    }
+}
+
