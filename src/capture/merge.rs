@@ -34,7 +34,8 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
-use slackwater_topics::{ClusterTime, CollectionId, Key, Range, Value, compare};
+use slackwater_connectors::mongodb::Range;
+use slackwater_topics::{ClusterTime, CollectionId, Key, Value, compare};
 
 /// Identifies a piece for the whole life of a migration.
 pub(crate) type PieceId = i64;
@@ -137,7 +138,7 @@ impl Merge {
     /// The next open piece of the collection.
     pub(crate) fn next_open(&self, collection: CollectionId) -> Option<(PieceId, Range)> {
         let Copy::Pieces(pieces) = &self.copies[usize::from(collection.0)] else { return None };
-        let open = pieces.iter().find(|piece| matches!(piece.stage, Stage::Open))?;
+        let open = pieces.iter().find(|piece| piece.id > 0 && matches!(piece.stage, Stage::Open))?;
         Some((open.id, open.range.clone()))
     }
 
@@ -173,28 +174,26 @@ impl Merge {
         }
     }
 
-    /// The read did not come to an end: the piece is open again.
-    pub(crate) fn give_up(&mut self, id: PieceId) {
-        if let Some(piece) = self.piece(id)
-            && matches!(piece.stage, Stage::Reading { .. })
-        {
-            piece.stage = Stage::Open;
-        }
-    }
-
-    /// The piece was read and shows nothing after `until`. `rest`: only the part before this range was read, and
-    /// the rest becomes an open piece of this id. False where the piece is void by now.
-    pub(crate) fn read(&mut self, id: PieceId, until: ClusterTime, rest: Option<(PieceId, Range)>) -> bool {
+    /// The piece was read and shows nothing after `until`. `rest`: only the part before this range was read; the rest
+    /// is open, and is given out once [`Merge::identify`] has told its id. False where the piece is void by now.
+    pub(crate) fn read(&mut self, id: PieceId, until: ClusterTime, rest: Option<Range>) -> bool {
         let Some((collection, index)) = self.find(id) else { return false };
         let Copy::Pieces(pieces) = &mut self.copies[collection] else { return false };
         let Stage::Reading { from, changed } = &mut pieces[index].stage else { return false };
         let (from, changed) = (*from, std::mem::take(changed));
         pieces[index].stage = Stage::Held { from, until, changed };
-        if let Some((rest_id, rest)) = rest {
+        if let Some(rest) = rest {
             pieces[index].range.hi.clone_from(&rest.lo);
-            pieces.insert(index + 1, Piece { id: rest_id, range: rest, stage: Stage::Open });
+            pieces.insert(index + 1, Piece { id: nameless(id), range: rest, stage: Stage::Open });
         }
         true
+    }
+
+    /// The rest of this piece has an id of its own now, kept with the rows of the first part.
+    pub(crate) fn identify(&mut self, id: PieceId, rest: PieceId) {
+        if let Some(piece) = self.piece(nameless(id)) {
+            piece.id = rest;
+        }
     }
 
     fn find(&self, id: PieceId) -> Option<(usize, usize)> {
@@ -297,6 +296,11 @@ impl Merge {
         }
         route
     }
+}
+
+/// What a rest is called before the control store has given it an id; those are above zero.
+fn nameless(id: PieceId) -> PieceId {
+    -id
 }
 
 /// A read is still to come.

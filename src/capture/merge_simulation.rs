@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proptest::prelude::*;
-use slackwater_topics::{Bound, ClusterTime, CollectionId, Key, Range, Value};
+use slackwater_connectors::mongodb::{Bound, Range};
+use slackwater_topics::{ClusterTime, CollectionId, Key, Value};
 
 use super::{Arrival, Merge, PieceId, Route};
 
@@ -56,6 +57,9 @@ struct Change {
     version: Option<u64>,
 }
 
+/// The id of the rest of a piece, and where it starts.
+type Cut = Option<(PieceId, i64)>;
+
 struct Reading {
     id: PieceId,
     keys: Vec<i64>,
@@ -76,8 +80,8 @@ struct World {
     // copy
     next_id: PieceId,
     readings: Vec<Reading>,
-    held: Vec<(PieceId, Vec<(i64, u64)>)>,
-    applying: Vec<(PieceId, Vec<(i64, u64)>)>,
+    held: Vec<(PieceId, Vec<(i64, u64)>, Cut)>,
+    applying: Vec<(PieceId, Vec<(i64, u64)>, Cut)>,
     recapture: Option<(PieceId, i64, Option<u64>)>,
     // what the control store keeps
     pieces: Vec<(PieceId, (i64, i64), bool)>,
@@ -92,7 +96,7 @@ fn with_value<T>(key: i64, then: impl FnOnce(Value<'_>, &Key) -> T) -> T {
 }
 
 fn bound(key: i64) -> Bound {
-    Bound::from_bytes(bson::doc! {"": key}.to_vec().expect("a document")).expect("a bound")
+    Bound::of(Value::Int64(key)).expect("a bound")
 }
 
 impl World {
@@ -211,15 +215,13 @@ impl World {
             let piece = self.pieces.iter_mut().find(|piece| piece.0 == id).expect("planned");
             let hi = piece.1.1;
             let rest = Range { lo: Some(bound(key)), hi: (hi != i64::MAX).then(|| bound(hi)) };
-            piece.1.1 = key;
-            self.pieces.push((rest_id, (key, hi), false));
-            assert!(self.merge.read(id, ClusterTime(self.time), Some((rest_id, rest))));
-            self.held.push((id, reading.found));
+            assert!(self.merge.read(id, ClusterTime(self.time), Some(rest)));
+            self.held.push((id, reading.found, Some((rest_id, key))));
             return;
         }
         let reading = self.readings.swap_remove(index);
         assert!(self.merge.read(reading.id, ClusterTime(self.time), None));
-        self.held.push((reading.id, reading.found));
+        self.held.push((reading.id, reading.found, None));
     }
 
     fn release(&mut self, which: usize) {
@@ -229,9 +231,9 @@ impl World {
         let index = which % self.held.len();
         let applied = self.applied();
         if let Some(changed) = self.merge.release(self.held[index].0, applied) {
-            let (id, mut found) = self.held.swap_remove(index);
+            let (id, mut found, cut) = self.held.swap_remove(index);
             found.retain(|(key, _)| with_value(*key, |_, key| !changed.contains(key)));
-            self.applying.push((id, found));
+            self.applying.push((id, found, cut));
         }
     }
 
@@ -240,12 +242,19 @@ impl World {
             return;
         }
         let index = which % self.applying.len();
-        let (id, found) = self.applying.swap_remove(index);
+        let (id, found, cut) = self.applying.swap_remove(index);
         for (key, version) in found {
             self.put(key, Some(version));
         }
-        self.pieces.iter_mut().find(|piece| piece.0 == id).expect("planned").2 = true;
+        let piece = self.pieces.iter_mut().find(|piece| piece.0 == id).expect("planned");
+        piece.2 = true;
         self.merge.done(id);
+        if let Some((rest, at)) = cut {
+            // In the transaction of the first part, and told to the merge afterwards.
+            let hi = std::mem::replace(&mut piece.1.1, at);
+            self.pieces.push((rest, (at, hi), false));
+            self.merge.identify(id, rest);
+        }
     }
 
     fn recapture(&mut self, key: i64) {

@@ -233,6 +233,15 @@ impl WriteSet {
         self.tables.iter().all(TableWrite::is_empty)
     }
 
+    /// Forgets everything and keeps the memory.
+    pub fn clear(&mut self) {
+        for table in &mut self.tables {
+            table.rows.clear();
+            table.owners.clear();
+            table.deletes.iter_mut().for_each(Values::clear);
+        }
+    }
+
     /// Rows and deletes, in bytes.
     pub fn byte_len(&self) -> usize {
         self.tables.iter().map(|table| table.rows.as_bytes().len() + table.owners.as_bytes().len()).sum()
