@@ -2,4 +2,9 @@
 
 mod apply;
 mod capture;
+mod cli;
+pub mod config;
+pub mod mapping;
 mod ops;
+
+pub use cli::main;

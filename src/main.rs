@@ -1,1 +1,5 @@
-fn main() {}
+//! `slackwater`: see `slackwater --help`.
+
+fn main() -> std::process::ExitCode {
+    slackwater::main()
+}

@@ -21,7 +21,7 @@ use slackwater_connectors::postgres::progress::{Advance, ChunkDone, Counts, Dead
 use slackwater_connectors::postgres::rows::WriteSet;
 use slackwater_connectors::postgres::sink::Sink;
 use slackwater_connectors::retry::Pauses;
-use slackwater_topics::{Barrier, Event, Op};
+use slackwater_topics::{Barrier, Event};
 
 use super::batch::{Batch, keep_last};
 use super::letters::Letters;
@@ -94,7 +94,8 @@ impl Lane {
         let mut advance = Advance {
             sequence: self.sink.progress().sequence,
             position: batch.position.clone(),
-            source_time: events.iter().filter(|event| event.op != Op::Snapshot).map(|event| event.time).max(),
+            // What was read and not streamed has no time of its own.
+            source_time: events.iter().map(|event| event.time).filter(|time| *time > 0).max(),
             applied_through: (batch.passed.0 > 0).then_some(batch.passed),
             horizon: batch.horizon.max(self.sink.progress().horizon),
             events: taken,
@@ -293,7 +294,7 @@ impl Lane {
         // Rows that refer come before those that are referred to.
         for table in tables.iter().rev() {
             loop {
-                match self.sink.sweep(*table).await {
+                match self.sink.sweep(*table, &[]).await {
                     Ok(count) => {
                         removed += count;
                         break;

@@ -1,3 +1,6 @@
 //! From the log into the target: reduce, map, write.
 
 pub(crate) mod batch;
+pub(crate) mod lane;
+pub(crate) mod letters;
+pub(crate) mod stream;

@@ -75,7 +75,10 @@ pub(crate) async fn run(
         }
         let passed = batch.passed;
         let nothing = batch.events.is_empty() && batch.barriers.is_empty();
-        if nothing && saved.elapsed() < IDLE_SAVE {
+        // While pieces are copied every position is saved: a change that was left to a piece must not come again, as an
+        // older one, after that piece is in the target.
+        let copied = gauges.copy_complete.load(Ordering::Acquire);
+        if nothing && copied && saved.elapsed() < IDLE_SAVE {
             // Nothing to write: all that came before is committed, so the time counts already.
             advance(&applied, passed, &gauges);
             idle = Some(batch);

@@ -57,7 +57,7 @@ enum Stage {
     Done,
 }
 
-/// One collection's copy. Pieces are sorted and leave no gap.
+/// One collection's copy. Pieces are sorted and share nothing.
 #[derive(Debug)]
 enum Copy {
     /// Not cut into pieces yet; all of it is open.
@@ -125,12 +125,10 @@ impl Merge {
         *self.copy(collection) = Copy::Copied;
     }
 
-    /// Cuts the collection: id, range, and whether it was applied in a former run. The ranges cover everything.
-    pub(crate) fn plan(&mut self, collection: CollectionId, pieces: Vec<(PieceId, Range, bool)>) {
-        let mut pieces: Vec<Piece> = pieces
-            .into_iter()
-            .map(|(id, range, done)| Piece { id, range, stage: if done { Stage::Done } else { Stage::Open } })
-            .collect();
+    /// Cuts the collection. What no piece covers was applied in a former run.
+    pub(crate) fn plan(&mut self, collection: CollectionId, pieces: Vec<(PieceId, Range)>) {
+        let mut pieces: Vec<Piece> =
+            pieces.into_iter().map(|(id, range)| Piece { id, range, stage: Stage::Open }).collect();
         pieces.sort_by(|a, b| lower_bounds(&a.range, &b.range));
         *self.copy(collection) = Copy::Pieces(pieces);
     }
@@ -259,6 +257,16 @@ impl Merge {
         (until <= applied).then(|| self.recaptures.swap_remove(index).changed)
     }
 
+    /// The documents could not be read; they are not waited for.
+    pub(crate) fn forget_recapture(&mut self, id: PieceId) {
+        self.recaptures.retain(|recapture| recapture.id != id);
+    }
+
+    /// The collection of a piece that is not void.
+    pub(crate) fn collection_of(&self, id: PieceId) -> Option<CollectionId> {
+        self.find(id).map(|(collection, _)| CollectionId(collection as u16))
+    }
+
     /// Whether the recapture is still wanted.
     pub(crate) fn has_recapture(&self, id: PieceId) -> bool {
         self.recaptures.iter().any(|recapture| recapture.id == id)
@@ -321,7 +329,8 @@ fn containing<'a>(pieces: &'a mut [Piece], id: Value<'_>) -> Option<&'a mut Piec
     let after = pieces.partition_point(|piece| {
         piece.range.lo.as_ref().is_none_or(|lo| compare(lo.value(), id) != Ordering::Greater)
     });
-    pieces.get_mut(after.checked_sub(1)?)
+    // Only what was open at the start is listed: what lies between was applied in a former run.
+    pieces.get_mut(after.checked_sub(1)?).filter(|piece| piece.range.contains(id))
 }
 
 #[cfg(test)]

@@ -2,4 +2,6 @@
 
 pub(crate) mod gauges;
 pub(crate) mod policy;
+pub(crate) mod preflight;
+pub(crate) mod status;
 pub(crate) mod stop;

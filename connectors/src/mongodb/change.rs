@@ -121,9 +121,12 @@ pub(super) fn read(event: Document<'_>, reply: &Reply, watched: &Watched) -> Res
             let here = fields.to_database == watched.database.as_bytes();
             let to = watched.find(fields.to).filter(|_| here);
             let to_name = String::from_utf8_lossy(fields.to).into_owned();
-            return Ok(
-                (from.is_some() || to.is_some()).then_some(Change::Renamed { from, to, to_name, position })
-            );
+            return Ok((from.is_some() || to.is_some()).then_some(Change::Renamed {
+                from,
+                to,
+                to_name,
+                position,
+            }));
         }
         (b"dropDatabase", _) => return Ok(Some(Change::DatabaseDropped { position })),
         (b"invalidate", _) => return Ok(Some(Change::Invalidated { position })),

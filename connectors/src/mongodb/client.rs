@@ -167,9 +167,9 @@ impl Replies<'_> {
         match self.cursor.next().await {
             None => Ok(None),
             Some(Err(error)) => Err(cleaned(self.doing, &error)),
-            Some(Ok(batch)) => Reply::new(batch)
-                .map(Some)
-                .map_err(|broken| Error::new(Kind::Data, self.doing, format!("the server's reply: {broken}"))),
+            Some(Ok(batch)) => Reply::new(batch).map(Some).map_err(|broken| {
+                Error::new(Kind::Data, self.doing, format!("the server's reply: {broken}"))
+            }),
         }
     }
 }

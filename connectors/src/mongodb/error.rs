@@ -10,8 +10,8 @@ use crate::error::{Error, Kind};
 
 /// Codes after which the same request can work: elections, shutdowns, lost connections and cursors.
 const PASSING: [i32; 25] = [
-    6, 7, 43, 50, 63, 89, 91, 133, 134, 136, 150, 175, 189, 202, 234, 237, 262, 290, 9001, 10107, 11600, 11602,
-    13388, 13435, 13436,
+    6, 7, 43, 50, 63, 89, 91, 133, 134, 136, 150, 175, 189, 202, 234, 237, 262, 290, 9001, 10107, 11600,
+    11602, 13388, 13435, 13436,
 ];
 
 /// What the server says of a change that is larger than a reply may be.
@@ -111,12 +111,17 @@ const WRONG_PASSWORD: &str =
 fn what_of_command(command: &CommandError) -> String {
     match command.code {
         11 | 18 | 8000 => WRONG_PASSWORD.into(),
-        13 | 31 => "the user lacks the right; it needs `find` and `changeStream` on the database (role `read`)".into(),
+        13 | 31 => {
+            "the user lacks the right; it needs `find` and `changeStream` on the database (role `read`)"
+                .into()
+        }
         286 => HISTORY.into(),
         280 if lost(&command.message) => HISTORY.into(),
         TOO_LARGE => "a document with what surrounds it is larger than a reply may be (16 MB)".into(),
-        40573 => "the server is standalone and has no change streams; start it with --replSet and initiate the set"
-            .into(),
+        40573 => {
+            "the server is standalone and has no change streams; start it with --replSet and initiate the set"
+                .into()
+        }
         166 => "it is a view; name the collection that it reads instead".into(),
         260 => "the saved position is not one of this server's; was the connection string changed?".into(),
         _ => named(command),
@@ -127,8 +132,12 @@ const HISTORY: &str = "the oplog no longer reaches back to the saved position; w
      the collections have to be copied again; make the oplog larger";
 
 fn named(command: &CommandError) -> String {
-    let start: String =
-        command.message.chars().take_while(|c| !matches!(c, '{' | '"' | '\'' | '[' | '`')).take(160).collect();
+    let start: String = command
+        .message
+        .chars()
+        .take_while(|c| !matches!(c, '{' | '"' | '\'' | '[' | '`'))
+        .take(160)
+        .collect();
     let start = start.trim_end_matches([' ', ':', ',']);
     match (command.code_name.as_str(), start) {
         ("", "") => "the server refused".into(),

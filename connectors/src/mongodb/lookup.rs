@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn builds_the_filter_that_the_server_reads() {
-        let keys = [Value::Int32(1), Value::String(b"a"), Value::Null].map(|value| Key::of(value).expect("a key"));
+        let keys =
+            [Value::Int32(1), Value::String(b"a"), Value::Null].map(|value| Key::of(value).expect("a key"));
         let (filter, taken) = filter(&keys).expect("a filter");
         assert_eq!(taken, 3);
         let read = bson::Document::try_from(filter).expect("a document");

@@ -118,7 +118,8 @@ async fn oplog_hours(local: &Database) -> Option<f64> {
             "projection": {"ts": 1},
         };
         let reply = local.run_command(find).await.ok()?;
-        let first = reply.get_document("cursor").ok()?.get_array("firstBatch").ok()?.first()?.as_document()?;
+        let first =
+            reply.get_document("cursor").ok()?.get_array("firstBatch").ok()?.first()?.as_document()?;
         match first.get("ts") {
             Some(Bson::Timestamp(ts)) => Some(ClusterTime::new(ts.time, ts.increment)),
             _ => None,

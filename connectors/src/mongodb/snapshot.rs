@@ -95,7 +95,9 @@ impl Mongo {
         let mut size = 0.0;
         while let Some(reply) = replies.next().await? {
             for document in reply.documents() {
-                if let Some(Value::Double(mean)) = document.and_then(|group| group.get(b"size")).unwrap_or(None) {
+                if let Some(Value::Double(mean)) =
+                    document.and_then(|group| group.get(b"size")).unwrap_or(None)
+                {
                     size = mean;
                 }
             }

@@ -235,10 +235,15 @@ impl Follower {
             self.tell_large(&changes);
         }
         let Some(token) = reply.token().cloned() else {
-            return Err(Error::new(Kind::Unsuitable, doing, "the server sends no resume tokens; it is too old"));
+            return Err(Error::new(
+                Kind::Unsuitable,
+                doing,
+                "the server sends no resume tokens; it is too old",
+            ));
         };
-        let time = token_time(&token)
-            .ok_or_else(|| Error::new(Kind::Unsuitable, doing, "the server's resume tokens have an unknown form"))?;
+        let time = token_time(&token).ok_or_else(|| {
+            Error::new(Kind::Unsuitable, doing, "the server's resume tokens have an unknown form")
+        })?;
         // With events, the reply may have been full in the middle of a transaction. Without any, the server has
         // read its log to the end, and what shares the token's time is behind us.
         let whole = !any || is_high_water_mark(&token);
@@ -330,4 +335,3 @@ impl Follower {
         RawDocumentBuf::try_from(&command).map_err(|_| Error::new(Kind::Bug, doing, "the command is no BSON"))
     }
 }
-

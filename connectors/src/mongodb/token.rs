@@ -131,7 +131,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_token() {
-        for document in [doc! {}, doc! {"_data": ""}, doc! {"_data": "8"}, doc! {"_data": "8g"}, doc! {"_data": 1}] {
+        for document in
+            [doc! {}, doc! {"_data": ""}, doc! {"_data": "8"}, doc! {"_data": "8g"}, doc! {"_data": 1}]
+        {
             assert_eq!(token(&document), None, "{document}");
         }
         assert!(resume_document(b"").is_none());

@@ -17,7 +17,9 @@ async fn refused(uri: &str) -> Error {
 
 #[tokio::test]
 async fn a_wrong_connection_string_is_not_repeated() {
-    for uri in ["mongodb://ann:s3cret@", "postgres://ann:s3cret@host/x", "mongodb://ann:s3cret/@host", "s3cret"] {
+    for uri in
+        ["mongodb://ann:s3cret@", "postgres://ann:s3cret@host/x", "mongodb://ann:s3cret/@host", "s3cret"]
+    {
         let error = refused(uri).await;
         assert_eq!(error.kind, Kind::Unsuitable);
         assert!(!format!("{error} {error:?}").contains("s3cret"));
@@ -59,10 +61,7 @@ async fn passwords_and_rights() {
         format!("mongodb://{user}:{password}@127.0.0.1:{}/?replicaSet=own&authSource=admin", mongod.port)
     };
     let admin = mongod.client(&uri("root", "root")).await.database("admin");
-    let own = [
-        ("reader", doc! {"role": "read", "db": "x"}),
-        ("other", doc! {"role": "read", "db": "y"}),
-    ];
+    let own = [("reader", doc! {"role": "read", "db": "x"}), ("other", doc! {"role": "read", "db": "y"})];
     for (name, role) in own {
         let create = doc! {"createUser": name, "pwd": "pw", "roles": [role]};
         admin.run_command(create).await.expect("a user");
@@ -74,7 +73,8 @@ async fn passwords_and_rights() {
     assert_eq!(error.kind, Kind::Denied, "{error}");
     assert!(!format!("{error:?}").contains("s3cret"));
 
-    let connect = async |user: &str| Mongo::connect(&Secret::new(uri(user, "pw")), "x").await.expect("a connection");
+    let connect =
+        async |user: &str| Mongo::connect(&Secret::new(uri(user, "pw")), "x").await.expect("a connection");
     let reader = connect("reader").await;
     let facts = reader.preflight(&["a".into(), "missing".into()]).await.expect("facts");
     assert!(facts.no_change_stream.is_none() && facts.oplog_hours.is_none());

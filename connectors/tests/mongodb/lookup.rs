@@ -36,8 +36,10 @@ async fn takes_no_document_of_another_key() {
     let scratch = Scratch::shared().await;
     scratch.create("collated", doc! {"collation": {"locale": "en", "strength": 2}}).await;
     scratch.collection("collated").insert_one(doc! {"_id": "ann"}).await.expect("inserted");
-    let lookup = scratch.mongo.lookup("collated", &[key("ANN")], ClusterTime::default()).await.expect("a lookup");
+    let lookup =
+        scratch.mongo.lookup("collated", &[key("ANN")], ClusterTime::default()).await.expect("a lookup");
     assert!(lookup.found.is_empty());
-    let lookup = scratch.mongo.lookup("collated", &[key("ann")], ClusterTime::default()).await.expect("a lookup");
+    let lookup =
+        scratch.mongo.lookup("collated", &[key("ann")], ClusterTime::default()).await.expect("a lookup");
     assert_eq!(lookup.found.len(), 1);
 }

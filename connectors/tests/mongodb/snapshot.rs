@@ -107,8 +107,11 @@ async fn clustered_and_collated_collections() {
     assert!(split.bounds.len() > 3);
     let mut count = 0;
     for range in Range::between(&split.bounds) {
-        let chunk =
-            scratch.mongo.read_chunk("clustered", &range, ClusterTime::default(), usize::MAX).await.expect("a chunk");
+        let chunk = scratch
+            .mongo
+            .read_chunk("clustered", &range, ClusterTime::default(), usize::MAX)
+            .await
+            .expect("a chunk");
         for (_, bytes) in &chunk.documents {
             let id = document(bytes).get("_id").cloned().expect("an _id");
             assert!(with_value(id, |id| range.contains(id)));
@@ -118,7 +121,11 @@ async fn clustered_and_collated_collections() {
     assert_eq!(count, 2000);
     let split = scratch.mongo.split("collated", u64::MAX, 200).await.expect("a split");
     assert_eq!((split.documents, split.bounds.len()), (2000, 0));
-    let chunk = scratch.mongo.read_chunk("collated", &Range::all(), ClusterTime::default(), 1000).await.expect("a chunk");
+    let chunk = scratch
+        .mongo
+        .read_chunk("collated", &Range::all(), ClusterTime::default(), 1000)
+        .await
+        .expect("a chunk");
     assert_eq!((chunk.documents.len(), chunk.rest), (2000, None));
 }
 
@@ -129,7 +136,8 @@ async fn a_chunk_has_all_that_was_there_before() {
     for n in 0..50 {
         scratch.collection("growing").insert_one(doc! {"_id": n}).await.expect("inserted");
         let after = scratch.mongo.operation_time().await.expect("a time");
-        let chunk = scratch.mongo.read_chunk("growing", &Range::all(), after, usize::MAX).await.expect("a chunk");
+        let chunk =
+            scratch.mongo.read_chunk("growing", &Range::all(), after, usize::MAX).await.expect("a chunk");
         assert_eq!(chunk.documents.len(), n as usize + 1);
         assert!(chunk.read_until >= after);
     }

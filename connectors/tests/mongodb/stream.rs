@@ -93,9 +93,14 @@ async fn changes_of_a_transaction_share_a_time_and_grow_in_token() {
     let batches = some(&mut stream, 20).await;
     let changes = of_documents(&batches);
     let first = changes[0];
-    assert!(changes.iter().all(|change| change.in_transaction && change.position.time == first.position.time));
+    assert!(
+        changes.iter().all(|change| change.in_transaction && change.position.time == first.position.time)
+    );
     assert!(changes.is_sorted_by(|a, b| a.position < b.position));
-    assert_eq!(changes.iter().map(|change| change.key.clone()).collect::<Vec<_>>(), (0..20).map(key).collect::<Vec<_>>());
+    assert_eq!(
+        changes.iter().map(|change| change.key.clone()).collect::<Vec<_>>(),
+        (0..20).map(key).collect::<Vec<_>>()
+    );
 
     // From the middle of the transaction.
     let mut again = scratch.mongo.stream(Start::After(changes[11].position.clone()), names(&["plain"]), 4);
@@ -225,7 +230,8 @@ async fn an_idle_stream_moves_while_others_write() {
     other.collection("busy").insert_one(doc! {"_id": 1}).await.expect("inserted");
     let time = other.mongo.operation_time().await.expect("a time");
     assert!(first[0].passed <= time);
-    let batches = until(&mut stream, |batches| batches.last().is_some_and(|batch| batch.passed >= time)).await;
+    let batches =
+        until(&mut stream, |batches| batches.last().is_some_and(|batch| batch.passed >= time)).await;
     assert!(changes(&batches).is_empty());
     assert!(stream.connected());
     // And such a token is a place to go on from.

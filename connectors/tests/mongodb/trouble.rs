@@ -90,7 +90,8 @@ async fn lost_history_is_told() {
         let find = doc! {"find": "oplog.rs", "limit": 1, "singleBatch": true, "sort": {"$natural": 1}};
         let reply = local.run_command(find).await.expect("the oplog");
         let cursor = reply.get_document("cursor").expect("a cursor");
-        let entry = cursor.get_array("firstBatch").expect("a batch")[0].as_document().expect("an entry").clone();
+        let entry =
+            cursor.get_array("firstBatch").expect("a batch")[0].as_document().expect("an entry").clone();
         entry.get_timestamp("ts").expect("a time").time
     };
     let deadline = std::time::Instant::now() + Duration::from_secs(120);

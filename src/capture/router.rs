@@ -1,0 +1,875 @@
+//! The one task that sees everything a source brings, in one order: it feeds the log.
+//!
+//! It asks [`Merge`] about every change, hands pieces to the copiers, holds what they read until the stream has passed it,
+//! looks documents up where the stream does not carry them, and begins collections anew when their history was lost.
+//!
+//! A crash loses nothing but work: the position that the next start reads was committed with the rows before it, pieces
+//! that are not marked done are read again, and a collection that was begun anew is still marked so.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use slackwater_connectors::error::{Error, Kind, Result};
+use slackwater_connectors::mongodb::{
+    Bound, Change, ChangeStream, DocumentChange, Mongo, Op as SourceOp, Range, Start, StreamBatch,
+};
+use slackwater_connectors::postgres::control::{Control, CopyState, SeenTable};
+use slackwater_connectors::retry::Pauses;
+use slackwater_connectors::secret::Secret;
+use slackwater_topics::{Barrier, ClusterTime, CollectionId, Document, Event, Key, Op, Position, Value};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::lookup::{Horizons, is_complete};
+use super::merge::{Arrival, Merge, PieceId, Route};
+use crate::apply::batch::{Batch, keep_last};
+use crate::apply::letters::Letters;
+use crate::apply::stream::{Report, tables_of};
+use crate::mapping::Plan;
+use crate::ops::gauges::Gauges;
+use crate::ops::policy::{Action, action, remedy};
+use crate::ops::stop::Stop;
+
+/// How often dead letters that are due are looked for.
+const LETTERS_EVERY: Duration = Duration::from_secs(3);
+const LETTERS_AT_ONCE: i64 = 500;
+/// Batches of the stream that wait for us; each may have 16 MB.
+const STREAM_BUFFER: usize = 1;
+
+/// How large pieces are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chunking {
+    pub(crate) bytes: u64,
+    pub(crate) documents: u64,
+}
+
+/// A piece to copy.
+#[derive(Debug)]
+pub(crate) struct Assignment {
+    pub(crate) piece: PieceId,
+    pub(crate) collection: CollectionId,
+    pub(crate) range: Range,
+    /// The read has to show everything up to here.
+    pub(crate) from: ClusterTime,
+    /// The tables hold nothing of this collection.
+    pub(crate) fresh: bool,
+}
+
+/// A piece may be applied.
+#[derive(Debug)]
+pub(crate) struct Release {
+    /// Without these: the stream has brought them since.
+    pub(crate) changed: HashSet<Key>,
+    /// Tables whose rows are noted as met.
+    pub(crate) noted: Vec<usize>,
+}
+
+/// What copiers say.
+#[derive(Debug)]
+pub(crate) enum Word {
+    /// I have nothing to do.
+    Idle(oneshot::Sender<Assignment>),
+    /// I have read the piece; answered when it may be applied, dropped where it is void.
+    Read { piece: PieceId, until: ClusterTime, rest: Option<Range>, release: oneshot::Sender<Release> },
+    /// The piece is in the target. `cut`: a rest was left for another.
+    Done { piece: PieceId, collection: CollectionId, cut: Option<Bound> },
+    /// Documents of dead letters were read again.
+    Reread { id: PieceId, collection: CollectionId, keys: Vec<Key>, found: Vec<(Key, Bytes)>, at: ClusterTime },
+    /// Reading them failed.
+    RereadFailed { id: PieceId, error: Error },
+}
+
+/// A piece that was read and waits.
+struct Held {
+    piece: PieceId,
+    collection: CollectionId,
+    release: oneshot::Sender<Release>,
+}
+
+/// Documents that were read again and wait.
+struct Reread {
+    id: PieceId,
+    collection: CollectionId,
+    keys: Vec<Key>,
+    found: HashMap<Key, Bytes>,
+}
+
+/// What the router knows of a collection.
+#[derive(Clone, Debug)]
+struct Copying {
+    state: CopyState,
+    generation: i32,
+    fresh: bool,
+    reload: bool,
+}
+
+/// Channels of the router.
+pub(crate) struct Wires {
+    pub(crate) log: mpsc::Sender<Batch>,
+    pub(crate) applied: watch::Receiver<ClusterTime>,
+    pub(crate) words: mpsc::UnboundedReceiver<Word>,
+    pub(crate) say: mpsc::UnboundedSender<Word>,
+    pub(crate) reports: mpsc::UnboundedReceiver<Report>,
+}
+
+/// The router's state.
+pub(crate) struct Router {
+    mongo: Mongo,
+    plan: Arc<Plan>,
+    control: Control,
+    target: Secret,
+    epoch: i64,
+    chunking: Chunking,
+    wires: Wires,
+    letters: Arc<Letters>,
+    gauges: Arc<Gauges>,
+    stop: Stop,
+    merge: Merge,
+    horizons: Horizons,
+    copying: Vec<Copying>,
+    idle: VecDeque<oneshot::Sender<Assignment>>,
+    held: Vec<Held>,
+    rereads: Vec<Reread>,
+    next_reread: PieceId,
+    /// The newest time that the source told us.
+    now: ClusterTime,
+    /// Where the stream stands.
+    position: Position,
+    /// A sweep was sent and is not reported yet.
+    sweeping: bool,
+    /// A collection is about to be begun anew: nothing is given out and nothing let go.
+    draining: bool,
+}
+
+/// Asks the control store until it answers: a target that is away must not end the capture.
+macro_rules! keep {
+    ($router:ident, $control:ident => $call:expr) => {{
+        let mut pauses = Pauses::for_server();
+        loop {
+            let $control = &mut $router.control;
+            match $call.await {
+                Ok(answer) => break Ok(answer),
+                Err(error) => match action(error.kind) {
+                    Action::Wait | Action::Retry => {
+                        tracing::debug!(%error, "the control store does not answer; trying again");
+                        if !$router.stop.sleep(pauses.next_pause()).await {
+                            break Err(error);
+                        }
+                        $router.reconnect().await;
+                    }
+                    Action::Quarantine | Action::Recopy | Action::Halt => break Err(error),
+                },
+            }
+        }
+    }};
+}
+
+/// What the router needs to begin.
+pub(crate) struct Parts {
+    pub(crate) mongo: Mongo,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) control: Control,
+    pub(crate) target: Secret,
+    pub(crate) epoch: i64,
+    pub(crate) chunking: Chunking,
+    pub(crate) letters: Arc<Letters>,
+    pub(crate) gauges: Arc<Gauges>,
+    pub(crate) stop: Stop,
+    /// Tables that hold no row.
+    pub(crate) empty_tables: HashSet<usize>,
+    /// Where the stream lane stands.
+    pub(crate) position: Position,
+    /// Look-ups of former runs may have seen this far.
+    pub(crate) horizon: ClusterTime,
+}
+
+impl Router {
+    /// Reads how far the copies are.
+    pub(crate) async fn new(parts: Parts, wires: Wires) -> Result<Self> {
+        let Parts { mongo, plan, control, target, epoch, chunking, letters, gauges, stop, empty_tables, position, horizon } =
+            parts;
+        let rows = control.collections(&plan.migration).await?;
+        let mut merge = Merge::new(plan.collections.len());
+        let mut open: HashMap<String, Vec<(PieceId, Range)>> = HashMap::new();
+        for chunk in control.open_chunks(&plan.migration).await? {
+            let range = Range { lo: bound(chunk.lo)?, hi: bound(chunk.hi)? };
+            open.entry(chunk.collection).or_default().push((chunk.id, range));
+        }
+        let mut copying = Vec::with_capacity(plan.collections.len());
+        for (index, collection) in plan.collections.iter().enumerate() {
+            let id = CollectionId(index as u16);
+            let row = rows.iter().find(|row| row.collection == collection.name);
+            let fresh = collection.tables.iter().all(|table| empty_tables.contains(table));
+            let Some(row) = row else {
+                copying.push(Copying { state: CopyState::Pending, generation: 1, fresh, reload: false });
+                continue;
+            };
+            copying.push(Copying { state: row.state, generation: row.generation, fresh: row.fresh, reload: row.reload });
+            Gauges::add(&gauges.copied, row.documents_copied);
+            Gauges::add(&gauges.to_copy, row.documents_estimate);
+            match row.state {
+                CopyState::Pending => {}
+                CopyState::Copying => merge.plan(id, open.remove(&collection.name).unwrap_or_default()),
+                CopyState::Copied => merge.copied(id),
+            }
+        }
+        Ok(Self {
+            horizons: Horizons::new(plan.collections.len(), horizon),
+            now: position.time,
+            mongo,
+            plan,
+            control,
+            target,
+            epoch,
+            chunking,
+            wires,
+            letters,
+            gauges,
+            stop,
+            merge,
+            copying,
+            idle: VecDeque::new(),
+            held: Vec::new(),
+            rereads: Vec::new(),
+            next_reread: -1,
+            position,
+            sweeping: false,
+            draining: false,
+        })
+    }
+
+    async fn reconnect(&mut self) {
+        if self.control.is_connected() {
+            return;
+        }
+        if let Ok(mut control) = Control::open(&self.target).await {
+            control.act_as(&self.plan.migration, self.epoch);
+            self.control = control;
+        }
+    }
+
+    fn start(&self) -> Start {
+        Start::After(self.position.clone())
+    }
+
+    /// Runs until it is to stop.
+    pub(crate) async fn run(mut self) -> Result<()> {
+        let watched: Vec<String> =
+            self.plan.collections.iter().map(|collection| collection.collection.clone()).collect();
+        let mut stream = self.mongo.stream(self.start(), watched.clone(), STREAM_BUFFER);
+        let mut letters = tokio::time::interval(LETTERS_EVERY);
+        letters.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Copies that ended just before the last stop.
+        self.finish_copies().await?;
+        loop {
+            let step = tokio::select! {
+                biased;
+                () = self.stop.wait() => return Ok(()),
+                word = self.wires.words.recv() => match word {
+                    Some(word) => self.hear(word).await,
+                    None => return Ok(()),
+                },
+                Some(report) = self.wires.reports.recv() => self.on_report(report).await,
+                changed = self.wires.applied.changed() => match changed {
+                    Ok(()) => self.release().await,
+                    Err(_) => return Ok(()),
+                },
+                batch = stream.next() => match batch {
+                    Ok(batch) => self.on_batch(batch).await,
+                    Err(error) if action(error.kind) == Action::Recopy => {
+                        let recovered = self.on_history_lost(&error).await;
+                        if recovered.is_ok() {
+                            stream = self.mongo.stream(self.start(), watched.clone(), STREAM_BUFFER);
+                        }
+                        recovered
+                    }
+                    Err(error) if action(error.kind) == Action::Wait => {
+                        tracing::warn!(%error, remedy = remedy(error.kind), "waiting for the source");
+                        if !self.stop.sleep(Duration::from_secs(5)).await {
+                            return Ok(());
+                        }
+                        stream = self.mongo.stream(self.start(), watched.clone(), STREAM_BUFFER);
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                },
+                _ = letters.tick() => self.retry_letters().await,
+            };
+            if let Err(error) = step {
+                // What fails while everything stops was cut short by the stop.
+                return if self.stop.is_set() { Ok(()) } else { Err(error) };
+            }
+        }
+    }
+
+    // The stream.
+
+    async fn on_batch(&mut self, batch: StreamBatch) -> Result<()> {
+        self.now = self.now.max(batch.operation_time);
+        let mut events = Vec::with_capacity(batch.changes.len());
+        let mut last: Option<Position> = None;
+        for change in batch.changes {
+            let position = change.position().clone();
+            let lost = match change {
+                Change::Document(change) => {
+                    if self.passes(&change).await? {
+                        events.push(event(change));
+                    }
+                    None
+                }
+                Change::Dropped { collection, .. } => {
+                    let id = CollectionId(collection);
+                    Some((vec![id], "drop", format!("collection {} was dropped", self.name(id))))
+                }
+                Change::Renamed { from, to, to_name, .. } => {
+                    let ids: Vec<CollectionId> = from.into_iter().chain(to).map(CollectionId).collect();
+                    let text = match from {
+                        Some(from) => format!("collection {} was renamed to {to_name}", self.name(CollectionId(from))),
+                        None => format!("another collection was renamed to {to_name}"),
+                    };
+                    Some((ids, "rename", text))
+                }
+                Change::DatabaseDropped { .. } => {
+                    Some((self.all_collections(), "dropDatabase", "the source's database was dropped".to_owned()))
+                }
+                // The drop or rename that caused it came before.
+                Change::Invalidated { .. } => None,
+            };
+            if let Some((collections, kind, text)) = lost {
+                // What came before is made safe first, so that a crash finds this change again.
+                if let Some(before) = last.take() {
+                    let passed = ClusterTime(before.time.0.saturating_sub(1));
+                    self.publish(std::mem::take(&mut events), before, passed).await?;
+                }
+                self.begin_anew(collections, kind, &text).await?;
+            }
+            last = Some(position);
+        }
+        self.publish(events, batch.position, batch.passed).await
+    }
+
+    fn name(&self, collection: CollectionId) -> String {
+        self.plan.collections[usize::from(collection.0)].name.clone()
+    }
+
+    fn all_collections(&self) -> Vec<CollectionId> {
+        (0..self.plan.collections.len()).map(|index| CollectionId(index as u16)).collect()
+    }
+
+    /// Whether the change travels; waits where it must.
+    async fn passes(&mut self, change: &DocumentChange) -> Result<bool> {
+        let broken = |_| Error::new(Kind::Data, "reading a change", "its document key cannot be read");
+        let id = Document::new(&change.id).and_then(|id| id.get(b"_id")).map_err(broken)?.unwrap_or(Value::Null);
+        let arrival = Arrival {
+            collection: CollectionId(change.collection),
+            id,
+            key: &change.key,
+            is_delete: change.op == SourceOp::Delete,
+            time: change.position.time,
+        };
+        loop {
+            match self.merge.route(arrival) {
+                Route::Drop => return Ok(false),
+                Route::Publish => return Ok(true),
+                Route::Wait(piece) => {
+                    while self.merge.is_applying(piece) {
+                        self.next_word().await?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn next_word(&mut self) -> Result<()> {
+        let word = tokio::select! {
+            () = self.stop.wait() => None,
+            word = self.wires.words.recv() => word,
+        };
+        match word {
+            // Planning a copy here would wait for the source while a change waits for us; it is done on the way out.
+            Some(word) => Box::pin(self.hear(word)).await,
+            None => Err(Error::new(Kind::Bug, "waiting for a piece", "the copiers have stopped")),
+        }
+    }
+
+    /// Resolves what the events do not carry, and puts them into the log.
+    async fn publish(&mut self, mut events: Vec<Event>, position: Position, passed: ClusterTime) -> Result<()> {
+        let stands = |horizons: &Horizons, event: &Event| horizons.stands(event, is_complete(event));
+        if !events.iter().all(|event| stands(&self.horizons, event)) {
+            events = keep_last(events);
+            let mut wanted: HashMap<CollectionId, Vec<Key>> = HashMap::new();
+            for event in events.iter().filter(|event| !stands(&self.horizons, event)) {
+                wanted.entry(event.collection).or_default().push(event.key.clone());
+            }
+            let mut found: HashMap<(CollectionId, Key), Bytes> = HashMap::new();
+            let mut looked_up: HashSet<(CollectionId, Key)> = HashSet::new();
+            for (collection, keys) in wanted {
+                let lookup = self.look_up(collection, &keys, position.time).await?;
+                self.horizons.looked_up(collection, lookup.at);
+                found.extend(lookup.found.into_iter().map(|(key, document)| ((collection, key), document)));
+                looked_up.extend(keys.into_iter().map(|key| (collection, key)));
+            }
+            for event in &mut events {
+                let document = (event.collection, event.key.clone());
+                if !looked_up.contains(&document) {
+                    continue;
+                }
+                match found.remove(&document) {
+                    Some(document) => (event.op, event.document) = (Op::Upsert, document),
+                    None => (event.op, event.document) = (Op::Delete, Bytes::new()),
+                }
+            }
+        }
+        self.position = position.clone();
+        let bytes = events.iter().map(|event| event.document.len() + 64).sum();
+        let batch = Batch {
+            events,
+            position: Some(position),
+            passed,
+            horizon: self.horizons.latest(),
+            noted: self.noted(),
+            barriers: Vec::new(),
+            bytes,
+        };
+        self.send(batch).await
+    }
+
+    async fn look_up(
+        &mut self,
+        collection: CollectionId,
+        keys: &[Key],
+        after: ClusterTime,
+    ) -> Result<slackwater_connectors::mongodb::Lookup> {
+        let name = self.plan.collections[usize::from(collection.0)].collection.clone();
+        let mut pauses = Pauses::for_server();
+        loop {
+            match self.mongo.lookup(&name, keys, after).await {
+                Ok(lookup) => return Ok(lookup),
+                Err(error) => match action(error.kind) {
+                    Action::Wait | Action::Retry => {
+                        tracing::debug!(%error, "a look-up failed; trying again");
+                        if !self.stop.sleep(pauses.next_pause()).await {
+                            return Err(error);
+                        }
+                    }
+                    Action::Quarantine | Action::Recopy | Action::Halt => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Puts a batch into the log; while that is full, the copiers are heard.
+    async fn send(&mut self, batch: Batch) -> Result<()> {
+        let log = self.wires.log.clone();
+        let permit = loop {
+            tokio::select! {
+                biased;
+                () = self.stop.wait() => return Ok(()),
+                permit = log.reserve() => break permit,
+                Some(word) = self.wires.words.recv() => Box::pin(self.hear(word)).await?,
+                Ok(()) = self.wires.applied.changed() => Box::pin(self.release()).await?,
+            }
+        };
+        match permit {
+            Ok(permit) => {
+                permit.send(batch);
+                Ok(())
+            }
+            // The lane has ended; its own error says why.
+            Err(_) => Ok(()),
+        }
+    }
+
+    // The copy.
+
+    async fn hear(&mut self, word: Word) -> Result<()> {
+        match word {
+            Word::Idle(copier) => {
+                self.idle.push_back(copier);
+                self.dispatch().await
+            }
+            Word::Read { piece, until, rest, release } => {
+                let collection = self.merge.collection_of(piece);
+                if self.merge.read(piece, until, rest)
+                    && let Some(collection) = collection
+                {
+                    self.held.push(Held { piece, collection, release });
+                }
+                self.release().await
+            }
+            Word::Done { piece, collection, cut } => {
+                self.merge.done(piece);
+                if let Some(at) = cut {
+                    self.identify(piece, collection, &at).await?;
+                }
+                if self.merge.all_done(collection) {
+                    self.finish_copies().await?;
+                }
+                self.dispatch().await
+            }
+            Word::Reread { id, collection, keys, found, at } => {
+                self.merge.recaptured(id, at);
+                let found = found.into_iter().collect();
+                self.rereads.push(Reread { id, collection, keys, found });
+                self.release().await
+            }
+            Word::RereadFailed { id, error } => {
+                tracing::debug!(%error, "dead letters could not be read again; later");
+                self.merge.forget_recapture(id);
+                Ok(())
+            }
+        }
+    }
+
+    /// A piece was cut: the rest has got an id in the control store.
+    async fn identify(&mut self, piece: PieceId, collection: CollectionId, at: &Bound) -> Result<()> {
+        let name = self.name(collection);
+        let migration = self.plan.migration.clone();
+        let chunks = keep!(self, control => control.open_chunks(&migration))?;
+        let rest = chunks
+            .into_iter()
+            .find(|chunk| chunk.collection == name && chunk.lo.as_deref() == Some(at.as_bytes().as_ref()));
+        if let Some(rest) = rest {
+            self.merge.identify(piece, rest.id);
+        }
+        Ok(())
+    }
+
+    /// The collections whose turn it is: those that the others' rows refer to come first.
+    fn turn(&self) -> Vec<CollectionId> {
+        let waiting = |index: &usize| self.copying[*index].state != CopyState::Copied;
+        let level = (0..self.copying.len()).filter(waiting).map(|index| self.plan.collections[index].level).min();
+        (0..self.copying.len())
+            .filter(waiting)
+            .filter(|index| Some(self.plan.collections[*index].level) == level)
+            .map(|index| CollectionId(index as u16))
+            .collect()
+    }
+
+    /// Gives pieces to the copiers that have none.
+    async fn dispatch(&mut self) -> Result<()> {
+        self.idle.retain(|copier| !copier.is_closed());
+        while !self.idle.is_empty() && !self.draining {
+            let mut next = None;
+            for collection in self.turn() {
+                if self.merge.is_unplanned(collection) {
+                    self.plan_copy(collection).await?;
+                }
+                if let Some((piece, range)) = self.merge.next_open(collection) {
+                    next = Some((collection, piece, range));
+                    break;
+                }
+            }
+            let Some((collection, piece, range)) = next else {
+                // A collection without documents is complete as soon as it is planned.
+                return self.finish_copies().await;
+            };
+            keep!(self, control => control.note_read(piece))?;
+            let from = self.now;
+            self.merge.begin(piece, from);
+            let fresh = self.copying[usize::from(collection.0)].fresh;
+            let Some(copier) = self.idle.pop_front() else { return Ok(()) };
+            // A copier that is gone took the process with it.
+            let _ = copier.send(Assignment { piece, collection, range, from, fresh });
+        }
+        Ok(())
+    }
+
+    async fn plan_copy(&mut self, collection: CollectionId) -> Result<()> {
+        let index = usize::from(collection.0);
+        let (name, source) = (self.name(collection), self.plan.collections[index].collection.clone());
+        let mut pauses = Pauses::for_server();
+        let split = loop {
+            match self.mongo.split(&source, self.chunking.bytes, self.chunking.documents).await {
+                Ok(split) => break split,
+                Err(error) if matches!(action(error.kind), Action::Wait | Action::Retry) => {
+                    tracing::debug!(%error, "planning a copy failed; trying again");
+                    if !self.stop.sleep(pauses.next_pause()).await {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let bytes = |bound: Option<&Bound>| bound.map(|bound| bound.as_bytes().to_vec());
+        let bounds: Vec<_> = Range::between(&split.bounds)
+            .iter()
+            .map(|range| (bytes(range.lo.as_ref()), bytes(range.hi.as_ref())))
+            .collect();
+        let Copying { generation, fresh, .. } = self.copying[index];
+        keep!(self, control => control.plan_chunks(&name, generation, &bounds, split.documents, fresh))?;
+        let migration = self.plan.migration.clone();
+        let chunks = keep!(self, control => control.open_chunks(&migration))?;
+        let mut pieces = Vec::with_capacity(bounds.len());
+        for chunk in chunks.into_iter().filter(|chunk| chunk.collection == name) {
+            pieces.push((chunk.id, Range { lo: bound(chunk.lo)?, hi: bound(chunk.hi)? }));
+        }
+        self.merge.plan(collection, pieces);
+        self.copying[index].state = CopyState::Copying;
+        Gauges::add(&self.gauges.to_copy, split.documents);
+        tracing::info!(collection = name, documents = split.documents, chunks = bounds.len(), "copying");
+        Ok(())
+    }
+
+    /// Lets go what the stream has passed.
+    async fn release(&mut self) -> Result<()> {
+        if self.draining {
+            return Ok(());
+        }
+        let applied = *self.wires.applied.borrow_and_update();
+        let noted = self.noted();
+        for held in std::mem::take(&mut self.held) {
+            match self.merge.release(held.piece, applied) {
+                Some(changed) => {
+                    let _ = held.release.send(Release { changed, noted: noted.clone() });
+                }
+                // Void pieces are dropped, and with them the copier's wait.
+                None if self.merge.collection_of(held.piece) == Some(held.collection) => self.held.push(held),
+                None => {}
+            }
+        }
+        for reread in std::mem::take(&mut self.rereads) {
+            if !self.merge.has_recapture(reread.id) {
+                continue;
+            }
+            match self.merge.release_recapture(reread.id, applied) {
+                Some(changed) => self.publish_reread(reread, &changed).await?,
+                None => self.rereads.push(reread),
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks collections as copied whose last piece is in the target; where they were begun anew, sends the sweep.
+    async fn finish_copies(&mut self) -> Result<()> {
+        for index in 0..self.copying.len() {
+            let id = CollectionId(index as u16);
+            let state = &self.copying[index];
+            if state.state == CopyState::Copying && self.merge.all_done(id) {
+                let (name, generation) = (self.name(id), state.generation);
+                if keep!(self, control => control.finish_collection(&name, generation))? {
+                    tracing::info!(collection = name, "copied");
+                    self.merge.copied(id);
+                    self.copying[index].state = CopyState::Copied;
+                }
+            }
+        }
+        let all = self.copying.iter().all(|copying| copying.state == CopyState::Copied);
+        self.gauges.copy_complete.store(all, Ordering::Release);
+        let reloading: Vec<CollectionId> =
+            self.all_collections().into_iter().filter(|id| self.copying[usize::from(id.0)].reload).collect();
+        let complete =
+            reloading.iter().all(|id| self.copying[usize::from(id.0)].state == CopyState::Copied);
+        if !reloading.is_empty() && complete && !self.sweeping {
+            self.sweeping = true;
+            let batch = Batch {
+                barriers: vec![Barrier::Sweep { collections: reloading }],
+                noted: self.noted(),
+                ..Batch::default()
+            };
+            Box::pin(self.send(batch)).await?;
+        }
+        Ok(())
+    }
+
+    // Beginning anew.
+
+    /// Tables whose rows are noted: those of the collections that are being copied again.
+    fn noted(&self) -> Vec<usize> {
+        let reloading: Vec<CollectionId> = self
+            .copying
+            .iter()
+            .enumerate()
+            .filter(|(_, copying)| copying.reload)
+            .map(|(index, _)| CollectionId(index as u16))
+            .collect();
+        tables_of(&self.plan, &reloading)
+    }
+
+    fn seen_tables(&self, collections: &[CollectionId]) -> Vec<SeenTable> {
+        tables_of(&self.plan, collections)
+            .into_iter()
+            .map(|table| {
+                let spec = &self.plan.tables[table];
+                let column = |key: &usize| spec.table.columns[spec.columns[*key]].name.clone();
+                SeenTable {
+                    schema: spec.table.schema.clone(),
+                    name: spec.table.name.clone(),
+                    key: spec.key.iter().map(column).collect(),
+                }
+            })
+            .collect()
+    }
+
+    /// Copies these collections again, and all that share a table with them.
+    async fn begin_anew(&mut self, mut collections: Vec<CollectionId>, kind: &str, text: &str) -> Result<()> {
+        loop {
+            let tables = tables_of(&self.plan, &collections);
+            let before = collections.len();
+            for id in self.all_collections() {
+                let shares =
+                    self.plan.collections[usize::from(id.0)].tables.iter().any(|table| tables.contains(table));
+                if shares && !collections.contains(&id) {
+                    collections.push(id);
+                }
+            }
+            if collections.len() == before {
+                break;
+            }
+        }
+        tracing::warn!(kind, text, "history was lost; copying again");
+        // A piece on its way into the target belongs to the old copy and must not arrive in the new one.
+        self.draining = true;
+        while self.merge.any_applying() {
+            self.next_word().await?;
+        }
+        self.draining = false;
+        let names: Vec<String> = collections.iter().map(|id| self.name(*id)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let text = format!("{text}; copied again: {}", names.join(", "));
+        let tables = self.seen_tables(&collections);
+        keep!(self, control => control.start_reload(&names, &tables))?;
+        keep!(self, control => control.incident(kind, names.first().copied(), &text))?;
+        for id in &collections {
+            self.merge.reset(*id);
+            let copying = &mut self.copying[usize::from(id.0)];
+            copying.state = CopyState::Pending;
+            copying.generation += 1;
+            copying.fresh = false;
+            copying.reload = true;
+        }
+        self.sweeping = false;
+        self.gauges.copy_complete.store(false, Ordering::Release);
+        let merge = &self.merge;
+        self.held.retain(|held| merge.collection_of(held.piece) == Some(held.collection));
+        self.rereads.retain(|reread| merge.has_recapture(reread.id));
+        self.dispatch().await
+    }
+
+    async fn on_history_lost(&mut self, error: &Error) -> Result<()> {
+        let mut pauses = Pauses::for_server();
+        let now = loop {
+            match self.mongo.operation_time().await {
+                Ok(now) => break now,
+                Err(error) => {
+                    if !self.stop.sleep(pauses.next_pause()).await {
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        let text = format!(
+            "the source's log no longer reaches back to our position: changes between {} and {} were lost ({error})",
+            said(self.position.time),
+            said(now),
+        );
+        self.now = self.now.max(now);
+        let all = self.all_collections();
+        self.begin_anew(all, "history_lost", &text).await?;
+        self.position = Position::new(now, Bytes::new());
+        let (position, passed) = (self.position.clone(), ClusterTime(now.0.saturating_sub(1)));
+        self.publish(Vec::new(), position, passed).await
+    }
+
+    async fn on_report(&mut self, report: Report) -> Result<()> {
+        let Report::Swept { collections, rows } = report;
+        if !self.sweeping {
+            // Begun anew once more while the sweep was on its way.
+            return Ok(());
+        }
+        let names: Vec<String> = collections.iter().map(|id| self.name(*id)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let tables = self.seen_tables(&collections);
+        keep!(self, control => control.end_reload(&names, &tables))?;
+        let text = format!("{} copied again; {rows} rows that are no longer in the source were removed", names.join(", "));
+        keep!(self, control => control.incident("recopied", None, &text))?;
+        tracing::info!(rows, "copied again; rows that are no longer in the source were removed");
+        for id in collections {
+            self.copying[usize::from(id.0)].reload = false;
+        }
+        self.sweeping = false;
+        Ok(())
+    }
+
+    // Dead letters.
+
+    async fn retry_letters(&mut self) -> Result<()> {
+        if !self.letters.any() || !self.rereads.is_empty() {
+            return Ok(());
+        }
+        let migration = self.plan.migration.clone();
+        let due = keep!(self, control => control.due_dead_letters(&migration, LETTERS_AT_ONCE))?;
+        let ids: Vec<i64> = due.iter().map(|row| row.id).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        keep!(self, control => control.put_off(&ids, 60_000))?;
+        let mut by_collection: HashMap<CollectionId, Vec<Key>> = HashMap::new();
+        for row in due {
+            let found = self.plan.collections.iter().position(|collection| collection.name == row.letter.collection);
+            if let Some(index) = found {
+                by_collection
+                    .entry(CollectionId(index as u16))
+                    .or_default()
+                    .push(Key::from_bytes(&row.letter.key));
+            }
+        }
+        for (collection, keys) in by_collection {
+            let id = self.next_reread;
+            self.next_reread -= 1;
+            self.merge.recapture(id, collection, keys.iter().cloned().collect());
+            let (mongo, say, after) = (self.mongo.clone(), self.wires.say.clone(), self.now);
+            let name = self.plan.collections[usize::from(collection.0)].collection.clone();
+            tokio::spawn(async move {
+                let word = match mongo.lookup(&name, &keys, after).await {
+                    Ok(lookup) => Word::Reread { id, collection, keys, found: lookup.found, at: lookup.at },
+                    Err(error) => Word::RereadFailed { id, error },
+                };
+                // Nobody listens while everything stops.
+                let _ = say.send(word);
+            });
+        }
+        Ok(())
+    }
+
+    async fn publish_reread(&mut self, reread: Reread, changed: &HashSet<Key>) -> Result<()> {
+        let Reread { collection, keys, mut found, .. } = reread;
+        let position = self.position.clone();
+        let events: Vec<Event> = keys
+            .into_iter()
+            .filter(|key| !changed.contains(key))
+            .map(|key| {
+                let document = found.remove(&key).unwrap_or_default();
+                let op = if document.is_empty() { Op::Delete } else { Op::Snapshot };
+                Event { collection, key, op, document, position: position.clone(), time: 0 }
+            })
+            .collect();
+        let bytes = events.iter().map(|event| event.document.len() + 64).sum();
+        let batch =
+            Batch { events, horizon: self.horizons.latest(), noted: self.noted(), bytes, ..Batch::default() };
+        Box::pin(self.send(batch)).await
+    }
+}
+
+fn event(change: DocumentChange) -> Event {
+    Event {
+        collection: CollectionId(change.collection),
+        op: if change.op == SourceOp::Delete { Op::Delete } else { Op::Upsert },
+        key: change.key,
+        document: change.document.unwrap_or_default(),
+        position: change.position,
+        time: change.wall,
+    }
+}
+
+fn bound(bytes: Option<Vec<u8>>) -> Result<Option<Bound>> {
+    let broken = |_| Error::new(Kind::Bug, "reading open chunks", "a chunk's bound cannot be read");
+    bytes.map(|bytes| Bound::from_bytes(bytes.into()).map_err(broken)).transpose()
+}
+
+/// A time as people read it.
+fn said(time: ClusterTime) -> String {
+    jiff::Timestamp::from_second(i64::from(time.seconds())).map_or_else(|_| time.to_string(), |time| time.to_string())
+}

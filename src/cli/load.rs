@@ -1,0 +1,44 @@
+//! From the path of a migration file to a plan and two servers that are fit for it. Writes nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use slackwater_connectors::mongodb::{Mongo, Preflight};
+use slackwater_connectors::postgres::introspect;
+
+use super::exit::Failure;
+use crate::config::{self, Migration};
+use crate::mapping::{self, Plan};
+use crate::ops::preflight::{Findings, judge};
+
+/// Reads and checks the migration file, as far as that goes without a server.
+pub(super) fn migration(path: &Path) -> Result<Migration, Failure> {
+    config::load(path)
+        .map_err(|error| Failure::File { path: path.display().to_string(), error })?
+        .map_err(Failure::Mistakes)
+}
+
+/// A text that changes when the migration file does.
+pub(super) fn fingerprint(path: &Path) -> Result<String, Failure> {
+    let text =
+        std::fs::read(path).map_err(|error| Failure::File { path: path.display().to_string(), error })?;
+    Ok(uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &text).simple().to_string())
+}
+
+/// Compiles it against the target's catalogue.
+pub(super) async fn plan(migration: &Migration) -> Result<Arc<Plan>, Failure> {
+    let catalog = introspect::read(&migration.target.uri, &mapping::target_tables(migration)).await?;
+    mapping::compile(migration, &catalog).map(Arc::new).map_err(Failure::Mistakes)
+}
+
+/// Connects to the source and asks whether it is fit.
+pub(super) async fn source(migration: &Migration, plan: &Plan) -> Result<(Mongo, Preflight, Findings), Failure> {
+    let Some(source) = migration.sources.first() else {
+        return Err(Failure::Unsuitable(vec!["the migration file names no source".to_owned()]));
+    };
+    let mongo = Mongo::connect(&source.uri, &source.database).await?;
+    let names: Vec<String> = plan.collections.iter().map(|collection| collection.collection.clone()).collect();
+    let preflight = mongo.preflight(&names).await?;
+    let findings = judge(&preflight, &source.database);
+    Ok((mongo, preflight, findings))
+}

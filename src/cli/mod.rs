@@ -1,0 +1,81 @@
+//! The command line.
+
+mod check;
+mod exit;
+mod load;
+mod logging;
+mod progress;
+mod run;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Keeps a Postgres schema in step with a live MongoDB, through a mapping from documents to tables.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = "\
+Exit codes: 0 done or stopped on request, 1 unexpected, 2 usage, 3 mistakes in the migration file, 4 source or target
+unsuitable, 5 a server cannot be reached, 6 a server refuses us, 7 another process has taken over.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How log lines are written to stderr; RUST_LOG filters them.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Reads the migration file, compiles it against the target, asks the source whether it is fit. Writes nothing.
+    #[command(after_help = "Example: slackwater check migration.yaml")]
+    Check {
+        /// The migration file.
+        file: PathBuf,
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Copies what is not copied yet and follows the changes, until SIGTERM or SIGINT. Goes on where it stopped.
+    #[command(after_help = "Example: slackwater run migration.yaml")]
+    Run {
+        /// The migration file.
+        file: PathBuf,
+    },
+    /// Tells how far it is: collections, lag, dead letters, incidents. Reads only.
+    #[command(after_help = "Example: slackwater status migration.yaml --json | jq .lag_seconds")]
+    Status {
+        /// The migration file.
+        file: PathBuf,
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(cli.log_format == LogFormat::Json);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::unexpected("starting", &error),
+    };
+    let code = runtime.block_on(async {
+        match cli.command {
+            Command::Check { file, json } => check::run(&file, json).await,
+            Command::Run { file } => run::run(&file).await,
+            Command::Status { file, json } => status::run(&file, json).await,
+        }
+    });
+    // A look-up that hangs must not hold the end up.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(300));
+    code.unwrap_or_else(|failure| failure.tell())
+}
