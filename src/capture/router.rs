@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::mongodb::{
-    Bound, Change, ChangeStream, DocumentChange, Mongo, Op as SourceOp, Range, Start, StreamBatch,
+    Bound, Change, DocumentChange, Mongo, Op as SourceOp, Range, Start, StreamBatch,
 };
 use slackwater_connectors::postgres::control::{Control, CopyState, SeenTable};
 use slackwater_connectors::retry::Pauses;

@@ -56,12 +56,12 @@ fn as_text(plan: &Plan, preflight: &Preflight, findings: &Findings) -> String {
     }
     text += "\n\n";
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING).set_header(["collection", "tables", "post-images"]);
+    table.load_style(comfy_table::presets::NOTHING).set_header(["collection", "tables", "post-images"]);
     for (index, collection) in plan.collections.iter().enumerate() {
         table.add_row([collection.name.as_str(), &tables(plan, index).join(", "), images(preflight, index)]);
     }
     text += &format!("{table}\n");
-    for warning in plan.warnings.iter().map(ToString::to_string).chain(findings.warnings.iter().cloned()) {
+    for warning in load::warnings(plan, findings) {
         text += &format!("\nwarning: {warning}");
     }
     text + "\nnothing was written\n"
@@ -83,8 +83,7 @@ fn as_json(plan: &Plan, preflight: &Preflight, findings: &Findings) -> serde_jso
             })
         })
         .collect();
-    let warnings: Vec<String> =
-        plan.warnings.iter().map(ToString::to_string).chain(findings.warnings.iter().cloned()).collect();
+    let warnings = load::warnings(plan, findings);
     json!({
         "migration": plan.migration,
         "fit": true,

@@ -42,3 +42,17 @@ pub(super) async fn source(migration: &Migration, plan: &Plan) -> Result<(Mongo,
     let findings = judge(&preflight, &source.database);
     Ok((mongo, preflight, findings))
 }
+
+/// What somebody should look at, of the file and of the source.
+pub(super) fn warnings(plan: &Plan, findings: &Findings) -> Vec<String> {
+    let mut warnings: Vec<String> = plan
+        .warnings
+        .iter()
+        .map(|warning| match &warning.help {
+            Some(help) => format!("line {}: {}; {help}", warning.line, warning.message),
+            None => format!("line {}: {}", warning.line, warning.message),
+        })
+        .collect();
+    warnings.extend(findings.warnings.iter().cloned());
+    warnings
+}

@@ -105,7 +105,7 @@ async fn start(path: &Path, gauges: &Arc<Gauges>, stop: &Stop) -> Result<Tasks, 
     let plan = load::plan(&migration).await?;
     let (mongo, _, findings) = load::source(&migration, &plan).await?;
     findings_or_failure(&findings)?;
-    for warning in plan.warnings.iter().map(ToString::to_string).chain(findings.warnings) {
+    for warning in load::warnings(&plan, &findings) {
         tracing::warn!("{warning}");
     }
     let target = migration.target.uri.clone();

@@ -10,6 +10,9 @@ use slackwater_topics::{ClusterTime, Key};
 /// The stream's lane writes at least once a second; one that is silent for longer is not running.
 const ALIVE_WITHIN_MS: i64 = 5_000;
 
+/// A person reads the newest.
+const MOST_INCIDENTS: i64 = 100;
+
 /// A look at the whole.
 #[derive(Debug)]
 pub(crate) struct Status {
@@ -32,7 +35,7 @@ impl Status {
             collections: control.collections(migration).await?,
             letters: control.dead_letter_counts(migration).await?,
             tallies: control.tallies(migration).await?,
-            incidents: control.incidents(migration).await?,
+            incidents: control.incidents(migration, MOST_INCIDENTS).await?,
             now,
         })
     }
@@ -147,7 +150,7 @@ impl Status {
             );
         }
         let mut table = comfy_table::Table::new();
-        table.load_preset(comfy_table::presets::NOTHING).set_header(["collection", "copy", "documents", "chunks", "dead letters"]);
+        table.load_style(comfy_table::presets::NOTHING).set_header(["collection", "copy", "documents", "chunks", "dead letters"]);
         for row in &self.collections {
             let letters: u64 =
                 self.letters.iter().filter(|count| count.collection == row.collection).map(|count| count.count).sum();
