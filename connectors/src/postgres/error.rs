@@ -1,0 +1,182 @@
+//! What Postgres answers, as one of our kinds.
+//!
+//! The server puts values of records into message, detail and hint, so none of them is ever read here: the text
+//! is made of the SQLSTATE, its name, and the names of schema, table, column and constraint.
+
+use std::error::Error as _;
+use std::io;
+
+use tokio_postgres::error::DbError;
+
+use crate::error::{Error, Kind};
+
+/// SQLSTATE of a lane that belongs to a newer epoch; raised by our own functions.
+pub(super) const FENCED: &str = "SW001";
+/// SQLSTATE of a lane that stands at another sequence than the writer thought.
+pub(super) const SEQUENCE: &str = "SW002";
+/// What each later statement of a failed transaction answers; never the cause.
+const ABORTED: &str = "25P02";
+
+/// Our error for one of the driver.
+pub(super) fn explain(doing: impl Into<String>, error: &tokio_postgres::Error) -> Error {
+    if let Some(error) = error.as_db_error() {
+        let code = error.code().code();
+        return Error::new(kind(code), doing, describe(code, error)).code(code);
+    }
+    if let Some(cause) = error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+        return Error::new(Kind::Unreachable, doing, format!("no connection to Postgres: {}", cause.kind()));
+    }
+    if error.is_closed() {
+        return Error::new(Kind::Unreachable, doing, "the connection to Postgres was closed");
+    }
+    // What stands before the colon names the kind of failure; behind it there may be a value.
+    let text = error.to_string();
+    let head = text.split(':').next().unwrap_or_default();
+    match head {
+        "authentication error" | "password missing" => Error::new(
+            Kind::Denied,
+            doing,
+            "Postgres asks for a password or a way to log in that is not configured",
+        ),
+        "timeout waiting for server"
+        | "error connecting to server"
+        | "error communicating with the server" => {
+            Error::new(Kind::Unreachable, doing, "no connection to Postgres")
+        }
+        "error performing TLS handshake" => {
+            Error::new(Kind::Unsuitable, doing, "Postgres asks for TLS, which this build does not speak yet")
+        }
+        _ => Error::new(Kind::Bug, doing, format!("the driver refused: {head}")),
+    }
+}
+
+/// True where the error only repeats that an earlier statement of the transaction failed.
+pub(super) fn is_echo(error: &Error) -> bool {
+    error.code.as_deref() == Some(ABORTED)
+}
+
+fn kind(code: &str) -> Kind {
+    match code {
+        FENCED | SEQUENCE => Kind::Fenced,
+        // Bytes that do not parse are our mistake: trying again would never end.
+        "08P01" => Kind::Bug,
+        "40001" | "40P01" | "55P03" | "57014" => Kind::Contention,
+        // A standby, or a primary that is being handed over.
+        "25006" | "25P03" | "57P01" | "57P02" | "57P03" | "57P05" => Kind::Unreachable,
+        "42501" | "3D000" => Kind::Denied,
+        // A key too long for an index page, a value nested too deep for the stack; a trigger that refuses.
+        "54000" | "54001" | "44000" | "P0001" => Kind::Data,
+        "58030" => Kind::Exhausted,
+        "0A000" | "3F000" | "57P04" => Kind::Unsuitable,
+        _ => match code.get(..2).unwrap_or_default() {
+            "08" => Kind::Unreachable,
+            "28" => Kind::Denied,
+            "53" => Kind::Exhausted,
+            "22" | "23" => Kind::Data,
+            "42" => Kind::Unsuitable,
+            _ => Kind::Bug,
+        },
+    }
+}
+
+fn describe(code: &str, error: &DbError) -> String {
+    let mut text = condition(code).to_owned();
+    let mut names = Vec::new();
+    if let Some(table) = error.table() {
+        names.push(match error.schema() {
+            Some(schema) => format!("table {schema}.{table}"),
+            None => format!("table {table}"),
+        });
+    }
+    names.extend(error.column().map(|name| format!("column {name}")));
+    names.extend(error.constraint().map(|name| format!("constraint {name}")));
+    names.extend(error.datatype().map(|name| format!("type {name}")));
+    if !names.is_empty() {
+        text.push_str(": ");
+        text.push_str(&names.join(", "));
+    }
+    text
+}
+
+/// What the code means, in words.
+fn condition(code: &str) -> &'static str {
+    match code {
+        FENCED => "a newer process has taken over this lane",
+        SEQUENCE => "the lane stands at another sequence than this process left it at: somebody else wrote",
+        "08P01" => "the bytes sent do not have the form that the type expects",
+        "22001" => "a text is longer than its column allows",
+        "22003" => "a number is outside the range of its column",
+        "22007" => "not a date or time in a form that Postgres reads",
+        "22008" => "a date or time is outside the range of its column",
+        "22021" => "a text holds bytes that the encoding does not allow",
+        "22P02" => "a text cannot be read as its column's type",
+        "22P03" => "bytes cannot be read as their column's type",
+        "22P05" => "a text holds a character that the database's encoding has not",
+        "23502" => "a null where none is allowed",
+        "23503" => "a reference without its target",
+        "23505" => "a value that must be unique is there already",
+        "23514" => "a check does not hold",
+        "23P01" => "an exclusion constraint does not hold",
+        "25006" => "the server takes no writes now: it is a standby, or is being handed over",
+        "25P03" => "the transaction stood idle for too long and the server ended it",
+        "28000" | "28P01" => "the user or the password is not accepted",
+        "3D000" => "there is no such database",
+        "3F000" => "there is no such schema",
+        "40001" => "lost against another transaction",
+        "40P01" => "deadlock with another transaction",
+        "42501" => "the user has not the right to do this",
+        "42703" => "there is no such column: the schema is not what the migration was compiled for",
+        "42704" => "there is no such type: the schema is not what the migration was compiled for",
+        "42804" => "a type does not match: the table has changed since the migration was compiled",
+        "42883" => "there is no such function or operator",
+        "42P01" => "there is no such table: the schema is not what the migration was compiled for",
+        "42P10" => "no unique constraint matches the key",
+        "53100" => "the server's disk is full",
+        "53200" => "the server is out of memory",
+        "53300" => "the server has no connection left",
+        "54000" => "a value is larger than the server can keep: a key too long for its index",
+        "54001" => "a value is nested too deep for the server",
+        "55P03" => "a lock could not be had in time",
+        "57014" => "the statement was cancelled at the server",
+        "57P01" | "57P02" => "the server ended the connection",
+        "57P03" => "the server is starting up",
+        "58030" => "the server cannot read or write its files",
+        "P0001" => "a trigger or function of the target refused",
+        ABORTED => "the transaction had already failed",
+        _ => match code.get(..2).unwrap_or_default() {
+            "08" => "the connection failed",
+            "22" => "a value does not fit its column",
+            "23" => "a constraint does not hold",
+            "28" => "the login is not accepted",
+            "42" => "the schema is not what the migration was compiled for",
+            "53" => "the server lacks room",
+            _ => "Postgres refused",
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds() {
+        for (code, expected) in [
+            ("08006", Kind::Unreachable),
+            ("08P01", Kind::Bug),
+            ("57P01", Kind::Unreachable),
+            ("40P01", Kind::Contention),
+            ("28P01", Kind::Denied),
+            ("42501", Kind::Denied),
+            ("53100", Kind::Exhausted),
+            ("22021", Kind::Data),
+            ("23505", Kind::Data),
+            ("42P01", Kind::Unsuitable),
+            ("SW001", Kind::Fenced),
+            ("SW002", Kind::Fenced),
+            ("XX000", Kind::Bug),
+        ] {
+            assert_eq!(kind(code), expected, "{code}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Reads the catalogue of the target: a few questions for all tables together, none for each.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tokio_postgres::{Client, Row};
+
+use super::catalog::{Catalog, Column, ForeignKey, Table, Type};
+use super::error::explain;
+use crate::error::{Error, Kind, Result};
+
+const DOING: &str = "reading the target's catalogue";
+
+const TABLES: &str = "
+SELECT c.oid, n.nspname::text, c.relname::text, c.reltype, t.typarray, c.relkind IN ('r', 'p'),
+       has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'INSERT')
+           AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')
+           AND has_table_privilege(c.oid, 'SELECT'),
+       c.reltuples::bigint
+FROM unnest($1::text[], $2::text[]) AS wanted(nsp, rel)
+JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.nsp
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.rel
+JOIN pg_catalog.pg_type t ON t.oid = c.reltype
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+GROUP BY c.oid, n.oid, n.nspname, c.relname, c.reltype, t.typarray, c.relkind, c.reltuples";
+
+const COLUMNS: &str = "
+SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, a.attnotnull,
+       a.atthasdef OR a.attidentity <> '', a.attgenerated <> '', a.attidentity = 'a'
+FROM pg_catalog.pg_attribute a
+WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attrelid, a.attnum";
+
+/// Walks from every column's type to what is under a domain and inside an array.
+const TYPES: &str = "
+WITH RECURSIVE used(oid, modifier) AS (
+    SELECT DISTINCT a.atttypid, a.atttypmod
+    FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped
+    UNION
+    SELECT CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END,
+           CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE used.modifier END
+    FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid
+    WHERE t.typtype = 'd' OR (t.typelem <> 0 AND t.typlen = -1)
+)
+SELECT t.oid, used.modifier, pg_catalog.format_type(t.oid, used.modifier), t.typtype = 'd', t.typbasetype, t.typtypmod,
+       CASE WHEN t.typtype <> 'd' AND t.typlen = -1 THEN t.typelem ELSE 0 END,
+       t.typnotnull, t.typdefault IS NOT NULL,
+       (SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder)
+        FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid),
+       t.typtype IN ('e', 'r', 'm') OR EXISTS (
+           SELECT FROM pg_catalog.pg_opclass o
+           JOIN pg_catalog.pg_am am ON am.oid = o.opcmethod AND am.amname = 'btree'
+           WHERE o.opcdefault AND (o.opcintype = t.oid OR EXISTS (
+               SELECT FROM pg_catalog.pg_cast k
+               WHERE k.castsource = t.oid AND k.casttarget = o.opcintype
+                 AND k.castmethod = 'b' AND k.castcontext = 'i')))
+FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid";
+
+const INDEXES: &str = "
+SELECT i.indrelid, i.indisprimary,
+       i.indisunique AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL,
+       i.indpred IS NULL AND am.amname IN ('btree', 'hash'),
+       (i.indkey::int2[])[0:i.indnkeyatts - 1]
+FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+JOIN pg_catalog.pg_am am ON am.oid = c.relam
+WHERE i.indrelid = ANY($1) AND i.indisvalid AND i.indislive
+ORDER BY i.indrelid, i.indexrelid";
+
+const FOREIGN_KEYS: &str = "
+SELECT k.conrelid, k.conname::text, k.conkey, n.nspname::text, c.relname::text, k.condeferred
+FROM pg_catalog.pg_constraint k
+JOIN pg_catalog.pg_class c ON c.oid = k.confrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE k.contype = 'f' AND k.conrelid = ANY($1)
+ORDER BY k.conrelid, k.conname";
+
+/// Looks at the named tables (schema, name). Those that do not exist are left out.
+pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Catalog> {
+    let schemas: Vec<&str> = tables.iter().map(|(schema, _)| schema.as_str()).collect();
+    let names: Vec<&str> = tables.iter().map(|(_, name)| name.as_str()).collect();
+    let fail = |error: tokio_postgres::Error| explain(DOING, &error);
+    let mut found: BTreeMap<u32, Table> = BTreeMap::new();
+    for row in client.query(TABLES, &[&schemas, &names]).await.map_err(fail)? {
+        let table = Table {
+            schema: get(&row, 1)?,
+            name: get(&row, 2)?,
+            columns: Vec::new(),
+            primary_key: Vec::new(),
+            uniques: Vec::new(),
+            indexes: Vec::new(),
+            foreign_keys: Vec::new(),
+            row_array_oid: get(&row, 4)?,
+            row_oid: get(&row, 3)?,
+            is_table: get(&row, 5)?,
+            writable: get(&row, 6)?,
+            estimated_rows: get(&row, 7)?,
+        };
+        found.insert(get(&row, 0)?, table);
+    }
+    let oids: Vec<u32> = found.keys().copied().collect();
+    let asked: [&(dyn postgres_types::ToSql + Sync); 1] = [&oids];
+    let (columns, types, indexes, foreign_keys) = tokio::try_join!(
+        client.query(COLUMNS, &asked),
+        client.query(TYPES, &asked),
+        client.query(INDEXES, &asked),
+        client.query(FOREIGN_KEYS, &asked),
+    )
+    .map_err(fail)?;
+    let types = Types::read(&types)?;
+    // Numbers of columns have holes where columns were dropped.
+    let mut places: HashMap<(u32, i16), usize> = HashMap::new();
+    for row in &columns {
+        let relation: u32 = get(row, 0)?;
+        let Some(table) = found.get_mut(&relation) else { continue };
+        places.insert((relation, get(row, 1)?), table.columns.len());
+        let (oid, modifier) = (get(row, 3)?, get(row, 4)?);
+        let (refuses_null, fills_in) = types.domain(oid, modifier);
+        table.columns.push(Column {
+            name: get(row, 2)?,
+            kind: types.build(oid, modifier)?,
+            not_null: get::<bool>(row, 5)? || refuses_null,
+            has_default: get::<bool>(row, 6)? || fills_in,
+            generated: get(row, 7)?,
+            identity_always: get(row, 8)?,
+        });
+    }
+    for row in &indexes {
+        let relation: u32 = get(row, 0)?;
+        let Some(table) = found.get_mut(&relation) else { continue };
+        let numbers: Vec<i16> = get(row, 4)?;
+        let leading: Vec<usize> =
+            numbers.iter().map_while(|number| places.get(&(relation, *number)).copied()).collect();
+        let complete = leading.len() == numbers.len();
+        if get(row, 1)? {
+            table.primary_key.clone_from(&leading);
+        } else if complete && get(row, 2)? {
+            table.uniques.push(leading.clone());
+        }
+        if get(row, 3)? && !leading.is_empty() {
+            table.indexes.push(leading);
+        }
+    }
+    for row in &foreign_keys {
+        let relation: u32 = get(row, 0)?;
+        let Some(table) = found.get_mut(&relation) else { continue };
+        let numbers: Vec<i16> = get(row, 2)?;
+        table.foreign_keys.push(ForeignKey {
+            name: get(row, 1)?,
+            columns: numbers.iter().filter_map(|number| places.get(&(relation, *number)).copied()).collect(),
+            table: (get(row, 3)?, get(row, 4)?),
+            deferred: get(row, 5)?,
+        });
+    }
+    let tables =
+        found.into_values().map(|table| ((table.schema.clone(), table.name.clone()), table)).collect();
+    Ok(Catalog { tables })
+}
+
+/// Names of the tables in a schema, partitions left out.
+pub async fn tables(client: &Client, schema: &str) -> Result<Vec<String>> {
+    let rows = client
+        .query(
+            "SELECT c.relname::text FROM pg_catalog.pg_class c
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE n.nspname = $1::text AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1",
+            &[&schema],
+        )
+        .await
+        .map_err(|error| explain(DOING, &error))?;
+    rows.iter().map(|row| get(row, 0)).collect()
+}
+
+fn get<'a, T: postgres_types::FromSql<'a>>(row: &'a Row, index: usize) -> Result<T> {
+    row.try_get(index).map_err(|error| explain(DOING, &error))
+}
+
+struct TypeRow {
+    name: String,
+    domain_of: Option<(u32, i32)>,
+    element: u32,
+    not_null: bool,
+    has_default: bool,
+    labels: Option<Vec<String>>,
+    comparable: bool,
+}
+
+struct Types(HashMap<(u32, i32), TypeRow>);
+
+impl Types {
+    fn read(rows: &[Row]) -> Result<Self> {
+        let mut types = HashMap::new();
+        for row in rows {
+            let domain_of = if get(row, 3)? { Some((get(row, 4)?, get(row, 5)?)) } else { None };
+            let kind = TypeRow {
+                name: get(row, 2)?,
+                domain_of,
+                element: get(row, 6)?,
+                not_null: get(row, 7)?,
+                has_default: get(row, 8)?,
+                labels: get(row, 9)?,
+                comparable: get(row, 10)?,
+            };
+            types.insert((get(row, 0)?, get(row, 1)?), kind);
+        }
+        Ok(Self(types))
+    }
+
+    /// Whether a domain on the way refuses null, and whether one has a default.
+    fn domain(&self, oid: u32, modifier: i32) -> (bool, bool) {
+        match self.0.get(&(oid, modifier)) {
+            Some(TypeRow { domain_of: Some((oid, modifier)), not_null, has_default, .. }) => {
+                let (below_not_null, below_default) = self.domain(*oid, *modifier);
+                (*not_null || below_not_null, *has_default || below_default)
+            }
+            _ => (false, false),
+        }
+    }
+
+    fn build(&self, oid: u32, modifier: i32) -> Result<Type> {
+        let row = self.0.get(&(oid, modifier)).ok_or_else(|| {
+            Error::new(Kind::Contention, DOING, "a type changed while it was read: read the catalogue again")
+        })?;
+        if let Some((base, modifier)) = row.domain_of {
+            return Ok(Type { oid, name: row.name.clone(), ..self.build(base, modifier)? });
+        }
+        let element =
+            if row.element == 0 { None } else { Some(Box::new(self.build(row.element, modifier)?)) };
+        let comparable = element.as_ref().map_or(row.comparable, |element| element.comparable);
+        let enum_labels = row.labels.clone();
+        Ok(Type { oid, name: row.name.clone(), base_oid: oid, modifier, enum_labels, element, comparable })
+    }
+}
