@@ -5,3 +5,4 @@ pub mod client;
 mod error;
 pub mod introspect;
 pub mod rows;
+pub mod statements;

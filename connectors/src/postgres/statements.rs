@@ -1,0 +1,323 @@
+//! The SQL that writes one table, as text made of its [`TableSpec`].
+//!
+//! Pure. Only names out of the catalogue get in, quoted; every value is bound. A row that already stands as it should is
+//! not touched: it is compared by its *image* (`*<>`), not by `=`, because equal is not the same: a citext `Ann`
+//! equals `ann`, a numeric `1.0` equals `1.00`, and json has no `=` at all.
+
+use std::fmt::Write as _;
+
+use super::catalog::Type;
+use super::rows::TableSpec;
+
+/// A name, quoted.
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Schema and table, quoted.
+pub fn table_name(spec: &TableSpec) -> String {
+    format!("{}.{}", quote(&spec.table.schema), quote(&spec.table.name))
+}
+
+/// Inserts the rows of `$1` (an array of the table's row type) or updates those that differ.
+pub fn upsert(spec: &TableSpec) -> String {
+    let table = table_name(spec);
+    let columns = list(spec, "", 0..spec.columns.len());
+    let values = list(spec, "r.", 0..spec.columns.len());
+    let identity = spec.columns.iter().any(|column| spec.table.columns[*column].identity_always);
+    let overriding = if identity { " OVERRIDING SYSTEM VALUE" } else { "" };
+    let key = list(spec, "", spec.key.iter().copied());
+    // An identity may be given when the row is made, never changed.
+    let updated: Vec<usize> = (0..spec.columns.len())
+        .filter(|index| !spec.key.contains(index))
+        .filter(|index| !spec.table.columns[spec.columns[*index]].identity_always)
+        .collect();
+    let mut sql = format!(
+        "INSERT INTO {table} AS t ({columns}){overriding} SELECT {values} FROM unnest($1::{table}[]) AS r \
+         ON CONFLICT ({key}) DO "
+    );
+    if updated.is_empty() {
+        sql.push_str("NOTHING");
+        return sql;
+    }
+    let set: Vec<String> = updated
+        .iter()
+        .map(|index| column(spec, *index))
+        .map(|name| format!("{name} = EXCLUDED.{name}"))
+        .collect();
+    let old = list(spec, "t.", updated.iter().copied());
+    let new = list(spec, "EXCLUDED.", updated.iter().copied());
+    let _ = write!(
+        sql,
+        "UPDATE SET {} WHERE ROW({old})::record OPERATOR(pg_catalog.*<>) ROW({new})::record",
+        set.join(", ")
+    );
+    sql
+}
+
+/// Deletes by key: one array a key column.
+pub fn delete(spec: &TableSpec) -> String {
+    let table = table_name(spec);
+    if let [key] = spec.key.as_slice() {
+        return format!("DELETE FROM {table} AS t WHERE t.{} = ANY($1)", column(spec, *key));
+    }
+    let mut arrays = Vec::new();
+    let mut names = Vec::new();
+    let mut equal = Vec::new();
+    for (place, key) in spec.key.iter().enumerate() {
+        arrays.push(format!("${}::{}[]", place + 1, element_type(&kind(spec, *key))));
+        names.push(format!("k{place}"));
+        equal.push(format!("t.{} = d.k{place}", column(spec, *key)));
+    }
+    format!(
+        "DELETE FROM {table} AS t USING unnest({}) AS d({}) WHERE {}",
+        arrays.join(", "),
+        names.join(", "),
+        equal.join(" AND ")
+    )
+}
+
+/// Deletes all rows of the owners in `$1`.
+pub fn delete_owned(spec: &TableSpec) -> Option<String> {
+    let owner = spec.owner?;
+    Some(format!(
+        "DELETE FROM {} AS t USING unnest($1::{}[]) AS o(id) WHERE t.{} = o.id",
+        table_name(spec),
+        element_type(&kind(spec, owner)),
+        column(spec, owner)
+    ))
+}
+
+/// Deletes those rows of the owners in `$1` whose keys are not among the rows of `$2`.
+///
+/// NOT IN, because it is hashed whatever number of rows the planner guesses for `unnest`; an anti join may become
+/// a nested loop over 5 000 × 5 000.
+pub fn delete_others(spec: &TableSpec) -> Option<String> {
+    let owned = delete_owned(spec)?;
+    let present: Vec<String> = spec
+        .key
+        .iter()
+        .filter(|key| !spec.table.columns[spec.columns[**key]].not_null)
+        .map(|key| format!("r.{} IS NOT NULL", column(spec, *key)))
+        .collect();
+    let present =
+        if present.is_empty() { String::new() } else { format!(" WHERE {}", present.join(" AND ")) };
+    Some(format!(
+        "{owned} AND ({}) NOT IN (SELECT {} FROM unnest($2::{}[]) AS r{present})",
+        list(spec, "t.", spec.key.iter().copied()),
+        list(spec, "r.", spec.key.iter().copied()),
+        table_name(spec)
+    ))
+}
+
+/// Takes rows in the framing of a binary COPY.
+pub fn copy(spec: &TableSpec) -> String {
+    format!(
+        "COPY {} ({}) FROM STDIN (FORMAT binary)",
+        table_name(spec),
+        list(spec, "", 0..spec.columns.len())
+    )
+}
+
+/// Notes the keys of the rows of `$1` as met by the reload that is going on.
+pub fn note_seen(spec: &TableSpec, relation: &str) -> String {
+    format!(
+        "INSERT INTO slackwater.{} ({}) SELECT {} FROM unnest($1::{}[]) AS r ON CONFLICT DO NOTHING",
+        quote(relation),
+        list(spec, "", spec.key.iter().copied()),
+        list(spec, "r.", spec.key.iter().copied()),
+        table_name(spec)
+    )
+}
+
+/// Deletes rows that the reload has not met and that could be ours: of `uuid` keys those of version 5, and those that
+/// hold the constants (column names; their values are bound as text, in this order).
+pub fn sweep(spec: &TableSpec, relation: &str, constants: &[&str]) -> String {
+    let mut sql = format!(
+        "DELETE FROM {} AS t WHERE NOT EXISTS (SELECT FROM slackwater.{} AS s WHERE ",
+        table_name(spec),
+        quote(relation)
+    );
+    let equal: Vec<String> =
+        spec.key.iter().map(|key| column(spec, *key)).map(|name| format!("s.{name} = t.{name}")).collect();
+    sql.push_str(&equal.join(" AND "));
+    sql.push(')');
+    for key in &spec.key {
+        if kind(spec, *key).base_oid == UUID {
+            let _ = write!(sql, " AND substr(t.{}::text, 15, 1) = '5'", column(spec, *key));
+        }
+    }
+    for (place, name) in constants.iter().enumerate() {
+        let kind = spec.table.column(name).map(|column| &spec.table.columns[column].kind);
+        let cast = kind.map(|kind| format!("::{}", element_type(kind))).unwrap_or_default();
+        let _ = write!(sql, " AND t.{} = ${}::text{cast}", quote(name), place + 1);
+    }
+    sql
+}
+
+const UUID: u32 = 2950;
+
+fn column(spec: &TableSpec, index: usize) -> String {
+    quote(&spec.table.columns[spec.columns[index]].name)
+}
+
+fn kind(spec: &TableSpec, index: usize) -> Type {
+    spec.table.columns[spec.columns[index]].kind.clone()
+}
+
+fn list(spec: &TableSpec, prefix: &str, indices: impl Iterator<Item = usize>) -> String {
+    let names: Vec<String> = indices.map(|index| format!("{prefix}{}", column(spec, index))).collect();
+    names.join(", ")
+}
+
+/// The type without its modifiers: a cast to `varchar(3)` would cut a key in silence and find another row by it.
+fn element_type(kind: &Type) -> String {
+    match kind.oid {
+        // Without a modifier these names mean a length of one.
+        1042 => return "pg_catalog.bpchar".into(),
+        1560 => return "pg_catalog.\"bit\"".into(),
+        1186 => return "pg_catalog.interval".into(),
+        _ => {}
+    }
+    let mut name = String::new();
+    let mut quoted = false;
+    let mut inside = false;
+    for letter in kind.name.chars() {
+        match letter {
+            '"' => quoted = !quoted,
+            '(' if !quoted => inside = true,
+            ')' if !quoted => {
+                inside = false;
+                continue;
+            }
+            _ => {}
+        }
+        if !inside {
+            name.push(letter);
+        }
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::catalog::{Column, Table};
+    use super::super::rows::RowFormat;
+    use super::*;
+
+    fn plain(oid: u32, name: &str) -> Type {
+        Type {
+            oid,
+            name: name.into(),
+            base_oid: oid,
+            modifier: -1,
+            enum_labels: None,
+            element: None,
+            comparable: true,
+        }
+    }
+
+    fn spec(columns: &[(&str, u32, &str)], key: &[usize], owner: Option<usize>) -> TableSpec {
+        let columns: Vec<Column> = columns
+            .iter()
+            .map(|(name, oid, kind)| Column {
+                name: (*name).into(),
+                kind: plain(*oid, kind),
+                not_null: true,
+                has_default: false,
+                generated: false,
+                identity_always: false,
+            })
+            .collect();
+        let mapped: Vec<usize> = (0..columns.len()).collect();
+        let table = Table {
+            schema: "public".into(),
+            name: "a\"b".into(),
+            columns,
+            primary_key: key.to_vec(),
+            uniques: vec![],
+            indexes: vec![],
+            foreign_keys: vec![],
+            row_array_oid: 1,
+            row_oid: 2,
+            is_table: true,
+            writable: true,
+            estimated_rows: 0,
+        };
+        TableSpec {
+            record: Arc::new(RowFormat::record(&table, &mapped)),
+            copy: Arc::new(RowFormat::copy(mapped.len())),
+            table: Arc::new(table),
+            columns: mapped,
+            key: key.to_vec(),
+            owner,
+        }
+    }
+
+    #[test]
+    fn golden() {
+        let people = spec(&[("id", 2950, "uuid"), ("Name", 25, "text"), ("x", 114, "json")], &[0], None);
+        assert_eq!(
+            upsert(&people),
+            "INSERT INTO \"public\".\"a\"\"b\" AS t (\"id\", \"Name\", \"x\") SELECT r.\"id\", r.\"Name\", r.\"x\" FROM \
+             unnest($1::\"public\".\"a\"\"b\"[]) AS r ON CONFLICT (\"id\") DO UPDATE SET \"Name\" = EXCLUDED.\"Name\", \
+             \"x\" = EXCLUDED.\"x\" WHERE ROW(t.\"Name\", t.\"x\")::record OPERATOR(pg_catalog.*<>) \
+             ROW(EXCLUDED.\"Name\", EXCLUDED.\"x\")::record"
+        );
+        assert_eq!(delete(&people), "DELETE FROM \"public\".\"a\"\"b\" AS t WHERE t.\"id\" = ANY($1)");
+        assert_eq!(delete_owned(&people), None);
+        assert_eq!(
+            copy(&people),
+            "COPY \"public\".\"a\"\"b\" (\"id\", \"Name\", \"x\") FROM STDIN (FORMAT binary)"
+        );
+        assert_eq!(
+            sweep(&people, "seen_1", &["Name"]),
+            "DELETE FROM \"public\".\"a\"\"b\" AS t WHERE NOT EXISTS (SELECT FROM slackwater.\"seen_1\" AS s WHERE \
+             s.\"id\" = t.\"id\") AND substr(t.\"id\"::text, 15, 1) = '5' AND t.\"Name\" = $1::text::text"
+        );
+    }
+
+    #[test]
+    fn golden_junction() {
+        let junction =
+            spec(&[("user_id", 2950, "uuid"), ("code", 1043, "character varying(3)")], &[0, 1], Some(0));
+        assert!(upsert(&junction).ends_with("ON CONFLICT (\"user_id\", \"code\") DO NOTHING"));
+        assert_eq!(
+            delete(&junction),
+            "DELETE FROM \"public\".\"a\"\"b\" AS t USING unnest($1::uuid[], $2::character varying[]) AS d(k0, k1) \
+             WHERE t.\"user_id\" = d.k0 AND t.\"code\" = d.k1"
+        );
+        assert_eq!(
+            delete_others(&junction).expect("has an owner"),
+            "DELETE FROM \"public\".\"a\"\"b\" AS t USING unnest($1::uuid[]) AS o(id) WHERE t.\"user_id\" = o.id AND \
+             (t.\"user_id\", t.\"code\") NOT IN (SELECT r.\"user_id\", r.\"code\" FROM \
+             unnest($2::\"public\".\"a\"\"b\"[]) AS r)"
+        );
+    }
+
+    #[test]
+    fn identity_is_given_once() {
+        let mut numbers =
+            spec(&[("id", 2950, "uuid"), ("number", 20, "bigint"), ("a", 25, "text")], &[0], None);
+        let mut table = (*numbers.table).clone();
+        table.columns[1].identity_always = true;
+        numbers.table = Arc::new(table);
+        let sql = upsert(&numbers);
+        assert!(sql.contains(") OVERRIDING SYSTEM VALUE SELECT "), "{sql}");
+        assert!(!sql.contains("\"number\" = EXCLUDED"), "{sql}");
+    }
+
+    #[test]
+    fn types_lose_their_modifiers() {
+        for (oid, name, expected) in [
+            (1700, "numeric(20,2)", "numeric"),
+            (1184, "timestamp(3) with time zone", "timestamp with time zone"),
+            (1042, "character(3)", "pg_catalog.bpchar"),
+            (90001, "public.\"odd(1)\"", "public.\"odd(1)\""),
+        ] {
+            assert_eq!(element_type(&plain(oid, name)), expected);
+        }
+    }
+}
