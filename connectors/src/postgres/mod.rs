@@ -2,7 +2,15 @@
 
 pub mod catalog;
 pub mod client;
+pub mod control;
 mod error;
 pub mod introspect;
+pub mod ledger;
+mod notes;
+mod parameter;
+mod pipeline;
+pub mod progress;
 pub mod rows;
+mod schema;
+pub mod sink;
 pub mod statements;

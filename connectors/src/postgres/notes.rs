@@ -1,0 +1,152 @@
+//! Writes what is remembered with a transaction: dead letters, tallies, fences.
+//!
+//! Each kind is one statement over arrays, sorted by key so that two lanes lock rows in the same order.
+
+use tokio_postgres::Statement;
+
+use super::pipeline::Call;
+use super::progress::{Notes, op_name};
+
+/// The kinds of notes, in the order they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Note {
+    Settled,
+    DeadLetters,
+    Tallies,
+    Fences,
+}
+
+/// The kinds that these notes need.
+pub(super) fn needed(notes: &Notes) -> impl Iterator<Item = Note> {
+    [
+        (Note::Settled, notes.settled.is_empty()),
+        (Note::DeadLetters, notes.dead_letters.is_empty()),
+        (Note::Tallies, notes.tallies.is_empty()),
+        (Note::Fences, notes.fences.is_empty()),
+    ]
+    .into_iter()
+    .filter_map(|(note, empty)| (!empty).then_some(note))
+}
+
+/// The SQL of a kind.
+pub(super) fn sql(note: Note) -> &'static str {
+    match note {
+        Note::Settled => {
+            "DELETE FROM slackwater.dead_letters AS d
+             USING unnest($2::text[], $3::bytea[]) AS s(collection, key)
+             WHERE d.migration = $1 AND d.collection = s.collection AND d.digest = sha256(s.key)"
+        }
+        // The pause before the next try doubles from ten seconds to an hour.
+        Note::DeadLetters => {
+            "INSERT INTO slackwater.dead_letters AS d
+                 (migration, collection, key, op, kind, reason, table_name, column_name, document, retry_at)
+             SELECT DISTINCT ON (n.collection, sha256(n.key))
+                 $1, n.collection, n.key, n.op, n.kind, n.reason, n.table_name, n.column_name, n.document,
+                 now() + interval '10 s'
+             FROM unnest($2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                         $9::bytea[]) WITH ORDINALITY
+                 AS n(collection, key, op, kind, reason, table_name, column_name, document, place)
+             ORDER BY n.collection, sha256(n.key), n.place DESC
+             ON CONFLICT (migration, collection, digest) DO UPDATE SET
+                 op = EXCLUDED.op, kind = EXCLUDED.kind, reason = EXCLUDED.reason,
+                 table_name = EXCLUDED.table_name, column_name = EXCLUDED.column_name,
+                 document = EXCLUDED.document, last_seen = now(), tries = d.tries + 1,
+                 retry_at = now() + least(interval '1 hour', interval '10 s' * power(2, least(d.tries, 16)))"
+        }
+        Note::Tallies => {
+            "INSERT INTO slackwater.tallies AS t
+                 (migration, collection, table_name, column_name, policy, count, sample_key)
+             SELECT $1, n.collection, n.table_name, n.column_name, n.policy, sum(n.count)::bigint,
+                 (array_agg(n.sample_key))[1]
+             FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bytea[])
+                 AS n(collection, table_name, column_name, policy, count, sample_key)
+             GROUP BY n.collection, n.table_name, n.column_name, n.policy
+             ORDER BY n.collection, n.table_name, n.column_name, n.policy
+             ON CONFLICT (migration, collection, table_name, column_name, policy) DO UPDATE SET
+                 count = t.count + EXCLUDED.count, sample_key = EXCLUDED.sample_key, last_at = now()"
+        }
+        Note::Fences => {
+            "INSERT INTO slackwater.fence_passes (migration, id, lane)
+             SELECT $1, f::uuid, $2 FROM unnest($3::text[]) AS f ON CONFLICT DO NOTHING"
+        }
+    }
+}
+
+/// The call that writes one kind.
+pub(super) fn call<'a>(
+    note: Note,
+    statement: &Statement,
+    notes: &'a Notes,
+    migration: &str,
+    lane: &str,
+) -> Call<'a> {
+    let migration = Box::new(migration.to_owned());
+    match note {
+        Note::Settled => {
+            let collections: Vec<&str> =
+                notes.settled.iter().map(|(collection, _)| collection.as_str()).collect();
+            let keys: Vec<&[u8]> = notes.settled.iter().map(|(_, key)| key.as_slice()).collect();
+            Call::prepared(
+                "removing settled dead letters",
+                statement,
+                vec![migration, Box::new(collections), Box::new(keys)],
+            )
+        }
+        Note::DeadLetters => {
+            let letters = &notes.dead_letters;
+            let collections: Vec<&str> = letters.iter().map(|letter| letter.collection.as_str()).collect();
+            let keys: Vec<&[u8]> = letters.iter().map(|letter| letter.key.as_slice()).collect();
+            let ops: Vec<&str> = letters.iter().map(|letter| op_name(letter.op)).collect();
+            let kinds: Vec<&str> = letters.iter().map(|letter| letter.kind.as_str()).collect();
+            let reasons: Vec<&str> = letters.iter().map(|letter| letter.text.as_str()).collect();
+            let tables: Vec<Option<&str>> = letters.iter().map(|letter| letter.table.as_deref()).collect();
+            let columns: Vec<Option<&str>> = letters.iter().map(|letter| letter.column.as_deref()).collect();
+            let documents: Vec<&[u8]> = letters.iter().map(|letter| &letter.document[..]).collect();
+            Call::prepared(
+                "keeping dead letters",
+                statement,
+                vec![
+                    migration,
+                    Box::new(collections),
+                    Box::new(keys),
+                    Box::new(ops),
+                    Box::new(kinds),
+                    Box::new(reasons),
+                    Box::new(tables),
+                    Box::new(columns),
+                    Box::new(documents),
+                ],
+            )
+        }
+        Note::Tallies => {
+            let tallies = &notes.tallies;
+            let collections: Vec<&str> = tallies.iter().map(|tally| tally.collection.as_str()).collect();
+            let tables: Vec<&str> = tallies.iter().map(|tally| tally.table.as_str()).collect();
+            let columns: Vec<&str> = tallies.iter().map(|tally| tally.column.as_str()).collect();
+            let policies: Vec<&str> = tallies.iter().map(|tally| tally.policy.as_str()).collect();
+            let counts: Vec<i64> = tallies.iter().map(|tally| tally.count as i64).collect();
+            let samples: Vec<&[u8]> = tallies.iter().map(|tally| tally.sample_key.as_slice()).collect();
+            Call::prepared(
+                "counting what policies did",
+                statement,
+                vec![
+                    migration,
+                    Box::new(collections),
+                    Box::new(tables),
+                    Box::new(columns),
+                    Box::new(policies),
+                    Box::new(counts),
+                    Box::new(samples),
+                ],
+            )
+        }
+        Note::Fences => {
+            let ids: Vec<String> = notes.fences.iter().map(ToString::to_string).collect();
+            Call::prepared(
+                "noting that fences have passed",
+                statement,
+                vec![migration, Box::new(lane.to_owned()), Box::new(ids)],
+            )
+        }
+    }
+}

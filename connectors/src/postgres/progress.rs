@@ -1,0 +1,175 @@
+//! What a transaction carries beside rows: how far the lane comes with it, and what is to be remembered.
+
+use bytes::Bytes;
+use slackwater_topics::{ClusterTime, Op, Position};
+use uuid::Uuid;
+
+/// Where a lane stands, as committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Number of transactions so far; each adds one.
+    pub sequence: i64,
+    /// Everything up to here is applied.
+    pub position: Option<Position>,
+    /// When the newest applied change happened at the source, milliseconds since 1970.
+    pub source_time: Option<i64>,
+    /// Applied through this operation time.
+    pub applied_through: Option<ClusterTime>,
+    /// As the writer gave it last.
+    pub horizon: ClusterTime,
+    /// Events taken so far.
+    pub events: u64,
+    /// Rows inserted, changed or deleted so far, one transaction behind.
+    pub rows_written: u64,
+}
+
+/// The step that a transaction is for its lane.
+#[derive(Clone, Debug, Default)]
+pub struct Advance {
+    /// The sequence we start from; after the commit one more is stored.
+    pub sequence: i64,
+    /// The new position; `None` keeps the stored one.
+    pub position: Option<Position>,
+    /// When the newest applied change happened, milliseconds since 1970; `None` keeps the stored one.
+    pub source_time: Option<i64>,
+    /// Applied through; `None` keeps the stored one.
+    pub applied_through: Option<ClusterTime>,
+    /// Stored as given.
+    pub horizon: ClusterTime,
+    /// Events in this transaction.
+    pub events: u64,
+    /// The chunk that is complete with this transaction.
+    pub chunk: Option<ChunkDone>,
+    /// Tables (indices into the specs) that are being reloaded: the keys of the rows written are noted.
+    pub seen: Vec<usize>,
+}
+
+/// The bounds of a chunk, canonical key bytes; `None` is open.
+pub type Bounds = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// A chunk that has been copied.
+#[derive(Clone, Debug)]
+pub struct ChunkDone {
+    /// Its collection, for the reader; the id says it all.
+    pub collection: String,
+    /// Its id.
+    pub id: i64,
+    /// Documents it had.
+    pub documents: u64,
+    /// What was not read of it becomes a new chunk.
+    pub rest: Option<Bounds>,
+}
+
+/// What is remembered with a transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// Documents that could not be written.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Documents (collection, key) that are written now: their dead letters go.
+    pub settled: Vec<(String, Vec<u8>)>,
+    /// What policies did.
+    pub tallies: Vec<Tally>,
+    /// Fences that this lane has passed with this transaction.
+    pub fences: Vec<Uuid>,
+}
+
+impl Notes {
+    /// Nothing to remember.
+    pub fn is_empty(&self) -> bool {
+        self.dead_letters.is_empty()
+            && self.settled.is_empty()
+            && self.tallies.is_empty()
+            && self.fences.is_empty()
+    }
+}
+
+/// A document that could not be written, with all that is needed to try again.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// Its collection as the migration file names it.
+    pub collection: String,
+    /// Its key's canonical bytes.
+    pub key: Vec<u8>,
+    /// What had happened to it.
+    pub op: Op,
+    /// The kind of reason, for counting: `null`, `unknown_label`, `unique`…
+    pub kind: String,
+    /// The reason, for a person; holds no value.
+    pub text: String,
+    /// The table it was for.
+    pub table: Option<String>,
+    /// The column.
+    pub column: Option<String>,
+    /// The document; empty for a delete.
+    pub document: Bytes,
+}
+
+/// How often a policy did something.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// The collection.
+    pub collection: String,
+    /// The table.
+    pub table: String,
+    /// The column.
+    pub column: String,
+    /// What the policy did.
+    pub policy: String,
+    /// How often, since the last note.
+    pub count: u64,
+    /// The key of one document it happened to.
+    pub sample_key: Vec<u8>,
+}
+
+/// What a transaction did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Rows inserted or really changed.
+    pub upserted: u64,
+    /// Rows deleted.
+    pub deleted: u64,
+    /// Rows that were sent.
+    pub received: u64,
+    /// The same by table, in the order of the specs.
+    pub tables: Vec<TableCounts>,
+}
+
+/// What a transaction did to one table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableCounts {
+    /// Rows inserted or really changed.
+    pub upserted: u64,
+    /// Rows deleted.
+    pub deleted: u64,
+    /// Rows that were sent.
+    pub received: u64,
+}
+
+impl Counts {
+    pub(super) fn of(tables: Vec<TableCounts>) -> Self {
+        let mut counts = Self::default();
+        for table in &tables {
+            counts.upserted += table.upserted;
+            counts.deleted += table.deleted;
+            counts.received += table.received;
+        }
+        counts.tables = tables;
+        counts
+    }
+}
+
+pub(super) fn op_name(op: Op) -> &'static str {
+    match op {
+        Op::Snapshot => "snapshot",
+        Op::Upsert => "upsert",
+        Op::Delete => "delete",
+    }
+}
+
+pub(super) fn op_of(name: &str) -> Op {
+    match name {
+        "snapshot" => Op::Snapshot,
+        "delete" => Op::Delete,
+        _ => Op::Upsert,
+    }
+}

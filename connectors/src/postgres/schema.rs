@@ -1,0 +1,92 @@
+//! Our own schema in the target database: `slackwater`, made and brought up to date by the program.
+//!
+//! Each version is one SQL file, run once and in order, all of them in one transaction under an advisory lock, so
+//! that processes which start together make it once and a crash leaves the version that stood before.
+
+use tokio_postgres::Client;
+
+use super::error::explain;
+use crate::error::{Error, Kind, Result};
+
+const DOING: &str = "preparing the schema slackwater";
+
+/// All versions there have been, in order. A published one never changes.
+const VERSIONS: &[&str] = &[include_str!("schema/1.sql")];
+
+/// "slackwat" as bytes: the advisory lock under which the schema is made.
+const LOCK: i64 = 0x736c_6163_6b77_6174;
+
+/// Makes the schema, or brings it up to this program's version.
+pub(super) async fn prepare(client: &mut Client) -> Result<()> {
+    if version(client).await? == Some(VERSIONS.len()) {
+        return Ok(());
+    }
+    let fail = |error: tokio_postgres::Error| explain(DOING, &error);
+    let transaction = client.transaction().await.map_err(fail)?;
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await.map_err(fail)?;
+    let schema = transaction
+        .query_one("SELECT to_regnamespace('slackwater') IS NULL", &[])
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(fail)?;
+    if schema {
+        transaction.batch_execute("CREATE SCHEMA slackwater").await.map_err(fail)?;
+    }
+    transaction
+        .batch_execute(
+            "CREATE TABLE IF NOT EXISTS slackwater.schema_version
+                 (version int PRIMARY KEY, made_at timestamptz NOT NULL DEFAULT now())",
+        )
+        .await
+        .map_err(fail)?;
+    let stored: Option<i32> = transaction
+        .query_one("SELECT max(version) FROM slackwater.schema_version", &[])
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(fail)?;
+    let stored = known(stored)?;
+    for (index, sql) in VERSIONS.iter().enumerate().skip(stored) {
+        let version = index as i32 + 1;
+        transaction.batch_execute(sql).await.map_err(fail)?;
+        transaction
+            .execute("INSERT INTO slackwater.schema_version (version) VALUES ($1)", &[&version])
+            .await
+            .map_err(fail)?;
+    }
+    transaction.commit().await.map_err(fail)
+}
+
+/// The schema's version; `None` where there is no schema of ours.
+pub(super) async fn version(client: &Client) -> Result<Option<usize>> {
+    let fail = |error: tokio_postgres::Error| explain("reading the schema slackwater", &error);
+    let row = client
+        .query_one("SELECT to_regclass('slackwater.schema_version') IS NOT NULL", &[])
+        .await
+        .map_err(fail)?;
+    if !row.try_get::<_, bool>(0).map_err(fail)? {
+        return Ok(None);
+    }
+    let row =
+        client.query_one("SELECT max(version) FROM slackwater.schema_version", &[]).await.map_err(fail)?;
+    known(row.try_get(0).map_err(fail)?).map(Some)
+}
+
+/// True where the schema is the one this program was written for.
+pub(super) fn is_current(version: usize) -> bool {
+    version == VERSIONS.len()
+}
+
+fn known(version: Option<i32>) -> Result<usize> {
+    let version = usize::try_from(version.unwrap_or(0)).unwrap_or(0);
+    if version > VERSIONS.len() {
+        return Err(Error::new(
+            Kind::Unsuitable,
+            DOING,
+            format!(
+                "it has version {version}, made by a newer slackwater; this one knows up to {}: run the newer one",
+                VERSIONS.len()
+            ),
+        ));
+    }
+    Ok(version)
+}

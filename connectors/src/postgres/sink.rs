@@ -1,0 +1,537 @@
+//! Writes rows: one connection for one lane of the log, one transaction for one batch.
+//!
+//! **Invariant**: rows and the lane's progress are committed together or not at all, and only by the lane's owner. The
+//! first statement moves the lane from the sequence and epoch that we believe in; if it stands anywhere else, it
+//! fails, and with it all that was sent behind it. The session is read-only by default and each transaction begins READ
+//! WRITE: should a BEGIN itself fail, nothing behind it can write on its own.
+//!
+//! **Crash**: a transaction cut short is rolled back by the server. When the answer to a COMMIT is lost,
+//! [`Sink::reopen`] locks the lane, which waits for whatever the old connection still has in hand, and reads
+//! the sequence: it tells what happened. A call that is dropped half way leaves a mark, and the next one cleans up first.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::SinkExt as _;
+use postgres_types::Kind as TypeKind;
+use slackwater_topics::{ClusterTime, Position};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Row, Statement};
+
+use super::client::connect;
+use super::error::explain;
+use super::notes;
+use super::parameter::Array;
+use super::pipeline::{Call, Count, Parameters, send};
+use super::progress::{Advance, Counts, Notes, Progress, TableCounts};
+use super::rows::{TableSpec, Values, WriteSet};
+use super::statements;
+use crate::error::{Error, Kind, Result};
+use crate::secret::Secret;
+
+mod prepared;
+
+use prepared::Use;
+
+const BEGIN: &str = "BEGIN READ WRITE";
+const COMMIT: &str = "COMMIT";
+const ROLLBACK: &str = "ROLLBACK";
+const COPY_PIECE: usize = 128 * 1024;
+const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+
+/// One connection, one lane of the log.
+pub struct Sink {
+    url: Secret,
+    migration: String,
+    lane: String,
+    epoch: i64,
+    specs: Arc<Vec<TableSpec>>,
+    client: Client,
+    task: JoinHandle<()>,
+    prepared: HashMap<Use, Statement>,
+    progress: Progress,
+    /// Rows written by transactions whose number stands in no lane yet.
+    unreported: u64,
+    /// The transaction that `begin` opened.
+    careful: Option<Careful>,
+    /// A transaction may be open that no one minds any more: a call was dropped half way.
+    dirty: bool,
+}
+
+/// A transaction of the careful path.
+struct Careful {
+    advance: Advance,
+    rows: u64,
+}
+
+impl Sink {
+    /// Connects as the owner of a lane, which [`super::control::Control::take_over`] has made.
+    pub async fn open(
+        url: &Secret,
+        migration: &str,
+        lane: &str,
+        epoch: i64,
+        specs: Arc<Vec<TableSpec>>,
+    ) -> Result<Self> {
+        let (client, task) = writer(url, &specs).await?;
+        let mut sink = Self {
+            url: url.clone(),
+            migration: migration.to_owned(),
+            lane: lane.to_owned(),
+            epoch,
+            specs,
+            client,
+            task,
+            prepared: HashMap::new(),
+            progress: Progress::default(),
+            unreported: 0,
+            careful: None,
+            dirty: false,
+        };
+        sink.start().await?;
+        Ok(sink)
+    }
+
+    /// Where the lane stands: as read when the connection was made, and as moved by what was committed since.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Connects again and reads the progress. After a connection was lost in a commit, `progress().sequence` tells
+    /// whether it got there: then it is one more than the [`Advance`] started from.
+    pub async fn reopen(&mut self) -> Result<()> {
+        self.task.abort();
+        let (client, task) = writer(&self.url, &self.specs).await?;
+        self.client = client;
+        self.task = task;
+        self.prepared.clear();
+        self.careful = None;
+        self.dirty = false;
+        self.start().await
+    }
+
+    /// The fast path: one transaction, sent in one go. On an error all of it is rolled back.
+    pub async fn apply(&mut self, advance: &Advance, writes: &WriteSet, notes: &Notes) -> Result<Counts> {
+        self.tidy().await?;
+        self.prepare_writes(writes, &advance.seen).await?;
+        self.prepare_notes(notes).await?;
+        let mut calls = vec![Call::simple("beginning", BEGIN), self.advance_call(advance)?];
+        self.push_writes(&mut calls, writes, &advance.seen)?;
+        self.push_notes(&mut calls, notes)?;
+        calls.push(Call::simple("committing", COMMIT));
+        self.dirty = true;
+        let outcome = send(&self.client, calls).await;
+        self.dirty = false;
+        let counts = self.counts(&outcome?, writes);
+        self.committed(advance, counts.upserted + counts.deleted);
+        Ok(counts)
+    }
+
+    /// The careful path, for a batch in which some record cannot be written: opens the transaction.
+    pub async fn begin(&mut self, advance: &Advance) -> Result<()> {
+        self.tidy().await?;
+        self.dirty = true;
+        let calls = vec![Call::simple("beginning", BEGIN), self.advance_call(advance)?];
+        if let Err(error) = send(&self.client, calls).await {
+            self.give_up().await;
+            return Err(error);
+        }
+        self.dirty = false;
+        self.careful = Some(Careful { advance: advance.clone(), rows: 0 });
+        Ok(())
+    }
+
+    /// Writes in a savepoint. On [`Kind::Data`] only this is undone and the transaction goes on; on any other error all of
+    /// it is rolled back. Deferred constraints are checked here, or the commit would fail with nobody to blame.
+    pub async fn attempt(&mut self, writes: &WriteSet) -> Result<Counts> {
+        let mut careful = self.careful.take().ok_or_else(|| self.misuse("attempt without begin"))?;
+        self.dirty = true;
+        match self.attempt_in(&careful, writes).await {
+            Ok(counts) => {
+                careful.rows += counts.upserted + counts.deleted;
+                self.careful = Some(careful);
+                self.dirty = false;
+                Ok(counts)
+            }
+            Err(error) => {
+                if error.kind == Kind::Data {
+                    const BACK: &str = "ROLLBACK TO SAVEPOINT record; RELEASE SAVEPOINT record";
+                    if self.client.batch_execute(BACK).await.is_ok() {
+                        self.careful = Some(careful);
+                        self.dirty = false;
+                        return Err(error);
+                    }
+                }
+                self.give_up().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn attempt_in(&mut self, careful: &Careful, writes: &WriteSet) -> Result<Counts> {
+        self.prepare_writes(writes, &careful.advance.seen).await?;
+        let mut calls =
+            vec![Call::simple("setting a savepoint", "SAVEPOINT record; SET CONSTRAINTS ALL DEFERRED")];
+        self.push_writes(&mut calls, writes, &careful.advance.seen)?;
+        calls.push(Call::simple("checking deferred constraints", "SET CONSTRAINTS ALL IMMEDIATE"));
+        calls.push(Call::simple("releasing a savepoint", "RELEASE SAVEPOINT record"));
+        let answers = send(&self.client, calls).await?;
+        Ok(self.counts(&answers, writes))
+    }
+
+    /// Ends the careful path.
+    pub async fn commit(&mut self, notes: &Notes) -> Result<()> {
+        let careful = self.careful.take().ok_or_else(|| self.misuse("commit without begin"))?;
+        self.dirty = true;
+        if let Err(error) = self.prepare_notes(notes).await {
+            self.give_up().await;
+            return Err(error);
+        }
+        let mut calls = Vec::new();
+        self.push_notes(&mut calls, notes)?;
+        calls.push(Call::simple("committing", COMMIT));
+        let outcome = send(&self.client, calls).await;
+        self.dirty = false;
+        outcome?;
+        self.committed(&careful.advance, careful.rows);
+        Ok(())
+    }
+
+    /// Undoes the careful path.
+    pub async fn rollback(&mut self) -> Result<()> {
+        self.careful = None;
+        self.dirty = true;
+        self.client.batch_execute(ROLLBACK).await.map_err(|error| explain("rolling back", &error))?;
+        self.dirty = false;
+        Ok(())
+    }
+
+    /// The first copy into empty tables: rows framed for COPY, otherwise as [`Sink::apply`].
+    pub async fn copy(&mut self, advance: &Advance, writes: &WriteSet, notes: &Notes) -> Result<Counts> {
+        self.tidy().await?;
+        if !advance.seen.is_empty() {
+            return Err(self.misuse("a reload is never a first copy"));
+        }
+        self.dirty = true;
+        match self.copy_in(advance, writes, notes).await {
+            Ok(counts) => {
+                self.dirty = false;
+                self.committed(advance, counts.upserted + counts.deleted);
+                Ok(counts)
+            }
+            Err(error) => {
+                self.give_up().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn copy_in(&mut self, advance: &Advance, writes: &WriteSet, notes: &Notes) -> Result<Counts> {
+        for (index, write) in writes.tables.iter().enumerate() {
+            if !write.rows.is_empty() {
+                self.prepare(Use::Copy(index)).await?;
+            }
+        }
+        self.prepare_deletes(writes).await?;
+        self.prepare_notes(notes).await?;
+        let mut calls = vec![Call::simple("beginning", BEGIN), self.advance_call(advance)?];
+        self.push_deletes(&mut calls, writes)?;
+        let mut answers = send(&self.client, calls).await?;
+        for (index, write) in writes.tables.iter().enumerate() {
+            if !write.rows.is_empty() {
+                let rows = self.copy_table(index, write.rows.as_bytes()).await?;
+                answers.push((Count::Upserted(index), rows));
+            }
+        }
+        let mut calls = Vec::new();
+        self.push_notes(&mut calls, notes)?;
+        calls.push(Call::simple("committing", COMMIT));
+        send(&self.client, calls).await?;
+        Ok(self.counts(&answers, writes))
+    }
+
+    async fn copy_table(&self, index: usize, tuples: &[u8]) -> Result<u64> {
+        let fail = |error: tokio_postgres::Error| explain(self.doing("copying into", index), &error);
+        let sink = self.client.copy_in::<_, Bytes>(self.get(Use::Copy(index))?).await.map_err(fail)?;
+        let mut sink = std::pin::pin!(sink);
+        let mut head: &[u8] = COPY_HEADER;
+        let mut pieces = tuples.chunks(COPY_PIECE).peekable();
+        while let Some(piece) = pieces.next() {
+            let mut bytes = BytesMut::with_capacity(head.len() + piece.len() + 2);
+            bytes.extend_from_slice(head);
+            bytes.extend_from_slice(piece);
+            head = &[];
+            if pieces.peek().is_none() {
+                bytes.put_i16(-1);
+            }
+            if sink.send(bytes.freeze()).await.is_err() {
+                break; // The reason comes with the end.
+            }
+        }
+        sink.finish().await.map_err(fail)
+    }
+
+    /// Deletes the rows of a table that the reload has not met and that could be ours; `constants` are columns and
+    /// the text of the value that all rows of the mapping have there. Rows that others made stay.
+    ///
+    /// Writers note a key before they touch its row; the lock below lets no one be between the two, or a row
+    /// that is being written now would be deleted by what was known before.
+    pub async fn sweep(&mut self, index: usize, constants: &[(String, String)]) -> Result<u64> {
+        self.tidy().await?;
+        let relation = self.seen_relation(index).await?;
+        let columns: Vec<&str> = constants.iter().map(|(column, _)| column.as_str()).collect();
+        let doing = self.doing("sweeping", index);
+        let sql = statements::sweep(&self.specs[index], &relation, &columns);
+        let delete = self.client.prepare(&sql).await.map_err(|error| explain(doing.clone(), &error))?;
+        self.prepare(Use::Hold).await?;
+        let parameters: Parameters<'_> =
+            constants.iter().map(|(_, value)| Box::new(value.as_str()) as Box<_>).collect();
+        let lock = format!("LOCK TABLE slackwater.{} IN SHARE MODE", statements::quote(&relation));
+        let calls = vec![
+            Call::simple("beginning", BEGIN),
+            Call::prepared("holding the lane", self.get(Use::Hold)?, self.identity()),
+            Call::simple("waiting for writers", lock),
+            Call::prepared(doing, &delete, parameters).counted(Count::Deleted(index)),
+            Call::simple("committing", COMMIT),
+        ];
+        self.dirty = true;
+        let outcome = send(&self.client, calls).await;
+        self.dirty = false;
+        let deleted =
+            outcome?.iter().filter(|(count, _)| *count != Count::Nothing).map(|(_, rows)| rows).sum();
+        self.unreported += deleted;
+        Ok(deleted)
+    }
+
+    // How it stands.
+
+    async fn start(&mut self) -> Result<()> {
+        self.prepare(Use::Advance).await?;
+        for index in 0..self.specs.len() {
+            self.prepare(Use::Upsert(index)).await?;
+        }
+        self.progress = self.read_progress().await?;
+        Ok(())
+    }
+
+    async fn read_progress(&self) -> Result<Progress> {
+        let doing = format!("reading the progress of lane {}", self.lane);
+        let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
+        self.client.batch_execute(BEGIN).await.map_err(fail)?;
+        // The lock waits for a transaction that a lost connection of ours may still have in hand.
+        let row = self
+            .client
+            .query_opt(
+                "SELECT sequence, position_time, position_token, source_time, applied_through, horizon, events, \
+                 rows_written FROM slackwater.lanes WHERE migration = $1 AND lane = $2 AND epoch = $3 \
+                 FOR NO KEY UPDATE",
+                &[&self.migration, &self.lane, &self.epoch],
+            )
+            .await;
+        self.client.batch_execute(ROLLBACK).await.map_err(fail)?;
+        match row.map_err(fail)? {
+            Some(row) => progress_of(&row, 0).map_err(fail),
+            None => Err(Error::new(
+                Kind::Fenced,
+                doing,
+                "a newer process has taken over, or the lane was never made",
+            )),
+        }
+    }
+
+    /// Cleans up after a call that was dropped half way, or a careful path that was not ended.
+    async fn tidy(&mut self) -> Result<()> {
+        if self.dirty || self.careful.is_some() {
+            self.rollback().await?;
+            self.dirty = true;
+            self.progress = self.read_progress().await?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Rolls back and lets no new error hide the one there is.
+    async fn give_up(&mut self) {
+        let _ = self.rollback().await;
+    }
+
+    fn committed(&mut self, advance: &Advance, rows: u64) {
+        let progress = &mut self.progress;
+        progress.sequence = advance.sequence + 1;
+        progress.position = advance.position.clone().or(progress.position.take());
+        progress.source_time = advance.source_time.or(progress.source_time);
+        progress.applied_through = advance.applied_through.or(progress.applied_through);
+        progress.horizon = advance.horizon;
+        progress.events += advance.events;
+        progress.rows_written += self.unreported;
+        self.unreported = rows;
+    }
+
+    fn counts(&self, answers: &[(Count, u64)], writes: &WriteSet) -> Counts {
+        let mut tables: Vec<TableCounts> = writes
+            .tables
+            .iter()
+            .map(|write| TableCounts { received: write.rows.len() as u64, ..TableCounts::default() })
+            .collect();
+        for (count, rows) in answers {
+            match *count {
+                Count::Nothing => {}
+                Count::Upserted(index) => tables[index].upserted += rows,
+                Count::Deleted(index) => tables[index].deleted += rows,
+            }
+        }
+        Counts::of(tables)
+    }
+
+    // What is sent.
+
+    fn identity(&self) -> Parameters<'static> {
+        vec![Box::new(self.migration.clone()), Box::new(self.lane.clone()), Box::new(self.epoch)]
+    }
+
+    fn advance_call(&self, advance: &Advance) -> Result<Call<'static>> {
+        let chunk = advance.chunk.as_ref();
+        let rest = chunk.and_then(|chunk| chunk.rest.clone());
+        let has_rest = rest.is_some();
+        let (lo, hi) = rest.unwrap_or_default();
+        let mut parameters = self.identity();
+        parameters.extend([
+            Box::new(advance.sequence) as Box<dyn postgres_types::ToSql + Sync + Send>,
+            Box::new(advance.position.as_ref().map(|position| position.time.0 as i64)),
+            Box::new(advance.position.as_ref().map(|position| position.token.to_vec())),
+            Box::new(advance.source_time),
+            Box::new(advance.applied_through.map(|time| time.0 as i64)),
+            Box::new(advance.horizon.0 as i64),
+            Box::new(advance.events as i64),
+            Box::new(self.unreported as i64),
+            Box::new(chunk.map(|chunk| chunk.id)),
+            Box::new(chunk.map(|chunk| chunk.documents as i64)),
+            Box::new(has_rest),
+            Box::new(lo),
+            Box::new(hi),
+        ]);
+        Ok(Call::prepared(format!("advancing lane {}", self.lane), self.get(Use::Advance)?, parameters))
+    }
+
+    fn push_writes<'a>(&self, calls: &mut Vec<Call<'a>>, writes: &'a WriteSet, seen: &[usize]) -> Result<()> {
+        for index in seen.iter().copied() {
+            if let Some(write) = writes.tables.get(index).filter(|write| !write.rows.is_empty()) {
+                let rows = self.rows(index, write.rows.len(), write.rows.as_bytes());
+                let statement = self.get(Use::NoteSeen(index))?;
+                calls.push(Call::prepared(self.doing("noting rows of", index), statement, vec![rows]));
+            }
+        }
+        self.push_deletes(calls, writes)?;
+        for (index, write) in writes.tables.iter().enumerate() {
+            if !write.rows.is_empty() {
+                let rows = self.rows(index, write.rows.len(), write.rows.as_bytes());
+                let call =
+                    Call::prepared(self.doing("writing", index), self.get(Use::Upsert(index))?, vec![rows]);
+                calls.push(call.counted(Count::Upserted(index)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Referencing tables first, and in each what is left of sets of children before single rows.
+    fn push_deletes<'a>(&self, calls: &mut Vec<Call<'a>>, writes: &'a WriteSet) -> Result<()> {
+        for (index, write) in writes.tables.iter().enumerate().rev() {
+            let doing = || self.doing("deleting from", index);
+            if !write.owners.is_empty() {
+                let call = if write.rows.is_empty() {
+                    let statement = self.get(Use::DeleteOwned(index))?;
+                    Call::prepared(doing(), statement, vec![values(statement, 0, &write.owners)])
+                } else {
+                    let statement = self.get(Use::DeleteOthers(index))?;
+                    let rows = self.rows(index, write.rows.len(), write.rows.as_bytes());
+                    Call::prepared(doing(), statement, vec![values(statement, 0, &write.owners), rows])
+                };
+                calls.push(call.counted(Count::Deleted(index)));
+            }
+            if write.deletes.iter().any(|values| !values.is_empty()) {
+                let statement = self.get(Use::Delete(index))?;
+                let parameters = write
+                    .deletes
+                    .iter()
+                    .enumerate()
+                    .map(|(place, keys)| values(statement, place, keys))
+                    .collect();
+                calls.push(Call::prepared(doing(), statement, parameters).counted(Count::Deleted(index)));
+            }
+        }
+        Ok(())
+    }
+
+    fn push_notes<'a>(&self, calls: &mut Vec<Call<'a>>, notes: &'a Notes) -> Result<()> {
+        for note in notes::needed(notes) {
+            let statement = self.get(Use::Note(note))?;
+            calls.push(notes::call(note, statement, notes, &self.migration, &self.lane));
+        }
+        Ok(())
+    }
+
+    fn rows<'a>(&self, index: usize, count: usize, elements: &'a [u8]) -> Parameter<'a> {
+        Box::new(Array { element: self.specs[index].table.row_oid, count, elements })
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+type Parameter<'a> = Box<dyn postgres_types::ToSql + Sync + Send + 'a>;
+
+fn values<'a>(statement: &Statement, place: usize, values: &'a Values) -> Parameter<'a> {
+    let element = statement.params().get(place).map(|kind| match kind.kind() {
+        TypeKind::Array(element) => element.oid(),
+        _ => kind.oid(),
+    });
+    Box::new(Array { element: element.unwrap_or(0), count: values.len(), elements: values.as_bytes() })
+}
+
+/// Read-only until a transaction says otherwise. Triggers of the target find their own schema; names of
+/// ours are written in full.
+async fn writer(url: &Secret, specs: &[TableSpec]) -> Result<(Client, JoinHandle<()>)> {
+    let (client, task) = connect(url).await?;
+    let schemas: BTreeSet<&str> = specs.iter().map(|spec| spec.table.schema.as_str()).collect();
+    let path: String = schemas.iter().map(|schema| format!(", {}", statements::quote(schema))).collect();
+    let sql = format!("SET default_transaction_read_only = on; SET search_path = pg_catalog{path}");
+    client.batch_execute(&sql).await.map_err(|error| explain("preparing the connection", &error))?;
+    Ok((client, task))
+}
+
+/// Eight columns from `first` on: see the SELECT in `read_progress`.
+pub(super) fn progress_of(row: &Row, first: usize) -> std::result::Result<Progress, tokio_postgres::Error> {
+    let time: Option<i64> = row.try_get(first + 1)?;
+    let token: Option<Vec<u8>> = row.try_get(first + 2)?;
+    Ok(Progress {
+        sequence: row.try_get(first)?,
+        position: time.map(|time| Position::new(ClusterTime(time as u64), token.unwrap_or_default())),
+        source_time: row.try_get(first + 3)?,
+        applied_through: row.try_get::<_, Option<i64>>(first + 4)?.map(|time| ClusterTime(time as u64)),
+        horizon: ClusterTime(row.try_get::<_, i64>(first + 5)? as u64),
+        events: row.try_get::<_, i64>(first + 6)? as u64,
+        rows_written: row.try_get::<_, i64>(first + 7)? as u64,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is sent behind a BEGIN that failed must not write on its own.
+    #[tokio::test]
+    async fn nothing_is_written_outside_a_transaction() {
+        let url = std::env::var("SLACKWATER_POSTGRES_URL").expect("the services' environment");
+        let (client, _task) = writer(&Secret::new(url), &[]).await.expect("a connection");
+        let error = client.batch_execute("CREATE SCHEMA sw_test_never").await.expect_err("read only");
+        assert_eq!(explain("trying", &error).code.as_deref(), Some("25006"));
+        client
+            .batch_execute("BEGIN READ WRITE; CREATE SCHEMA sw_test_never; ROLLBACK")
+            .await
+            .expect("allowed");
+    }
+}

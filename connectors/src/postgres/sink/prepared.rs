@@ -1,0 +1,125 @@
+//! The statements of one connection, prepared when they are first needed and kept as long as it stands.
+
+use tokio_postgres::Statement;
+
+use super::super::error::explain;
+use super::super::notes::{self, Note};
+use super::super::progress::Notes;
+use super::super::rows::WriteSet;
+use super::super::statements;
+use super::Sink;
+use crate::error::{Error, Kind, Result};
+
+const ADVANCE: &str =
+    "SELECT slackwater.advance($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+
+/// What a prepared statement is for; the number is that of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Use {
+    Advance,
+    Hold,
+    Upsert(usize),
+    Delete(usize),
+    DeleteOwned(usize),
+    DeleteOthers(usize),
+    Copy(usize),
+    NoteSeen(usize),
+    Note(Note),
+}
+
+impl Sink {
+    pub(super) async fn prepare_writes(&mut self, writes: &WriteSet, seen: &[usize]) -> Result<()> {
+        self.prepare_deletes(writes).await?;
+        for index in seen {
+            if *index >= self.specs.len() {
+                return Err(self.misuse("a reload of a table that is not of this sink"));
+            }
+            self.prepare(Use::NoteSeen(*index)).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn prepare_deletes(&mut self, writes: &WriteSet) -> Result<()> {
+        if writes.tables.len() != self.specs.len() {
+            return Err(self.misuse("the rows are not of this sink's tables"));
+        }
+        for (index, write) in writes.tables.iter().enumerate() {
+            if !write.owners.is_empty() {
+                let others = !write.rows.is_empty();
+                self.prepare(if others { Use::DeleteOthers(index) } else { Use::DeleteOwned(index) }).await?;
+            }
+            if write.deletes.iter().any(|values| !values.is_empty()) {
+                self.prepare(Use::Delete(index)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn prepare_notes(&mut self, notes: &Notes) -> Result<()> {
+        for note in notes::needed(notes) {
+            self.prepare(Use::Note(note)).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn prepare(&mut self, what: Use) -> Result<()> {
+        if self.prepared.contains_key(&what) {
+            return Ok(());
+        }
+        let owned = |sql: Option<String>| sql.ok_or_else(|| self.misuse("owners for a table that has none"));
+        let (doing, sql) = match what {
+            Use::Advance => ("preparing to advance".to_owned(), ADVANCE.to_owned()),
+            Use::Hold => {
+                ("preparing to hold the lane".to_owned(), "SELECT slackwater.hold($1, $2, $3)".to_owned())
+            }
+            Use::Note(note) => ("preparing notes".to_owned(), notes::sql(note).to_owned()),
+            Use::Upsert(index) => (self.doing("writing", index), statements::upsert(&self.specs[index])),
+            Use::Copy(index) => (self.doing("copying into", index), statements::copy(&self.specs[index])),
+            Use::Delete(index) => {
+                (self.doing("deleting from", index), statements::delete(&self.specs[index]))
+            }
+            Use::DeleteOwned(index) => {
+                (self.doing("deleting from", index), owned(statements::delete_owned(&self.specs[index]))?)
+            }
+            Use::DeleteOthers(index) => {
+                (self.doing("deleting from", index), owned(statements::delete_others(&self.specs[index]))?)
+            }
+            Use::NoteSeen(index) => {
+                let relation = self.seen_relation(index).await?;
+                (self.doing("noting rows of", index), statements::note_seen(&self.specs[index], &relation))
+            }
+        };
+        let statement = self.client.prepare(&sql).await.map_err(|error| explain(doing, &error))?;
+        self.prepared.insert(what, statement);
+        Ok(())
+    }
+
+    pub(super) fn get(&self, what: Use) -> Result<&Statement> {
+        self.prepared.get(&what).ok_or_else(|| self.misuse("a statement was not prepared"))
+    }
+
+    pub(super) async fn seen_relation(&self, index: usize) -> Result<String> {
+        let table = &self.specs[index].table;
+        let doing = self.doing("looking for the reload of", index);
+        let row = self
+            .client
+            .query_opt(
+                "SELECT 'seen_' || id FROM slackwater.seen
+                 WHERE migration = $1 AND schema_name = $2 AND table_name = $3",
+                &[&self.migration, &table.schema, &table.name],
+            )
+            .await
+            .map_err(|error| explain(doing.clone(), &error))?
+            .ok_or_else(|| Error::new(Kind::Bug, doing.clone(), "none has been started"))?;
+        row.try_get(0).map_err(|error| explain(doing, &error))
+    }
+
+    pub(super) fn doing(&self, what: &str, index: usize) -> String {
+        let table = &self.specs[index].table;
+        format!("{what} {}.{}", table.schema, table.name)
+    }
+
+    pub(super) fn misuse(&self, what: &str) -> Error {
+        Error::new(Kind::Bug, format!("writing in lane {}", self.lane), what)
+    }
+}
