@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slackwater_connectors::error::{Error, Kind, Result};
-use slackwater_connectors::postgres::progress::{Advance, ChunkDone, Counts, DeadLetter, Notes};
+use slackwater_connectors::postgres::progress::{Advance, ChunkDone, Counts, DeadLetter, Notes, Tally};
 use slackwater_connectors::postgres::rows::WriteSet;
 use slackwater_connectors::postgres::sink::Sink;
 use slackwater_connectors::retry::Pauses;
@@ -25,7 +25,7 @@ use slackwater_topics::{Barrier, Event};
 
 use super::batch::{Batch, keep_last};
 use super::letters::Letters;
-use crate::mapping::{Mapper, Plan, Rejection};
+use crate::mapping::{self, Mapper, Plan, Rejection};
 use crate::ops::gauges::Gauges;
 use crate::ops::policy::{Action, action, remedy};
 use crate::ops::stop::Stop;
@@ -206,7 +206,7 @@ impl Lane {
                 notes.dead_letters.push(rejected(&self.plan, event, rejection));
             }
         }
-        notes.tallies = self.mapper.take_tallies();
+        notes.tallies = tallied(&self.plan, self.mapper.take_tallies());
         self.letters.settle(&self.plan, events, &mut notes);
         let written = match way {
             Way::Upsert => self.sink.apply(advance, writes, &notes).await,
@@ -241,7 +241,7 @@ impl Lane {
                     letters.push(rejected(&self.plan, event, rejection));
                 }
             }
-            let tallies = self.mapper.take_tallies();
+            let tallies = tallied(&self.plan, self.mapper.take_tallies());
             match self.sink.attempt(&self.records).await {
                 Ok(counts) => {
                     total.upserted += counts.upserted;
@@ -338,9 +338,9 @@ fn letter(plan: &Plan, event: &Event, kind: String, text: String) -> DeadLetter 
 
 /// The mapping could not make rows of it.
 fn rejected(plan: &Plan, event: &Event, rejection: Rejection) -> DeadLetter {
-    let mut letter = letter(plan, event, rejection.kind.to_string(), rejection.text);
-    letter.table = Some(rejection.table);
-    letter.column = rejection.column;
+    let mut letter = letter(plan, event, rejection.kind.word().to_owned(), rejection.to_string());
+    letter.table = (!rejection.table.is_empty()).then_some(rejection.table);
+    letter.column = (!rejection.column.is_empty()).then_some(rejection.column);
     letter
 }
 
@@ -348,4 +348,19 @@ fn rejected(plan: &Plan, event: &Event, rejection: Rejection) -> DeadLetter {
 fn refused(plan: &Plan, event: &Event, error: &Error) -> DeadLetter {
     let kind = error.code.clone().unwrap_or_else(|| "refused".to_owned());
     letter(plan, event, kind, error.to_string())
+}
+
+/// What policies did, by name.
+fn tallied(plan: &Plan, tallies: Vec<mapping::Tally>) -> Vec<Tally> {
+    tallies
+        .into_iter()
+        .map(|tally| Tally {
+            collection: plan.collections[usize::from(tally.collection.0)].name.clone(),
+            table: plan.tables[tally.table].table.name.clone(),
+            column: tally.column,
+            policy: tally.what.word().to_owned(),
+            count: tally.count,
+            sample_key: tally.samples.first().map(|key| key.as_bytes().to_vec()).unwrap_or_default(),
+        })
+        .collect()
 }

@@ -689,8 +689,13 @@ impl Router {
     }
 
     fn seen_tables(&self, collections: &[CollectionId]) -> Vec<SeenTable> {
+        let mut named = HashSet::new();
         tables_of(&self.plan, collections)
             .into_iter()
+            .filter(|table| {
+                let table = &self.plan.tables[*table].table;
+                named.insert((table.schema.clone(), table.name.clone()))
+            })
             .map(|table| {
                 let spec = &self.plan.tables[table];
                 let column = |key: &usize| spec.table.columns[spec.columns[*key]].name.clone();
@@ -706,11 +711,14 @@ impl Router {
     /// Copies these collections again, and all that share a table with them.
     async fn begin_anew(&mut self, mut collections: Vec<CollectionId>, kind: &str, text: &str) -> Result<()> {
         loop {
-            let tables = tables_of(&self.plan, &collections);
+            let names = |ids: &[CollectionId]| -> HashSet<(String, String)> {
+                let tables = tables_of(&self.plan, ids).into_iter().map(|table| &self.plan.tables[table].table);
+                tables.map(|table| (table.schema.clone(), table.name.clone())).collect()
+            };
+            let tables = names(&collections);
             let before = collections.len();
             for id in self.all_collections() {
-                let shares =
-                    self.plan.collections[usize::from(id.0)].tables.iter().any(|table| tables.contains(table));
+                let shares = !tables.is_disjoint(&names(&[id]));
                 if shares && !collections.contains(&id) {
                     collections.push(id);
                 }

@@ -27,8 +27,19 @@ pub(super) fn fingerprint(path: &Path) -> Result<String, Failure> {
 
 /// Compiles it against the target's catalogue.
 pub(super) async fn plan(migration: &Migration) -> Result<Arc<Plan>, Failure> {
-    let catalog = introspect::read(&migration.target.uri, &mapping::target_tables(migration)).await?;
+    let catalog = introspect::read(&migration.target.uri, &tables(migration)).await?;
     mapping::compile(migration, &catalog).map(Arc::new).map_err(Failure::Mistakes)
+}
+
+/// The tables that it names.
+fn tables(migration: &Migration) -> Vec<(String, String)> {
+    let tables = migration.collections.iter().flat_map(|collection| &collection.tables);
+    tables
+        .map(|table| {
+            let schema = table.schema.clone().unwrap_or_else(|| migration.target.schema.clone());
+            (schema, table.into.value.clone())
+        })
+        .collect()
 }
 
 /// Connects to the source and asks whether it is fit.
@@ -47,6 +58,7 @@ pub(super) async fn source(migration: &Migration, plan: &Plan) -> Result<(Mongo,
 pub(super) fn warnings(plan: &Plan, findings: &Findings) -> Vec<String> {
     let mut warnings: Vec<String> = plan
         .warnings
+        .list()
         .iter()
         .map(|warning| match &warning.help {
             Some(help) => format!("line {}: {}; {help}", warning.line, warning.message),

@@ -1,12 +1,15 @@
 //! Reads the catalogue of the target: a few questions for all tables together, none for each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tokio_postgres::{Client, Row};
 
 use super::catalog::{Catalog, Column, ForeignKey, Table, Type};
+use super::client::connect;
 use super::error::explain;
+use super::statements::quote;
 use crate::error::{Error, Kind, Result};
+use crate::secret::Secret;
 
 const DOING: &str = "reading the target's catalogue";
 
@@ -230,4 +233,30 @@ impl Types {
         let enum_labels = row.labels.clone();
         Ok(Type { oid, name: row.name.clone(), base_oid: oid, modifier, enum_labels, element, comparable })
     }
+}
+
+/// Connects, reads the catalogue of all tables in the schemas of these, and disconnects: who has misspelt a table is told
+/// the one that was meant.
+pub async fn read(url: &Secret, names: &[(String, String)]) -> Result<Catalog> {
+    let (client, _task) = connect(url).await?;
+    let schemas: BTreeSet<&str> = names.iter().map(|(schema, _)| schema.as_str()).collect();
+    let mut all = Vec::new();
+    for schema in schemas {
+        all.extend(tables(&client, schema).await?.into_iter().map(|name| (schema.to_owned(), name)));
+    }
+    catalog(&client, &all).await
+}
+
+/// Which of these tables (by place in the list) hold no row.
+pub async fn empty(url: &Secret, names: &[(String, String)]) -> Result<Vec<usize>> {
+    let (client, _task) = connect(url).await?;
+    let mut empty = Vec::new();
+    for (place, (schema, name)) in names.iter().enumerate() {
+        let fail = |error: tokio_postgres::Error| explain(format!("looking whether {name} is empty"), &error);
+        let sql = format!("SELECT NOT EXISTS (SELECT FROM {}.{})", quote(schema), quote(name));
+        if client.query_one(&sql, &[]).await.and_then(|row| row.try_get(0)).map_err(fail)? {
+            empty.push(place);
+        }
+    }
+    Ok(empty)
 }

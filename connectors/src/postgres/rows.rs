@@ -220,12 +220,14 @@ impl TableWrite {
 pub struct WriteSet {
     /// One entry a table of the plan.
     pub tables: Vec<TableWrite>,
+    /// Rows are framed for COPY: a first copy, with nothing there that would have to go.
+    pub copy: bool,
 }
 
 impl WriteSet {
     /// Nothing to do yet. `copy`: rows are framed for COPY, which a first copy into an empty table takes.
     pub fn new(specs: &[TableSpec], copy: bool) -> Self {
-        Self { tables: specs.iter().map(|spec| TableWrite::new(spec, copy)).collect() }
+        Self { tables: specs.iter().map(|spec| TableWrite::new(spec, copy)).collect(), copy }
     }
 
     /// Nothing to do.
