@@ -9,7 +9,7 @@
 
 use std::cmp::Ordering;
 
-use bson::{RawDocumentBuf, cstr, doc, rawdoc};
+use bson::{RawBson, RawDocumentBuf, cstr, doc, rawdoc};
 use bytes::Bytes;
 use slackwater_topics::{ClusterTime, Document, Key, Malformed, Value, compare};
 
@@ -149,7 +149,6 @@ impl Mongo {
         after: ClusterTime,
         most_bytes: usize,
     ) -> Result<Chunk> {
-        let doing = format!("copying {collection}");
         let mut chunk =
             Chunk { documents: Vec::new(), read_from: after, read_until: after, rest: None, bytes: 0 };
         if range.is_empty() {
@@ -167,7 +166,31 @@ impl Mongo {
             None => find.append(cstr!("hint"), rawdoc! {"_id": 1}),
         }
         range.limit(&mut find).map_err(|broken| unreadable(collection, broken))?;
-        find.append(cstr!("readConcern"), majority(after));
+        let last = Range {
+            lo: Some(Bound::of(Value::MaxKey).map_err(|broken| unreadable(collection, broken))?),
+            hi: None,
+        };
+        if *range != last {
+            self.fill(&mut chunk, collection, find, range, most_bytes).await?;
+        }
+        // Where only `min` is given the server stops before MaxKey, which can be an `_id` too.
+        if range.lo.is_some() && range.hi.is_none() && chunk.rest.is_none() {
+            let find = rawdoc! {"find": collection, "filter": {"_id": RawBson::MaxKey}};
+            self.fill(&mut chunk, collection, find, range, most_bytes).await?;
+        }
+        Ok(chunk)
+    }
+
+    async fn fill(
+        &self,
+        chunk: &mut Chunk,
+        collection: &str,
+        mut find: RawDocumentBuf,
+        range: &Range,
+        most_bytes: usize,
+    ) -> Result<()> {
+        let doing = format!("copying {collection}");
+        find.append(cstr!("readConcern"), majority(chunk.read_from));
         let mut replies = self.replies(find, &doing).await?;
         while let Some(reply) = replies.next().await? {
             chunk.read_until = chunk.read_until.max(reply.operation_time);
@@ -177,14 +200,14 @@ impl Mongo {
                 if !chunk.documents.is_empty() && chunk.bytes.saturating_add(bytes.len()) > most_bytes {
                     let lo = Bound::of(id).map_err(|broken| unreadable(collection, broken))?;
                     chunk.rest = Some(Range { lo: Some(lo), hi: range.hi.clone() });
-                    return Ok(chunk);
+                    return Ok(());
                 }
-                chunk.bytes += bytes.len();
                 let key = Key::of(id).map_err(|broken| unreadable(collection, broken))?;
+                chunk.bytes += bytes.len();
                 chunk.documents.push((key, reply.slice(bytes)));
             }
         }
-        Ok(chunk)
+        Ok(())
     }
 }
 
