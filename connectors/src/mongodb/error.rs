@@ -9,8 +9,8 @@ use mongodb::error::{CommandError, Error as Driver, ErrorKind};
 use crate::error::{Error, Kind};
 
 /// Codes after which the same request can work: elections, shutdowns, lost connections and cursors.
-const PASSING: [i32; 25] = [
-    6, 7, 43, 50, 63, 89, 91, 133, 134, 136, 150, 175, 189, 202, 234, 237, 262, 290, 9001, 10107, 11600,
+const PASSING: [i32; 26] = [
+    6, 7, 43, 50, 63, 89, 91, 133, 134, 136, 150, 175, 189, 202, 206, 234, 237, 262, 290, 9001, 10107, 11600,
     11602, 13388, 13435, 13436,
 ];
 

@@ -6,6 +6,7 @@
 mod change;
 mod client;
 mod error;
+mod fetch;
 mod lookup;
 mod preflight;
 mod range;

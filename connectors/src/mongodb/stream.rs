@@ -1,7 +1,7 @@
 //! The changes of a database's collections, in the server's order, followed for as long as they are wanted.
 //!
-//! A task of its own holds the cursor, because the driver's futures must not be cancelled; it feeds a bounded channel, so
-//! a slow reader makes the server wait and not the memory grow. When the connection breaks or a new primary is elected
+//! A task of its own holds the cursor, because the driver's futures must not be cancelled (see [`super::fetch`]); a second
+//! one reads what it brings and feeds a bounded channel, so a slow reader makes the server wait and not the memory grow. When the connection breaks or a new primary is elected
 //! the task opens the stream again behind the last batch that went into the channel: nothing is left out, nothing
 //! comes twice. Nothing is kept here: after a crash the reader starts from the position that it has saved.
 //!
@@ -11,13 +11,13 @@
 use std::time::Duration;
 
 use bson::{RawDocumentBuf, Timestamp, doc};
-use futures_util::StreamExt as _;
 use slackwater_topics::{ClusterTime, Position};
 use tokio::sync::{mpsc, watch};
 
 use super::change::{self, Change, Watched};
 use super::client::Mongo;
 use super::error::{TOO_LARGE, cleaned, code_of, resumable};
+use super::fetch::{Fetched, Next};
 use super::reply::Reply;
 use super::token::{is_high_water_mark, resume_document, token_time};
 use crate::error::{Error, Kind, Result};
@@ -58,6 +58,7 @@ pub struct StreamBatch {
 pub struct ChangeStream {
     batches: mpsc::Receiver<Result<StreamBatch>>,
     connected: watch::Receiver<bool>,
+    idle: watch::Sender<Duration>,
 }
 
 impl ChangeStream {
@@ -72,6 +73,12 @@ impl ChangeStream {
         *self.connected.borrow()
     }
 
+    /// How long the server may be silent from now on while nothing happens. A frozen source changes nothing that
+    /// would wake the stream, and the switch must not wait half a second to see that all has passed.
+    pub fn hurry(&self, idle: Duration) {
+        self.idle.send_replace(idle.max(Duration::from_millis(1)));
+    }
+
     /// To wait for a change of [`Self::connected`].
     pub fn connection(&self) -> watch::Receiver<bool> {
         self.connected.clone()
@@ -79,10 +86,12 @@ impl ChangeStream {
 }
 
 impl Mongo {
-    /// Follows these collections. At most `buffer` batches (of at most 16 MB each) wait for the reader.
+    /// Follows these collections. At most `buffer` batches wait for the reader, and three more are on their way; each
+    /// has at most 16 MB.
     pub fn stream(&self, start: Start, watched: Vec<String>, buffer: usize) -> ChangeStream {
         let (sender, batches) = mpsc::channel(buffer.max(1));
         let (link, connected) = watch::channel(false);
+        let (idle, idle_seen) = watch::channel(AWAIT);
         let follower = Follower {
             mongo: self.clone(),
             watched: Watched { database: self.database().to_owned(), names: watched },
@@ -91,9 +100,10 @@ impl Mongo {
             pace: Pace::Full,
             out: sender,
             link,
+            idle: idle_seen,
         };
         tokio::spawn(follower.run());
-        ChangeStream { batches, connected }
+        ChangeStream { batches, connected, idle }
     }
 }
 
@@ -129,6 +139,7 @@ struct Follower {
     pace: Pace,
     out: mpsc::Sender<Result<StreamBatch>>,
     link: watch::Sender<bool>,
+    idle: watch::Receiver<Duration>,
 }
 
 impl Follower {
@@ -170,22 +181,20 @@ impl Follower {
             Ok(command) => command,
             Err(error) => return End::Failed(error),
         };
-        let handle = self.mongo.handle().clone();
-        let mut asked = handle.run_raw_cursor_command(command).max_time(AWAIT);
-        if self.pace != Pace::Full {
-            asked = asked.batch_size(1);
-        }
-        let mut cursor = match asked.batch().await {
-            Ok(cursor) => cursor,
-            Err(error) => return self.ended(&error),
-        };
-        while let Some(batch) = cursor.next().await {
-            if self.out.is_closed() {
-                return End::Unwanted;
-            }
+        let idle = *self.idle.borrow_and_update();
+        let batch_size = (self.pace != Pace::Full).then_some(1);
+        let mut fetched = Fetched::start(&self.mongo, command, idle, batch_size);
+        loop {
+            let batch = tokio::select! {
+                batch = fetched.next() => batch,
+                () = self.out.closed() => return End::Unwanted,
+            };
             let batch = match batch {
-                Ok(batch) => batch,
-                Err(error) => return self.ended(&error),
+                Next::Batch(batch) => batch,
+                Next::Failed(error) => return self.ended(&error),
+                Next::Silent(what) => {
+                    return End::Broken(Error::new(Kind::Unreachable, "following the changes", what));
+                }
             };
             if !*self.link.borrow() {
                 self.link.send_replace(true);
@@ -202,9 +211,11 @@ impl Follower {
             if let Some(end) = passed_on {
                 return end;
             }
+            // How long a cursor waits is fixed when it is opened.
+            if self.idle.has_changed().unwrap_or(false) {
+                return End::Again;
+            }
         }
-        // An invalidation has returned above; nothing else closes a change stream without an error.
-        End::Broken(Error::new(Kind::Unreachable, "following the changes", "the server closed the cursor"))
     }
 
     /// What an error of the driver means for the stream.
@@ -312,24 +323,26 @@ impl Follower {
                 options.insert("startAtOperationTime", time);
             }
         }
-        // What an update changed is never used, and can be as large as the document.
-        let without = match self.pace {
-            Pace::Lean => doc! {"updateDescription": 0, "fullDocument": 0},
-            _ => doc! {"updateDescription": 0},
-        };
         let names = &self.watched.names;
+        let mut pipeline = vec![
+            doc! {"$changeStream": options},
+            doc! {"$match": {"$or": [
+                {"ns.coll": {"$in": names}},
+                {"to.coll": {"$in": names}},
+                {"operationType": {"$in": ["dropDatabase", "invalidate"]}},
+            ]}},
+        ];
+        // What an update changed is never used. It is left out only where there is no room, so that the server has no
+        // stage more to run for each event.
+        match self.pace {
+            Pace::Full => {}
+            Pace::Single(_) => pipeline.push(doc! {"$project": {"updateDescription": 0}}),
+            Pace::Lean => pipeline.push(doc! {"$project": {"updateDescription": 0, "fullDocument": 0}}),
+        }
         let command = doc! {
             "aggregate": 1,
             "cursor": {"batchSize": if self.pace == Pace::Full { i32::MAX } else { 1 }},
-            "pipeline": [
-                {"$changeStream": options},
-                {"$match": {"$or": [
-                    {"ns.coll": {"$in": names}},
-                    {"to.coll": {"$in": names}},
-                    {"operationType": {"$in": ["dropDatabase", "invalidate"]}},
-                ]}},
-                {"$project": without},
-            ],
+            "pipeline": pipeline,
             "readConcern": {"level": "majority"},
         };
         RawDocumentBuf::try_from(&command).map_err(|_| Error::new(Kind::Bug, doing, "the command is no BSON"))

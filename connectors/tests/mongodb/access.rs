@@ -12,7 +12,7 @@ use crate::server::{Mongod, Scratch};
 
 async fn refused(uri: &str) -> Error {
     let refused = Mongo::connect(&Secret::new(uri), "x").await;
-    refused.err().expect("no connection")
+    refused.expect_err("no connection")
 }
 
 #[tokio::test]

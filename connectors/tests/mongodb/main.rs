@@ -4,5 +4,6 @@ mod access;
 mod lookup;
 mod server;
 mod snapshot;
+mod speed;
 mod stream;
 mod trouble;

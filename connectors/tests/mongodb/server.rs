@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use mongodb::{Client, Collection, Database};
 use slackwater_connectors::mongodb::{Bound, ChangeStream, Mongo, StreamBatch};
 use slackwater_connectors::secret::Secret;
 use slackwater_topics::{Key, Value};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -235,4 +238,44 @@ pub(crate) async fn until(
     let in_time = tokio::time::timeout(Duration::from_secs(60), all).await;
     assert!(in_time.is_ok(), "not within a minute; {} batches came", batches.len());
     batches
+}
+
+/// A way to a server that can swallow what is sent, as a broken network does: nobody is told.
+pub(crate) struct Wire {
+    pub(crate) port: u16,
+    generation: Arc<AtomicU32>,
+}
+
+impl Wire {
+    pub(crate) async fn to(port: u16) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let own = listener.local_addr().expect("an address").port();
+        let generation = Arc::new(AtomicU32::new(0));
+        let current = generation.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("the server");
+                let (from_client, to_client) = client.into_split();
+                let (from_server, to_server) = server.into_split();
+                tokio::spawn(carry(from_client, to_server, current.clone()));
+                tokio::spawn(carry(from_server, to_client, current.clone()));
+            }
+        });
+        Self { port: own, generation }
+    }
+
+    /// Connections made until now carry nothing any more, and stay open. New ones work.
+    pub(crate) fn swallow(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, generation: Arc<AtomicU32>) {
+    let born = generation.load(Ordering::SeqCst);
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        if generation.load(Ordering::SeqCst) == born && to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Change streams: what they tell, and going on from any place.
 
+use std::time::{Duration, Instant};
+
 use bson::{Bson, Document, doc};
 use slackwater_connectors::mongodb::{Change, ChangeStream, DocumentChange, Op, Start, StreamBatch};
 use slackwater_topics::Position;
@@ -13,10 +15,12 @@ fn changes(batches: &[StreamBatch]) -> Vec<&Change> {
 }
 
 fn of_documents(batches: &[StreamBatch]) -> Vec<&DocumentChange> {
-    let document = |change| match change {
-        &Change::Document(ref change) => Some(change),
-        _ => None,
-    };
+    fn document(change: &Change) -> Option<&DocumentChange> {
+        match change {
+            Change::Document(change) => Some(change),
+            _ => None,
+        }
+    }
     changes(batches).into_iter().filter_map(document).collect()
 }
 
@@ -202,22 +206,37 @@ async fn goes_on_after_the_database_was_dropped() {
     assert_eq!(of_documents(&rest)[0].key, key(2));
 }
 
-/// An update of a document of 15 MB whose post-image and change together do not fit into a reply.
+/// An `_id` stands in the event twice and in its token, as hexadecimal text, a third time.
 #[tokio::test]
 async fn a_change_that_is_too_large_comes_without_its_document() {
     let scratch = Scratch::shared().await;
-    scratch.create("large", IMAGES()).await;
+    scratch.create("large", doc! {}).await;
     let large = scratch.collection("large");
     let mut stream = now(&scratch, &["large"]).await;
-    // An `_id` stands in the event twice, in the token a third time.
-    let id = "k".repeat(6 << 20);
+    let id = "k".repeat(2 << 20);
     large.insert_one(doc! {"_id": 1}).await.expect("inserted");
-    large.insert_one(doc! {"_id": id.clone(), "fill": "x".repeat(6 << 20)}).await.expect("inserted");
+    large.insert_one(doc! {"_id": id.clone(), "fill": "x".repeat(11 << 20)}).await.expect("inserted");
     large.insert_one(doc! {"_id": 2}).await.expect("inserted");
     let batches = some(&mut stream, 3).await;
     let told: Vec<_> =
         of_documents(&batches).iter().map(|change| (change.key.clone(), change.document.is_some())).collect();
-    assert_eq!(told, [(key(1), true), (key(id), false), (key(2), true)]);
+    assert!(told == [(key(1), true), (key(id.clone()), false), (key(2), true)]);
+    let lookup = scratch.mongo.lookup("large", &[key(id)], batches[0].passed).await.expect("a lookup");
+    assert_eq!(lookup.found[0].1.len(), document(&lookup.found[0].1).to_vec().expect("a document").len());
+}
+
+/// The document and the list of what changed in it do not fit into one reply together.
+#[tokio::test]
+async fn a_large_update_comes_whole() {
+    let scratch = Scratch::shared().await;
+    scratch.create("large", IMAGES()).await;
+    let large = scratch.collection("large");
+    let mut stream = now(&scratch, &["large"]).await;
+    large.insert_one(doc! {"_id": 1, "a": "x".repeat(7 << 20)}).await.expect("inserted");
+    let change = doc! {"$set": {"b": "y".repeat(7 << 20)}};
+    large.update_one(doc! {"_id": 1}, change).await.expect("updated");
+    let batches = some(&mut stream, 2).await;
+    assert!(of_documents(&batches)[1].document.as_ref().is_some_and(|document| document.len() > 14 << 20));
 }
 
 #[tokio::test]
@@ -255,4 +274,26 @@ async fn a_slow_reader_loses_nothing() {
     let batches = some(&mut stream, 6000).await;
     let keys: Vec<_> = of_documents(&batches).iter().map(|change| change.key.clone()).collect();
     assert_eq!(keys, (0..6000).map(key).collect::<Vec<_>>());
+}
+
+/// A frozen source writes nothing that a stream would tell of; a note in its log has to be seen all the same, and soon.
+#[tokio::test]
+async fn hurried_it_passes_a_note_at_once() {
+    let scratch = Scratch::shared().await;
+    scratch.create("quiet", doc! {}).await;
+    let mut stream = now(&scratch, &["quiet"]).await;
+    until(&mut stream, |batches| !batches.is_empty()).await;
+    stream.hurry(Duration::from_millis(5));
+    let admin = scratch.db.client().database("admin");
+    let mut shortest = Duration::MAX;
+    for n in 0..20 {
+        admin.run_command(doc! {"appendOplogNote": 1, "data": {"n": n}}).await.expect("a note");
+        let noted = Instant::now();
+        let time = scratch.mongo.operation_time().await.expect("a time");
+        until(&mut stream, |batches| batches.last().is_some_and(|batch| batch.passed >= time)).await;
+        shortest = shortest.min(noted.elapsed());
+    }
+    assert!(shortest < Duration::from_millis(250), "{shortest:?}");
+    scratch.collection("quiet").insert_one(doc! {"_id": 1}).await.expect("inserted");
+    assert_eq!(of_documents(&some(&mut stream, 1).await).len(), 1);
 }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use bson::doc;
+use mongodb::error::{ErrorKind, WriteFailure};
 use slackwater_connectors::error::Kind;
-use slackwater_connectors::mongodb::{Change, Start, StreamBatch};
+use slackwater_connectors::mongodb::{Change, Mongo, Start, StreamBatch};
+use slackwater_connectors::secret::Secret;
 use slackwater_topics::Key;
 
-use crate::server::{Mongod, Scratch, key, until};
+use crate::server::{Mongod, Scratch, Wire, key, until};
 
 fn keys(batches: &[StreamBatch]) -> Vec<Key> {
     let key = |change: &Change| match change {
@@ -58,8 +60,15 @@ async fn a_new_primary_costs_nothing() {
     let mut stream = scratch.mongo.stream(Start::At(start), vec!["a".into()], 2);
     let writer = async {
         for n in 0..300 {
-            // A retried write is one write.
-            scratch.collection("a").insert_one(doc! {"_id": n}).await.expect("inserted");
+            // It goes through, or is found to have gone through.
+            let deadline = std::time::Instant::now() + Duration::from_secs(60);
+            while let Err(error) = scratch.collection("a").insert_one(doc! {"_id": n}).await {
+                if matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(error)) if error.code == 11000)
+                {
+                    break;
+                }
+                assert!(std::time::Instant::now() < deadline, "no primary comes back: {error}");
+            }
         }
     };
     let stepping = async {
@@ -75,8 +84,8 @@ async fn a_new_primary_costs_nothing() {
 
 #[tokio::test]
 async fn lost_history_is_told() {
-    // The smallest oplog there is has 990 MB unless the server is told otherwise.
-    let mongod = Mongod::replica_set(&["--oplogSize", "1"]).await;
+    // The oplog is cut up to the last checkpoint only: one a second instead of one a minute.
+    let mongod = Mongod::replica_set(&["--oplogSize", "1", "--syncdelay", "1"]).await;
     let scratch = Scratch::at(&mongod.uri()).await;
     scratch.create("a", doc! {}).await;
     let start = scratch.mongo.operation_time().await.expect("a time");
@@ -114,4 +123,33 @@ async fn lost_history_is_told() {
         assert_eq!(error.kind, Kind::HistoryLost, "{error}");
         assert!(!stream.connected());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "waits out the silence, up to two minutes"]
+async fn a_silent_network_is_noticed() {
+    let mongod = Mongod::replica_set(&[]).await;
+    mongod.client(&mongod.uri()).await;
+    let wire = Wire::to(mongod.port).await;
+    let scratch = Scratch::at(&mongod.uri()).await;
+    scratch.create("a", doc! {}).await;
+    let uri = Secret::new(format!("mongodb://127.0.0.1:{}/?directConnection=true", wire.port));
+    let mongo = Mongo::connect(&uri, scratch.db.name()).await.expect("a connection");
+    let start = mongo.operation_time().await.expect("a time");
+    let mut stream = mongo.stream(Start::At(start), vec!["a".into()], 2);
+    scratch.collection("a").insert_one(doc! {"_id": 0}).await.expect("inserted");
+    let batches = until(&mut stream, |batches| !keys(batches).is_empty()).await;
+    assert_eq!(keys(&batches), [key(0)]);
+    wire.swallow();
+    scratch.collection("a").insert_one(doc! {"_id": 1}).await.expect("inserted");
+    let deadline = Duration::from_secs(150);
+    let told = tokio::time::timeout(deadline, async {
+        loop {
+            let keys = keys(&[stream.next().await.expect("the stream goes on")]);
+            if !keys.is_empty() {
+                return keys;
+            }
+        }
+    });
+    assert_eq!(told.await.expect("in time"), [key(1)]);
 }
