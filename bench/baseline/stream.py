@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""What a team would write otherwise: a change stream into Postgres, 1 000 events a transaction.
+
+Resumes from the token it kept in Postgres, or starts at the operation time it is given; stops after so many events.
+The last event of each key in a batch counts, so that one statement writes the batch.
+"""
+import argparse
+import json
+import os
+import time
+
+import psycopg
+import pymongo
+from bson.timestamp import Timestamp
+
+BATCH = 1000
+COLUMNS = ("id", "name", "email", "owner_id", "status", "city", "amount", "quantity", "active", "created_at",
+           "updated_at", "note")
+UPSERT = "insert into flat ({}) values ({}) on conflict (id) do update set {}".format(
+    ", ".join(COLUMNS), ", ".join(["%s"] * len(COLUMNS)), ", ".join(f"{c} = excluded.{c}" for c in COLUMNS[1:]))
+
+
+def row(doc):
+    """Twelve columns of a document. The ObjectId is padded to a uuid: nothing is cheaper."""
+    owner = doc.get("owner")
+    return ("00000000" + str(doc["_id"]), doc["name"], doc["email"], "00000000" + str(owner) if owner else None,
+            doc["status"], doc["city"], doc["amount"], doc["quantity"], doc["active"], doc["createdAt"],
+            doc["updatedAt"], doc["note"])
+
+
+class Upserts:
+    """The four ways to write a batch; `bench/README.md` tells which was fastest."""
+
+    @staticmethod
+    def connect(way):
+        if way == "values":
+            import psycopg2
+            return psycopg2.connect(os.environ["SLACKWATER_POSTGRES_URL"])
+        return psycopg.connect(os.environ["SLACKWATER_POSTGRES_URL"])
+
+    @staticmethod
+    def executemany(cursor, rows):
+        cursor.executemany(UPSERT, rows)
+
+    @staticmethod
+    def values(cursor, rows):
+        from psycopg2.extras import execute_values
+        execute_values(cursor, VALUES, rows, page_size=BATCH)
+
+    @staticmethod
+    def unnest(cursor, rows):
+        cursor.execute(UNNEST, [list(column) for column in zip(*rows)])
+
+    @staticmethod
+    def copy(cursor, rows):
+        cursor.execute("create temporary table if not exists batch (like flat) on commit delete rows")
+        with cursor.copy("copy batch from stdin") as copy:
+            for r in rows:
+                copy.write_row(r)
+        cursor.execute(f"insert into flat select * from batch {CONFLICT}")
+
+
+TYPES = ("uuid", "text", "text", "uuid", "text", "text", "float8", "int4", "bool", "timestamptz", "timestamptz", "text")
+CONFLICT = "on conflict (id) do update set " + ", ".join(f"{c} = excluded.{c}" for c in COLUMNS[1:])
+VALUES = f"insert into flat ({', '.join(COLUMNS)}) values %s {CONFLICT}"
+UNNEST = "insert into flat select * from unnest({}) {}".format(", ".join(f"%s::{t}[]" for t in TYPES), CONFLICT)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, required=True)
+    parser.add_argument("--start", help="operation time to start at: seconds,increment")
+    parser.add_argument("--full-document", default="updateLookup", choices=["updateLookup", "whenAvailable"])
+    parser.add_argument("--way", default="executemany", choices=["executemany", "values", "unnest", "copy"])
+    parser.add_argument("--stream-batch", type=int)
+    arguments = parser.parse_args()
+
+    started = time.monotonic()
+    collection = pymongo.MongoClient(os.environ["SLACKWATER_MONGODB_URI"])[os.environ["BENCH_DATABASE"]]["flat"]
+    target = Upserts.connect(arguments.way)
+    cursor = target.cursor()
+    write = getattr(Upserts, arguments.way)
+    cursor.execute("set timezone to 'UTC'")
+    cursor.execute("create table if not exists stream_position (name text primary key, token text not null)")
+    cursor.execute("select token from stream_position where name = 'flat'")
+    saved = cursor.fetchone()
+    target.commit()
+    if saved:
+        place = {"resume_after": {"_data": saved[0]}}
+    else:
+        seconds, increment = map(int, arguments.start.split(","))
+        place = {"start_at_operation_time": Timestamp(seconds, increment)}
+    if arguments.stream_batch:
+        place["batch_size"] = arguments.stream_batch
+
+    upserts, deletes, pending, seen = {}, {}, 0, 0
+    with collection.watch(full_document=arguments.full_document, **place) as stream:
+        for event in stream:
+            key = event["documentKey"]["_id"]
+            if event["operationType"] == "delete":
+                upserts.pop(key, None)
+                deletes[key] = "00000000" + str(key)
+            else:
+                doc = event.get("fullDocument")
+                if doc is not None:  # none: deleted since, and that event follows
+                    deletes.pop(key, None)
+                    upserts[key] = row(doc)
+            pending += 1
+            seen += 1
+            if pending == BATCH or seen == arguments.events:
+                if upserts:
+                    write(cursor, list(upserts.values()))
+                if deletes:
+                    cursor.execute("delete from flat where id = any(%s::uuid[])", [list(deletes.values())])
+                cursor.execute("insert into stream_position values ('flat', %s) on conflict (name)"
+                               " do update set token = excluded.token", [event["_id"]["_data"]])
+                target.commit()
+                upserts, deletes, pending = {}, {}, 0
+            if seen == arguments.events:
+                break
+    print(json.dumps({"events": seen, "seconds": round(time.monotonic() - started, 3)}))
+
+
+main()
