@@ -9,7 +9,8 @@ import psycopg
 import pymongo
 
 BATCH = 10_000
-FLAT = "copy flat (id, name, email, owner_id, status, city, amount, quantity, active, created_at, updated_at, note) from stdin"
+FLAT = ("copy flat (id, name, email, owner_id, status, city, amount, quantity, active, created_at, updated_at, note)"
+        " from stdin")
 TWO = "copy two (id, number, customer, status, total, created_at, note) from stdin"
 ITEMS = "copy two_items (id, two_id, sku, title, qty, price) from stdin"
 
@@ -18,19 +19,21 @@ ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def text(value):
-    return "\\N" if value is None else value.translate(ESCAPES)
+    if value is None:
+        return "\\N"
+    return value if value.isprintable() and "\\" not in value else value.translate(ESCAPES)
 
 
 def flat(doc):
     """One line. The ObjectId is padded to a uuid: nothing is cheaper."""
     return (f"00000000{doc['_id']}\t{text(doc['name'])}\t{text(doc['email'])}\t00000000{doc['owner']}\t"
             f"{text(doc['status'])}\t{text(doc['city'])}\t{doc['amount']}\t{doc['quantity']}\t{doc['active']}\t"
-            f"{doc['createdAt']}+00\t{doc['updatedAt']}+00\t{text(doc['note'])}\n")
+            f"{doc['createdAt'].isoformat()}Z\t{doc['updatedAt'].isoformat()}Z\t{text(doc['note'])}\n")
 
 
 def two(doc):
     return (f"00000000{doc['_id']}\t{text(doc['number'])}\t{text(doc['customer'])}\t{text(doc['status'])}\t"
-            f"{doc['total']}\t{doc['createdAt']}+00\t{text(doc['note'])}\n")
+            f"{doc['total']}\t{doc['createdAt'].isoformat()}Z\t{text(doc['note'])}\n")
 
 
 def items(doc):

@@ -16,8 +16,8 @@ from bson.timestamp import Timestamp
 BATCH = 1000
 COLUMNS = ("id", "name", "email", "owner_id", "status", "city", "amount", "quantity", "active", "created_at",
            "updated_at", "note")
-UPSERT = "insert into flat ({}) values ({}) on conflict (id) do update set {}".format(
-    ", ".join(COLUMNS), ", ".join(["%s"] * len(COLUMNS)), ", ".join(f"{c} = excluded.{c}" for c in COLUMNS[1:]))
+CONFLICT = "on conflict (id) do update set " + ", ".join(f"{c} = excluded.{c}" for c in COLUMNS[1:])
+UPSERT = f"insert into flat ({', '.join(COLUMNS)}) values ({', '.join(['%s'] * len(COLUMNS))}) {CONFLICT}"
 
 
 def row(doc):
@@ -28,42 +28,21 @@ def row(doc):
             doc["updatedAt"], doc["note"])
 
 
-class Upserts:
-    """The four ways to write a batch; `bench/README.md` tells which was fastest."""
-
-    @staticmethod
-    def connect(way):
-        if way == "values":
-            import psycopg2
-            return psycopg2.connect(os.environ["SLACKWATER_POSTGRES_URL"])
-        return psycopg.connect(os.environ["SLACKWATER_POSTGRES_URL"])
-
-    @staticmethod
-    def executemany(cursor, rows):
-        cursor.executemany(UPSERT, rows)
-
-    @staticmethod
-    def values(cursor, rows):
-        from psycopg2.extras import execute_values
-        execute_values(cursor, VALUES, rows, page_size=BATCH)
-
-    @staticmethod
-    def unnest(cursor, rows):
-        cursor.execute(UNNEST, [list(column) for column in zip(*rows)])
-
-    @staticmethod
-    def copy(cursor, rows):
-        cursor.execute("create temporary table if not exists batch (like flat) on commit delete rows")
-        with cursor.copy("copy batch from stdin") as copy:
-            for r in rows:
-                copy.write_row(r)
-        cursor.execute(f"insert into flat select * from batch {CONFLICT}")
+def executemany(cursor, rows):
+    """One statement a row, sent as a pipeline."""
+    cursor.executemany(UPSERT, rows)
 
 
-TYPES = ("uuid", "text", "text", "uuid", "text", "text", "float8", "int4", "bool", "timestamptz", "timestamptz", "text")
-CONFLICT = "on conflict (id) do update set " + ", ".join(f"{c} = excluded.{c}" for c in COLUMNS[1:])
-VALUES = f"insert into flat ({', '.join(COLUMNS)}) values %s {CONFLICT}"
-UNNEST = "insert into flat select * from unnest({}) {}".format(", ".join(f"%s::{t}[]" for t in TYPES), CONFLICT)
+def copy(cursor, rows):
+    """COPY into a temporary table, and one statement from there."""
+    cursor.execute("create temporary table if not exists batch (like flat) on commit delete rows")
+    with cursor.copy("copy batch from stdin") as lines:
+        for r in rows:
+            lines.write_row(r)
+    cursor.execute(f"insert into flat select * from batch {CONFLICT}")
+
+
+WAYS = {"copy": copy, "executemany": executemany}
 
 
 def main():
@@ -71,15 +50,14 @@ def main():
     parser.add_argument("--events", type=int, required=True)
     parser.add_argument("--start", help="operation time to start at: seconds,increment")
     parser.add_argument("--full-document", default="updateLookup", choices=["updateLookup", "whenAvailable"])
-    parser.add_argument("--way", default="executemany", choices=["executemany", "values", "unnest", "copy"])
-    parser.add_argument("--stream-batch", type=int)
+    parser.add_argument("--way", default="copy", choices=WAYS, help="how a batch is written (%(default)s)")
     arguments = parser.parse_args()
 
     started = time.monotonic()
     collection = pymongo.MongoClient(os.environ["SLACKWATER_MONGODB_URI"])[os.environ["BENCH_DATABASE"]]["flat"]
-    target = Upserts.connect(arguments.way)
+    target = psycopg.connect(os.environ["SLACKWATER_POSTGRES_URL"])
     cursor = target.cursor()
-    write = getattr(Upserts, arguments.way)
+    write = WAYS[arguments.way]
     cursor.execute("set timezone to 'UTC'")
     cursor.execute("create table if not exists stream_position (name text primary key, token text not null)")
     cursor.execute("select token from stream_position where name = 'flat'")
@@ -90,8 +68,6 @@ def main():
     else:
         seconds, increment = map(int, arguments.start.split(","))
         place = {"start_at_operation_time": Timestamp(seconds, increment)}
-    if arguments.stream_batch:
-        place["batch_size"] = arguments.stream_batch
 
     upserts, deletes, pending, seen = {}, {}, 0, 0
     with collection.watch(full_document=arguments.full_document, **place) as stream:

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 from statistics import median
 
-TITLES = {"snapshot": "Copy of flat documents into one table", "stream": "Changes: 20 % inserts, 75 % updates, 5 % deletes",
+TITLES = {"snapshot": "Copy of flat documents into one table",
+          "stream": "Changes: 20 % inserts, 75 % updates, 5 % deletes",
           "two": "Copy of documents with an array into two tables"}
 BESIDE = "python"  # what ratios are of
 HEAD = ("", "a second", "spread", "ratio", "CPU µs", "mongod µs", "postgres µs", "peak MB", "others' CPUs")
