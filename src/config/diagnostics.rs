@@ -1,0 +1,270 @@
+//! What is wrong in a migration file: where, what, and what would mend it.
+//!
+//! Mistakes are collected, never thrown one by one, so a person mends a file in one go. The text of the file is shown
+//! with passwords blotted out: people write connection strings into files against all advice.
+
+use std::fmt;
+use std::sync::Arc;
+
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
+use serde::Serialize;
+
+/// Where something stands in the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    pub(crate) offset: usize,
+    pub(crate) length: usize,
+}
+
+/// A value with its place in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands.
+    pub place: Place,
+}
+
+impl<T> At<T> {
+    /// A value and its place.
+    pub fn new(value: T, place: Place) -> Self {
+        Self { value, place }
+    }
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The migration cannot run.
+    Error,
+    /// It can run; somebody should have looked at this.
+    Warning,
+}
+
+/// One mistake or one warning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What would mend it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+    #[serde(skip)]
+    place: Place,
+}
+
+/// All that was found in one file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Diagnostics {
+    source: FileText,
+    list: Vec<Diagnostic>,
+}
+
+/// A file's name and its text, as far as it may be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct FileText {
+    name: Arc<str>,
+    shown: Arc<str>,
+}
+
+impl FileText {
+    pub(crate) fn new(name: &str, text: &str) -> Self {
+        Self { name: name.into(), shown: blot_secrets(text).into() }
+    }
+}
+
+impl fmt::Debug for FileText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FileText({})", self.name)
+    }
+}
+
+/// Collects while reading and compiling go on.
+#[derive(Debug)]
+pub(crate) struct Findings {
+    source: FileText,
+    list: Vec<Diagnostic>,
+}
+
+impl Findings {
+    pub(crate) fn new(source: FileText) -> Self {
+        Self { source, list: Vec::new() }
+    }
+
+    pub(crate) fn error(&mut self, place: Place, message: impl Into<String>, help: impl Into<String>) {
+        self.add(Severity::Error, place, message.into(), help.into());
+    }
+
+    pub(crate) fn warning(&mut self, place: Place, message: impl Into<String>, help: impl Into<String>) {
+        self.add(Severity::Warning, place, message.into(), help.into());
+    }
+
+    fn add(&mut self, severity: Severity, place: Place, message: String, help: String) {
+        let help = (!help.is_empty()).then_some(help);
+        self.list.push(Diagnostic { severity, line: place.line, column: place.column, message, help, place });
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.list.iter().any(|found| found.severity == Severity::Error)
+    }
+
+    /// In the order of the file.
+    pub(crate) fn finish(mut self) -> Diagnostics {
+        self.list.sort_by_key(|found| (found.line, found.column));
+        self.list.dedup();
+        Diagnostics { source: self.source, list: self.list }
+    }
+}
+
+impl Diagnostics {
+    /// The mistakes and warnings, in the order of the file.
+    pub fn list(&self) -> &[Diagnostic] {
+        &self.list
+    }
+
+    /// None.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// How many are errors.
+    pub fn errors(&self) -> usize {
+        self.list.iter().filter(|found| found.severity == Severity::Error).count()
+    }
+
+    /// The list for a machine to read.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({ "file": &*self.source.name, "diagnostics": self.list })
+    }
+
+    /// For a terminal: the lines of the file with the culprits marked.
+    pub fn report(&self, color: bool) -> String {
+        let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(110);
+        let source = NamedSource::new(&*self.source.name, self.source.shown.to_string());
+        let mut text = String::new();
+        for found in &self.list {
+            let shown = Shown { found, source: &source };
+            if handler.render_report(&mut text, &shown).is_err() {
+                text.push_str(&found.message);
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    /// A line each, as compilers print them, with the remedy below.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, found) in self.list.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            let severity = match found.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            };
+            let (name, line, column) = (&self.source.name, found.line, found.column);
+            write!(f, "{name}:{line}:{column}: {severity}: {}", found.message)?;
+            if let Some(help) = &found.help {
+                write!(f, "\n    help: {help}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+struct Shown<'a> {
+    found: &'a Diagnostic,
+    source: &'a NamedSource<String>,
+}
+
+impl fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.found.fmt(f)
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.found.message)
+    }
+}
+
+impl std::error::Error for Shown<'_> {}
+
+impl miette::Diagnostic for Shown<'_> {
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(match self.found.severity {
+            Severity::Error => miette::Severity::Error,
+            Severity::Warning => miette::Severity::Warning,
+        })
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.found.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        Some(self.source)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let Place { offset, length, .. } = self.found.place;
+        Some(Box::new(std::iter::once(LabeledSpan::new(Some("here".into()), offset, length))))
+    }
+}
+
+/// Stars in place of what may be a password, byte for byte, so that every span stays right.
+fn blot_secrets(text: &str) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for (start, _) in text.match_indices("://") {
+        let from = start + 3;
+        let rest = &text.as_bytes()[from..];
+        let end = rest.iter().position(|byte| b"\n\r\"'".contains(byte)).unwrap_or(rest.len());
+        if let Some(at) = rest[..end].iter().rposition(|byte| *byte == b'@') {
+            bytes[from..from + at].fill(b'*');
+        }
+    }
+    for (start, found) in text.to_ascii_lowercase().match_indices("password=") {
+        let from = start + found.len();
+        let rest = &text.as_bytes()[from..];
+        let end = rest.iter().position(|byte| b"\n\r\"' &".contains(byte)).unwrap_or(rest.len());
+        bytes[from..from + end].fill(b'*');
+    }
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_never_shown() {
+        let text = "target: { postgres: { uri: \"postgres://me:p@ss:wörd@db/x\" } }\nb: host=x password=hush port=1\n";
+        let shown = blot_secrets(text);
+        assert!(!shown.contains("ss:w") && !shown.contains("hush"), "{shown}");
+        assert!(shown.contains("@db/x") && shown.contains("port=1"), "{shown}");
+        assert_eq!(shown.len(), text.len());
+    }
+}

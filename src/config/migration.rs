@@ -1,0 +1,286 @@
+//! The migration file, read and checked as far as that goes without a server.
+
+use std::fmt;
+
+use slackwater_connectors::secret::Secret;
+use slackwater_topics::Namespace;
+
+use super::diagnostics::{At, FileText, Place};
+use super::path::Path;
+use super::tree::Scalar;
+
+/// A whole migration.
+#[derive(Clone, Debug)]
+pub struct Migration {
+    /// Its name.
+    pub name: String,
+    /// What its identifiers are made with.
+    pub namespace: Namespace,
+    /// Where documents come from.
+    pub sources: Vec<Source>,
+    /// Where rows go.
+    pub target: Target,
+    /// How the copy is made.
+    pub snapshot: Snapshot,
+    /// What becomes of each collection, in the order of the file.
+    pub collections: Vec<Collection>,
+    /// Collections that stay behind on purpose, as `source.collection`.
+    pub not_migrated: Vec<At<String>>,
+    pub(crate) file: FileText,
+}
+
+/// A system that documents come from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The name that collections are prefixed with.
+    pub name: At<String>,
+    /// Connection string.
+    pub uri: Secret,
+    /// Its database.
+    pub database: String,
+}
+
+/// The database that rows go to.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Connection string.
+    pub uri: Secret,
+    /// Schema of tables that are named without one.
+    pub schema: String,
+    /// Where `target` stands.
+    pub place: Place,
+}
+
+/// How the copy is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Chunks read side by side.
+    pub workers: usize,
+    /// A chunk ends at about this size …
+    pub chunk_bytes: u64,
+    /// … or after so many documents.
+    pub chunk_documents: u64,
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self { workers: 2, chunk_bytes: 8 << 20, chunk_documents: 20_000 }
+    }
+}
+
+/// What becomes of one collection.
+#[derive(Clone, Debug)]
+pub struct Collection {
+    /// As in the file: `source.collection`.
+    pub name: At<String>,
+    /// Name of the source.
+    pub source: String,
+    /// Name in the source; it may hold dots.
+    pub collection: String,
+    /// The tables that its documents become rows of.
+    pub tables: Vec<Table>,
+}
+
+/// One table that documents, or elements of an array in them, become rows of.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// The schema, where it is named.
+    pub schema: Option<String>,
+    /// The table.
+    pub into: At<String>,
+    /// The array whose elements become rows; none for a row a document.
+    pub each: Option<At<Path>>,
+    /// The columns that identify a row, where it is not the primary key.
+    pub key: Vec<At<String>>,
+    /// What fills the columns.
+    pub columns: Vec<Column>,
+}
+
+/// What fills one column.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// Its name in the table.
+    pub name: At<String>,
+    /// Where the value comes from.
+    pub rule: At<Rule>,
+    /// What happens where there is none, or none that fits.
+    pub policies: Policies,
+}
+
+/// Where a column's value comes from.
+#[derive(Clone, Debug)]
+pub enum Rule {
+    /// A value of the document, converted.
+    Value(Value),
+    /// This document's own id.
+    Own,
+    /// This element's id.
+    Element {
+        /// What tells elements of one array apart.
+        by: By,
+    },
+    /// The value of a column of the document's own row.
+    Parent(At<String>),
+    /// Top-level fields that no other rule of the collection uses.
+    Rest,
+    /// Always the same.
+    Const(At<Scalar>),
+    /// The element's place in its array.
+    Index {
+        /// 0 or 1.
+        from: i64,
+    },
+}
+
+/// What tells the elements of an array apart.
+#[derive(Clone, Debug)]
+pub enum By {
+    /// Their place in the array.
+    Index,
+    /// A value in the element, or the element itself.
+    Path(At<Path>),
+}
+
+/// A value of the document and how it is converted.
+#[derive(Clone, Debug)]
+pub struct Value {
+    /// Where it stands.
+    pub path: At<Path>,
+    /// Into what.
+    pub convert: Convert,
+    /// Cut white space at both ends of text.
+    pub trim: bool,
+    /// Text in lower case.
+    pub lower: bool,
+    /// Empty text counts as no value.
+    pub empty_is_null: bool,
+    /// What a number is when a time is wanted.
+    pub unit: Option<Unit>,
+}
+
+/// Into what a value is converted.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum Convert {
+    /// Whatever the column's type asks for.
+    Auto,
+    Text,
+    Integer,
+    Numeric,
+    Float,
+    Boolean,
+    Timestamp,
+    Date,
+    Time,
+    Bytea,
+    Jsonb,
+    Array,
+    /// A label of an enum.
+    Enum {
+        /// From what is written in the document to labels; none where they are the same.
+        map: Option<Vec<(At<String>, At<String>)>>,
+        unknown: Unknown,
+    },
+    /// The id of another document.
+    Ref {
+        /// Its collection, `source.collection`.
+        to: At<String>,
+        /// Text of 24 hexadecimal digits is an ObjectId.
+        hex: bool,
+    },
+}
+
+impl Convert {
+    /// As it is written in the file.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Auto => "from",
+            Self::Text => "text",
+            Self::Integer => "integer",
+            Self::Numeric => "numeric",
+            Self::Float => "float",
+            Self::Boolean => "boolean",
+            Self::Timestamp => "timestamp",
+            Self::Date => "date",
+            Self::Time => "time",
+            Self::Bytea => "bytea",
+            Self::Jsonb => "jsonb",
+            Self::Array => "array",
+            Self::Enum { .. } => "enum",
+            Self::Ref { .. } => "ref",
+        }
+    }
+}
+
+/// What happens to a value that no label is known for.
+#[derive(Clone, Debug)]
+pub enum Unknown {
+    /// The document is refused.
+    Reject,
+    /// NULL.
+    Null,
+    /// This label.
+    Default(At<String>),
+}
+
+/// What a number is when a time is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds since 1970.
+    Seconds,
+    /// Milliseconds since 1970.
+    Millis,
+}
+
+/// What happens where there is no value, or none that fits.
+#[derive(Clone, Debug)]
+pub struct Policies {
+    /// Missing, null or undefined.
+    pub null: NullPolicy,
+    /// The column's own words, where it has them, not the file's defaults.
+    pub null_at: Option<Place>,
+    /// Cannot be converted.
+    pub invalid: InvalidPolicy,
+    /// Likewise.
+    pub invalid_at: Option<Place>,
+    /// The value that `default` puts in.
+    pub default: Option<At<Scalar>>,
+}
+
+/// Missing, null or undefined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NullPolicy {
+    /// The document is refused.
+    Reject,
+    /// NULL.
+    Keep,
+    /// The default given beside it.
+    Default,
+}
+
+/// A value that cannot be converted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidPolicy {
+    /// The document is refused.
+    Reject,
+    /// NULL.
+    Null,
+    /// The nearest value that fits.
+    Clamp,
+    /// What does not fit is taken out.
+    Strip,
+    /// The default given beside it.
+    Default,
+}
+
+impl fmt::Display for InvalidPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reject => "reject",
+            Self::Null => "null",
+            Self::Clamp => "clamp",
+            Self::Strip => "strip",
+            Self::Default => "default",
+        })
+    }
+}

@@ -1,0 +1,47 @@
+//! The migration file: read with the place of every value, checked, and turned into types.
+//!
+//! All mistakes are reported together. Nothing here talks to a server; `crate::mapping::compile` checks the result
+//! against the target's catalogue.
+
+mod diagnostics;
+mod fields;
+mod migration;
+mod path;
+mod rules;
+mod sections;
+pub(crate) mod spelling;
+mod tree;
+
+pub use diagnostics::{At, Diagnostic, Diagnostics, Place, Severity};
+pub(crate) use diagnostics::{FileText, Findings};
+pub use migration::{
+    By, Collection, Column, Convert, InvalidPolicy, Migration, NullPolicy, Policies, Rule, Snapshot, Source,
+    Table, Target, Unit, Unknown, Value,
+};
+pub use path::Path;
+pub use tree::Scalar;
+
+/// Reads a migration file's text. `name` is what messages call the file; `environment` gives the values of `${NAME}`.
+pub fn parse(
+    name: &str,
+    text: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Migration, Diagnostics> {
+    let file = FileText::new(name, text);
+    let mut findings = Findings::new(file.clone());
+    let migration = tree::read(text, &mut findings)
+        .and_then(|root| sections::migration(&root, file, environment, &mut findings));
+    match migration {
+        Some(migration) if !findings.has_errors() => Ok(migration),
+        _ => Err(findings.finish()),
+    }
+}
+
+/// Reads a migration file, with `${NAME}` from the process' environment. The outer error is that of the file system.
+pub fn load(path: &std::path::Path) -> std::io::Result<Result<Migration, Diagnostics>> {
+    let text = std::fs::read_to_string(path)?;
+    Ok(parse(&path.display().to_string(), &text, &|name| std::env::var(name).ok()))
+}
+
+#[cfg(test)]
+mod tests;

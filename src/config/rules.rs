@@ -1,0 +1,350 @@
+//! What fills a column: one rule and the words that may stand beside it.
+
+use super::diagnostics::{At, Findings, Place};
+use super::fields::{self, Fields};
+use super::migration::{
+    By, Column, Convert, InvalidPolicy, NullPolicy, Policies, Rule, Unit, Unknown, Value,
+};
+use super::path::Path;
+use super::spelling::list;
+use super::tree::{Node, Shape};
+
+/// Rules that convert a value of the document.
+const CONVERSIONS: [&str; 14] = [
+    "from",
+    "text",
+    "integer",
+    "numeric",
+    "float",
+    "boolean",
+    "timestamp",
+    "date",
+    "time",
+    "bytea",
+    "jsonb",
+    "array",
+    "enum",
+    "ref",
+];
+/// Rules that make their value themselves.
+const MAKERS: [&str; 5] = ["uuid", "parent", "rest", "const", "index"];
+/// Words that may stand beside a rule.
+const OPTIONS: [&str; 11] =
+    ["null", "invalid", "default", "trim", "lower", "empty", "unit", "map", "unknown", "to", "hex"];
+
+const INVALID: [(&str, InvalidPolicy); 5] = [
+    ("reject", InvalidPolicy::Reject),
+    ("null", InvalidPolicy::Null),
+    ("clamp", InvalidPolicy::Clamp),
+    ("strip", InvalidPolicy::Strip),
+    ("default", InvalidPolicy::Default),
+];
+const NULL: [(&str, NullPolicy); 3] =
+    [("reject", NullPolicy::Reject), ("keep", NullPolicy::Keep), ("default", NullPolicy::Default)];
+
+/// The policies of the whole file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Defaults {
+    null: NullPolicy,
+    invalid: InvalidPolicy,
+}
+
+impl Defaults {
+    pub(super) const NONE: Self = Self { null: NullPolicy::Keep, invalid: InvalidPolicy::Reject };
+
+    pub(super) fn read(node: &Node, findings: &mut Findings) -> Self {
+        let mut defaults = Self::NONE;
+        let Some(mut fields) = Fields::of(node, "`defaults`", findings) else { return defaults };
+        if let Some((_, node)) = fields.take("null") {
+            // A default value belongs to one column, so neither policy can be `default` for all.
+            defaults.null = fields::choice(node, "`null`", &NULL[..2], findings).unwrap_or(defaults.null);
+        }
+        if let Some((_, node)) = fields.take("invalid") {
+            defaults.invalid =
+                fields::choice(node, "`invalid`", &INVALID[..4], findings).unwrap_or(defaults.invalid);
+        }
+        fields.finish(&["invalid", "null"], findings);
+        defaults
+    }
+
+    fn policies(self) -> Policies {
+        Policies { null: self.null, null_at: None, invalid: self.invalid, invalid_at: None, default: None }
+    }
+}
+
+/// A constant out of `set`.
+pub(super) fn constant(name: &At<String>, node: &Node, findings: &mut Findings) -> Option<Column> {
+    let scalar = fields::scalar(node, "a constant", findings)?.clone();
+    Some(Column {
+        name: name.clone(),
+        rule: At::new(Rule::Const(At::new(scalar, node.place)), node.place),
+        policies: Defaults::NONE.policies(),
+    })
+}
+
+/// One column. `in_element`: the rule stands in a table made of an array's elements.
+pub(super) fn column(
+    name: &At<String>,
+    node: &Node,
+    in_element: bool,
+    defaults: Defaults,
+    findings: &mut Findings,
+) -> Option<Column> {
+    if let Shape::Scalar(_) = &node.shape {
+        let path = checked_path(node, in_element, findings)?;
+        let value = plain(path, Convert::Auto);
+        let rule = At::new(Rule::Value(value), node.place);
+        return Some(Column { name: name.clone(), rule, policies: defaults.policies() });
+    }
+    let mut fields = Fields::of(node, "a column", findings)?;
+    let found: Vec<&str> =
+        CONVERSIONS.iter().chain(&MAKERS).copied().filter(|word| fields.has(word)).collect();
+    let [word] = found[..] else {
+        let place = node.place;
+        if found.is_empty() {
+            let known = list(CONVERSIONS.iter().chain(&MAKERS).copied());
+            findings.error(
+                place,
+                format!("nothing says what fills `{}`", name.value),
+                format!("one of {known}"),
+            );
+            fields.finish(&known_words(), findings);
+        } else {
+            findings.error(
+                place,
+                format!("`{}` has two rules: {}", name.value, list(found.iter().copied())),
+                "keep one of them",
+            );
+        }
+        return None;
+    };
+    let (key, argument) = fields.take(word)?;
+    let converts = CONVERSIONS.contains(&word);
+    let rule = if converts {
+        conversion(word, argument, &mut fields, in_element, findings).map(Rule::Value)
+    } else {
+        maker(word, argument, key.place, &mut fields, in_element, findings)
+    };
+    let mut policies = defaults.policies();
+    if converts {
+        read_policies(&mut fields, &mut policies, findings);
+    }
+    for option in OPTIONS {
+        if let Some((at, _)) = fields.take(option) {
+            findings.error(at.place, format!("`{option}` does not go with `{word}`"), fits(option));
+        }
+    }
+    fields.finish(&known_words(), findings);
+    Some(Column { name: name.clone(), rule: At::new(rule?, key.place), policies })
+}
+
+fn known_words() -> Vec<&'static str> {
+    CONVERSIONS.iter().chain(&MAKERS).chain(&OPTIONS).chain(&["by"]).copied().collect()
+}
+
+fn fits(option: &str) -> &'static str {
+    match option {
+        "map" | "unknown" => "it belongs to `enum`",
+        "to" | "hex" => "it belongs to `ref`",
+        "unit" => "it belongs to `timestamp`, `date` and `from`",
+        "trim" | "lower" => "it belongs to `text`, `enum`, `array` and `from`",
+        _ => "it belongs to rules that convert a value of the document",
+    }
+}
+
+fn plain(path: At<Path>, convert: Convert) -> Value {
+    Value { path, convert, trim: false, lower: false, empty_is_null: false, unit: None }
+}
+
+/// A path that fits where it stands.
+fn checked_path(node: &Node, in_element: bool, findings: &mut Findings) -> Option<At<Path>> {
+    let path = fields::path(node, "the path", findings)?;
+    if !in_element && (path.value.up || path.value.is_element()) {
+        findings.error(
+            node.place,
+            format!("`{}` has a meaning only in a table with `each`", path.value),
+            "here every path starts at the document: write the field's name",
+        );
+        return None;
+    }
+    Some(path)
+}
+
+fn conversion(
+    word: &str,
+    argument: &Node,
+    fields: &mut Fields<'_>,
+    in_element: bool,
+    findings: &mut Findings,
+) -> Option<Value> {
+    let path = checked_path(argument, in_element, findings);
+    let convert = match word {
+        "text" => Some(Convert::Text),
+        "integer" => Some(Convert::Integer),
+        "numeric" => Some(Convert::Numeric),
+        "float" => Some(Convert::Float),
+        "boolean" => Some(Convert::Boolean),
+        "timestamp" => Some(Convert::Timestamp),
+        "date" => Some(Convert::Date),
+        "time" => Some(Convert::Time),
+        "bytea" => Some(Convert::Bytea),
+        "jsonb" => Some(Convert::Jsonb),
+        "array" => Some(Convert::Array),
+        "enum" => {
+            let map = fields.take("map").and_then(|(_, node)| labels(node, findings));
+            let unknown = fields.take("unknown").and_then(|(_, node)| unknown(node, findings));
+            Some(Convert::Enum { map, unknown: unknown.unwrap_or(Unknown::Reject) })
+        }
+        "ref" => {
+            let hex = fields.take("hex").and_then(|(_, node)| fields::boolean(node, "`hex`", findings));
+            let help = "name the collection that it points to: `to: source.collection`";
+            let to = fields.require("to", help, findings);
+            let to = to.and_then(|(_, node)| fields::text(node, "`to`", findings));
+            to.map(|to| Convert::Ref { to, hex: hex.unwrap_or(false) })
+        }
+        _ => Some(Convert::Auto),
+    };
+    let textual = matches!(word, "text" | "enum" | "array" | "from");
+    let mut flag = |name: &str, fields: &mut Fields<'_>| {
+        let node = textual.then(|| fields.take(name)).flatten();
+        node.and_then(|(_, node)| fields::boolean(node, name, findings)).unwrap_or(false)
+    };
+    let (trim, lower) = (flag("trim", fields), flag("lower", fields));
+    let empty = [("null", true), ("keep", false)];
+    let empty_is_null =
+        fields.take("empty").and_then(|(_, node)| fields::choice(node, "`empty`", &empty, findings));
+    let units = [("s", Unit::Seconds), ("ms", Unit::Millis)];
+    let unit = matches!(word, "timestamp" | "date" | "from").then(|| fields.take("unit")).flatten();
+    let unit = unit.and_then(|(_, node)| fields::choice(node, "`unit`", &units, findings));
+    let path = path?;
+    if path.value.each.is_some() && !matches!(word, "array" | "from") {
+        findings.error(
+            path.place,
+            format!("`{}` stands for many values, `{word}` takes one", path.value),
+            "use `array` for an array column, or `each` for a table of its own",
+        );
+    }
+    Some(Value { empty_is_null: empty_is_null.unwrap_or(false), trim, lower, unit, ..plain(path, convert?) })
+}
+
+fn labels(node: &Node, findings: &mut Findings) -> Option<Vec<(At<String>, At<String>)>> {
+    let entries = Fields::of(node, "`map`", findings)?.into_entries();
+    let label =
+        |(key, node): (&At<String>, &Node)| Some((key.clone(), fields::text(node, "the label", findings)?));
+    Some(entries.into_iter().filter_map(label).collect())
+}
+
+fn unknown(node: &Node, findings: &mut Findings) -> Option<Unknown> {
+    if let Shape::Map(_) = node.shape {
+        let mut fields = Fields::of(node, "`unknown`", findings)?;
+        let (_, node) = fields.require("default", "write `{ default: label }`", findings)?;
+        let label = fields::text(node, "the label", findings)?;
+        fields.finish(&["default"], findings);
+        return Some(Unknown::Default(label));
+    }
+    let reject = fields::choice(node, "`unknown`", &[("reject", true), ("null", false)], findings)?;
+    Some(if reject { Unknown::Reject } else { Unknown::Null })
+}
+
+fn read_policies(fields: &mut Fields<'_>, policies: &mut Policies, findings: &mut Findings) {
+    if let Some((at, node)) = fields.take("default") {
+        policies.default =
+            fields::scalar(node, "`default`", findings).map(|scalar| At::new(scalar.clone(), node.place));
+        // A default that nothing uses would be a mistake, so it stands for a missing value unless `null` says otherwise.
+        policies.null = NullPolicy::Default;
+        policies.null_at = Some(at.place);
+    }
+    if let Some((_, node)) = fields.take("null")
+        && let Some(policy) = fields::choice(node, "`null`", &NULL, findings)
+    {
+        policies.null = policy;
+        policies.null_at = Some(node.place);
+    }
+    if let Some((_, node)) = fields.take("invalid")
+        && let Some(policy) = fields::choice(node, "`invalid`", &INVALID, findings)
+    {
+        policies.invalid = policy;
+        policies.invalid_at = Some(node.place);
+    }
+    let wanted = [
+        (policies.null == NullPolicy::Default, policies.null_at),
+        (policies.invalid == InvalidPolicy::Default, policies.invalid_at),
+    ];
+    for (wants, at) in wanted {
+        if wants && policies.default.is_none() {
+            let help = "write `default: value` beside it";
+            findings.error(at.unwrap_or(fields.place()), "there is no default to put in", help);
+        }
+    }
+}
+
+fn maker(
+    word: &str,
+    argument: &Node,
+    place: Place,
+    fields: &mut Fields<'_>,
+    in_element: bool,
+    findings: &mut Findings,
+) -> Option<Rule> {
+    if !in_element && matches!(word, "parent" | "index") {
+        let help = "add `each: array[]` to the table, or use a rule that takes a value of the document";
+        findings.error(place, format!("`{word}` has a meaning only in a table with `each`"), help);
+        return None;
+    }
+    match word {
+        "uuid" => own_id(argument, fields, in_element, findings),
+        "parent" => Some(Rule::Parent(fields::text(argument, "`parent`", findings)?)),
+        "rest" => {
+            fields::choice(argument, "`rest`", &[("jsonb", ()), ("json", ())], findings)?;
+            Some(Rule::Rest)
+        }
+        "const" => {
+            let scalar = fields::scalar(argument, "`const`", findings)?.clone();
+            Some(Rule::Const(At::new(scalar, argument.place)))
+        }
+        _ => {
+            let from = fields::choice(argument, "`index`", &[("0", 0), ("1", 1)], findings)?;
+            Some(Rule::Index { from })
+        }
+    }
+}
+
+fn own_id(
+    argument: &Node,
+    fields: &mut Fields<'_>,
+    in_element: bool,
+    findings: &mut Findings,
+) -> Option<Rule> {
+    let written = fields::text(argument, "`uuid`", findings)?;
+    match written.value.as_str() {
+        "each" if in_element => {
+            let help = "say what tells elements apart: `by: path`, `by: .` or `by: index`";
+            let (_, node) = fields.require("by", help, findings)?;
+            if fields::scalar(node, "`by`", findings)?.text == "index" {
+                return Some(Rule::Element { by: By::Index });
+            }
+            let path = fields::path(node, "`by`", findings)?;
+            if path.value.up || path.value.each.is_some() {
+                findings.error(
+                    node.place,
+                    "`by` must be a value in the element",
+                    "write a path without `^` and `[]`",
+                );
+                return None;
+            }
+            Some(Rule::Element { by: By::Path(path) })
+        }
+        "_id" | "^._id" if in_element => {
+            let help =
+                "`parent: column` takes the id of the document's row, `uuid: each` makes one of the element";
+            findings.error(argument.place, "the document's own id cannot identify its elements", help);
+            None
+        }
+        "_id" => Some(Rule::Own),
+        other => {
+            let help = "`uuid: _id` is this document's own id; `ref: field` with `to: collection` that of another document; `from: field` reads a UUID that stands in the field";
+            findings.error(argument.place, format!("`uuid` cannot be made of `{other}`"), help);
+            None
+        }
+    }
+}

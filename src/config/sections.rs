@@ -1,0 +1,365 @@
+//! The sections of the file: sources, target, log, snapshot, defaults, collections.
+
+use slackwater_connectors::secret::Secret;
+use slackwater_topics::Namespace;
+
+use super::diagnostics::{At, FileText, Findings, Place};
+use super::fields::{self, Fields};
+use super::migration::{Collection, Migration, Snapshot, Source, Table, Target};
+use super::rules::{self, Defaults};
+use super::spelling::{list, nearest};
+use super::tree::{Node, Shape};
+
+type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// What Postgres keeps of a name.
+pub(crate) const LONGEST_NAME: usize = 63;
+
+const SECTIONS: [&str; 9] = [
+    "migration",
+    "namespace",
+    "sources",
+    "target",
+    "log",
+    "snapshot",
+    "defaults",
+    "collections",
+    "not_migrated",
+];
+
+pub(super) fn migration(
+    root: &Node,
+    file: FileText,
+    environment: Environment<'_>,
+    findings: &mut Findings,
+) -> Option<Migration> {
+    let mut fields = Fields::of(root, "a migration file", findings)?;
+    let name = fields
+        .require("migration", "give the migration a name: `migration: crm`", findings)
+        .and_then(|(_, node)| fields::text(node, "the migration's name", findings));
+    let namespace = fields.take("namespace").and_then(|(_, node)| namespace(node, findings));
+    let sources = fields
+        .require("sources", "name the source: `sources: { legacy: { mongodb: { … } } }`", findings)
+        .map(|(_, node)| sources(node, environment, findings));
+    let target = fields
+        .require("target", "name the target: `target: { postgres: { uri: … } }`", findings)
+        .and_then(|(_, node)| target(node, environment, findings));
+    if let Some((_, node)) = fields.take("log") {
+        log(node, findings);
+    }
+    let snapshot = fields.take("snapshot").map(|(_, node)| snapshot(node, findings)).unwrap_or_default();
+    let defaults = fields.take("defaults").map(|(_, node)| Defaults::read(node, findings));
+    let defaults = defaults.unwrap_or(Defaults::NONE);
+    let known = sources.as_deref().unwrap_or_default();
+    let collections = fields
+        .require("collections", "say what becomes of each collection", findings)
+        .map(|(_, node)| collections(node, known, defaults, findings));
+    let not_migrated = fields.take("not_migrated");
+    let not_migrated = not_migrated.map(|(_, node)| left_behind(node, known, findings)).unwrap_or_default();
+    fields.finish(&SECTIONS, findings);
+    let (name, collections) = (name?, collections?);
+    for left in &not_migrated {
+        if let Some(both) = collections.iter().find(|found| found.name.value == left.value) {
+            let line = both.name.place.line;
+            let message = format!("`{}` is mapped in line {line} and not migrated as well", left.value);
+            findings.error(left.place, message, "take it out of one of the two");
+        }
+    }
+    Some(Migration {
+        namespace: namespace.unwrap_or_else(|| Namespace::of_migration(&name.value)),
+        name: name.value,
+        sources: sources?,
+        target: target?,
+        snapshot,
+        collections,
+        not_migrated,
+        file,
+    })
+}
+
+fn namespace(node: &Node, findings: &mut Findings) -> Option<Namespace> {
+    let text = fields::text(node, "`namespace`", findings)?;
+    match uuid::Uuid::parse_str(&text.value) {
+        Ok(uuid) => Some(Namespace::new(uuid)),
+        Err(_) => {
+            findings.error(
+                node.place,
+                "`namespace` must be a UUID",
+                "leave it out to have it made of the name",
+            );
+            None
+        }
+    }
+}
+
+/// Puts the environment's values in. The result is a secret: it may hold a password.
+fn secret(node: &Node, what: &str, environment: Environment<'_>, findings: &mut Findings) -> Option<Secret> {
+    let text = fields::text(node, what, findings)?;
+    let mut out = String::new();
+    let mut rest = text.value.as_str();
+    let mut whole = true;
+    while let Some(start) = rest.find("${") {
+        out.push_str(&rest[..start]);
+        let Some(length) = rest[start..].find('}') else {
+            findings.error(node.place, format!("`${{` in {what} is not closed"), "write `${NAME}`");
+            return None;
+        };
+        let name = &rest[start + 2..start + length];
+        match environment(name) {
+            Some(value) => out.push_str(&value),
+            None => {
+                let help = "set it where slackwater is started, for instance in `.env`";
+                findings.error(node.place, format!("the environment has no `{name}`"), help);
+                whole = false;
+            }
+        }
+        rest = &rest[start + length + 1..];
+    }
+    out.push_str(rest);
+    whole.then(|| Secret::new(out))
+}
+
+fn sources(node: &Node, environment: Environment<'_>, findings: &mut Findings) -> Vec<Source> {
+    let Some(fields) = Fields::of(node, "`sources`", findings) else { return Vec::new() };
+    let entries = fields.into_entries();
+    if entries.is_empty() {
+        findings.error(
+            node.place,
+            "there is no source",
+            "name one: `legacy: { mongodb: { uri: …, database: … } }`",
+        );
+    }
+    if let Some((second, _)) = entries.get(1) {
+        let help = "one MongoDB source is what this version takes; run a migration for each";
+        findings.error(second.place, "a second source is not supported yet", help);
+    }
+    entries
+        .into_iter()
+        .filter_map(|(name, node)| {
+            if name.value.is_empty() || name.value.contains('.') {
+                let help = "the dot parts source and collection";
+                findings.error(name.place, "a source's name must not be empty or hold a dot", help);
+            }
+            source(name, node, environment, findings)
+        })
+        .collect()
+}
+
+fn source(
+    name: &At<String>,
+    node: &Node,
+    environment: Environment<'_>,
+    findings: &mut Findings,
+) -> Option<Source> {
+    let mut fields = Fields::of(node, "a source", findings)?;
+    for later in ["nocodb", "postgres"] {
+        if let Some((at, _)) = fields.take(later) {
+            let message = format!("a {later} source is not supported yet");
+            findings.error(at.place, message, "`mongodb` is what this version reads");
+            return None;
+        }
+    }
+    let found = fields.require("mongodb", "`{ mongodb: { uri: …, database: … } }`", findings);
+    fields.finish(&["mongodb"], findings);
+    let mut fields = Fields::of(found?.1, "`mongodb`", findings)?;
+    let uri = fields.require("uri", "write `uri: \"${NAME}\"`", findings);
+    let uri = uri.and_then(|(_, node)| secret(node, "`uri`", environment, findings));
+    let database = fields.require("database", "name the database to read", findings);
+    let database = database.and_then(|(_, node)| fields::text(node, "`database`", findings));
+    fields.finish(&["uri", "database"], findings);
+    Some(Source { name: name.clone(), uri: uri?, database: database?.value })
+}
+
+fn target(node: &Node, environment: Environment<'_>, findings: &mut Findings) -> Option<Target> {
+    let mut fields = Fields::of(node, "`target`", findings)?;
+    let found = fields.require("postgres", "`{ postgres: { uri: …, schema: public } }`", findings);
+    fields.finish(&["postgres"], findings);
+    let mut fields = Fields::of(found?.1, "`postgres`", findings)?;
+    let uri = fields.require("uri", "write `uri: \"${NAME}\"`", findings);
+    let uri = uri.and_then(|(_, node)| secret(node, "`uri`", environment, findings));
+    let schema = fields.take("schema").and_then(|(_, node)| identifier(node, "the schema", findings));
+    fields.finish(&["uri", "schema"], findings);
+    let schema = schema.map_or_else(|| "public".to_owned(), |schema| schema.value);
+    Some(Target { uri: uri?, schema, place: node.place })
+}
+
+fn log(node: &Node, findings: &mut Findings) {
+    let message = match &node.shape {
+        Shape::Scalar(scalar) if scalar.text == "direct" => return,
+        Shape::Scalar(scalar) if scalar.text == "kafka" => "Kafka as the log is not in this version",
+        Shape::Map(entries) if entries.iter().any(|(key, _)| key.value == "kafka") => {
+            "Kafka as the log is not in this version"
+        }
+        _ => "this log is not known",
+    };
+    findings.error(node.place, message, "write `log: direct`, or leave `log` out");
+}
+
+fn snapshot(node: &Node, findings: &mut Findings) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    let Some(mut fields) = Fields::of(node, "`snapshot`", findings) else { return snapshot };
+    if let Some((_, node)) = fields.take("workers") {
+        let workers = fields::count(node, "`workers`", findings).map(|count| count.min(64) as usize);
+        snapshot.workers = workers.unwrap_or(snapshot.workers);
+    }
+    if let Some((_, node)) = fields.take("chunk_bytes") {
+        snapshot.chunk_bytes = fields::size(node, "`chunk_bytes`", findings).unwrap_or(snapshot.chunk_bytes);
+    }
+    if let Some((_, node)) = fields.take("chunk_documents") {
+        let count = fields::count(node, "`chunk_documents`", findings);
+        snapshot.chunk_documents = count.unwrap_or(snapshot.chunk_documents);
+    }
+    fields.finish(&["workers", "chunk_bytes", "chunk_documents"], findings);
+    snapshot
+}
+
+/// `source.collection` taken apart, where the source is known.
+fn split_name(name: &At<String>, sources: &[Source], findings: &mut Findings) -> Option<(String, String)> {
+    match name.value.split_once('.') {
+        Some((source, collection)) if !source.is_empty() && !collection.is_empty() => {
+            // With no source read at all, its own mistake has been reported.
+            if !sources.is_empty() && !sources.iter().any(|known| known.name.value == source) {
+                let names = || sources.iter().map(|known| known.name.value.as_str());
+                let help = match nearest(source, names()) {
+                    Some(near) => format!("did you mean `{near}.{collection}`?"),
+                    None => format!("sources: {}", list(names())),
+                };
+                findings.error(name.place, format!("there is no source `{source}`"), help);
+            }
+            Some((source.to_owned(), collection.to_owned()))
+        }
+        _ => {
+            let help = "collections are named with their source: `legacy.users`";
+            findings.error(name.place, format!("`{}` names no collection", name.value), help);
+            None
+        }
+    }
+}
+
+fn left_behind(node: &Node, sources: &[Source], findings: &mut Findings) -> Vec<At<String>> {
+    let mut names: Vec<At<String>> = Vec::new();
+    for node in fields::items(node, "`not_migrated`", false, findings).unwrap_or_default() {
+        let Some(name) = fields::text(node, "a collection", findings) else { continue };
+        if split_name(&name, sources, findings).is_none() {
+            continue;
+        }
+        if names.iter().any(|seen| seen.value == name.value) {
+            findings.error(name.place, format!("`{}` stands twice", name.value), "keep one of them");
+        } else {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn collections(
+    node: &Node,
+    sources: &[Source],
+    defaults: Defaults,
+    findings: &mut Findings,
+) -> Vec<Collection> {
+    let Some(fields) = Fields::of(node, "`collections`", findings) else { return Vec::new() };
+    let mut collections = Vec::new();
+    for (name, node) in fields.into_entries() {
+        let parts = split_name(name, sources, findings);
+        let nodes = fields::items(node, "a collection", true, findings).unwrap_or_default();
+        if nodes.is_empty() {
+            let help = "give it a table (`into: …`), or list it under `not_migrated`";
+            findings.error(node.place, format!("nothing becomes of `{}`", name.value), help);
+        }
+        let tables = nodes.iter().filter_map(|node| table(node, defaults, findings)).collect();
+        if let Some((source, collection)) = parts {
+            collections.push(Collection { name: name.clone(), source, collection, tables });
+        }
+    }
+    if collections.len() > usize::from(u16::MAX) {
+        findings.error(node.place, "more than 65 535 collections", "part the migration in two");
+    }
+    collections
+}
+
+const TABLE: [&str; 5] = ["into", "each", "key", "set", "columns"];
+
+fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Table> {
+    let mut fields = Fields::of(node, "a table", findings)?;
+    let into = fields.require("into", "name the table: `into: users`", findings);
+    let into = into.and_then(|(_, node)| table_name(node, findings));
+    let each = fields.take("each");
+    let in_element = each.is_some();
+    let each = each.and_then(|(_, node)| {
+        let path = fields::path(node, "`each`", findings)?;
+        let fits = !path.value.up && path.value.each.as_ref().is_some_and(Vec::is_empty);
+        if !fits {
+            let help = "write `each: lines[]` or `each: order.lines[]`";
+            findings.error(node.place, "`each` must be an array of the document", help);
+        }
+        fits.then_some(path)
+    });
+    let mut key = Vec::new();
+    if let Some((_, node)) = fields.take("key") {
+        for node in fields::items(node, "`key`", true, findings).unwrap_or_default() {
+            key.extend(identifier(node, "a column of `key`", findings));
+        }
+    }
+    let mut columns = Vec::new();
+    if let Some((_, node)) = fields.take("set")
+        && let Some(set) = Fields::of(node, "`set`", findings)
+    {
+        for (name, node) in set.into_entries() {
+            checked_name(&name.value, name.place, "a column", findings);
+            columns.extend(rules::constant(name, node, findings));
+        }
+    }
+    if let Some((_, node)) = fields.take("columns")
+        && let Some(list) = Fields::of(node, "`columns`", findings)
+    {
+        for (name, node) in list.into_entries() {
+            checked_name(&name.value, name.place, "a column", findings);
+            if let Some(twice) = columns.iter().find(|column| column.name.value == name.value) {
+                let line = twice.name.place.line;
+                let message = format!("`{}` has two rules, the first in line {line} (`set`)", name.value);
+                findings.error(name.place, message, "keep one of them");
+            }
+            columns.extend(rules::column(name, node, in_element, defaults, findings));
+        }
+    }
+    if columns.is_empty() && !findings.has_errors() {
+        findings.error(fields.place(), "the table has no columns", "add `columns: { id: { uuid: _id } }`");
+    }
+    fields.finish(&TABLE, findings);
+    let (schema, into) = into?;
+    if in_element && each.is_none() {
+        return None;
+    }
+    Some(Table { schema, into, each, key, columns })
+}
+
+/// `table` or `schema.table`.
+fn table_name(node: &Node, findings: &mut Findings) -> Option<(Option<String>, At<String>)> {
+    let name = fields::text(node, "`into`", findings)?;
+    let (schema, table) = match name.value.split_once('.') {
+        Some((schema, table)) => (Some(schema.to_owned()), table.to_owned()),
+        None => (None, name.value),
+    };
+    if let Some(schema) = &schema {
+        checked_name(schema, node.place, "the schema", findings);
+    }
+    checked_name(&table, node.place, "the table", findings);
+    Some((schema, At::new(table, name.place)))
+}
+
+fn identifier(node: &Node, what: &str, findings: &mut Findings) -> Option<At<String>> {
+    let name = fields::text(node, what, findings)?;
+    checked_name(&name.value, name.place, what, findings);
+    Some(name)
+}
+
+/// Postgres cuts long names with no error, and two can fall together; empty ones it refuses.
+fn checked_name(name: &str, place: Place, what: &str, findings: &mut Findings) {
+    if name.is_empty() {
+        findings.error(place, format!("{what} has an empty name"), "Postgres takes no empty names");
+    } else if name.len() > LONGEST_NAME {
+        let message = format!("the name of {what} has {} bytes", name.len());
+        findings.error(place, message, "Postgres cuts names after 63 bytes: use the one that the table has");
+    }
+}
