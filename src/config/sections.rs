@@ -57,21 +57,21 @@ pub(super) fn migration(
     let not_migrated = fields.take("not_migrated");
     let not_migrated = not_migrated.map(|(_, node)| left_behind(node, known, findings)).unwrap_or_default();
     fields.finish(&SECTIONS, findings);
-    let (name, collections) = (name?, collections?);
     for left in &not_migrated {
-        if let Some(both) = collections.iter().find(|found| found.name.value == left.value) {
+        if let Some(both) = collections.iter().flatten().find(|found| found.name.value == left.value) {
             let line = both.name.place.line;
             let message = format!("`{}` is mapped in line {line} and not migrated as well", left.value);
             findings.error(left.place, message, "take it out of one of the two");
         }
     }
+    let name = name?;
     Some(Migration {
         namespace: namespace.unwrap_or_else(|| Namespace::of_migration(&name.value)),
         name: name.value,
         sources: sources?,
         target: target?,
         snapshot,
-        collections,
+        collections: collections?,
         not_migrated,
         file,
     })

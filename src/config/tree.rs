@@ -2,6 +2,9 @@
 //!
 //! YAML is read into this generic shape first, so that a wrong shape in one corner does not hide the mistakes of the
 //! others. Plain scalars keep the text as written (`1.10` stays `1.10`, `null` is the word until somebody asks).
+//!
+//! Paths hold `[]`, which YAML takes without quotes only outside of `{ … }`. Nobody should have to know that, so `[]`
+//! right behind a name is hidden from the YAML reader by a letter of the same two bytes; every span stays right.
 
 use std::fmt;
 
@@ -55,14 +58,44 @@ impl Node {
     }
 }
 
+/// Stands for `[]` while YAML is read: two bytes in UTF-8, and assigned to no script.
+const HIDDEN: char = '\u{378}';
+
+fn hide_brackets(text: &str) -> String {
+    if text.contains(HIDDEN) {
+        return text.to_owned();
+    }
+    let mut hidden = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("[]") {
+        hidden.push_str(&rest[..at]);
+        let behind_name = rest[..at]
+            .chars()
+            .next_back()
+            .is_some_and(|letter| letter.is_alphanumeric() || "_-$".contains(letter));
+        if behind_name {
+            hidden.push(HIDDEN);
+        } else {
+            hidden.push_str("[]");
+        }
+        rest = &rest[at + 2..];
+    }
+    hidden.push_str(rest);
+    hidden
+}
+
 /// Reads the text. A syntax error is reported and ends it, for what follows cannot be told apart.
 pub(super) fn read(text: &str, findings: &mut Findings) -> Option<Node> {
     let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
-    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
+    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(&hide_brackets(text), options) {
         Ok(root) => Some(node(root, text)),
         Err(error) => {
             let location = error.location().unwrap_or(serde_saphyr::Location::UNKNOWN);
-            let place = place(location, text);
+            let mut place = place(location, text);
+            if location.span().byte_offset().is_none() || place.offset == 0 {
+                // The scanner's own errors know line and column only.
+                place = at_line(location, text);
+            }
             let full = error.without_snippet().to_string();
             let what = full.split(" at line ").next().unwrap_or_default();
             findings.error(
@@ -160,12 +193,22 @@ fn place(location: serde_saphyr::Location, text: &str) -> Place {
     let span = location.span();
     let offset = usize::try_from(span.byte_offset().unwrap_or(0)).unwrap_or(0).min(text.len());
     let length = usize::try_from(span.byte_len().unwrap_or(0)).unwrap_or(0).min(text.len() - offset);
+    // Counted in the text as it was written, not as the reader saw it.
+    let before = text.get(..offset).unwrap_or_default();
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     Place {
-        line: usize::try_from(location.line()).unwrap_or(0).max(1),
-        column: usize::try_from(location.column()).unwrap_or(0).max(1),
+        line: before.matches('\n').count() + 1,
+        column: before[line_start..].chars().count() + 1,
         offset,
         length,
     }
+}
+
+fn at_line(location: serde_saphyr::Location, text: &str) -> Place {
+    let line = usize::try_from(location.line()).unwrap_or(0).max(1);
+    let column = usize::try_from(location.column()).unwrap_or(0).max(1);
+    let offset: usize = text.split_inclusive('\n').take(line - 1).map(str::len).sum();
+    Place { line, column, offset: offset.min(text.len()), length: 0 }
 }
 
 fn node(raw: Spanned<Raw>, text: &str) -> Node {
@@ -199,6 +242,7 @@ fn node(raw: Spanned<Raw>, text: &str) -> Node {
 
 fn scalar(value: Option<String>, place: Place, text: &str) -> Scalar {
     let written = text.get(place.offset..place.offset + place.length).unwrap_or_default().trim();
+    let value = value.map(|value| if text.contains(HIDDEN) { value } else { value.replace(HIDDEN, "[]") });
     match (value, written.as_bytes().first()) {
         (Some(value), Some(b'"' | b'\'' | b'|' | b'>')) => Scalar { text: value, quoted: true },
         // As written, where the parser gave a typed value; its own text where the two differ (folded lines).
