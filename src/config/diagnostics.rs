@@ -165,6 +165,15 @@ impl Diagnostics {
     }
 }
 
+impl<'a> IntoIterator for &'a Diagnostics {
+    type Item = &'a Diagnostic;
+    type IntoIter = std::slice::Iter<'a, Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.iter()
+    }
+}
+
 impl fmt::Display for Diagnostics {
     /// A line each, as compilers print them, with the remedy below.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

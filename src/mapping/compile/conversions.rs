@@ -1,0 +1,323 @@
+//! Which rule can fill which type, and with what conversion.
+
+use slackwater_connectors::postgres::catalog::Type;
+
+use super::super::encode::{
+    Conv, Enum, Json, Lenient, NumericShape, Reference, Scratch, Text, Unit, Unknown,
+};
+use crate::config::spelling::{list, nearest};
+use crate::config::{self, Convert, Findings, Place, Scalar};
+use slackwater_topics::{Namespace, Value};
+
+/// What is under a column's type, as far as writing goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Base {
+    Boolean,
+    Integer(u8),
+    Float4,
+    Float8,
+    Numeric,
+    Text { limit: Option<usize>, pad: bool },
+    Uuid,
+    Timestamp,
+    Date,
+    Time,
+    Json { binary: bool },
+    Bytea,
+    Inet { cidr: bool },
+    Enum,
+    Array,
+    Unsupported,
+}
+
+const SUPPORTED: &str = "supported: boolean, smallint, integer, bigint, real, double precision, numeric, text, varchar, char, citext, uuid, timestamptz, timestamp, date, time, jsonb, json, bytea, inet, cidr, enums, and domains over and arrays of these";
+
+impl Base {
+    pub(super) fn of(kind: &Type) -> Self {
+        if kind.enum_labels.is_some() {
+            return Self::Enum;
+        }
+        if kind.element.is_some() {
+            return Self::Array;
+        }
+        let limit = (kind.modifier > 4).then(|| (kind.modifier - 4) as usize);
+        match kind.base_oid {
+            16 => Self::Boolean,
+            17 => Self::Bytea,
+            20 => Self::Integer(8),
+            21 => Self::Integer(2),
+            23 => Self::Integer(4),
+            25 => Self::Text { limit: None, pad: false },
+            114 => Self::Json { binary: false },
+            650 => Self::Inet { cidr: true },
+            700 => Self::Float4,
+            701 => Self::Float8,
+            869 => Self::Inet { cidr: false },
+            1042 => Self::Text { limit, pad: limit.is_some() },
+            1043 => Self::Text { limit, pad: false },
+            1082 => Self::Date,
+            1083 => Self::Time,
+            1114 | 1184 => Self::Timestamp,
+            1700 => Self::Numeric,
+            2950 => Self::Uuid,
+            3802 => Self::Json { binary: true },
+            // An extension's type has another OID in every database.
+            _ if kind.name == "citext" || kind.name.ends_with(".citext") => {
+                Self::Text { limit: None, pad: false }
+            }
+            _ => Self::Unsupported,
+        }
+    }
+
+    /// Rules that fill it, the most usual first.
+    fn rules(&self) -> &'static [&'static str] {
+        match self {
+            Self::Boolean => &["boolean"],
+            Self::Integer(_) => &["integer", "numeric", "float"],
+            Self::Float4 | Self::Float8 => &["float", "numeric", "integer"],
+            Self::Numeric => &["numeric", "integer", "float"],
+            Self::Text { .. } => &["text", "enum", "ref"],
+            Self::Uuid => &["ref"],
+            Self::Timestamp => &["timestamp", "date"],
+            Self::Date => &["date", "timestamp"],
+            Self::Time => &["time"],
+            Self::Json { .. } => &["jsonb"],
+            Self::Bytea => &["bytea"],
+            Self::Inet { .. } | Self::Unsupported => &[],
+            Self::Enum => &["enum"],
+            Self::Array => &["array"],
+        }
+    }
+}
+
+/// What a conversion needs to know beside the rule.
+pub(super) struct Surroundings<'a> {
+    pub(super) namespace: Namespace,
+    pub(super) collections: &'a [config::Collection],
+    pub(super) not_migrated: &'a [config::At<String>],
+}
+
+/// The conversion of a rule's value into a column; complaints go to the findings.
+pub(super) fn conversion(
+    value: &config::Value,
+    policies: &config::Policies,
+    column: &str,
+    kind: &Type,
+    place: Place,
+    around: &Surroundings<'_>,
+    findings: &mut Findings,
+) -> Option<Conv> {
+    let base = Base::of(kind);
+    let word = value.convert.word();
+    if base == Base::Unsupported {
+        findings.error(
+            place,
+            format!("`{column}` is of type {}, which cannot be written", kind.name),
+            SUPPORTED,
+        );
+        return None;
+    }
+    if word != "from" && !base.rules().contains(&word) {
+        let rules = list(base.rules().iter().copied().chain(["from"]));
+        let help = match (&value.convert, &base) {
+            (Convert::Array, _) => format!("give the column the type {}[], or use {rules}", kind.name),
+            _ => format!("use {rules}"),
+        };
+        findings.error(place, format!("`{word}` cannot fill `{column}`, which is {}", kind.name), help);
+        return None;
+    }
+    if value.path.value.each.is_some() && base != Base::Array {
+        let message = format!("`{}` stands for many values, `{column}` is {}", value.path.value, kind.name);
+        findings.error(value.path.place, message, "use an array column, or `each` for a table of its own");
+        return None;
+    }
+    if matches!(base, Base::Integer(_)) && matches!(value.convert, Convert::Float | Convert::Numeric) {
+        let message = format!("`{column}` is {}: a number with a fraction does not fit", kind.name);
+        let help = match policies.invalid {
+            config::InvalidPolicy::Strip => "`invalid: strip` cuts the fraction off, and counts it",
+            _ => "such documents go by the column's `invalid` policy; `strip` cuts the fraction off",
+        };
+        findings.warning(place, message, help);
+    }
+    let unit = value.unit.map(|unit| match unit {
+        config::Unit::Seconds => Unit::Seconds,
+        config::Unit::Millis => Unit::Millis,
+    });
+    match &value.convert {
+        Convert::Enum { map, unknown } => labels(value, map.as_deref(), unknown, column, kind, findings),
+        Convert::Ref { to, hex } => {
+            let names = || around.collections.iter().map(|known| known.name.value.as_str());
+            if !names().any(|name| name == to.value) {
+                let left = around.not_migrated.iter().any(|left| left.value == to.value);
+                let help = match nearest(&to.value, names()) {
+                    _ if left => "it is not migrated, so there will be no row to point at".to_owned(),
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("collections: {}", list(names())),
+                };
+                findings.error(to.place, format!("`{}` is not among the collections", to.value), help);
+                return None;
+            }
+            Some(Conv::Ref(Reference {
+                namespace: around.namespace,
+                collection: to.value.clone(),
+                hex: *hex,
+                as_text: base != Base::Uuid,
+            }))
+        }
+        _ => {
+            let own_words = policies.invalid_at.is_some();
+            let quote = !own_words
+                || matches!(policies.invalid, config::InvalidPolicy::Strip | config::InvalidPolicy::Clamp);
+            let form = Form { trim: value.trim, lower: value.lower, unit, quote };
+            let conv = by_type(kind, &form);
+            let Some(conv) = conv else {
+                let inner =
+                    kind.element.as_deref().map_or(kind.name.as_str(), |element| element.name.as_str());
+                findings.error(
+                    place,
+                    format!("`{column}` is made of {inner}, which cannot be written"),
+                    SUPPORTED,
+                );
+                return None;
+            };
+            Some(match (conv, kind.element.as_deref()) {
+                (Conv::Array(_), Some(element)) => {
+                    let inner = value.path.value.each.iter().flatten();
+                    let inner = inner.map(|name| name.as_bytes().into()).collect();
+                    Conv::array(by_type(element, &form)?, element.oid, inner)
+                }
+                (conv, _) => conv,
+            })
+        }
+    }
+}
+
+/// What a rule says beside its path.
+pub(super) struct Form {
+    trim: bool,
+    lower: bool,
+    unit: Option<Unit>,
+    quote: bool,
+}
+
+/// Of a constant or default: nothing is bent.
+pub(super) const PLAIN: Form = Form { trim: false, lower: false, unit: None, quote: true };
+
+/// The conversion that the type asks for.
+pub(super) fn by_type(kind: &Type, form: &Form) -> Option<Conv> {
+    let precision = u8::try_from(kind.modifier).ok();
+    let unit = form.unit;
+    Some(match Base::of(kind) {
+        Base::Boolean => Conv::Boolean,
+        Base::Integer(bytes) => Conv::Integer { bytes },
+        Base::Float4 => Conv::Float4,
+        Base::Float8 => Conv::Float8,
+        Base::Numeric => Conv::Numeric(NumericShape::of_modifier(kind.modifier)),
+        Base::Text { limit, pad } => Conv::Text(Text { trim: form.trim, lower: form.lower, limit, pad }),
+        Base::Uuid => Conv::Uuid,
+        Base::Timestamp => Conv::Timestamp { unit, precision },
+        Base::Date => Conv::Date { unit },
+        Base::Time => Conv::Time { precision },
+        Base::Json { binary } => Conv::Json(Json { binary, quote: form.quote }),
+        Base::Bytea => Conv::Bytea,
+        Base::Inet { cidr } => Conv::Inet { cidr },
+        Base::Enum => Conv::Enum(Enum {
+            trim: form.trim,
+            lower: form.lower,
+            labels: identity(kind.enum_labels.as_deref().unwrap_or_default()),
+            unknown: Unknown::Reject,
+        }),
+        Base::Array => {
+            let element = kind.element.as_deref()?;
+            // Postgres has no arrays of arrays; a type that says so is none of ours.
+            if element.element.is_some() {
+                return None;
+            }
+            Conv::array(by_type(element, form)?, element.oid, Vec::new())
+        }
+        Base::Unsupported => return None,
+    })
+}
+
+fn identity(labels: &[String]) -> Vec<(Box<str>, Box<str>)> {
+    let mut labels: Vec<(Box<str>, Box<str>)> =
+        labels.iter().map(|label| (label.as_str().into(), label.as_str().into())).collect();
+    labels.sort();
+    labels
+}
+
+fn labels(
+    value: &config::Value,
+    map: Option<&[(config::At<String>, config::At<String>)]>,
+    unknown: &config::Unknown,
+    column: &str,
+    kind: &Type,
+    findings: &mut Findings,
+) -> Option<Conv> {
+    let known = kind.enum_labels.as_deref();
+    let mut all_known = true;
+    let mut check = |label: &config::At<String>| {
+        let Some(known) = known else { return };
+        if known.contains(&label.value) {
+            return;
+        }
+        all_known = false;
+        let help = match nearest(&label.value, known.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("labels: {}", list(known.iter().map(String::as_str))),
+        };
+        findings.error(label.place, format!("{} has no label `{}`", kind.name, label.value), help);
+    };
+    let labels = match (map, known) {
+        (Some(map), _) => {
+            let mut labels: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(map.len());
+            for (written, label) in map {
+                check(label);
+                labels.push((written.value.as_str().into(), label.value.as_str().into()));
+            }
+            labels.sort();
+            labels
+        }
+        (None, Some(known)) => identity(known),
+        (None, None) => {
+            let message = format!("`{column}` is {}, so the labels are not known", kind.name);
+            findings.error(value.path.place, message, "add `map`, or use `text`");
+            return None;
+        }
+    };
+    let unknown = match unknown {
+        config::Unknown::Reject => Unknown::Reject,
+        config::Unknown::Null => Unknown::Null,
+        config::Unknown::Default(label) => {
+            check(label);
+            Unknown::Label(label.value.as_str().into())
+        }
+    };
+    all_known.then_some(Conv::Enum(Enum { trim: value.trim, lower: value.lower, labels, unknown }))
+}
+
+/// The field (length and bytes) of a constant out of the file, or why it does not fit.
+pub(super) fn constant(scalar: &Scalar, kind: &Type) -> Result<Vec<u8>, String> {
+    if scalar.is_null() {
+        return Ok((-1_i32).to_be_bytes().to_vec());
+    }
+    let Some(conv) = by_type(kind, &PLAIN) else {
+        return Err(format!("a constant cannot be written to {}", kind.name));
+    };
+    let text = Value::String(scalar.text.as_bytes());
+    let value = match Base::of(kind) {
+        // In JSON a word without quotes is a number or a truth.
+        Base::Json { .. } if !scalar.quoted => match scalar.text.as_str() {
+            "true" => Value::Boolean(true),
+            "false" => Value::Boolean(false),
+            other => other.parse().map_or(text, Value::Int64),
+        },
+        _ => text,
+    };
+    let mut field = vec![0; 4];
+    conv.write(value, Lenient::No, &mut field, &mut Scratch::default())
+        .map_err(|problem| format!("`{}` does not fit {}: {}", scalar.text, kind.name, problem.text))?;
+    let length = (field.len() - 4) as i32;
+    field[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(field)
+}

@@ -1,0 +1,172 @@
+//! By which columns rows are found again: keys, and owners of rows made of elements.
+
+use slackwater_connectors::postgres::catalog;
+
+use super::table::{Built, Origin};
+use crate::config::spelling::list;
+use crate::config::{At, Findings, Table};
+
+/// The key's columns as indices into the mapped ones; complaints go to the findings.
+pub(super) fn key(
+    rule: &Table,
+    table: &catalog::Table,
+    built: &[Built],
+    findings: &mut Findings,
+) -> Option<Vec<usize>> {
+    let place = rule.key.first().map_or(rule.into.place, |first| first.place);
+    let columns = if rule.key.is_empty() {
+        if table.primary_key.is_empty() {
+            let help = match table.uniques.first() {
+                Some(unique) => {
+                    format!("name a unique one, such as `key: [{}]`", names(table, unique).join(", "))
+                }
+                None => "give the table a primary key: without one no row can be found again".into(),
+            };
+            findings.error(place, format!("`{}` has no primary key", table.name), help);
+            return None;
+        }
+        table.primary_key.clone()
+    } else {
+        named(rule, table, findings)?
+    };
+    let mut key = Vec::with_capacity(columns.len());
+    for column in &columns {
+        match built.iter().position(|built| built.column == *column) {
+            Some(at) => key.push(at),
+            None => {
+                let name = &table.columns[*column].name;
+                // Where the rule itself was wrong, that has been said.
+                if !rule.columns.iter().any(|rule| rule.name.value == *name) {
+                    let message =
+                        format!("`{name}` is part of the key of `{}`, and nothing fills it", table.name);
+                    let help = match (columns.len(), rule.each.is_some()) {
+                        (1, false) => format!("add `{name}: {{ uuid: _id }}` under `columns`"),
+                        (1, true) => format!("add `{name}: {{ uuid: each, by: … }}` under `columns`"),
+                        _ => format!("add a rule for `{name}` under `columns`"),
+                    };
+                    findings.error(place, message, help);
+                }
+                return None;
+            }
+        }
+    }
+    Some(key)
+}
+
+fn names(table: &catalog::Table, columns: &[usize]) -> Vec<String> {
+    columns.iter().map(|column| table.columns[*column].name.clone()).collect()
+}
+
+fn named(rule: &Table, table: &catalog::Table, findings: &mut Findings) -> Option<Vec<usize>> {
+    let mut columns = Vec::new();
+    for name in &rule.key {
+        columns.push(super::table::find_column(name, table, findings)?);
+    }
+    let same =
+        |other: &[usize]| other.len() == columns.len() && other.iter().all(|column| columns.contains(column));
+    if !same(&table.primary_key) && !table.uniques.iter().any(|unique| same(unique)) {
+        let known = std::iter::once(&table.primary_key).chain(&table.uniques).filter(|key| !key.is_empty());
+        let known: Vec<String> = known.map(|key| format!("[{}]", names(table, key).join(", "))).collect();
+        let help = match known.is_empty() {
+            true => "add a unique constraint over these columns".to_owned(),
+            false => format!("unique are {}", list(known.iter().map(String::as_str))),
+        };
+        findings.error(rule.key[0].place, format!("this key is not unique in `{}`", table.name), help);
+        return None;
+    }
+    Some(columns)
+}
+
+/// A delete brings the `_id` and nothing else, so the key must be made of it.
+pub(super) fn check_derivable(
+    table: &catalog::Table,
+    key: &[usize],
+    built: &[Built],
+    findings: &mut Findings,
+) {
+    let mut from_id = false;
+    for at in key {
+        let column = &built[*at];
+        match column.origin {
+            Origin::Own => from_id = true,
+            Origin::Id { text, .. } => {
+                from_id = true;
+                if text {
+                    let message = format!(
+                        "`{}` is the text of `_id`: ids of different types can have the same text",
+                        table.columns[column.column].name
+                    );
+                    findings.warning(column.place, message, "`{ uuid: _id }` never collides");
+                }
+            }
+            Origin::Const => {}
+            _ => {
+                let name = &table.columns[column.column].name;
+                let message = format!("`{name}` is part of the key, and cannot be made of `_id` alone");
+                let help = "a delete brings nothing but the `_id`: use `{ uuid: _id }`, a value of `_id` or a constant; `key:` takes another unique constraint";
+                findings.error(column.place, message, help);
+                return;
+            }
+        }
+    }
+    if !from_id && let Some(first) = key.first() {
+        let help = "one column of the key must be made of `_id`";
+        findings.error(built[*first].place, "every document would become the same row", help);
+    }
+}
+
+/// The owner's column and which column of the document's row it takes, for rows made of elements.
+pub(super) fn owner(
+    rule: &Table,
+    table: &catalog::Table,
+    key: &[usize],
+    built: &[Built],
+    first: &[Built],
+    findings: &mut Findings,
+) -> Option<(usize, usize)> {
+    let each: &At<_> = rule.each.as_ref()?;
+    let parents: Vec<(usize, usize)> = built
+        .iter()
+        .enumerate()
+        .filter_map(|(at, built)| match built.origin {
+            Origin::Parent(parent) => Some((at, parent)),
+            _ => None,
+        })
+        .collect();
+    if parents.is_empty() {
+        // A rule that was meant to be it and is wrong has been reported.
+        let meant =
+            |column: &crate::config::Column| matches!(column.rule.value, crate::config::Rule::Parent(_));
+        if !rule.columns.iter().any(meant) {
+            let help = "add a column with the id of the document's row: `user_id: { parent: id }`";
+            let message = format!("nothing tells to which document the rows of `{}` belong", table.name);
+            findings.error(each.place, message, help);
+        }
+        return None;
+    }
+    let identifies =
+        |parent: usize| matches!(first[parent].origin, Origin::Own | Origin::Id { whole: true, .. });
+    let Some(owner) = parents.iter().copied().find(|(_, parent)| identifies(*parent)) else {
+        let place = built[parents[0].0].place;
+        let help = "take a column that is `{ uuid: _id }` or the value of `_id`";
+        findings.error(place, "this column of the document's row does not identify the document", help);
+        return None;
+    };
+    let own = |at: &usize| *at == owner.0 || matches!(built[*at].origin, Origin::ElementId);
+    if !key.iter().any(own) {
+        let place = key.first().map_or(each.place, |at| built[*at].place);
+        let help = format!(
+            "put `{}` into the key, or make it of the element: `{{ uuid: each, by: … }}`",
+            table.columns[built[owner.0].column].name
+        );
+        findings.error(place, "the key does not tell rows of different documents apart", help);
+    }
+    let column = built[owner.0].column;
+    if !table.indexes.iter().any(|index| index.first() == Some(&column)) {
+        let name = &table.columns[column].name;
+        let message = format!("no index of `{}` begins with `{name}`", table.name);
+        let help = format!("rows of a document are found by it: CREATE INDEX ON {} ({name})", table.name);
+        findings.warning(built[owner.0].place, message, help);
+    }
+    Some(owner)
+}

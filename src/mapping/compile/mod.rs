@@ -1,0 +1,382 @@
+//! The migration file against the target's catalogue: everything that can be known before the first row moves.
+
+mod conversions;
+mod keys;
+mod order;
+mod table;
+
+use std::sync::Arc;
+
+use slackwater_connectors::postgres::catalog::{self, Catalog};
+use slackwater_connectors::postgres::rows::{RowFormat, TableSpec};
+
+use self::conversions::Surroundings;
+use self::table::{Built, Columns, First, Origin};
+use super::plan::{Code, CollectionPlan, EachCode, Plan, RowCode, Take};
+use super::trie::Trie;
+use crate::config::spelling::nearest;
+use crate::config::{Collection, Diagnostics, Findings, Migration, Path, Rule, Table};
+
+/// Compiles a migration. All mistakes come together; warnings are in the plan.
+pub fn compile(file: &Migration, catalog: &Catalog) -> Result<Plan, Diagnostics> {
+    let mut findings = Findings::new(file.file.clone());
+    let around = Surroundings {
+        namespace: file.namespace,
+        collections: &file.collections,
+        not_migrated: &file.not_migrated,
+    };
+    let mut specs = Vec::new();
+    let mut collections = Vec::new();
+    for collection in &file.collections {
+        let compiler =
+            Compiler { file, catalog, around: &around, specs: &mut specs, findings: &mut findings };
+        collections.push(compiler.collection(collection));
+    }
+    if findings.has_errors() {
+        return Err(findings.finish());
+    }
+    let mut collections: Vec<CollectionPlan> = collections.into_iter().flatten().collect();
+    set_levels(&mut collections, &specs);
+    let specs = in_order(specs, &mut collections, file, &mut findings);
+    Ok(Plan {
+        migration: file.name.clone(),
+        namespace: file.namespace,
+        collections,
+        tables: Arc::new(specs),
+        warnings: findings.finish(),
+    })
+}
+
+/// A table that compiled.
+struct Own<'a> {
+    table: &'a catalog::Table,
+    spec: usize,
+    built: Vec<Built>,
+    key: Vec<usize>,
+}
+
+struct Compiler<'a, 'f> {
+    file: &'a Migration,
+    catalog: &'a Catalog,
+    around: &'a Surroundings<'a>,
+    specs: &'f mut Vec<TableSpec>,
+    findings: &'f mut Findings,
+}
+
+impl<'a> Compiler<'a, '_> {
+    fn collection(mut self, collection: &'a Collection) -> Option<CollectionPlan> {
+        let mut document = Trie::new();
+        let mut complete = true;
+        self.check_twice(collection);
+        let (own, elements): (Vec<_>, Vec<_>) =
+            collection.tables.iter().partition(|rule| rule.each.is_none());
+        let mut own_rows: Vec<Own<'_>> = Vec::new();
+        for rule in own {
+            let Some(table) = self.find_table(rule) else {
+                complete = false;
+                continue;
+            };
+            let built = self.columns(rule, table, &mut document, &mut Trie::new(), None);
+            let key = keys::key(rule, table, &built, self.findings);
+            if let Some(key) = &key {
+                keys::check_derivable(table, key, &built, self.findings);
+            }
+            complete &= key.is_some();
+            let key = key.unwrap_or_default();
+            own_rows.push(Own { table, spec: self.spec(table, &built, key.clone(), None), built, key });
+        }
+        let mut element_rows = Vec::new();
+        for rule in elements {
+            let Some(table) = self.find_table(rule) else {
+                complete = false;
+                continue;
+            };
+            let mut element = Trie::new();
+            let first = own_rows.first();
+            let parent = first.map(|own| First { table: own.table, built: &own.built });
+            let built = self.columns(rule, table, &mut document, &mut element, parent);
+            let key = keys::key(rule, table, &built, self.findings);
+            let theirs = first.map_or(&[][..], |own| &own.built);
+            let key_columns = key.as_deref().unwrap_or_default();
+            let owner = keys::owner(rule, table, key_columns, &built, theirs, self.findings);
+            let (Some(key), Some(owner)) = (key, owner) else {
+                complete = false;
+                continue;
+            };
+            let spec = self.spec(table, &built, key.clone(), Some(owner.0));
+            element_rows.push((rule, Own { table, spec, built, key }, owner, element));
+        }
+        if !complete || self.findings.has_errors() {
+            return None;
+        }
+        // Which columns of the first row are taken over, in the order in which they are first asked for.
+        let mut parents: Vec<usize> = Vec::new();
+        let mut each_codes = Vec::new();
+        for (rule, mut row, owner, element) in element_rows {
+            let mut place = |parent: usize| {
+                parents.iter().position(|known| *known == parent).unwrap_or_else(|| {
+                    parents.push(parent);
+                    parents.len() - 1
+                })
+            };
+            for column in &mut row.built {
+                if let (Take::Parent(parent), Origin::Parent(_)) = (&mut column.code.take, column.origin) {
+                    *parent = place(*parent);
+                }
+            }
+            let owner_parent = place(owner.1);
+            let path = &rule.each.as_ref()?.value;
+            let row = row_code(row, Vec::new());
+            let array = document.slot(&path.names);
+            each_codes.push(EachCode {
+                row,
+                array,
+                path: path.stem(),
+                element,
+                owner: owner.0,
+                owner_parent,
+            });
+        }
+        let row_codes: Vec<RowCode> =
+            own_rows.into_iter().map(|own| row_code(own, std::mem::take(&mut parents))).collect();
+        let takes = || row_codes.iter().chain(each_codes.iter().map(|each| &each.row));
+        let tables = takes().map(|row| row.table).collect();
+        let rest = takes().flat_map(|row| &row.columns).any(|column| matches!(column.take, Take::Rest(_)));
+        if rest {
+            self.warn_of_parts(collection);
+        }
+        let id_value = |row: &RowCode| {
+            let of_id = |at: &usize| {
+                let column = &row.columns[*at];
+                matches!(column.take, Take::Document { .. })
+            };
+            row.key.iter().chain(&row.parents).any(of_id)
+        };
+        let id_values = row_codes.iter().any(id_value);
+        Some(CollectionPlan {
+            name: collection.name.value.clone(),
+            source: collection.source.clone(),
+            collection: collection.collection.clone(),
+            level: 0,
+            tables,
+            code: Code { document, rows: row_codes, each: each_codes, rest, id_values },
+        })
+    }
+
+    fn columns(
+        &mut self,
+        rule: &'a Table,
+        table: &'a catalog::Table,
+        document: &mut Trie,
+        element: &mut Trie,
+        first: Option<First<'_>>,
+    ) -> Vec<Built> {
+        Columns { rule, table, around: self.around, document, element, first, findings: self.findings }
+            .build()
+    }
+
+    /// Index of the new specification.
+    fn spec(
+        &mut self,
+        table: &catalog::Table,
+        built: &[Built],
+        key: Vec<usize>,
+        owner: Option<usize>,
+    ) -> usize {
+        let columns: Vec<usize> = built.iter().map(|built| built.column).collect();
+        self.specs.push(TableSpec {
+            record: Arc::new(RowFormat::record(table, &columns)),
+            copy: Arc::new(RowFormat::copy(columns.len())),
+            table: Arc::new(table.clone()),
+            columns,
+            key,
+            owner,
+        });
+        self.specs.len() - 1
+    }
+
+    fn find_table(&mut self, rule: &Table) -> Option<&'a catalog::Table> {
+        let schema = rule.schema.as_deref().unwrap_or(&self.file.target.schema);
+        let name = &rule.into.value;
+        let place = rule.into.place;
+        let Some(table) = self.catalog.tables.get(&(schema.to_owned(), name.clone())) else {
+            let known = self.catalog.tables.keys().filter(|(theirs, _)| theirs == schema);
+            let elsewhere = self.catalog.tables.keys().find(|(_, theirs)| theirs == name);
+            let help = match (nearest(name, known.map(|(_, name)| name.as_str())), elsewhere) {
+                (Some(near), _) => format!("did you mean `{near}`?"),
+                (None, Some((other, _))) => format!("there is `{other}.{name}`"),
+                (None, None) => format!("create it first: CREATE TABLE {schema}.{name} (…)"),
+            };
+            self.findings.error(place, format!("the target has no table `{schema}.{name}`"), help);
+            return None;
+        };
+        if !table.is_table {
+            self.findings.error(
+                place,
+                format!("`{schema}.{name}` is no table"),
+                "views and foreign tables take no copy",
+            );
+            return None;
+        }
+        if !table.writable {
+            let help =
+                format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {schema}.{name} TO the role in `target`");
+            self.findings.error(place, format!("the role may not write to `{schema}.{name}`"), help);
+        }
+        Some(table)
+    }
+
+    /// Rows of an array are set anew for each document: another rule of the same collection for the same table would
+    /// see its rows go.
+    fn check_twice(&mut self, collection: &Collection) {
+        for (index, rule) in collection.tables.iter().enumerate() {
+            let same = |other: &&Table| other.schema == rule.schema && other.into.value == rule.into.value;
+            let Some(other) = collection.tables[..index].iter().find(same) else { continue };
+            let constant =
+                |rule: &Table| rule.columns.iter().any(|column| matches!(column.rule.value, Rule::Const(_)));
+            if rule.each.is_some() || other.each.is_some() || !(constant(rule) && constant(other)) {
+                let message = format!(
+                    "`{}` is filled twice by `{}`, first in line {}",
+                    rule.into.value, collection.name.value, other.into.place.line
+                );
+                let help = "each would take away the other's rows: use two tables, or one rule";
+                self.findings.error(rule.into.place, message, help);
+            }
+        }
+    }
+
+    /// `rest` goes by whole fields: what else stands beside a part that is taken stays behind.
+    fn warn_of_parts(&mut self, collection: &Collection) {
+        let paths = || {
+            let mut paths: Vec<(&Path, crate::config::Place)> = Vec::new();
+            for table in &collection.tables {
+                paths.extend(table.each.iter().map(|each| (&each.value, each.place)));
+                for column in &table.columns {
+                    if let Rule::Value(value) = &column.rule.value
+                        && (table.each.is_none() || value.path.value.up)
+                    {
+                        paths.push((&value.path.value, value.path.place));
+                    }
+                }
+            }
+            paths
+        };
+        let whole = |name: &str| {
+            paths()
+                .iter()
+                .any(|(path, _)| path.names.len() == 1 && path.names[0] == name && path.each.is_none())
+        };
+        let mut told: Vec<&str> = Vec::new();
+        for (path, place) in paths() {
+            let [top, _, ..] = &path.names[..] else { continue };
+            if top != "_id" && !whole(top) && !told.contains(&top.as_str()) {
+                told.push(top);
+                let message = format!("`rest` leaves `{top}` out, because `{path}` is taken from it");
+                let help =
+                    format!("what else it holds is not migrated; `{{ jsonb: {top} }}` keeps all of it");
+                self.findings.warning(place, message, help);
+            }
+        }
+    }
+}
+
+fn row_code(row: Own<'_>, parents: Vec<usize>) -> RowCode {
+    let Own { spec: table, built, key, .. } = row;
+    let mut columns: Vec<_> = built.into_iter().map(|built| built.code).collect();
+    for at in &key {
+        // Unique constraints let nulls through, and then no row would be found again.
+        columns[*at].required = true;
+        if columns[*at].null == crate::config::NullPolicy::Keep {
+            columns[*at].null = crate::config::NullPolicy::Reject;
+        }
+    }
+    RowCode { table, columns, key, parents }
+}
+
+fn same_table(spec: &TableSpec, name: &(String, String)) -> bool {
+    spec.table.schema == name.0 && spec.table.name == name.1
+}
+
+/// A collection stands above those whose tables its own refer to.
+fn set_levels(collections: &mut [CollectionPlan], specs: &[TableSpec]) {
+    let mut edges = vec![Vec::new(); collections.len()];
+    for (from, collection) in collections.iter().enumerate() {
+        let keys = collection.tables.iter().flat_map(|table| &specs[*table].table.foreign_keys);
+        for key in keys {
+            for (to, other) in collections.iter().enumerate() {
+                let fills = other.tables.iter().any(|table| same_table(&specs[*table], &key.table));
+                if to != from && fills && !edges[from].contains(&to) {
+                    edges[from].push(to);
+                }
+            }
+        }
+    }
+    for (collection, level) in collections.iter_mut().zip(order::levels(&edges)) {
+        collection.level = level;
+    }
+}
+
+/// Puts the specifications in the order of their references and tells the collections where theirs went.
+fn in_order(
+    specs: Vec<TableSpec>,
+    collections: &mut [CollectionPlan],
+    file: &Migration,
+    findings: &mut Findings,
+) -> Vec<TableSpec> {
+    let mut edges = vec![Vec::new(); specs.len()];
+    for (from, spec) in specs.iter().enumerate() {
+        for key in &spec.table.foreign_keys {
+            let itself = (spec.table.schema.clone(), spec.table.name.clone());
+            for (to, _) in specs.iter().enumerate().filter(|(_, other)| same_table(other, &key.table)) {
+                if key.table != itself && !edges[from].contains(&to) {
+                    edges[from].push(to);
+                }
+            }
+        }
+    }
+    let groups = order::groups(&edges);
+    for group in &groups {
+        warn_of_cycle(group, &specs, file, findings);
+    }
+    let order: Vec<usize> = groups.into_iter().flatten().collect();
+    let mut place = vec![0; specs.len()];
+    for (to, from) in order.iter().enumerate() {
+        place[*from] = to;
+    }
+    for collection in collections {
+        let Code { rows, each, .. } = &mut collection.code;
+        for row in rows.iter_mut().chain(each.iter_mut().map(|each| &mut each.row)) {
+            row.table = place[row.table];
+        }
+        for table in &mut collection.tables {
+            *table = place[*table];
+        }
+    }
+    let mut specs: Vec<Option<TableSpec>> = specs.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|from| specs[from].take()).collect()
+}
+
+fn warn_of_cycle(group: &[usize], specs: &[TableSpec], file: &Migration, findings: &mut Findings) {
+    let mut names: Vec<&str> = group.iter().map(|at| specs[*at].table.name.as_str()).collect();
+    names.dedup();
+    let within = |at: usize| {
+        let key = |key: &&catalog::ForeignKey| {
+            !key.deferred && group.iter().any(|to| same_table(&specs[*to], &key.table))
+        };
+        specs[at].table.foreign_keys.iter().find(key)
+    };
+    let Some((at, key)) = group.iter().find_map(|at| Some((*at, within(*at)?))) else { return };
+    let table = &specs[at].table;
+    let rules = file.collections.iter().flat_map(|collection| &collection.tables);
+    let rule = rules.into_iter().find(|rule| rule.into.value == table.name);
+    let place = rule.map_or(file.target.place, |rule| rule.into.place);
+    let message = match names[..] {
+        [one] => format!("rows of `{one}` refer to rows of `{one}`"),
+        _ => format!("the references of {} go in a circle", names.join(", ")),
+    };
+    let help = format!(
+        "checked at commit they can be written in any order: ALTER TABLE {} ALTER CONSTRAINT {} DEFERRABLE INITIALLY DEFERRED",
+        table.name, key.name
+    );
+    findings.warning(place, message, help);
+}

@@ -1,0 +1,87 @@
+//! Array columns: one dimension, from the elements of a BSON array.
+
+use slackwater_topics::Value;
+
+use super::{Conv, Fit, Lenient, Problem, Scratch};
+
+/// An array of what `element` makes.
+#[derive(Clone, Debug)]
+pub(in crate::mapping) struct Array {
+    pub(super) element: Conv,
+    pub(super) oid: u32,
+    /// Names to follow within each element.
+    pub(super) inner: Vec<Box<[u8]>>,
+}
+
+impl Array {
+    pub(super) fn write(
+        &self,
+        value: Value<'_>,
+        lenient: Lenient,
+        out: &mut Vec<u8>,
+        scratch: &mut Scratch,
+    ) -> Result<Fit, Problem> {
+        let Value::Array(array) = value else { return Err(Problem::of_type(&value, "array")) };
+        let start = out.len();
+        out.extend_from_slice(&[0; 20]);
+        let (mut count, mut nulls, mut fit) = (0_i32, false, Fit::Exact);
+        for element in array.elements() {
+            let (_, element) = element?;
+            let at = out.len();
+            out.extend_from_slice(&(-1_i32).to_be_bytes());
+            match self.follow(element)? {
+                None => nulls = true,
+                Some(value) => match self.element.write(value, lenient, out, scratch) {
+                    Ok(Fit::UnknownNull) => {
+                        nulls = true;
+                        fit = Fit::UnknownNull;
+                    }
+                    Ok(bent) => {
+                        if bent != Fit::Exact {
+                            fit = bent;
+                        }
+                        let length = (out.len() - at - 4) as i32;
+                        out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+                    }
+                    // To strip an array is to take out the elements that do not fit.
+                    Err(_) if lenient == Lenient::Strip => {
+                        out.truncate(at);
+                        fit = Fit::Stripped;
+                        continue;
+                    }
+                    Err(problem) => return Err(problem),
+                },
+            }
+            count += 1;
+        }
+        let mut head = |place: usize, number: i32| {
+            let at = start + 4 * place;
+            out[at..at + 4].copy_from_slice(&number.to_be_bytes());
+        };
+        head(1, i32::from(nulls));
+        head(2, self.oid.cast_signed());
+        if count == 0 {
+            // An empty array has no dimension at all.
+            out.truncate(start + 12);
+        } else {
+            head(0, 1);
+            head(3, count);
+            head(4, 1);
+        }
+        // An element that became NULL is a NULL inside the array, not instead of it.
+        Ok(if fit == Fit::UnknownNull { Fit::Stripped } else { fit })
+    }
+
+    fn follow<'a>(&self, mut value: Value<'a>) -> Result<Option<Value<'a>>, Problem> {
+        for name in &self.inner {
+            value = match value {
+                Value::Document(document) | Value::Array(document) => match document.get(name)? {
+                    Some(value) => value,
+                    None => return Ok(None),
+                },
+                _ => return Ok(None),
+            };
+        }
+        Ok((!matches!(value, Value::Null | Value::Undefined)).then_some(value))
+    }
+}

@@ -1,0 +1,229 @@
+//! Raw BSON to Postgres' binary form, one conversion a column type.
+//!
+//! A conversion appends the bytes of one value, without their length, or says why it cannot. What it appended before it
+//! failed is taken back by the caller. Nothing here keeps or prints a value.
+
+mod array;
+mod integer;
+mod json;
+mod number;
+mod numeric;
+mod text;
+mod time;
+mod uuid;
+
+use std::borrow::Cow;
+
+use slackwater_topics::{Key, Namespace, Value};
+
+pub(super) use json::Json;
+pub(super) use numeric::Shape as NumericShape;
+pub(super) use text::{Enum, Text, Unknown};
+pub(super) use time::Unit;
+pub(super) use uuid::append as append_uuid;
+
+use super::rejection::Reason;
+
+/// Why a value cannot be written. The text names types and limits, never the value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) reason: Reason,
+    pub(super) text: Cow<'static, str>,
+}
+
+impl Problem {
+    pub(super) fn new(reason: Reason, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, text: text.into() }
+    }
+
+    /// This type has no meaning here.
+    fn of_type(value: &Value<'_>, wanted: &str) -> Self {
+        Self::new(Reason::Type, format!("a value of type {} is no {wanted}", value.type_name()))
+    }
+
+    pub(super) fn malformed() -> Self {
+        Self::new(Reason::Malformed, "the document's bytes are broken here")
+    }
+}
+
+impl From<slackwater_topics::Malformed> for Problem {
+    fn from(_: slackwater_topics::Malformed) -> Self {
+        Self::malformed()
+    }
+}
+
+/// How far a value may be bent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lenient {
+    /// Not at all.
+    No,
+    /// To the nearest that fits.
+    Clamp,
+    /// By taking out what does not fit.
+    Strip,
+}
+
+/// How a value was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    Exact,
+    Clamped,
+    Stripped,
+    /// NaN or an infinity became text in JSON.
+    Quoted,
+    /// An unknown label became NULL: nothing was appended.
+    UnknownNull,
+    /// An unknown label became the one given for that case.
+    UnknownLabel,
+}
+
+/// Memory that conversions use again and again.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    digits: Vec<u8>,
+    text: Vec<u8>,
+}
+
+/// A conversion into one column type.
+#[derive(Clone, Debug)]
+pub(super) enum Conv {
+    Boolean,
+    Integer { bytes: u8 },
+    Float4,
+    Float8,
+    Numeric(Option<NumericShape>),
+    Text(Text),
+    Uuid,
+    Timestamp { unit: Option<Unit>, precision: Option<u8> },
+    Date { unit: Option<Unit> },
+    Time { precision: Option<u8> },
+    Json(Json),
+    Bytea,
+    Inet { cidr: bool },
+    Enum(Enum),
+    Array(Box<array::Array>),
+    Ref(Reference),
+}
+
+/// The id of another document.
+#[derive(Clone, Debug)]
+pub(super) struct Reference {
+    pub(super) namespace: Namespace,
+    pub(super) collection: String,
+    pub(super) hex: bool,
+    pub(super) as_text: bool,
+}
+
+impl Conv {
+    /// An array of what `element` makes. `inner`: names to follow within each element.
+    pub(super) fn array(element: Conv, oid: u32, inner: Vec<Box<[u8]>>) -> Self {
+        Self::Array(Box::new(array::Array { element, oid, inner }))
+    }
+
+    /// Appends the value. `value` is neither null nor undefined.
+    pub(super) fn write(
+        &self,
+        value: Value<'_>,
+        lenient: Lenient,
+        out: &mut Vec<u8>,
+        scratch: &mut Scratch,
+    ) -> Result<Fit, Problem> {
+        match self {
+            Self::Boolean => boolean(value, out),
+            Self::Integer { bytes } => integer::write(value, *bytes, lenient, out, scratch),
+            Self::Float8 => integer::float8(value, out, scratch),
+            Self::Float4 => integer::float4(value, lenient, out, scratch),
+            Self::Numeric(shape) => numeric::write(value, *shape, lenient, out, scratch),
+            Self::Text(form) => form.write(value, lenient, out, scratch),
+            Self::Uuid => uuid::write(value, out),
+            Self::Timestamp { unit, precision } => {
+                time::timestamp(value, *unit, *precision, lenient, out, scratch)
+            }
+            Self::Date { unit } => time::date(value, *unit, lenient, out, scratch),
+            Self::Time { precision } => time::time(value, *precision, out),
+            Self::Json(form) => form.write(value, lenient, out, scratch),
+            Self::Bytea => match value {
+                Value::Binary { bytes, .. } => {
+                    out.extend_from_slice(bytes);
+                    Ok(Fit::Exact)
+                }
+                other => Err(Problem::of_type(&other, "binary data")),
+            },
+            Self::Inet { cidr } => text::inet(value, *cidr, out),
+            Self::Enum(form) => form.write(value, out, scratch),
+            Self::Array(form) => form.write(value, lenient, out, scratch),
+            Self::Ref(form) => form.write(value, out),
+        }
+    }
+}
+
+impl Reference {
+    fn write(&self, value: Value<'_>, out: &mut Vec<u8>) -> Result<Fit, Problem> {
+        let id = self.namespace.id(&self.collection, &self.key(value)?);
+        uuid::append(id, self.as_text, out);
+        Ok(Fit::Exact)
+    }
+
+    fn key(&self, value: Value<'_>) -> Result<Key, Problem> {
+        let value = match value {
+            // The old form of a reference within the document.
+            Value::Document(document) => match document.elements().next() {
+                Some(Ok((b"$ref", _))) => document
+                    .get(b"$id")?
+                    .ok_or_else(|| Problem::new(Reason::Type, "a DBRef without `$id` points nowhere"))?,
+                _ => value,
+            },
+            Value::DbPointer { id, .. } => Value::ObjectId(id),
+            other => other,
+        };
+        match value {
+            Value::String(text) if self.hex && text.len() == 24 => {
+                let mut id = [0; 12];
+                for (byte, pair) in id.iter_mut().zip(text.chunks_exact(2)) {
+                    let digit = |letter: u8| char::from(letter).to_digit(16);
+                    match (digit(pair[0]), digit(pair[1])) {
+                        (Some(high), Some(low)) => *byte = (high << 4 | low) as u8,
+                        _ => return Ok(Key::of(value)?),
+                    }
+                }
+                Ok(Key::of(Value::ObjectId(&id))?)
+            }
+            // MongoDB takes neither as an `_id`, so nothing can be meant.
+            Value::Array(_) | Value::Regex { .. } | Value::Undefined | Value::Null => {
+                Err(Problem::of_type(&value, "id of a document"))
+            }
+            other => Ok(Key::of(other)?),
+        }
+    }
+}
+
+/// Every odd form that yes and no take.
+fn boolean(value: Value<'_>, out: &mut Vec<u8>) -> Result<Fit, Problem> {
+    const YES: [&[u8]; 6] = [b"true", b"t", b"yes", b"y", b"on", b"1"];
+    const NO: [&[u8]; 6] = [b"false", b"f", b"no", b"n", b"off", b"0"];
+    let none = || Problem::new(Reason::Range, "this is neither yes nor no");
+    let truth = match value {
+        Value::Boolean(truth) => truth,
+        Value::String(text) | Value::Symbol(text) => {
+            let text = text.trim_ascii();
+            let among = |words: [&[u8]; 6]| words.iter().any(|word| word.eq_ignore_ascii_case(text));
+            if among(YES) {
+                true
+            } else if among(NO) {
+                false
+            } else {
+                return Err(none());
+            }
+        }
+        Value::Int32(_) | Value::Int64(_) | Value::Double(_) | Value::Decimal128(_) => {
+            match number::whole(value) {
+                Some(0) => false,
+                Some(1) => true,
+                _ => return Err(none()),
+            }
+        }
+        other => return Err(Problem::of_type(&other, "boolean")),
+    };
+    out.push(u8::from(truth));
+    Ok(Fit::Exact)
+}

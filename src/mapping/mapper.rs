@@ -1,0 +1,287 @@
+//! Events to rows.
+//!
+//! A document is walked once, values go into slots, and every column is written from its slot straight into the row's
+//! bytes. A document whose last column fails leaves nothing behind: the rows go back to where they stood before it.
+//! All memory is kept from one document to the next.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use slackwater_connectors::postgres::rows::WriteSet;
+use slackwater_topics::{CollectionId, Document, Event, Key, Op, Value};
+
+use super::elements::Elements;
+use super::encode::Scratch;
+use super::plan::{CollectionPlan, Plan};
+use super::rejection::{Bent, Reason, Rejection, Tally};
+use super::row::Row;
+use super::trie::{Slots, recycle};
+
+/// Documents that a tally names.
+const SAMPLES: usize = 3;
+
+/// Follows a plan. One for each thread that maps.
+#[derive(Debug)]
+pub struct Mapper {
+    plan: Arc<Plan>,
+    slots: Slots<'static>,
+    element_slots: Slots<'static>,
+    rest: Vec<(&'static [u8], Value<'static>)>,
+    scratch: Scratch,
+    parents: Vec<Vec<u8>>,
+    elements: Elements,
+    id: Vec<u8>,
+    marks: Vec<Mark>,
+    /// What policies did to the document at hand: table, column, what.
+    bent: Vec<(usize, usize, Bent)>,
+    tallies: HashMap<(u16, usize, usize, Bent), (u64, Vec<Key>)>,
+}
+
+/// Where a table's rows, deletes and owners ended before the document at hand.
+#[derive(Debug)]
+struct Mark {
+    table: usize,
+    rows: (usize, usize),
+    owners: (usize, usize),
+    deletes: Vec<(usize, usize)>,
+}
+
+impl Mapper {
+    /// A mapper for this plan.
+    pub fn new(plan: Arc<Plan>) -> Self {
+        Self {
+            plan,
+            slots: Vec::new(),
+            element_slots: Vec::new(),
+            rest: Vec::new(),
+            scratch: Scratch::default(),
+            parents: Vec::new(),
+            elements: Elements::default(),
+            id: Vec::new(),
+            marks: Vec::new(),
+            bent: Vec::new(),
+            tallies: HashMap::new(),
+        }
+    }
+
+    /// Appends what the event does to the tables. Refused documents leave `out` as it was. The same `_id` must not come
+    /// twice in one write set.
+    pub fn map(&mut self, event: &Event, out: &mut WriteSet) -> Result<(), Rejection> {
+        let plan = Arc::clone(&self.plan);
+        let Some(collection) = plan.collections.get(usize::from(event.collection.0)) else {
+            return Err(unreadable("the event's collection is not in the plan"));
+        };
+        self.mark(collection, event.op, out);
+        let done = match event.op {
+            Op::Snapshot | Op::Upsert => self.upsert(&plan, collection, event, out),
+            Op::Delete => self.delete(&plan, collection, event, out),
+        };
+        match &done {
+            Ok(()) => {
+                for (table, column, what) in self.bent.drain(..) {
+                    let entry = self.tallies.entry((event.collection.0, table, column, what)).or_default();
+                    entry.0 += 1;
+                    if entry.1.len() < SAMPLES {
+                        entry.1.push(event.key.clone());
+                    }
+                }
+            }
+            Err(_) => {
+                self.rewind(out);
+                self.bent.clear();
+            }
+        }
+        done
+    }
+
+    /// What policies did since this was last asked.
+    pub fn take_tallies(&mut self) -> Vec<Tally> {
+        let plan = &self.plan;
+        let mut tallies: Vec<Tally> = self
+            .tallies
+            .drain()
+            .map(|((collection, table, column, what), (count, samples))| {
+                let spec = &plan.tables[table];
+                let column = spec.table.columns[spec.columns[column]].name.clone();
+                Tally { collection: CollectionId(collection), table, column, what, count, samples }
+            })
+            .collect();
+        tallies.sort_by(|a, b| {
+            let order = |tally: &Tally| (tally.collection, tally.table);
+            let names = |a: &Tally, b: &Tally| (&a.column, a.what.word()).cmp(&(&b.column, b.what.word()));
+            order(a).cmp(&order(b)).then_with(|| names(a, b))
+        });
+        tallies
+    }
+
+    fn mark(&mut self, collection: &CollectionPlan, op: Op, out: &WriteSet) {
+        self.marks.clear();
+        self.marks.extend(collection.tables.iter().map(|table| {
+            let write = &out.tables[*table];
+            let deletes = match op {
+                Op::Delete => write.deletes.iter().map(|values| values.mark()).collect(),
+                // Nothing but a delete writes them; an empty list costs nothing.
+                Op::Snapshot | Op::Upsert => Vec::new(),
+            };
+            Mark { table: *table, rows: write.rows.mark(), owners: write.owners.mark(), deletes }
+        }));
+    }
+
+    fn rewind(&self, out: &mut WriteSet) {
+        for mark in &self.marks {
+            let write = &mut out.tables[mark.table];
+            write.rows.rewind(mark.rows);
+            write.owners.rewind(mark.owners);
+            for (values, mark) in write.deletes.iter_mut().zip(&mark.deletes) {
+                values.rewind(*mark);
+            }
+        }
+    }
+
+    fn upsert(
+        &mut self,
+        plan: &Plan,
+        collection: &CollectionPlan,
+        event: &Event,
+        out: &mut WriteSet,
+    ) -> Result<(), Rejection> {
+        let broken = |_| unreadable("the document's bytes are broken");
+        let code = &collection.code;
+        let document = Document::new(&event.document).map_err(broken)?;
+        let mut id = std::mem::take(&mut self.id);
+        id.clear();
+        // Keys are written from the canonical id, as a delete has it: 1.0 and 1 are one document and one row.
+        let exact = matches!(event.key.as_bytes().first(), Some(&(OBJECT_ID | STRING)));
+        if code.id_values && !exact {
+            id_document(&event.key, &mut id).map_err(broken)?;
+        }
+        let mut slots = recycle(std::mem::take(&mut self.slots));
+        let mut rest: Vec<(&[u8], Value<'_>)> =
+            std::mem::take(&mut self.rest).into_iter().map(|_| (&[][..], Value::Null)).collect();
+        let filled = match code.rest {
+            true => code.document.fill_and_rest(document, &mut slots, &mut rest),
+            false => code.document.fill(document, &mut slots),
+        };
+        filled.map_err(broken)?;
+        if !id.is_empty() {
+            let canonical = Document::new(&id).map_err(broken)?;
+            code.document.overlay(canonical, &mut slots).map_err(broken)?;
+        }
+        let mut row =
+            Row::new(plan, collection, &event.key, &slots, &rest, &mut self.scratch, &mut self.bent);
+        for (index, code) in code.rows.iter().enumerate() {
+            let write = &mut out.tables[code.table];
+            write.rows.begin();
+            for (at, column) in code.columns.iter().enumerate() {
+                let bytes = write.rows.field(at);
+                let start = bytes.len();
+                row.column(code.table, at, column, &self.parents, bytes)?;
+                if index == 0
+                    && let Some(parent) = code.parents.iter().position(|parent| *parent == at)
+                {
+                    keep(&mut self.parents, parent, &bytes[start..]);
+                }
+            }
+            write.rows.end();
+        }
+        for code in &code.each {
+            let copy = out.copy;
+            let write = &mut out.tables[code.row.table];
+            self.elements.write(code, &mut row, &self.parents, &mut self.element_slots, write)?;
+            if !copy {
+                write.owners.push().extend_from_slice(&self.parents[code.owner_parent]);
+            }
+        }
+        self.slots = recycle(slots);
+        rest.clear();
+        self.rest = rest.into_iter().map(|_| (&[][..], Value::Null)).collect();
+        self.id = id;
+        Ok(())
+    }
+
+    /// A delete knows the `_id` and nothing else. Where a key cannot be made of it, no row was ever written.
+    fn delete(
+        &mut self,
+        plan: &Plan,
+        collection: &CollectionPlan,
+        event: &Event,
+        out: &mut WriteSet,
+    ) -> Result<(), Rejection> {
+        let broken = |_| unreadable("the event's key is broken");
+        let code = &collection.code;
+        let mut id = std::mem::take(&mut self.id);
+        id.clear();
+        id_document(&event.key, &mut id).map_err(broken)?;
+        let mut slots = recycle(std::mem::take(&mut self.slots));
+        let document = Document::new(&id).map_err(broken)?;
+        code.document.fill(document, &mut slots).map_err(broken)?;
+        let mut row = Row::new(plan, collection, &event.key, &slots, &[], &mut self.scratch, &mut self.bent);
+        let mut reached = true;
+        for (index, code) in code.rows.iter().enumerate() {
+            let write = &mut out.tables[code.table];
+            let marks: Vec<_> = write.deletes.iter().map(|values| values.mark()).collect();
+            for (values, at) in write.deletes.iter_mut().zip(&code.key) {
+                let column = &code.columns[*at];
+                if row.column(code.table, *at, column, &self.parents, values.push()).is_err() {
+                    write.deletes.iter_mut().zip(&marks).for_each(|(values, mark)| values.rewind(*mark));
+                    // A document that was refused for its key has no rows of elements either.
+                    reached &= index != 0;
+                    break;
+                }
+            }
+            if index > 0 {
+                continue;
+            }
+            for (parent, at) in code.parents.iter().enumerate() {
+                let mut bytes = Vec::new();
+                // Parents other than the owner need the document; nobody reads those here.
+                if row.column(code.table, *at, &code.columns[*at], &self.parents, &mut bytes).is_ok() {
+                    keep(&mut self.parents, parent, &bytes);
+                } else {
+                    keep(&mut self.parents, parent, &[]);
+                }
+            }
+        }
+        for code in code.each.iter().filter(|_| reached) {
+            let owner = &self.parents[code.owner_parent];
+            if owner.len() > 4 {
+                out.tables[code.row.table].owners.push().extend_from_slice(owner);
+            }
+        }
+        self.bent.clear();
+        self.slots = recycle(slots);
+        self.id = id;
+        Ok(())
+    }
+}
+
+/// First bytes of the canonical keys whose value is the same however it stands in the document.
+const OBJECT_ID: u8 = 0x50;
+const STRING: u8 = 0x20;
+
+fn id_document(key: &Key, out: &mut Vec<u8>) -> Result<(), slackwater_topics::Malformed> {
+    out.extend_from_slice(&[0; 4]);
+    key.write_element("_id", out)?;
+    out.push(0);
+    let length = out.len() as i32;
+    out[..4].copy_from_slice(&length.to_le_bytes());
+    Ok(())
+}
+
+fn keep(parents: &mut Vec<Vec<u8>>, index: usize, bytes: &[u8]) {
+    if parents.len() <= index {
+        parents.resize(index + 1, Vec::new());
+    }
+    parents[index].clear();
+    parents[index].extend_from_slice(bytes);
+}
+
+fn unreadable(text: &str) -> Rejection {
+    Rejection {
+        table: String::new(),
+        column: String::new(),
+        path: String::new(),
+        kind: Reason::Malformed,
+        text: text.to_owned(),
+    }
+}

@@ -1,0 +1,21 @@
+//! From documents to rows: the plan compiled from file and catalogue, and the mapper that follows it.
+//!
+//! Mapping is a pure function of the file, the catalogue and the document: the same event gives the same bytes on any
+//! machine, so a replay after a crash writes the same rows again. A document is mapped whole or not at all.
+
+mod compile;
+mod elements;
+mod encode;
+mod mapper;
+mod plan;
+mod rejection;
+mod row;
+mod trie;
+
+pub use compile::compile;
+pub use mapper::Mapper;
+pub use plan::{CollectionPlan, Plan};
+pub use rejection::{Bent, Reason, Rejection, Tally};
+
+#[cfg(test)]
+mod tests;

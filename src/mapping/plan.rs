@@ -1,0 +1,132 @@
+//! A compiled migration.
+
+use std::sync::Arc;
+
+use slackwater_connectors::postgres::rows::TableSpec;
+use slackwater_topics::Namespace;
+
+use super::encode::{Conv, Json, Lenient};
+use super::trie::Trie;
+use crate::config::{Diagnostics, InvalidPolicy, NullPolicy};
+
+/// A migration, checked against the target's catalogue and ready to run.
+#[derive(Debug)]
+pub struct Plan {
+    /// The migration's name.
+    pub migration: String,
+    /// What its identifiers are made with.
+    pub namespace: Namespace,
+    /// Its collections; the index is the `CollectionId`.
+    pub collections: Vec<CollectionPlan>,
+    /// Every table that is written, once for each place in the file that writes it; referenced tables first.
+    pub tables: Arc<Vec<TableSpec>>,
+    /// What somebody should have looked at.
+    pub warnings: Diagnostics,
+}
+
+/// What becomes of one collection.
+#[derive(Debug)]
+pub struct CollectionPlan {
+    /// As in the file: `legacy.users`.
+    pub name: String,
+    /// The source.
+    pub source: String,
+    /// The collection's name there.
+    pub collection: String,
+    /// When it is copied: collections of a lower level first, those of one level side by side.
+    pub level: usize,
+    /// Its tables, as indices into `Plan::tables`, the document's own first.
+    pub tables: Vec<usize>,
+    pub(super) code: Code,
+}
+
+/// What the mapper does with a document.
+#[derive(Debug)]
+pub(super) struct Code {
+    pub(super) document: Trie,
+    /// Tables with a row a document.
+    pub(super) rows: Vec<RowCode>,
+    /// Tables with a row an element of an array.
+    pub(super) each: Vec<EachCode>,
+    /// Some column takes the fields that no rule reads.
+    pub(super) rest: bool,
+    /// Some key is made of the value of `_id`, not of its hash.
+    pub(super) id_values: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct RowCode {
+    /// Index into `Plan::tables`.
+    pub(super) table: usize,
+    pub(super) columns: Vec<ColumnCode>,
+    /// As in `TableSpec::key`.
+    pub(super) key: Vec<usize>,
+    /// Columns whose value rows of elements take over.
+    pub(super) parents: Vec<usize>,
+}
+
+#[derive(Debug)]
+pub(super) struct EachCode {
+    pub(super) row: RowCode,
+    /// Slot of the array.
+    pub(super) array: usize,
+    /// Its path, which ids of elements are made with.
+    pub(super) path: String,
+    pub(super) element: Trie,
+    /// The column with the id of the document's row, and which of its parents that is.
+    pub(super) owner: usize,
+    pub(super) owner_parent: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct ColumnCode {
+    pub(super) name: String,
+    /// As in the file, for messages.
+    pub(super) path: String,
+    pub(super) take: Take,
+    pub(super) null: NullPolicy,
+    pub(super) invalid: InvalidPolicy,
+    /// Length and bytes.
+    pub(super) default: Vec<u8>,
+    pub(super) empty_is_null: bool,
+    /// NOT NULL, or part of the key.
+    pub(super) required: bool,
+}
+
+impl ColumnCode {
+    pub(super) fn lenient(&self) -> Lenient {
+        match self.invalid {
+            InvalidPolicy::Clamp => Lenient::Clamp,
+            InvalidPolicy::Strip => Lenient::Strip,
+            InvalidPolicy::Reject | InvalidPolicy::Null | InvalidPolicy::Default => Lenient::No,
+        }
+    }
+}
+
+/// Where a column's value comes from.
+#[derive(Debug)]
+pub(super) enum Take {
+    /// A slot of the document.
+    Document { slot: usize, conv: Conv },
+    /// A slot of the element; none for the element itself.
+    Element { slot: Option<usize>, conv: Conv },
+    /// The document's own id.
+    Own { as_text: bool },
+    /// The element's id.
+    ElementId { by: ById, as_text: bool },
+    /// One of the parents of the document's row.
+    Parent(usize),
+    /// Fields that no rule reads.
+    Rest(Json),
+    /// Length and bytes.
+    Const(Vec<u8>),
+    /// Place in the array.
+    Index { from: i64, conv: Conv },
+}
+
+#[derive(Debug)]
+pub(super) enum ById {
+    Index,
+    Itself,
+    Slot(usize),
+}

@@ -1,0 +1,247 @@
+//! One column of one row: the value, the policies, the bytes.
+
+use slackwater_connectors::postgres::rows::TableSpec;
+use slackwater_topics::{Key, Value};
+use uuid::Uuid;
+
+use super::encode::{Conv, Fit, Problem, Scratch, append_uuid};
+use super::plan::{ById, CollectionPlan, ColumnCode, Plan, Take};
+use super::rejection::{Bent, Reason, Rejection};
+use super::trie::Slots;
+use crate::config::{InvalidPolicy, NullPolicy};
+
+const NULL: [u8; 4] = (-1_i32).to_be_bytes();
+
+/// The element that a row is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Element<'e, 'a> {
+    pub(super) value: Value<'a>,
+    pub(super) slots: &'e Slots<'a>,
+    pub(super) index: usize,
+    /// Path of the array.
+    pub(super) path: &'e str,
+}
+
+/// The document at hand.
+pub(super) struct Row<'r, 'a> {
+    plan: &'r Plan,
+    collection: &'r CollectionPlan,
+    key: &'r Key,
+    slots: &'r Slots<'a>,
+    rest: &'r [(&'a [u8], Value<'a>)],
+    scratch: &'r mut Scratch,
+    bent: &'r mut Vec<(usize, usize, Bent)>,
+    /// Made when it is first asked for.
+    own: Option<Uuid>,
+}
+
+impl<'r, 'a> Row<'r, 'a> {
+    pub(super) fn new(
+        plan: &'r Plan,
+        collection: &'r CollectionPlan,
+        key: &'r Key,
+        slots: &'r Slots<'a>,
+        rest: &'r [(&'a [u8], Value<'a>)],
+        scratch: &'r mut Scratch,
+        bent: &'r mut Vec<(usize, usize, Bent)>,
+    ) -> Self {
+        Self { plan, collection, key, slots, rest, scratch, bent, own: None }
+    }
+
+    /// The array in this slot.
+    pub(super) fn slot(&self, slot: usize) -> Option<Value<'a>> {
+        self.slots.get(slot).copied().flatten()
+    }
+
+    /// Appends a column of the document's own row.
+    pub(super) fn column(
+        &mut self,
+        table: usize,
+        at: usize,
+        code: &ColumnCode,
+        parents: &[Vec<u8>],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Rejection> {
+        self.element_column(table, at, code, parents, None, out)
+    }
+
+    /// Appends a column's length and bytes.
+    pub(super) fn element_column(
+        &mut self,
+        table: usize,
+        at: usize,
+        code: &ColumnCode,
+        parents: &[Vec<u8>],
+        element: Option<Element<'_, 'a>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Rejection> {
+        let (value, conv) = match &code.take {
+            Take::Const(field) => {
+                out.extend_from_slice(field);
+                return Ok(());
+            }
+            Take::Parent(parent) => {
+                out.extend_from_slice(parents.get(*parent).map_or(&NULL[..], Vec::as_slice));
+                return Ok(());
+            }
+            Take::Own { as_text } => {
+                let own =
+                    *self.own.get_or_insert_with(|| self.plan.namespace.id(&self.collection.name, self.key));
+                id_field(own, *as_text, out);
+                return Ok(());
+            }
+            Take::ElementId { by, as_text } => {
+                let id = self.element_id(by, element).map_err(|problem| self.refuse(table, code, problem))?;
+                id_field(id, *as_text, out);
+                return Ok(());
+            }
+            Take::Rest(json) => {
+                let start = open(out);
+                let written = json.write_object(self.rest.iter().copied(), code.lenient(), out);
+                return self.close(table, at, code, written, start, out);
+            }
+            Take::Index { from, conv } => {
+                let index = element.map_or(0, |element| element.index as i64);
+                (Some(Value::Int64(index + from)), conv)
+            }
+            Take::Document { slot, conv } => (self.slot(*slot), conv),
+            Take::Element { slot, conv } => {
+                let value = element.and_then(|element| match slot {
+                    Some(slot) => element.slots.get(*slot).copied().flatten(),
+                    None => Some(element.value),
+                });
+                (value, conv)
+            }
+        };
+        self.value(table, at, code, value, conv, out)
+    }
+
+    fn value(
+        &mut self,
+        table: usize,
+        at: usize,
+        code: &ColumnCode,
+        value: Option<Value<'_>>,
+        conv: &Conv,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Rejection> {
+        let present = value.filter(|value| match value {
+            Value::Null | Value::Undefined => false,
+            Value::String(text) => !(code.empty_is_null && is_blank(text)),
+            _ => true,
+        });
+        let Some(value) = present else {
+            match code.null {
+                NullPolicy::Keep => out.extend_from_slice(&NULL),
+                NullPolicy::Default => {
+                    self.bent.push((table, at, Bent::NullToDefault));
+                    out.extend_from_slice(&code.default);
+                }
+                NullPolicy::Reject => {
+                    let problem = Problem::new(Reason::Null, "there is no value");
+                    return Err(self.refuse(table, code, problem));
+                }
+            }
+            return Ok(());
+        };
+        let start = open(out);
+        let written = conv.write(value, code.lenient(), out, self.scratch);
+        self.close(table, at, code, written, start, out)
+    }
+
+    /// Puts the length in, or lets the policy for invalid values decide.
+    fn close(
+        &mut self,
+        table: usize,
+        at: usize,
+        code: &ColumnCode,
+        written: Result<Fit, Problem>,
+        start: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Rejection> {
+        let bent = match written {
+            Ok(Fit::Exact) => None,
+            Ok(Fit::Clamped) => Some(Bent::Clamped),
+            Ok(Fit::Stripped) => Some(Bent::Stripped),
+            Ok(Fit::Quoted) => Some(Bent::Quoted),
+            Ok(Fit::UnknownLabel) => Some(Bent::UnknownToDefault),
+            Ok(Fit::UnknownNull) if !code.required => {
+                out.truncate(start);
+                out.extend_from_slice(&NULL);
+                self.bent.push((table, at, Bent::UnknownToNull));
+                return Ok(());
+            }
+            Ok(Fit::UnknownNull) => {
+                let problem = Problem::new(Reason::Label, "no label is known for this value");
+                return Err(self.refuse(table, code, problem));
+            }
+            Err(problem) => {
+                out.truncate(start);
+                // Bytes that are no document are nobody's policy.
+                let policy = match problem.reason {
+                    Reason::Malformed => InvalidPolicy::Reject,
+                    _ => code.invalid,
+                };
+                match policy {
+                    InvalidPolicy::Null if !code.required => {
+                        out.extend_from_slice(&NULL);
+                        self.bent.push((table, at, Bent::InvalidToNull));
+                    }
+                    InvalidPolicy::Default => {
+                        out.extend_from_slice(&code.default);
+                        self.bent.push((table, at, Bent::InvalidToDefault));
+                    }
+                    _ => return Err(self.refuse(table, code, problem)),
+                }
+                return Ok(());
+            }
+        };
+        if let Some(bent) = bent {
+            self.bent.push((table, at, bent));
+        }
+        let length = (out.len() - start - 4) as i32;
+        out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+        Ok(())
+    }
+
+    fn element_id(&self, by: &ById, element: Option<Element<'_, 'a>>) -> Result<Uuid, Problem> {
+        let none = || Problem::new(Reason::Null, "the element has no value to be told apart by");
+        let element = element.ok_or_else(none)?;
+        let value = match by {
+            ById::Index => Some(Value::Int64(element.index as i64)),
+            ById::Itself => Some(element.value),
+            ById::Slot(slot) => element.slots.get(*slot).copied().flatten(),
+        };
+        let value =
+            value.filter(|value| !matches!(value, Value::Null | Value::Undefined)).ok_or_else(none)?;
+        let key = Key::of(value)?;
+        Ok(self.plan.namespace.element_id(&self.collection.name, self.key, element.path, &key))
+    }
+
+    /// A complaint that names the place, never the value.
+    pub(super) fn refuse(&self, table: usize, code: &ColumnCode, problem: Problem) -> Rejection {
+        let TableSpec { table, .. } = &self.plan.tables[table];
+        Rejection {
+            table: format!("{}.{}", table.schema, table.name),
+            column: code.name.clone(),
+            path: code.path.clone(),
+            kind: problem.reason,
+            text: problem.text.into_owned(),
+        }
+    }
+}
+
+fn is_blank(text: &[u8]) -> bool {
+    text.is_empty() || std::str::from_utf8(text).is_ok_and(|text| text.trim().is_empty())
+}
+
+fn open(out: &mut Vec<u8>) -> usize {
+    out.extend_from_slice(&NULL);
+    out.len() - 4
+}
+
+fn id_field(id: Uuid, as_text: bool, out: &mut Vec<u8>) {
+    let length: i32 = if as_text { 36 } else { 16 };
+    out.extend_from_slice(&length.to_be_bytes());
+    append_uuid(id, as_text, out);
+}
