@@ -53,7 +53,10 @@ fn key(id: &Bson) -> Result<Vec<u8>> {
             [&[0x20], (text.len() as u32).to_be_bytes().as_slice(), text.as_bytes()].concat()
         }
         other => {
-            return Err(Error::Unexpected(format!("no example has an _id of type {:?}", other.element_type())));
+            return Err(Error::Unexpected(format!(
+                "no example has an _id of type {:?}",
+                other.element_type()
+            )));
         }
     })
 }

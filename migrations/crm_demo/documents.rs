@@ -16,11 +16,30 @@ const DAY: i64 = 86_400_000;
 const SPAN: (i64, i64) = (1_420_070_400_000, 1_780_000_000_000);
 
 const WORDS: &[&str] = &[
-    "Harbour", "Lantern", "Ålesund", "Workshop", "Yard", "Müller", "Quay", "Tide", "Anchor", "Zoë", "Buoy",
-    "Ferry", "Mast", "Keel", "Rope & Sons", "O'Neil", "Sail", "Pier", "Dock", "Łódź",
+    "Harbour",
+    "Lantern",
+    "Ålesund",
+    "Workshop",
+    "Yard",
+    "Müller",
+    "Quay",
+    "Tide",
+    "Anchor",
+    "Zoë",
+    "Buoy",
+    "Ferry",
+    "Mast",
+    "Keel",
+    "Rope & Sons",
+    "O'Neil",
+    "Sail",
+    "Pier",
+    "Dock",
+    "Łódź",
 ];
 const CITIES: &[&str] = &["Bergen", "Porto", "Zürich", "Gdańsk", "Leith", "Cork", "Trieste"];
-const LABELS: &[&str] = &["vip", "late payer", "board", "night owl", "{curly}", "a,b", "say \"hi\"", "null", "été"];
+const LABELS: &[&str] =
+    &["vip", "late payer", "board", "night owl", "{curly}", "a,b", "say \"hi\"", "null", "été"];
 
 /// A database that is the same for the same seed and size.
 #[derive(Clone, Copy, Debug)]
@@ -235,8 +254,13 @@ fn tag(chance: &mut Chance) -> Document {
 pub(super) fn organisation(chance: &mut Chance, head: Head) -> Document {
     let mut document = head.document();
     let founded: Bson = match chance.percent(30) {
-        true => format!("{}-{:02}-{:02}", chance.between(1901, 2024), chance.between(1, 12), chance.between(1, 28))
-            .into(),
+        true => format!(
+            "{}-{:02}-{:02}",
+            chance.between(1901, 2024),
+            chance.between(1, 12),
+            chance.between(1, 28)
+        )
+        .into(),
         false => day(chance).into(),
     };
     let domains: Vec<Bson> =
@@ -258,7 +282,7 @@ pub(super) fn organisation(chance: &mut Chance, head: Head) -> Document {
         "createdAt": time(chance),
         "source": "import-2019",
         "size": chance.between(1, 5_000) as i32,
-        "remarks": words(chance, 6),
+        "remarks": words(chance, 14),
     });
     if chance.percent(80) {
         document.insert("meta", mixed(chance));
@@ -284,6 +308,7 @@ pub(super) fn user(chance: &mut Chance, head: Head, organisation: Option<Bson>) 
             "seen": time(chance), "ratio": quarters(chance),
         },
         "source": "signup",
+        "about": words(chance, 9),
         "score": quarters(chance),
     });
     if let Some(organisation) = organisation {
@@ -348,7 +373,7 @@ pub(super) fn invoice(chance: &mut Chance, head: Head, parts: Invoice) -> Docume
         "total": decimal(chance, 2),
         "tax": decimal_text(chance),
         "lines": parts.lines,
-        "terms": "30 days",
+        "terms": format!("30 days, {}", words(chance, 7)),
     });
     if let Some(user) = parts.user {
         document.insert("user", user);
@@ -362,12 +387,7 @@ pub(super) fn invoice(chance: &mut Chance, head: Head, parts: Invoice) -> Docume
     document
 }
 
-pub(super) fn ledger(
-    chance: &mut Chance,
-    head: Head,
-    invoice: Option<Bson>,
-    user: Option<Bson>,
-) -> Document {
+pub(super) fn ledger(chance: &mut Chance, head: Head, invoice: Option<Bson>, user: Option<Bson>) -> Document {
     let mut document = head.document();
     document.extend(doc! {
         "account": format!("{:04}-{:02}", chance.below(10_000), chance.below(100)),
@@ -382,7 +402,7 @@ pub(super) fn ledger(
         document.insert("user", user);
     }
     if chance.percent(80) {
-        document.insert("memo", words(chance, 16));
+        document.insert("memo", words(chance, 30));
     }
     if chance.percent(80) {
         document.insert("flags", mixed(chance));

@@ -92,7 +92,9 @@ impl Written {
                     continue;
                 }
                 match rows.get(&id.to_string()) {
-                    None if !known.deleted => lost.push(format!("{table} {id}: version {} is not there", known.v)),
+                    None if !known.deleted => {
+                        lost.push(format!("{table} {id}: version {} is not there", known.v))
+                    }
                     Some(_) if known.deleted => lost.push(format!("{table} {id}: deleted and still there")),
                     Some(version) if *version != known.v => {
                         lost.push(format!("{table} {id}: version {} instead of {}", version, known.v));
@@ -108,12 +110,7 @@ impl Written {
 impl fmt::Display for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total: u64 = self.operations.values().sum();
-        write!(
-            f,
-            "{total} operations, {} changes of {} documents:",
-            self.changes,
-            self.acknowledged.len()
-        )?;
+        write!(f, "{total} operations, {} changes of {} documents:", self.changes, self.acknowledged.len())?;
         self.operations.iter().try_for_each(|(name, count)| write!(f, " {name} {count},"))?;
         write!(f, " acknowledged all")
     }
@@ -235,7 +232,10 @@ impl Writer {
         let filter = doc! {"_id": id};
         let touched = match &step.change {
             Change::Insert(document) => {
-                collection.insert_one(document).optional(session, |insert, session| insert.session(session)).await?;
+                collection
+                    .insert_one(document)
+                    .optional(session, |insert, session| insert.session(session))
+                    .await?;
                 1
             }
             Change::Update(update) => {

@@ -1,1 +1,18 @@
-//! Integration tests.
+//! One binary of integration tests against real servers; each module says what it is for.
+//!
+//! The environment names the servers: `eval "$(dev/services env)"`.
+
+#![allow(clippy::print_stdout, reason = "tests tell their seeds and what they counted")]
+
+mod harness;
+mod history;
+mod idle;
+mod ids;
+mod items;
+mod judge;
+mod kill;
+mod mongod;
+mod refusals;
+mod resume;
+mod state;
+mod stop;

@@ -1,0 +1,236 @@
+//! A stage for one test: databases of its own, the `slackwater` process, and waiting for a condition.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use mongodb::Database;
+use slackwater_migrations::{Report, crm_demo};
+use tokio::process::{Child, Command};
+use tokio_postgres::{Client, NoTls};
+
+/// How long a test waits for what should come at once on an idle machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks while waiting.
+const LOOK: Duration = Duration::from_millis(40);
+
+/// What the environment says, or how to make it say it.
+pub(crate) fn variable(name: &str) -> String {
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run `eval \"$(dev/services env)\"` first"))
+}
+
+/// A number that the environment may change for a run by hand.
+pub(crate) fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a whole number in the environment"))
+}
+
+/// Waits until `look` finds something; fails with `what` when the deadline has passed.
+pub(crate) async fn until<T>(what: &str, deadline: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = Instant::now() + deadline;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what}: not within {deadline:?}");
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Databases and a folder that belong to one test.
+pub(crate) struct Stage {
+    /// The test, as part of all names.
+    pub(crate) name: String,
+    /// Where MongoDB is.
+    pub(crate) mongodb: String,
+    /// The source.
+    pub(crate) source: Database,
+    /// Where Postgres is, with the test's own database.
+    pub(crate) postgres: String,
+    /// A connection to it.
+    pub(crate) target: Client,
+    /// The test's own folder.
+    pub(crate) folder: PathBuf,
+}
+
+/// A connection that ends with its client.
+pub(crate) async fn postgres(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("Postgres is up");
+    tokio::spawn(connection);
+    client
+}
+
+/// The same server, another database.
+fn database_of(url: &str, database: &str) -> String {
+    let (server, _) = url.rsplit_once('/').expect("a URL that ends with a database");
+    format!("{server}/{database}")
+}
+
+impl Stage {
+    /// Fresh databases on the shared servers.
+    pub(crate) async fn new(name: &str) -> Self {
+        Self::at(name, &variable("SLACKWATER_MONGODB_URI")).await
+    }
+
+    /// Fresh databases, the source on a MongoDB of the test's own.
+    pub(crate) async fn at(name: &str, mongodb: &str) -> Self {
+        // Two checkouts may run their tests on the same servers.
+        let checkout = env!("CARGO_MANIFEST_DIR")
+            .bytes()
+            .fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte));
+        let name = format!("it_{name}_{checkout:08x}");
+        let server = variable("SLACKWATER_POSTGRES_URL");
+        let admin = postgres(&server).await;
+        let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+        admin.batch_execute(&drop).await.expect("the database of a run before can go");
+        admin.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a database can be created");
+        let postgres_url = database_of(&server, &name);
+        let client = mongodb::Client::with_uri_str(mongodb).await.expect("a MongoDB URI");
+        let source = client.database(&name);
+        source.drop().await.expect("MongoDB is up, and the database of a run before can go");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        Self {
+            mongodb: mongodb.into(),
+            source,
+            target: postgres(&postgres_url).await,
+            postgres: postgres_url,
+            folder,
+            name,
+        }
+    }
+
+    /// The stage of the CRM example: tables made, documents loaded, the migration file written.
+    pub(crate) async fn crm(name: &str, seed: u64, documents: u64) -> (Self, PathBuf) {
+        let stage = Self::new(name).await;
+        stage.target.batch_execute(crm_demo::SCHEMA).await.expect("the tables can be created");
+        let world = crm_demo::World::new(seed, documents);
+        crm_demo::load(&stage.source, world, |_| {}).await.expect("the documents can be loaded");
+        let file = stage.file("migration.yaml", crm_demo::MIGRATION_FILE);
+        (stage, file)
+    }
+
+    /// Writes a file into the test's folder.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        std::fs::write(&path, text).expect("a file can be written");
+        path
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slackwater"));
+        command
+            .args(arguments)
+            .env("SLACKWATER_MONGODB_URI", &self.mongodb)
+            .env("SLACKWATER_POSTGRES_URL", &self.postgres)
+            .env("CRM_DATABASE", &self.name)
+            .env("SOURCE_DATABASE", &self.name)
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) async fn output(&self, arguments: &[&str]) -> Output {
+        let running = self.command(arguments).output();
+        let ended = tokio::time::timeout(PATIENCE, running).await;
+        ended.expect("the command ends").expect("the command starts")
+    }
+
+    /// Starts `slackwater run FILE`. What it says is added to `run.log` in the test's folder.
+    pub(crate) fn run(&self, file: &Path) -> Slackwater {
+        let log = self.folder.join("run.log");
+        let out = File::options().create(true).append(true).open(&log).expect("a log file");
+        let error = out.try_clone().expect("a log file");
+        let file = file.to_str().expect("a path in UTF-8");
+        let child = self.command(&["run", file]).stdout(out).stderr(error).spawn();
+        Slackwater { child: child.expect("the command starts"), log }
+    }
+
+    /// What `slackwater status FILE --json` says.
+    pub(crate) async fn status(&self, file: &Path) -> serde_json::Value {
+        let output = self.output(&["status", file.to_str().expect("a path in UTF-8"), "--json"]).await;
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "status failed: {error}");
+        serde_json::from_slice(&output.stdout).expect("status prints JSON")
+    }
+
+    /// Waits until the CRM's rows are what its documents say, to the last one.
+    pub(crate) async fn crm_equal(&self, process: &mut Slackwater, deadline: Duration) -> Report {
+        let mut client = postgres(&self.postgres).await;
+        let end = Instant::now() + deadline;
+        loop {
+            let report = crm_demo::compare(&self.source, &mut client).await.expect("both sides can be read");
+            if report.is_equal() {
+                return report;
+            }
+            process.still_runs();
+            assert!(Instant::now() < end, "not equal within {deadline:?}\n{report}\n{}", process.tail());
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Takes the databases away. After a failure they stay, to be looked at.
+    pub(crate) async fn clear(self) {
+        let Self { name, source, target, folder, .. } = self;
+        source.drop().await.expect("the source can be dropped");
+        drop(target);
+        let admin = postgres(&variable("SLACKWATER_POSTGRES_URL")).await;
+        let drop = format!("DROP DATABASE {name} WITH (FORCE)");
+        admin.batch_execute(&drop).await.expect("the target can be dropped");
+        std::fs::remove_dir_all(folder).expect("the folder can be removed");
+    }
+}
+
+/// A running `slackwater run`.
+pub(crate) struct Slackwater {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Slackwater {
+    /// The end of what it said.
+    pub(crate) fn tail(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// Fails where it ended by itself.
+    pub(crate) fn still_runs(&mut self) {
+        if let Some(status) = self.child.try_wait().expect("a child process") {
+            panic!("slackwater ended by itself ({status}):\n{}", self.tail());
+        }
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub(crate) async fn kill(mut self) {
+        self.still_runs();
+        self.child.kill().await.expect("a child process can be killed");
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) async fn signal(&self, name: &str) {
+        let id = self.child.id().expect("a process that runs").to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &id]).status().await;
+        assert!(sent.expect("`kill` is there").success(), "{name} could be sent");
+    }
+
+    /// Sends a signal; how it ended, and after how long.
+    pub(crate) async fn end(mut self, signal: &str) -> (ExitStatus, Duration) {
+        self.still_runs();
+        let start = Instant::now();
+        self.signal(signal).await;
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        (ended.expect("it ends when told").expect("a child process"), start.elapsed())
+    }
+
+    /// Ends it as an operator does.
+    pub(crate) async fn stop(self) {
+        let (status, _) = self.end("TERM").await;
+        assert!(status.success(), "SIGTERM ends with {status}");
+    }
+}

@@ -1,0 +1,139 @@
+//! A MongoDB of a test's own: standalone, with a tiny oplog, or with passwords.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use bson::{Document, Timestamp, doc};
+use mongodb::options::ClientOptions;
+use mongodb::{Client, Database};
+use tokio::process::{Child, Command};
+
+use crate::harness::{PATIENCE, until, variable};
+
+/// What kind of server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    /// No replica set, so no change streams.
+    Standalone,
+    /// A replica set whose oplog holds a megabyte.
+    TinyOplog,
+    /// A replica set that asks for passwords; `admin` has `secret`.
+    Passwords,
+}
+
+/// A server that ends with the test.
+pub(crate) struct Mongod {
+    child: Child,
+    folder: PathBuf,
+    port: u16,
+    flavour: Flavour,
+}
+
+impl Mongod {
+    /// Starts one and waits until it can be written to.
+    pub(crate) async fn start(name: &str, flavour: Flavour) -> Self {
+        let folder =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mongod_{name}_{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(folder.join("data")).expect("a folder");
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let port = port.expect("a free port").port();
+        let mut command = Command::new(variable("SLACKWATER_MONGOD"));
+        command
+            .args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--port"])
+            .arg(port.to_string())
+            .arg("--dbpath")
+            .arg(folder.join("data"))
+            .stdin(Stdio::null())
+            .stdout(std::fs::File::create(folder.join("log")).expect("a log file"))
+            .kill_on_drop(true);
+        match flavour {
+            Flavour::Standalone => {}
+            // The oplog is cut only up to the last checkpoint, so there must be one every second.
+            Flavour::TinyOplog => {
+                command.args(["--replSet", "rs0", "--oplogSize", "1", "--syncdelay", "1"]);
+            }
+            Flavour::Passwords => {
+                let key = folder.join("key");
+                std::fs::write(&key, "a key that only this one member has").expect("a key file");
+                let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+                std::fs::set_permissions(&key, private).expect("a key file");
+                command.args(["--replSet", "rs0", "--auth", "--keyFile"]).arg(key);
+            }
+        }
+        let child = command.spawn().expect("mongod starts");
+        let server = Self { child, folder, port, flavour };
+        server.initiate().await;
+        server
+    }
+
+    async fn initiate(&self) {
+        let admin = self.direct().await;
+        until("mongod answers", PATIENCE, async || admin.run_command(doc! {"ping": 1}).await.ok()).await;
+        if self.flavour == Flavour::Standalone {
+            return;
+        }
+        let member = doc! {"_id": 0, "host": format!("127.0.0.1:{}", self.port)};
+        let initiate = doc! {"replSetInitiate": {"_id": "rs0", "members": [member]}};
+        admin.run_command(initiate).await.expect("the replica set can be made");
+        until("mongod is primary", PATIENCE, async || {
+            let hello = admin.run_command(doc! {"hello": 1}).await.ok()?;
+            hello.get_bool("isWritablePrimary").ok().filter(|primary| *primary)
+        })
+        .await;
+        if self.flavour == Flavour::Passwords {
+            let user = doc! {"createUser": "admin", "pwd": "secret", "roles": ["root"]};
+            admin.run_command(user).await.expect("the first user can be made from this machine");
+        }
+    }
+
+    /// The `admin` database by a connection that looks for no replica set.
+    async fn direct(&self) -> Database {
+        let uri = format!("mongodb://127.0.0.1:{}/?directConnection=true", self.port);
+        let mut options = ClientOptions::parse(uri).await.expect("a URI");
+        options.server_selection_timeout = Some(Duration::from_secs(2));
+        Client::with_options(options).expect("options that fit").database("admin")
+    }
+
+    /// Its address as anybody.
+    pub(crate) fn uri(&self) -> String {
+        match self.flavour {
+            Flavour::Standalone => format!("mongodb://127.0.0.1:{}/", self.port),
+            Flavour::TinyOplog => format!("mongodb://127.0.0.1:{}/?replicaSet=rs0", self.port),
+            Flavour::Passwords => self.uri_as("admin", "secret"),
+        }
+    }
+
+    /// Its address as this user.
+    pub(crate) fn uri_as(&self, user: &str, password: &str) -> String {
+        format!("mongodb://{user}:{password}@127.0.0.1:{}/?replicaSet=rs0&authSource=admin", self.port)
+    }
+
+    async fn oplog_edge(&self, order: i32) -> Timestamp {
+        let oplog = self.direct().await.client().database("local").collection::<Document>("oplog.rs");
+        let entry =
+            oplog.find_one(doc! {}).sort(doc! {"$natural": order}).await.expect("the oplog can be read");
+        entry.and_then(|entry| entry.get_timestamp("ts").ok()).expect("the oplog has entries")
+    }
+
+    /// Writes to another database until everything that is in the oplog now has fallen out of it.
+    pub(crate) async fn roll_oplog(&self) {
+        let mark = self.oplog_edge(-1).await;
+        let filler = self.direct().await.client().database("elsewhere").collection::<Document>("filler");
+        until("the oplog has rolled over", PATIENCE, async || {
+            let documents = (0..20).map(|_| doc! {"text": "x".repeat(20_000)});
+            filler.insert_many(documents).await.expect("the filler can be written");
+            (self.oplog_edge(1).await > mark).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Drop for Mongod {
+    fn drop(&mut self) {
+        let _ = self.child.start_kill();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}

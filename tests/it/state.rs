@@ -1,0 +1,64 @@
+//! The few things that tests read from slackwater's own state in the target.
+
+use tokio_postgres::Client;
+
+/// What is known of the copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Copy {
+    /// Chunks that were cut.
+    pub(crate) chunks: i64,
+    /// Chunks that are in the target.
+    pub(crate) done: i64,
+    /// How often chunks were read, all together.
+    pub(crate) reads: i64,
+    /// Chunks that were read more than once.
+    pub(crate) repeated: i64,
+}
+
+/// Whether slackwater has written anything: its schema is there.
+pub(crate) async fn exists(target: &Client) -> bool {
+    let there = target.query_one("SELECT to_regnamespace('slackwater') IS NOT NULL", &[]).await;
+    there.expect("the catalogue can be read").get(0)
+}
+
+/// Where the copy stands; nothing where it has not begun.
+pub(crate) async fn copy(target: &Client) -> Copy {
+    let statement =
+        "SELECT count(*), count(*) FILTER (WHERE state = 'done'), coalesce(sum(reads), 0)::bigint,
+                            count(*) FILTER (WHERE reads > 1)
+                     FROM slackwater.chunks";
+    // The table is not there before the first run.
+    match target.query_one(statement, &[]).await {
+        Ok(row) => Copy { chunks: row.get(0), done: row.get(1), reads: row.get(2), repeated: row.get(3) },
+        Err(error) => {
+            let missing = error.code().is_some_and(|code| matches!(code.code(), "42P01" | "3F000"));
+            assert!(missing, "slackwater.chunks can be read: {error:?}");
+            Copy::default()
+        }
+    }
+}
+
+/// Whether every collection is copied.
+pub(crate) async fn copied(target: &Client) -> bool {
+    let statement = "SELECT count(*) > 0 AND bool_and(state = 'streaming') FROM slackwater.collections";
+    match target.query_one(statement, &[]).await {
+        Ok(row) => row.get::<_, Option<bool>>(0).unwrap_or(false),
+        Err(error) => {
+            let missing = error.code().is_some_and(|code| matches!(code.code(), "42P01" | "3F000"));
+            assert!(missing, "slackwater.collections can be read: {error:?}");
+            false
+        }
+    }
+}
+
+/// What was lost at the source and said so.
+pub(crate) async fn incidents(target: &Client) -> Vec<String> {
+    let rows = target.query("SELECT to_jsonb(i)::text FROM slackwater.incidents i", &[]).await;
+    rows.expect("slackwater.incidents can be read").iter().map(|row| row.get(0)).collect()
+}
+
+/// Records that could not be written.
+pub(crate) async fn dead_letters(target: &Client) -> i64 {
+    let row = target.query_one("SELECT count(*) FROM slackwater.dead_letters", &[]).await;
+    row.expect("slackwater.dead_letters can be read").get(0)
+}
