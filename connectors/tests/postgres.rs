@@ -10,7 +10,5 @@ mod faults;
 mod introspect;
 #[path = "postgres/secrecy.rs"]
 mod secrecy;
-#[path = "postgres/speed.rs"]
-mod speed;
 #[path = "postgres/write.rs"]
 mod write;

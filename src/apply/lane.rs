@@ -154,7 +154,8 @@ impl Lane {
                         tracing::warn!(lane = self.name, %error, remedy = remedy(error.kind), "waiting for the target");
                         said = true;
                     }
-                    if self.reconnect(&mut pauses).await? && self.sink.progress().sequence > advance.sequence {
+                    if self.reconnect(&mut pauses).await? && self.sink.progress().sequence > advance.sequence
+                    {
                         tracing::info!(lane = self.name, "the commit had arrived, its answer had not");
                         return Ok(Counts::default());
                     }
@@ -219,7 +220,12 @@ impl Lane {
     }
 
     /// In halves, each in a savepoint, until what fails is a single document.
-    async fn write_carefully(&mut self, advance: &Advance, events: &[Event], fences: &[uuid::Uuid]) -> Result<Counts> {
+    async fn write_carefully(
+        &mut self,
+        advance: &Advance,
+        events: &[Event],
+        fences: &[uuid::Uuid],
+    ) -> Result<Counts> {
         let outcome = self.halve(advance, events, fences).await;
         if outcome.is_err() {
             // The connection may be gone, then this fails too and the caller reconnects.
@@ -305,7 +311,9 @@ impl Lane {
                             tracing::warn!(lane = self.name, %error, "waiting for the target");
                             self.reconnect(&mut pauses).await?;
                         }
-                        Action::Quarantine | Action::Halt | Action::Recopy => return Err(Stopped::Failed(error)),
+                        Action::Quarantine | Action::Halt | Action::Recopy => {
+                            return Err(Stopped::Failed(error));
+                        }
                     },
                 }
             }

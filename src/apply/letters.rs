@@ -42,7 +42,9 @@ impl Letters {
             .collect();
         notes.settled = events
             .iter()
-            .map(|event| (plan.collections[usize::from(event.collection.0)].name.as_str(), event.key.as_bytes()))
+            .map(|event| {
+                (plan.collections[usize::from(event.collection.0)].name.as_str(), event.key.as_bytes())
+            })
             .filter(|document| !failed.contains(document))
             .map(|(collection, key)| (collection.to_owned(), key.to_vec()))
             .collect();

@@ -40,7 +40,11 @@ pub(crate) async fn run(
     let mut idle: Option<Batch> = None;
     let mut saved = Instant::now();
     loop {
-        let wait = if idle.is_some() { IDLE_SAVE.saturating_sub(saved.elapsed()) } else { Duration::from_secs(3600) };
+        let wait = if idle.is_some() {
+            IDLE_SAVE.saturating_sub(saved.elapsed())
+        } else {
+            Duration::from_secs(3600)
+        };
         let received = tokio::select! {
             biased;
             () = stop.wait() => None,

@@ -134,7 +134,8 @@ impl World {
             lo: (lo != i64::MIN).then(|| bound(lo)),
             hi: (hi != i64::MAX).then(|| bound(hi)),
         };
-        let pieces = self.pieces.iter().filter(|piece| !piece.2).map(|(id, span, _)| (*id, range(*span))).collect();
+        let pieces =
+            self.pieces.iter().filter(|piece| !piece.2).map(|(id, span, _)| (*id, range(*span))).collect();
         self.merge.plan(COLLECTION, pieces);
     }
 

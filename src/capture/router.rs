@@ -76,7 +76,13 @@ pub(crate) enum Word {
     /// The piece is in the target. `cut`: a rest was left for another.
     Done { piece: PieceId, collection: CollectionId, cut: Option<Bound> },
     /// Documents of dead letters were read again.
-    Reread { id: PieceId, collection: CollectionId, keys: Vec<Key>, found: Vec<(Key, Bytes)>, at: ClusterTime },
+    Reread {
+        id: PieceId,
+        collection: CollectionId,
+        keys: Vec<Key>,
+        found: Vec<(Key, Bytes)>,
+        at: ClusterTime,
+    },
     /// Reading them failed.
     RereadFailed { id: PieceId, error: Error },
 }
@@ -188,8 +194,20 @@ pub(crate) struct Parts {
 impl Router {
     /// Reads how far the copies are.
     pub(crate) async fn new(parts: Parts, wires: Wires) -> Result<Self> {
-        let Parts { mongo, plan, control, target, epoch, chunking, letters, gauges, stop, empty_tables, position, horizon } =
-            parts;
+        let Parts {
+            mongo,
+            plan,
+            control,
+            target,
+            epoch,
+            chunking,
+            letters,
+            gauges,
+            stop,
+            empty_tables,
+            position,
+            horizon,
+        } = parts;
         let rows = control.collections(&plan.migration).await?;
         let mut merge = Merge::new(plan.collections.len());
         let mut open: HashMap<String, Vec<(PieceId, Range)>> = HashMap::new();
@@ -206,7 +224,12 @@ impl Router {
                 copying.push(Copying { state: CopyState::Pending, generation: 1, fresh, reload: false });
                 continue;
             };
-            copying.push(Copying { state: row.state, generation: row.generation, fresh: row.fresh, reload: row.reload });
+            copying.push(Copying {
+                state: row.state,
+                generation: row.generation,
+                fresh: row.fresh,
+                reload: row.reload,
+            });
             Gauges::add(&gauges.copied, row.documents_copied);
             Gauges::add(&gauges.to_copy, row.documents_estimate);
             match row.state {
@@ -326,14 +349,18 @@ impl Router {
                 Change::Renamed { from, to, to_name, .. } => {
                     let ids: Vec<CollectionId> = from.into_iter().chain(to).map(CollectionId).collect();
                     let text = match from {
-                        Some(from) => format!("collection {} was renamed to {to_name}", self.name(CollectionId(from))),
+                        Some(from) => {
+                            format!("collection {} was renamed to {to_name}", self.name(CollectionId(from)))
+                        }
                         None => format!("another collection was renamed to {to_name}"),
                     };
                     Some((ids, "rename", text))
                 }
-                Change::DatabaseDropped { .. } => {
-                    Some((self.all_collections(), "dropDatabase", "the source's database was dropped".to_owned()))
-                }
+                Change::DatabaseDropped { .. } => Some((
+                    self.all_collections(),
+                    "dropDatabase",
+                    "the source's database was dropped".to_owned(),
+                )),
                 // The drop or rename that caused it came before.
                 Change::Invalidated { .. } => None,
             };
@@ -361,7 +388,8 @@ impl Router {
     /// Whether the change travels; waits where it must.
     async fn passes(&mut self, change: &DocumentChange) -> Result<bool> {
         let broken = |_| Error::new(Kind::Data, "reading a change", "its document key cannot be read");
-        let id = Document::new(&change.id).and_then(|id| id.get(b"_id")).map_err(broken)?.unwrap_or(Value::Null);
+        let id =
+            Document::new(&change.id).and_then(|id| id.get(b"_id")).map_err(broken)?.unwrap_or(Value::Null);
         let arrival = Arrival {
             collection: CollectionId(change.collection),
             id,
@@ -395,7 +423,12 @@ impl Router {
     }
 
     /// Resolves what the events do not carry, and puts them into the log.
-    async fn publish(&mut self, mut events: Vec<Event>, position: Position, passed: ClusterTime) -> Result<()> {
+    async fn publish(
+        &mut self,
+        mut events: Vec<Event>,
+        position: Position,
+        passed: ClusterTime,
+    ) -> Result<()> {
         let stands = |horizons: &Horizons, event: &Event| horizons.stands(event, is_complete(event));
         if !events.iter().all(|event| stands(&self.horizons, event)) {
             events = keep_last(events);
@@ -540,7 +573,8 @@ impl Router {
     /// The collections whose turn it is: those that the others' rows refer to come first.
     fn turn(&self) -> Vec<CollectionId> {
         let waiting = |index: &usize| self.copying[*index].state != CopyState::Copied;
-        let level = (0..self.copying.len()).filter(waiting).map(|index| self.plan.collections[index].level).min();
+        let level =
+            (0..self.copying.len()).filter(waiting).map(|index| self.plan.collections[index].level).min();
         (0..self.copying.len())
             .filter(waiting)
             .filter(|index| Some(self.plan.collections[*index].level) == level)
@@ -660,8 +694,7 @@ impl Router {
         self.gauges.copy_complete.store(all, Ordering::Release);
         let reloading: Vec<CollectionId> =
             self.all_collections().into_iter().filter(|id| self.copying[usize::from(id.0)].reload).collect();
-        let complete =
-            reloading.iter().all(|id| self.copying[usize::from(id.0)].state == CopyState::Copied);
+        let complete = reloading.iter().all(|id| self.copying[usize::from(id.0)].state == CopyState::Copied);
         if !reloading.is_empty() && complete && !self.sweeping {
             self.sweeping = true;
             let batch = Batch {
@@ -712,7 +745,8 @@ impl Router {
     async fn begin_anew(&mut self, mut collections: Vec<CollectionId>, kind: &str, text: &str) -> Result<()> {
         loop {
             let names = |ids: &[CollectionId]| -> HashSet<(String, String)> {
-                let tables = tables_of(&self.plan, ids).into_iter().map(|table| &self.plan.tables[table].table);
+                let tables =
+                    tables_of(&self.plan, ids).into_iter().map(|table| &self.plan.tables[table].table);
                 tables.map(|table| (table.schema.clone(), table.name.clone())).collect()
             };
             let tables = names(&collections);
@@ -791,7 +825,10 @@ impl Router {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let tables = self.seen_tables(&collections);
         keep!(self, control => control.end_reload(&names, &tables))?;
-        let text = format!("{} copied again; {rows} rows that are no longer in the source were removed", names.join(", "));
+        let text = format!(
+            "{} copied again; {rows} rows that are no longer in the source were removed",
+            names.join(", ")
+        );
         keep!(self, control => control.incident("recopied", None, &text))?;
         tracing::info!(rows, "copied again; rows that are no longer in the source were removed");
         for id in collections {
@@ -816,7 +853,8 @@ impl Router {
         keep!(self, control => control.put_off(&ids, 60_000))?;
         let mut by_collection: HashMap<CollectionId, Vec<Key>> = HashMap::new();
         for row in due {
-            let found = self.plan.collections.iter().position(|collection| collection.name == row.letter.collection);
+            let found =
+                self.plan.collections.iter().position(|collection| collection.name == row.letter.collection);
             if let Some(index) = found {
                 by_collection
                     .entry(CollectionId(index as u16))
@@ -879,5 +917,6 @@ fn bound(bytes: Option<Vec<u8>>) -> Result<Option<Bound>> {
 
 /// A time as people read it.
 fn said(time: ClusterTime) -> String {
-    jiff::Timestamp::from_second(i64::from(time.seconds())).map_or_else(|_| time.to_string(), |time| time.to_string())
+    jiff::Timestamp::from_second(i64::from(time.seconds()))
+        .map_or_else(|_| time.to_string(), |time| time.to_string())
 }

@@ -50,7 +50,8 @@ fn images(preflight: &Preflight, index: usize) -> &'static str {
 fn as_text(plan: &Plan, preflight: &Preflight, findings: &Findings) -> String {
     let (major, minor, patch) = preflight.version;
     let set = preflight.replica_set.as_deref().unwrap_or("sharded cluster");
-    let mut text = format!("migration {}: fit to run\n\nsource: MongoDB {major}.{minor}.{patch}, {set}", plan.migration);
+    let mut text =
+        format!("migration {}: fit to run\n\nsource: MongoDB {major}.{minor}.{patch}, {set}", plan.migration);
     if let Some(hours) = preflight.oplog_hours {
         text += &format!(", oplog reaches back {hours:.1} h");
     }

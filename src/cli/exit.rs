@@ -60,7 +60,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, error } => {
-                write!(f, "error: the migration file {path} cannot be read: {error}\n  help: give the path of a YAML file, for example migrations/crm_demo/migration.yaml")
+                write!(
+                    f,
+                    "error: the migration file {path} cannot be read: {error}\n  help: give the path of a YAML file, for example migrations/crm_demo/migration.yaml"
+                )
             }
             Self::Mistakes(mistakes) => write!(f, "{mistakes}"),
             Self::Server(error) => write!(f, "error: {error}\n  help: {}", remedy(error.kind)),

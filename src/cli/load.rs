@@ -43,12 +43,16 @@ fn tables(migration: &Migration) -> Vec<(String, String)> {
 }
 
 /// Connects to the source and asks whether it is fit.
-pub(super) async fn source(migration: &Migration, plan: &Plan) -> Result<(Mongo, Preflight, Findings), Failure> {
+pub(super) async fn source(
+    migration: &Migration,
+    plan: &Plan,
+) -> Result<(Mongo, Preflight, Findings), Failure> {
     let Some(source) = migration.sources.first() else {
         return Err(Failure::Unsuitable(vec!["the migration file names no source".to_owned()]));
     };
     let mongo = Mongo::connect(&source.uri, &source.database).await?;
-    let names: Vec<String> = plan.collections.iter().map(|collection| collection.collection.clone()).collect();
+    let names: Vec<String> =
+        plan.collections.iter().map(|collection| collection.collection.clone()).collect();
     let preflight = mongo.preflight(&names).await?;
     let findings = judge(&preflight, &source.database);
     Ok((mongo, preflight, findings))

@@ -15,9 +15,13 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 /// Keeps a Postgres schema in step with a live MongoDB, through a mapping from documents to tables.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = "\
+#[command(
+    version,
+    about,
+    after_help = "\
 Exit codes: 0 done or stopped on request, 1 unexpected, 2 usage, 3 mistakes in the migration file, 4 source or target
-unsuitable, 5 a server cannot be reached, 6 a server refuses us, 7 another process has taken over.")]
+unsuitable, 5 a server cannot be reached, 6 a server refuses us, 7 another process has taken over."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -63,7 +63,8 @@ fn line(gauges: &Gauges, copy_rate: u64, event_rate: u64) -> String {
         }
         line += "; ";
     }
-    line += &format!("{} changes applied, {}/s", HumanCount(Gauges::get(&gauges.events)), HumanCount(event_rate));
+    line +=
+        &format!("{} changes applied, {}/s", HumanCount(Gauges::get(&gauges.events)), HumanCount(event_rate));
     let since = now_millis() - gauges.current_at.load(Ordering::Relaxed);
     if since > NEWS_WITHIN && gauges.current_at.load(Ordering::Relaxed) > 0 {
         line += &format!("; no news for {} s", since / 1000);

@@ -111,12 +111,15 @@ async fn start(path: &Path, gauges: &Arc<Gauges>, stop: &Stop) -> Result<Tasks, 
     let target = migration.target.uri.clone();
     let workers = migration.snapshot.workers;
     let copy_lanes: Vec<String> = (0..workers).map(|worker| format!("copy/{worker}")).collect();
-    let lanes: Vec<&str> = std::iter::once(STREAM_LANE).chain(copy_lanes.iter().map(String::as_str)).collect();
+    let lanes: Vec<&str> =
+        std::iter::once(STREAM_LANE).chain(copy_lanes.iter().map(String::as_str)).collect();
     let mut control = Control::open(&target).await?;
     let fingerprint = load::fingerprint(path)?;
     let takeover = control.take_over(&plan.migration, &fingerprint, plan.namespace.as_uuid(), &lanes).await?;
     if takeover.previous_file_hash.is_some_and(|before| before != fingerprint) {
-        tracing::warn!("the migration file has changed since the last run; rows written before are as it said then");
+        tracing::warn!(
+            "the migration file has changed since the last run; rows written before are as it said then"
+        );
     }
     let open = async |lane: &str| {
         Sink::open(&target, &plan.migration, lane, takeover.epoch, Arc::clone(&plan.tables)).await

@@ -16,18 +16,15 @@ use crate::ops::status::Status;
 pub(super) async fn run(path: &Path, json: bool) -> Result<ExitCode, Failure> {
     let migration = load::migration(path)?;
     let Some(control) = Control::peek(&migration.target.uri).await? else {
-        let lines = vec!["slackwater has never run against this target; start it with `slackwater run`".to_owned()];
+        let lines =
+            vec!["slackwater has never run against this target; start it with `slackwater run`".to_owned()];
         return Err(Failure::Unsuitable(lines));
     };
     let now = source_time(&migration).await;
     let status = Status::read(&control, &migration.name, now).await?;
     let mut stdout = std::io::stdout().lock();
     // A reader that has gone away wants no answer.
-    let _ = if json {
-        writeln!(stdout, "{:#}", status.json())
-    } else {
-        write!(stdout, "{}", status.text())
-    };
+    let _ = if json { writeln!(stdout, "{:#}", status.json()) } else { write!(stdout, "{}", status.text()) };
     Ok(ExitCode::SUCCESS)
 }
 

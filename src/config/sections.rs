@@ -165,9 +165,9 @@ fn source(
     let uri = fields.require("uri", "write `uri: \"${NAME}\"`", findings);
     let uri = uri.and_then(|(_, node)| secret(node, "`uri`", environment, findings));
     let database = fields.require("database", "name the database to read", findings);
-    let database = database.and_then(|(_, node)| fields::text(node, "`database`", findings));
+    let database = database.and_then(|(_, node)| secret(node, "`database`", environment, findings));
     fields.finish(&["uri", "database"], findings);
-    Some(Source { name: name.clone(), uri: uri?, database: database?.value })
+    Some(Source { name: name.clone(), uri: uri?, database: database?.expose().to_owned() })
 }
 
 fn target(node: &Node, environment: Environment<'_>, findings: &mut Findings) -> Option<Target> {

@@ -29,10 +29,15 @@ pub(crate) fn judge(preflight: &Preflight, database: &str) -> Findings {
     }
     if preflight.version < (4, 0, 7) {
         let (major, minor, patch) = preflight.version;
-        found.errors.push(format!("the source runs MongoDB {major}.{minor}.{patch}; 4.0.7 or later is needed"));
+        found
+            .errors
+            .push(format!("the source runs MongoDB {major}.{minor}.{patch}; 4.0.7 or later is needed"));
     }
     if let Some(error) = &preflight.no_change_stream {
-        found.refuse(error, &format!("grant `changeStream` and `find` on database {database} (role `read` has both)"));
+        found.refuse(
+            error,
+            &format!("grant `changeStream` and `find` on database {database} (role `read` has both)"),
+        );
     }
     for collection in &preflight.collections {
         if let Some(error) = &collection.unreadable {
@@ -66,7 +71,9 @@ pub(crate) fn judge(preflight: &Preflight, database: &str) -> Findings {
             "the oplog reaches back {hours:.1} hours; after a longer outage everything is copied again"
         )),
         Some(_) => {}
-        None => found.warnings.push("the oplog's window is unknown: no right to read local.oplog.rs".to_owned()),
+        None => {
+            found.warnings.push("the oplog's window is unknown: no right to read local.oplog.rs".to_owned())
+        }
     }
     found
 }

@@ -150,10 +150,20 @@ impl Status {
             );
         }
         let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::NOTHING).set_header(["collection", "copy", "documents", "chunks", "dead letters"]);
+        table.load_style(comfy_table::presets::NOTHING).set_header([
+            "collection",
+            "copy",
+            "documents",
+            "chunks",
+            "dead letters",
+        ]);
         for row in &self.collections {
-            let letters: u64 =
-                self.letters.iter().filter(|count| count.collection == row.collection).map(|count| count.count).sum();
+            let letters: u64 = self
+                .letters
+                .iter()
+                .filter(|count| count.collection == row.collection)
+                .map(|count| count.count)
+                .sum();
             table.add_row([
                 row.collection.clone(),
                 state(row).to_owned(),
@@ -169,11 +179,17 @@ impl Status {
         for row in &self.tallies {
             text += &format!(
                 "\npolicy: {} {} times for {} → {}.{}, for example {}",
-                row.policy, row.count, row.collection, row.table, row.column, Key::from_bytes(&row.sample_key)
+                row.policy,
+                row.count,
+                row.collection,
+                row.table,
+                row.column,
+                Key::from_bytes(&row.sample_key)
             );
         }
         for row in &self.incidents {
-            let at = jiff::Timestamp::from_millisecond(row.at).map_or_else(|_| row.at.to_string(), |at| format!("{at:.0}"));
+            let at = jiff::Timestamp::from_millisecond(row.at)
+                .map_or_else(|_| row.at.to_string(), |at| format!("{at:.0}"));
             text += &format!("\nincident {at}: {}", row.text);
         }
         text + "\n"

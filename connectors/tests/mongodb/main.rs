@@ -4,6 +4,5 @@ mod access;
 mod lookup;
 mod server;
 mod snapshot;
-mod speed;
 mod stream;
 mod trouble;
