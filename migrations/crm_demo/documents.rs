@@ -76,7 +76,7 @@ impl World {
                 7 => format!("örg/{index}"),
                 _ => format!("org-{index:06}"),
             }),
-            Kind::Ledger if index % 2 == 0 => Bson::Int32(index as i32 + 1),
+            Kind::Ledger if index.is_multiple_of(2) => Bson::Int32(index as i32 + 1),
             Kind::Ledger => Bson::Int64(5_000_000_000 + index as i64 * 1_000_003),
             _ => object_id(1_600_000_000 + index as u32 * 7, kind, 0, 0, index as u32).into(),
         }
@@ -224,7 +224,7 @@ fn mixed(chance: &mut Chance) -> Bson {
 }
 
 fn kind_of_organisation(chance: &mut Chance) -> &'static str {
-    *chance.pick(&["company", "company", "coop", "charity", "guild"])
+    chance.pick::<&str>(&["company", "company", "coop", "charity", "guild"])
 }
 
 fn email(chance: &mut Chance) -> String {
@@ -244,7 +244,7 @@ fn age(chance: &mut Chance) -> Bson {
 }
 
 fn state_of_user(chance: &mut Chance) -> &'static str {
-    *chance.pick(&["A", "A", "A", "B", "I", "X"])
+    chance.pick::<&str>(&["A", "A", "A", "B", "I", "X"])
 }
 
 fn tag(chance: &mut Chance) -> Document {

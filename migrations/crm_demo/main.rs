@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 use mongodb::{Client, Database};
-use slackwater_migrations::crm_demo::{self, Pace, World};
+use slackwater_migrations::crm_demo::{self, Pace, World, Writers};
 use slackwater_migrations::{Error, Finding, Result, Watcher};
 use tokio::sync::watch;
 use tokio_postgres::NoTls;
@@ -172,8 +172,9 @@ async fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Write { source, seed, writers, rate, during } => {
             let database = source.open().await?;
-            let stop = stop_after(during)?;
-            println!("{}", crm_demo::write(&database, seed, Pace { writers, rate }, stop).await?);
+            let writers = Writers::learn(&database, seed, Pace { writers, rate }).await?;
+            println!("writing");
+            println!("{}", writers.write(stop_after(during)?).await?);
         }
         Command::Schema { target } => {
             target.open().await?.batch_execute(crm_demo::SCHEMA).await?;

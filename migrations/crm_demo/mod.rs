@@ -13,7 +13,7 @@ pub use documents::World;
 pub use expected::{SHAPES, compare, expected};
 pub use load::{Loaded, load};
 pub use operation::{Change, Operation, Step};
-pub use writers::{Acknowledged, Pace, Written, write};
+pub use writers::{Acknowledged, Pace, Writers, Written};
 
 use crate::Watched;
 

@@ -166,7 +166,7 @@ impl Team {
                 self.refer(kind, index, "organiser", vec![(Kind::User, organiser)]);
                 self.refer(kind, index, "organisation", vec![(Kind::Organisation, home)]);
                 self.refer(kind, index, "guests", guests.iter().map(|at| (Kind::User, *at)).collect());
-                let slots = self.elements(chance, kind, index, |chance, key| slot(chance, key));
+                let slots = self.elements(chance, kind, index, slot);
                 let parts = Booking {
                     organiser: self.id(Kind::User, organiser),
                     organisation: self.id(Kind::Organisation, home),
@@ -180,7 +180,7 @@ impl Team {
                 let payer = self.alive(chance, Kind::User).filter(|_| chance.percent(70));
                 self.refer(kind, index, "organisation", vec![(Kind::Organisation, home)]);
                 self.refer(kind, index, "user", payer.map(|at| (Kind::User, at)).into_iter().collect());
-                let lines = self.elements(chance, kind, index, |chance, key| line(chance, key));
+                let lines = self.elements(chance, kind, index, line);
                 let parts = Invoice {
                     organisation: self.id(Kind::Organisation, home),
                     user: payer.map(|at| self.id(Kind::User, at)),

@@ -111,43 +111,55 @@ impl fmt::Display for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total: u64 = self.operations.values().sum();
         write!(f, "{total} operations, {} changes of {} documents:", self.changes, self.acknowledged.len())?;
-        self.operations.iter().try_for_each(|(name, count)| write!(f, " {name} {count},"))?;
-        write!(f, " acknowledged all")
+        let counts: Vec<_> = self.operations.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        write!(f, " {}", counts.join(", "))
     }
 }
 
-/// Writes until `stop` says so. Repeats itself from the seed, but for the timing of the writers among themselves.
-pub async fn write(
-    database: &Database,
+/// Writers that know the database and have not begun.
+#[derive(Debug)]
+pub struct Writers {
+    database: Database,
     seed: u64,
+    run: u16,
     pace: Pace,
-    stop: watch::Receiver<bool>,
-) -> Result<Written> {
-    let run = next_run(database).await?;
-    let writers = pace.writers.max(1);
-    let teams = teams(database, run, writers).await?;
-    let mut tasks = tokio::task::JoinSet::new();
-    for (writer, teams) in teams.into_iter().enumerate() {
-        let task = Writer {
-            database: database.clone(),
-            ids: Ids::new(MIGRATION),
-            chance: Chance::of(seed, u64::from(run), writer as u64),
-            teams,
-            count: 0,
-            written: Written::default(),
-        };
-        let rate = pace.rate.map(|rate| rate / f64::from(writers));
-        tasks.spawn(task.run(rate, stop.clone()));
+    teams: Vec<Vec<Team>>,
+}
+
+impl Writers {
+    /// Reads what stands in the database. Nobody else may write to it from now on.
+    pub async fn learn(database: &Database, seed: u64, pace: Pace) -> Result<Self> {
+        let run = next_run(database).await?;
+        let teams = teams(database, run, pace.writers.max(1)).await?;
+        Ok(Self { database: database.clone(), seed, run, pace, teams })
     }
-    let mut written = Written::default();
-    while let Some(done) = tasks.join_next().await {
-        let done = done.map_err(|error| Error::Unexpected(format!("a writer ended early: {error}")))?;
-        written.join(done?);
+
+    /// Writes until `stop` says so. Repeats itself from the seed, but for the timing of the writers among themselves.
+    pub async fn write(self, stop: watch::Receiver<bool>) -> Result<Written> {
+        let writers = self.teams.len();
+        let mut tasks = tokio::task::JoinSet::new();
+        for (writer, teams) in self.teams.into_iter().enumerate() {
+            let task = Writer {
+                database: self.database.clone(),
+                ids: Ids::new(MIGRATION),
+                chance: Chance::of(self.seed, u64::from(self.run), writer as u64),
+                teams,
+                count: 0,
+                written: Written::default(),
+            };
+            let rate = self.pace.rate.map(|rate| rate / writers as f64);
+            tasks.spawn(task.run(rate, stop.clone()));
+        }
+        let mut written = Written::default();
+        while let Some(done) = tasks.join_next().await {
+            let done = done.map_err(|error| Error::Unexpected(format!("a writer ended early: {error}")))?;
+            written.join(done?);
+        }
+        let hello = self.database.run_command(doc! {"hello": 1}).await?;
+        let last = hello.get_document("lastWrite").and_then(|last| last.get_document("opTime"));
+        written.until = last.and_then(|time| time.get_timestamp("ts")).ok();
+        Ok(written)
     }
-    let hello = database.run_command(doc! {"hello": 1}).await?;
-    let last = hello.get_document("lastWrite").and_then(|last| last.get_document("opTime"));
-    written.until = last.and_then(|time| time.get_timestamp("ts")).ok();
-    Ok(written)
 }
 
 /// Each run numbers its new documents anew, so that they never meet those of a run before.

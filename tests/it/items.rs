@@ -15,11 +15,15 @@ pub(crate) const SCHEMA: &str =
     "CREATE TABLE items (id uuid PRIMARY KEY, n bigint NOT NULL, name text NOT NULL,
                                   version bigint NOT NULL)";
 
-/// The migration file.
+/// Workers that read chunks side by side, as the file says.
+pub(crate) const WORKERS: i64 = 4;
+
+/// The migration file; its chunks are small, so that a copy can be caught in its middle.
 pub(crate) const FILE: &str = r#"migration: items
 sources:
   legacy: { mongodb: { uri: "${SLACKWATER_MONGODB_URI}", database: "${SOURCE_DATABASE}" } }
 target: { postgres: { uri: "${SLACKWATER_POSTGRES_URL}", schema: public } }
+snapshot: { workers: 4, chunk_documents: 1000 }
 collections:
   legacy.items:
     - into: items

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use bson::{Document, doc};
 use futures_util::TryStreamExt as _;
-use slackwater_migrations::crm_demo::{self, Kind, Pace};
-use slackwater_migrations::{Report, Watcher};
+use slackwater_migrations::Watcher;
+use slackwater_migrations::crm_demo::{self, Kind, Pace, Writers};
 use tokio::sync::watch;
 
-use crate::harness::{PATIENCE, Stage, postgres, until};
+use crate::harness::{PATIENCE, Stage, until};
 
 /// Writes the rows that the oracle expects, one by one: correct by definition, and slow.
 async fn load_naively(stage: &Stage) {
@@ -86,17 +86,12 @@ fn json(document: &Document, column: &str) -> String {
     format!("'{}'", json.to_string().replace('\'', "''"))
 }
 
-async fn compare(stage: &Stage) -> Report {
-    let mut client = postgres(&stage.postgres).await;
-    crm_demo::compare(&stage.source, &mut client).await.expect("both sides can be read")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_oracle_finds_what_is_planted() {
     let (stage, _) = Stage::crm("oracle", 11, 2_000).await;
-    assert!(!compare(&stage).await.is_equal(), "empty tables are not equal");
+    assert!(!stage.crm_compare().await.is_equal(), "empty tables are not equal");
     load_naively(&stage).await;
-    let report = compare(&stage).await;
+    let report = stage.crm_compare().await;
     assert!(report.is_equal(), "{report}");
     assert_eq!(report.documents, 2_000);
     let rows = report.rows();
@@ -116,7 +111,7 @@ async fn the_oracle_finds_what_is_planted() {
         )
         .await
         .expect("differences can be planted");
-    let report = compare(&stage).await;
+    let report = stage.crm_compare().await;
     println!("{report}");
     let table = |name| report.tables.iter().find(|table| table.table == name).expect("a table");
     assert_eq!(table("users").different, 2);
@@ -174,8 +169,8 @@ async fn writers_know_what_they_wrote() {
     for seed in [1, 2] {
         let (stop, stopped) = watch::channel(false);
         let pace = Pace { writers: 3, rate: None };
-        let source = stage.source.clone();
-        let writing = tokio::spawn(async move { crm_demo::write(&source, seed, pace, stopped).await });
+        let writers = Writers::learn(&stage.source, seed, pace).await.expect("documents can be read");
+        let writing = tokio::spawn(writers.write(stopped));
         let streamed = stage.source.collection::<Document>("ledger");
         let until_v = doc! {"v": {"$gte": 3 + 2 * seed as i64}};
         until("a ledger entry was changed often", Duration::from_secs(60), async || {
@@ -190,7 +185,7 @@ async fn writers_know_what_they_wrote() {
         load_naively(&stage).await;
         let lost = written.lost(&stage.target).await.expect("rows can be read");
         assert!(lost.is_empty(), "{} lost: {:?}", lost.len(), &lost[..lost.len().min(5)]);
-        let report = compare(&stage).await;
+        let report = stage.crm_compare().await;
         assert!(report.is_equal(), "{report}");
         stage.target.batch_execute("DELETE FROM ledger_entries").await.expect("rows can be deleted");
         assert!(!written.lost(&stage.target).await.expect("rows can be read").is_empty());

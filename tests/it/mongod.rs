@@ -137,3 +137,22 @@ impl Drop for Mongod {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_are_what_they_are_called() {
+    let tiny = Mongod::start("tiny", Flavour::TinyOplog).await;
+    let start = tiny.oplog_edge(1).await;
+    tiny.roll_oplog().await;
+    assert!(tiny.oplog_edge(1).await > start, "the oplog has not moved");
+
+    let alone = Mongod::start("alone", Flavour::Standalone).await;
+    let client = Client::with_uri_str(alone.uri()).await.expect("a URI");
+    let hello = client.database("admin").run_command(doc! {"hello": 1}).await.expect("it answers");
+    assert!(hello.get("setName").is_none(), "it is no replica set");
+
+    let locked = Mongod::start("locked", Flavour::Passwords).await;
+    for (password, opens) in [("secret", true), ("wrong", false)] {
+        let client = Client::with_uri_str(locked.uri_as("admin", password)).await.expect("a URI");
+        assert_eq!(client.list_database_names().await.is_ok(), opens, "{password}");
+    }
+}

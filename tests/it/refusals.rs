@@ -109,7 +109,7 @@ async fn several_mistakes_at_once() {
         "        n: { timestamp: n }\n        nmae: { text: name }\n",
     )
     .await;
-    refused(&stage, &file, &["nmae", "bigint", "10", "11"]).await;
+    refused(&stage, &file, &["nmae", "bigint", ":11:", ":12:"]).await;
     stage.clear().await;
 }
 

@@ -5,13 +5,10 @@ use std::time::{Duration, Instant};
 use crate::harness::{PATIENCE, Stage, number, until};
 use crate::{items, state};
 
-/// Workers that read chunks side by side, as slackwater has them without a word in the file.
-const WORKERS: u64 = 4;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_copy_goes_on() {
     let documents = number("SLACKWATER_TEST_DOCUMENTS", 100_000) as i64;
-    let workers = number("SLACKWATER_TEST_WORKERS", WORKERS) as i64;
+    let workers = items::WORKERS;
     let deadline = PATIENCE + Duration::from_millis(documents as u64);
     let stage = Stage::new("resume").await;
     let file = items::prepare(&stage).await;

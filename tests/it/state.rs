@@ -1,6 +1,6 @@
 //! The few things that tests read from slackwater's own state in the target.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 /// What is known of the copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(crate) struct Copy {
     pub(crate) reads: i64,
     /// Chunks that were read more than once.
     pub(crate) repeated: i64,
+    /// How often the collection copied most often was begun anew.
+    pub(crate) generation: i32,
 }
 
 /// Whether slackwater has written anything: its schema is there.
@@ -27,26 +29,31 @@ pub(crate) async fn copy(target: &Client) -> Copy {
         "SELECT count(*), count(*) FILTER (WHERE state = 'done'), coalesce(sum(reads), 0)::bigint,
                             count(*) FILTER (WHERE reads > 1)
                      FROM slackwater.chunks";
-    // The table is not there before the first run.
-    match target.query_one(statement, &[]).await {
-        Ok(row) => Copy { chunks: row.get(0), done: row.get(1), reads: row.get(2), repeated: row.get(3) },
-        Err(error) => {
-            let missing = error.code().is_some_and(|code| matches!(code.code(), "42P01" | "3F000"));
-            assert!(missing, "slackwater.chunks can be read: {error:?}");
-            Copy::default()
-        }
-    }
+    let row = first(target, statement).await;
+    row.map_or_else(Copy::default, |row| Copy {
+        chunks: row.get(0),
+        done: row.get(1),
+        reads: row.get(2),
+        repeated: row.get(3),
+        generation: row.get(4),
+    })
 }
 
 /// Whether every collection is copied.
 pub(crate) async fn copied(target: &Client) -> bool {
-    let statement = "SELECT count(*) > 0 AND bool_and(state = 'streaming') FROM slackwater.collections";
+    let statement = "SELECT count(*) > 0 AND coalesce(bool_and(state = 'copied' AND NOT reload), false) FROM slackwater.collections";
+    first(target, statement).await.is_some_and(|row| row.get(0))
+}
+
+/// The one row of an answer; nothing where slackwater has not made its tables yet.
+async fn first(target: &Client, statement: &str) -> Option<Row> {
     match target.query_one(statement, &[]).await {
-        Ok(row) => row.get::<_, Option<bool>>(0).unwrap_or(false),
+        Ok(row) => Some(row),
         Err(error) => {
-            let missing = error.code().is_some_and(|code| matches!(code.code(), "42P01" | "3F000"));
-            assert!(missing, "slackwater.collections can be read: {error:?}");
-            false
+            let code = error.code().map(|code| code.code().to_owned());
+            let not_made = code.as_deref().is_some_and(|code| matches!(code, "42P01" | "3F000"));
+            assert!(not_made, "slackwater's state can be read: {error:?}");
+            None
         }
     }
 }
