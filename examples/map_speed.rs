@@ -89,6 +89,7 @@ fn main() {
             let mut id = [7; 12];
             id[..4].copy_from_slice(&number.to_be_bytes());
             let oid = bson::oid::ObjectId::from_bytes(id);
+            let status = ["A", "B", "C"][number as usize % 3];
             let document = doc! {
                 "_id": oid,
                 "email": format!("Person.{number:05}@Example.com"),
@@ -98,9 +99,9 @@ fn main() {
                 "active": number % 3 == 0,
                 "createdAt": bson::DateTime::from_millis(1_700_000_000_000 + i64::from(number)),
                 "updatedAt": bson::DateTime::from_millis(1_710_000_000_000 + i64::from(number)),
-                "status": ["A", "B", "C"][number as usize % 3],
+                "status": status,
                 "organisation": bson::oid::ObjectId::from_bytes([number as u8; 12]),
-                "notes": "x".repeat(112),
+                "notes": "x".repeat(133),
                 "city": "Kirkcaldy",
             };
             Event {

@@ -130,6 +130,18 @@ fn reports_show_the_line() {
     assert_eq!(found.to_json()["diagnostics"][0]["help"], "did you mean `workers`?");
 }
 
+/// What the reference shows must be what the program takes.
+#[test]
+fn the_reference_is_right() {
+    let reference = include_str!("../../docs/migration-file.md");
+    let blocks = reference.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let whole: Vec<&str> = blocks.filter(|block| block.starts_with("migration:")).collect();
+    assert!(!whole.is_empty());
+    for block in whole {
+        parse("migration-file.md", block, &|_| Some("x".into())).unwrap_or_else(|found| panic!("{found}"));
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn never_panics(text in "[a-z:{}\\[\\]\"'& *|>\n-]{0,60}") {

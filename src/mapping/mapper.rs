@@ -20,6 +20,9 @@ use super::trie::{Slots, recycle};
 /// Documents that a tally names.
 const SAMPLES: usize = 3;
 
+/// Collection, table, column, what a policy did there.
+type Counted = (u16, usize, usize, Bent);
+
 /// Follows a plan. One for each thread that maps.
 #[derive(Debug)]
 pub struct Mapper {
@@ -34,7 +37,7 @@ pub struct Mapper {
     marks: Vec<Mark>,
     /// What policies did to the document at hand: table, column, what.
     bent: Vec<(usize, usize, Bent)>,
-    tallies: HashMap<(u16, usize, usize, Bent), (u64, Vec<Key>)>,
+    tallies: HashMap<Counted, (u64, Vec<Key>)>,
 }
 
 /// Where a table's rows, deletes and owners ended before the document at hand.

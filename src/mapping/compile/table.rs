@@ -109,6 +109,17 @@ impl Columns<'_, '_> {
         let empty_is_null = matches!(&rule.rule.value, Rule::Value(value) if value.empty_is_null);
         let null = self.null_policy(&rule.policies, column);
         self.check_invalid(&rule.policies, column);
+        if let Rule::Value(value) = &rule.rule.value
+            && let Convert::Enum { unknown: crate::config::Unknown::Null, .. } = value.convert
+            && column.not_null
+        {
+            let message = format!("`{name}` may not be null, so unknown labels cannot become null");
+            self.findings.error(
+                rule.rule.place,
+                message,
+                "`unknown: reject`, or `unknown: { default: label }`",
+            );
+        }
         let code = ColumnCode {
             name: name.clone(),
             path,

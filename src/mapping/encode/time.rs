@@ -268,7 +268,8 @@ impl Reader<'_> {
             }
         }
         let whole = i128::from(hour * 3600 + minute * 60 + second) * 1_000_000 + micros;
-        (hour <= 24 && minute <= 59 && second <= 60 && whole <= MICROS_A_DAY).then_some(whole)
+        let leaps = second < 60 || (second == 60 && micros == 0);
+        (hour <= 24 && minute <= 59 && leaps && whole <= MICROS_A_DAY).then_some(whole)
     }
 
     fn fraction(&mut self) -> Option<i128> {
