@@ -484,6 +484,7 @@ fn compile_reports_all_mistakes() {
                 "mood mood",
                 "length interval",
                 "born date not null",
+                "gone mood not null",
             ],
         ),
         table("lines", &["id uuid key", "user_id uuid", "n bigint"]),
