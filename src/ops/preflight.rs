@@ -34,14 +34,17 @@ pub(crate) fn judge(preflight: &Preflight, database: &str) -> Findings {
             .push(format!("the source runs MongoDB {major}.{minor}.{patch}; 4.0.7 or later is needed"));
     }
     if let Some(error) = &preflight.no_change_stream {
-        found.refuse(
-            error,
-            &format!("grant `changeStream` and `find` on database {database} (role `read` has both)"),
-        );
+        found.refuse(error, &format!("give the user role `read` on database {database}"));
     }
     for collection in &preflight.collections {
         if let Some(error) = &collection.unreadable {
-            found.refuse(error, &format!("grant `find` on {database}.{}", collection.name));
+            found.refuse(
+                error,
+                &format!(
+                    "give the user role `read` on database {database}, or `find` on {}",
+                    collection.name
+                ),
+            );
             continue;
         }
         match &collection.presence {
@@ -81,7 +84,7 @@ pub(crate) fn judge(preflight: &Preflight, database: &str) -> Findings {
 impl Findings {
     fn refuse(&mut self, error: &Error, remedy: &str) {
         self.denied |= error.kind == Kind::Denied;
-        let line = format!("{error}; {remedy}");
+        let line = format!("MongoDB refuses us: {error}; {remedy}");
         if !self.errors.contains(&line) {
             self.errors.push(line);
         }

@@ -118,6 +118,12 @@ impl Mongod {
         entry.and_then(|entry| entry.get_timestamp("ts").ok()).expect("the oplog has entries")
     }
 
+    /// The oldest operation time that the oplog still has.
+    pub(crate) async fn oplog_start(&self) -> u64 {
+        let start = self.oplog_edge(1).await;
+        u64::from(start.time) << 32 | u64::from(start.increment)
+    }
+
     /// Writes to another database until everything that is in the oplog now has fallen out of it.
     pub(crate) async fn roll_oplog(&self) {
         let mark = self.oplog_edge(-1).await;

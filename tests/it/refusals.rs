@@ -137,13 +137,13 @@ async fn passwords_and_rights_of_mongodb() {
     stage.mongodb = server.uri_as("admin", "wrong-secret");
     refused(&stage, &file, &["mongodb", "password"]).await;
     stage.mongodb = server.uri_as("stranger", "a-secret");
-    refused(&stage, &file, &["mongodb", "rights"]).await;
+    refused(&stage, &file, &["mongodb", "right"]).await;
     stage.clear().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_in_postgres() {
-    let (mut stage, file) = with("rights", "migration: items", "migration: items").await;
+    let (mut stage, file) = with("right", "migration: items", "migration: items").await;
     let role = format!("{}_stranger", stage.name);
     let make = format!("DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN PASSWORD 'a-secret'");
     stage.target.batch_execute(&make).await.expect("a role can be made");

@@ -25,8 +25,7 @@ pub(crate) async fn exists(target: &Client) -> bool {
 
 /// Where the copy stands; nothing where it has not begun.
 pub(crate) async fn copy(target: &Client) -> Copy {
-    let statement =
-        "SELECT count(*), count(*) FILTER (WHERE done), coalesce(sum(reads), 0)::bigint,
+    let statement = "SELECT count(*), count(*) FILTER (WHERE done), coalesce(sum(reads), 0)::bigint,
                             count(*) FILTER (WHERE reads > 1), coalesce(max(generation), 0)
                      FROM slackwater.chunks";
     let row = first(target, statement).await;

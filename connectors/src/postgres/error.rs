@@ -72,7 +72,8 @@ fn kind(code: &str) -> Kind {
             "08" => Kind::Unreachable,
             "28" => Kind::Denied,
             "53" => Kind::Exhausted,
-            "22" | "23" => Kind::Data,
+            // 21: two documents of one batch whose keys fall together.
+            "21" | "22" | "23" => Kind::Data,
             "42" => Kind::Unsuitable,
             _ => Kind::Bug,
         },

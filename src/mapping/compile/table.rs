@@ -84,10 +84,8 @@ impl Columns<'_, '_> {
             let in_key = rule.key.is_empty() && self.table.primary_key.contains(&index);
             if column.not_null && !free && !filled && !in_key {
                 let name = &column.name;
-                let message = format!(
-                    "`{}.{name}` may not be null, has no default, and nothing fills it",
-                    self.table.name
-                );
+                let message =
+                    format!("`{}.{name}` is NOT NULL, has no default, and nothing fills it", self.table.name);
                 self.findings.error(rule.into.place, message, format!("add `{name}: …` under `columns`"));
             }
         }
