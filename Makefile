@@ -14,11 +14,11 @@ lint:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	@dev/deny
 
-unit:
-	cargo test --workspace --locked --lib --bins --examples
+unit: services
+	@eval "$$(dev/services env)" && cargo test --workspace --locked --lib --bins
 
 it: services
-	@eval "$$(dev/services env)" && cargo test --workspace --locked --tests -- --nocapture
+	@eval "$$(dev/services env)" && cargo test --workspace --locked --test "*" -- --nocapture
 
 services:
 	@dev/services up mongodb postgres

@@ -70,10 +70,13 @@ enum Command {
         #[arg(long = "for", value_parser = duration)]
         during: Option<Duration>,
     },
-    /// Creates the tables in Postgres
+    /// Creates the tables in Postgres, and prints the address of their database
     Schema {
         #[command(flatten)]
         target: Target,
+        /// Make a database of this name anew on that server, and take it instead
+        #[arg(long, value_name = "DATABASE")]
+        fresh: Option<String>,
     },
     /// Compares every row of every table with the documents; ends with 1 where they differ
     Compare {
@@ -114,6 +117,21 @@ impl Source {
 }
 
 impl Target {
+    /// Points to a database of this name, which is made anew.
+    async fn renew(&mut self, name: &str) -> Result<()> {
+        let server = self.open().await?;
+        let quoted = format!("\"{}\"", name.replace('"', "\"\""));
+        server.batch_execute(&format!("DROP DATABASE IF EXISTS {quoted} WITH (FORCE)")).await?;
+        server.batch_execute(&format!("CREATE DATABASE {quoted}")).await?;
+        let (address, options) = self.postgres.split_once('?').unwrap_or((&self.postgres, ""));
+        let Some((server, _)) = address.rsplit_once('/') else {
+            return Err(Error::Unexpected("the address of Postgres has to end in /DATABASE".to_owned()));
+        };
+        let options = if options.is_empty() { String::new() } else { format!("?{options}") };
+        self.postgres = format!("{server}/{name}{options}");
+        Ok(())
+    }
+
     async fn open(&self) -> Result<tokio_postgres::Client> {
         let (client, connection) = tokio_postgres::connect(&self.postgres, NoTls).await?;
         tokio::spawn(connection);
@@ -176,9 +194,13 @@ async fn run(command: Command) -> Result<ExitCode> {
             println!("writing");
             println!("{}", writers.write(stop_after(during)?).await?);
         }
-        Command::Schema { target } => {
+        Command::Schema { mut target, fresh } => {
+            if let Some(name) = fresh {
+                target.renew(&name).await?;
+            }
             target.open().await?.batch_execute(crm_demo::SCHEMA).await?;
-            println!("{} tables created", crm_demo::SHAPES.len());
+            eprintln!("{} tables created", crm_demo::SHAPES.len());
+            println!("{}", target.postgres);
         }
         Command::Compare { source, target, values } => {
             let report = crm_demo::compare(&source.open().await?, &mut target.open().await?).await?;

@@ -207,6 +207,7 @@ impl Lane {
                 notes.dead_letters.push(rejected(&self.plan, event, rejection));
             }
         }
+        writes.sort();
         notes.tallies = tallied(&self.plan, self.mapper.take_tallies());
         self.letters.settle(&self.plan, events, &mut notes);
         let written = match way {

@@ -35,6 +35,10 @@ use crate::ops::stop::Stop;
 /// How often dead letters that are due are looked for.
 const LETTERS_EVERY: Duration = Duration::from_secs(3);
 const LETTERS_AT_ONCE: i64 = 500;
+/// How long the server may hold its answer back while nothing happens. Pieces wait for the stream to pass the time
+/// at which they were read.
+const IDLE_WAIT: Duration = Duration::from_millis(500);
+const IDLE_WAIT_IN_COPY: Duration = Duration::from_millis(20);
 /// Batches of the stream that wait for us; each may have 16 MB.
 const STREAM_BUFFER: usize = 1;
 
@@ -286,7 +290,13 @@ impl Router {
         letters.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // Copies that ended just before the last stop.
         self.finish_copies().await?;
+        let mut copied = None;
         loop {
+            let now = self.gauges.copy_complete.load(Ordering::Acquire);
+            if copied != Some(now) {
+                stream.hurry(if now { IDLE_WAIT } else { IDLE_WAIT_IN_COPY });
+                copied = Some(now);
+            }
             let step = tokio::select! {
                 biased;
                 () = self.stop.wait() => return Ok(()),
@@ -305,6 +315,7 @@ impl Router {
                         let recovered = self.on_history_lost(&error).await;
                         if recovered.is_ok() {
                             stream = self.mongo.stream(self.start(), watched.clone(), STREAM_BUFFER);
+                            copied = None;
                         }
                         recovered
                     }
@@ -314,6 +325,7 @@ impl Router {
                             return Ok(());
                         }
                         stream = self.mongo.stream(self.start(), watched.clone(), STREAM_BUFFER);
+                        copied = None;
                         Ok(())
                     }
                     Err(error) => Err(error),

@@ -178,10 +178,13 @@ async fn start(path: &Path, gauges: &Arc<Gauges>, stop: &Stop) -> Result<Tasks, 
     );
     tasks.spawn(async move { ("apply", running.await) });
     for name in &copy_lanes {
+        let mut sink = open(name).await?;
+        // A piece whose commit is lost is read again; the stream's commits wait for the disk and take these with them.
+        sink.commit_lazily().await?;
         let copier = Copier {
             mongo: mongo.clone(),
             plan: Arc::clone(&plan),
-            lane: lane(name, open(name).await?),
+            lane: lane(name, sink),
             router: say.clone(),
             most_bytes: most_bytes(&migration),
             gauges: Arc::clone(gauges),

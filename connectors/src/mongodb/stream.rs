@@ -25,6 +25,8 @@ use crate::retry::Pauses;
 
 /// How long the server may hold an answer back while nothing happens: how often an idle stream's token moves.
 const AWAIT: Duration = Duration::from_millis(500);
+/// Replies of a few megabytes, where the server could send sixteen: it gathers the next while we work on this one.
+const MOST_EVENTS: i32 = 8_000;
 /// A reply has at most 16 MB; past this the large event must have been behind us.
 const PAST_LARGE: usize = 48 << 20;
 
@@ -341,7 +343,7 @@ impl Follower {
         }
         let command = doc! {
             "aggregate": 1,
-            "cursor": {"batchSize": if self.pace == Pace::Full { i32::MAX } else { 1 }},
+            "cursor": {"batchSize": if self.pace == Pace::Full { MOST_EVENTS } else { 1 }},
             "pipeline": pipeline,
             "readConcern": {"level": "majority"},
         };

@@ -53,12 +53,27 @@ pub struct Rows {
     bytes: Vec<u8>,
     count: usize,
     start: usize,
+    /// The column to sort by, and where its field of the started row is.
+    key: usize,
+    key_at: usize,
+    /// Of each complete row: the first bytes of its key, and where it begins.
+    order: Vec<(u128, u32)>,
+    sorted: Vec<u8>,
 }
 
 impl Rows {
-    /// No rows yet.
-    pub fn new(format: Arc<RowFormat>) -> Self {
-        Self { format, bytes: Vec::new(), count: 0, start: 0 }
+    /// No rows yet. `key`: the column of the mapping that [`Rows::sort`] goes by.
+    pub fn new(format: Arc<RowFormat>, key: usize) -> Self {
+        Self {
+            format,
+            bytes: Vec::new(),
+            count: 0,
+            start: 0,
+            key,
+            key_at: 0,
+            order: Vec::new(),
+            sorted: Vec::new(),
+        }
     }
 
     /// Starts a row; fields follow in the order of the mapped columns.
@@ -72,11 +87,16 @@ impl Rows {
     /// The buffer to append the field of column `index` to: length and bytes.
     pub fn field(&mut self, index: usize) -> &mut Vec<u8> {
         self.bytes.extend_from_slice(&self.format.before[index]);
+        if index == self.key {
+            self.key_at = self.bytes.len();
+        }
         &mut self.bytes
     }
 
     /// The row is complete.
     pub fn end(&mut self) {
+        // A write set has some ten megabytes; `start` fits.
+        self.order.push((prefix(self.bytes.get(self.key_at..).unwrap_or_default()), self.start as u32));
         self.bytes.extend_from_slice(&self.format.after);
         if self.format.sized {
             let length = (self.bytes.len() - self.start - 4) as i32;
@@ -99,6 +119,30 @@ impl Rows {
     pub fn rewind(&mut self, mark: (usize, usize)) {
         self.bytes.truncate(mark.0);
         self.count = mark.1;
+        self.order.truncate(mark.1);
+    }
+
+    /// Puts the rows in the order of their keys, as far as the first bytes tell: neighbours fall on the same page of the
+    /// index, and transactions lock rows in one order.
+    pub fn sort(&mut self) {
+        if self.order.is_sorted() {
+            return;
+        }
+        let end = self.bytes.len();
+        let mut order: Vec<(u128, u32, u32)> = Vec::with_capacity(self.count);
+        for (place, (key, start)) in self.order.iter().enumerate() {
+            let next = self.order.get(place + 1).map_or(end, |(_, start)| *start as usize);
+            order.push((*key, *start, next as u32));
+        }
+        order.sort_unstable();
+        self.sorted.clear();
+        self.sorted.reserve(end);
+        self.order.clear();
+        for (key, start, next) in order {
+            self.order.push((key, self.sorted.len() as u32));
+            self.sorted.extend_from_slice(&self.bytes[start as usize..next as usize]);
+        }
+        std::mem::swap(&mut self.bytes, &mut self.sorted);
     }
 
     /// How many complete rows.
@@ -119,8 +163,19 @@ impl Rows {
     /// Forgets the rows and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
+        self.order.clear();
         self.count = 0;
     }
+}
+
+/// The first bytes of a field's value, as a number that sorts as they do.
+fn prefix(field: &[u8]) -> u128 {
+    let value = field.first_chunk::<4>().map_or(0, |length| i32::from_be_bytes(*length).max(0) as usize);
+    let mut first = [0; 16];
+    let taken = field.get(4..).unwrap_or_default();
+    let taken = &taken[..value.min(16).min(taken.len())];
+    first[..taken.len()].copy_from_slice(taken);
+    u128::from_be_bytes(first)
 }
 
 /// Values of one column, to be sent as an array: keys to delete, owners whose children are set anew.
@@ -203,7 +258,7 @@ impl TableWrite {
     pub fn new(spec: &TableSpec, copy: bool) -> Self {
         let format = if copy { &spec.copy } else { &spec.record };
         Self {
-            rows: Rows::new(Arc::clone(format)),
+            rows: Rows::new(Arc::clone(format), spec.key.first().copied().unwrap_or(0)),
             deletes: spec.key.iter().map(|_| Values::default()).collect(),
             owners: Values::default(),
         }
@@ -235,6 +290,11 @@ impl WriteSet {
         self.tables.iter().all(TableWrite::is_empty)
     }
 
+    /// Puts the rows of each table in the order of their keys.
+    pub fn sort(&mut self) {
+        self.tables.iter_mut().for_each(|table| table.rows.sort());
+    }
+
     /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
         for table in &mut self.tables {
@@ -247,5 +307,42 @@ impl WriteSet {
     /// Rows and deletes, in bytes.
     pub fn byte_len(&self) -> usize {
         self.tables.iter().map(|table| table.rows.as_bytes().len() + table.owners.as_bytes().len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(rows: &mut Rows, key: &[u8], rest: &[u8]) {
+        rows.begin();
+        for (index, field) in [rest, key].into_iter().enumerate() {
+            let out = rows.field(index);
+            out.extend_from_slice(&(field.len() as i32).to_be_bytes());
+            out.extend_from_slice(field);
+        }
+        rows.end();
+    }
+
+    #[test]
+    fn sorts_whole_rows_by_key_and_forgets_what_was_taken_back() {
+        let mut rows = Rows::new(Arc::new(RowFormat::copy(2)), 1);
+        row(&mut rows, b"cc", b"first");
+        row(&mut rows, b"a", b"second");
+        let mark = rows.mark();
+        row(&mut rows, b"0", b"taken back");
+        rows.rewind(mark);
+        row(&mut rows, b"b", b"third, and longer");
+        rows.sort();
+        let mut wanted = Rows::new(Arc::new(RowFormat::copy(2)), 1);
+        row(&mut wanted, b"a", b"second");
+        row(&mut wanted, b"b", b"third, and longer");
+        row(&mut wanted, b"cc", b"first");
+        assert_eq!((rows.len(), rows.as_bytes()), (3, wanted.as_bytes()));
+        // More may follow, and be sorted again.
+        row(&mut rows, b"aa", b"fourth");
+        rows.sort();
+        assert_eq!(rows.len(), 4);
+        assert_eq!(rows.as_bytes().len(), wanted.as_bytes().len() + 2 + 4 + 6 + 4 + 2);
     }
 }

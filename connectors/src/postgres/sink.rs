@@ -49,6 +49,7 @@ pub struct Sink {
     specs: Arc<Vec<TableSpec>>,
     client: Client,
     task: JoinHandle<()>,
+    lazy: bool,
     prepared: HashMap<Use, Statement>,
     progress: Progress,
     /// Rows written by transactions whose number stands in no lane yet.
@@ -83,6 +84,7 @@ impl Sink {
             specs,
             client,
             task,
+            lazy: false,
             prepared: HashMap::new(),
             progress: Progress::default(),
             unreported: 0,
@@ -98,6 +100,14 @@ impl Sink {
         &self.progress
     }
 
+    /// Commits need not wait for the disk. For lanes whose work is done again when it is lost: what another lane
+    /// commits afterwards, and waits for, takes this lane's earlier commits to the disk with it.
+    pub async fn commit_lazily(&mut self) -> Result<()> {
+        self.lazy = true;
+        let set = self.client.batch_execute("SET synchronous_commit = off").await;
+        set.map_err(|error| explain("preparing the connection", &error))
+    }
+
     /// Connects again and reads the progress. After a connection was lost in a commit, `progress().sequence` tells
     /// whether it got there: then it is one more than the [`Advance`] started from.
     pub async fn reopen(&mut self) -> Result<()> {
@@ -108,6 +118,9 @@ impl Sink {
         self.prepared.clear();
         self.careful = None;
         self.dirty = false;
+        if self.lazy {
+            self.commit_lazily().await?;
+        }
         self.start().await
     }
 
