@@ -4,11 +4,13 @@ import argparse
 import json
 import os
 import time
+from hashlib import sha1
 
 import psycopg
 import pymongo
 
 BATCH = 10_000
+NAMESPACE = bytes(range(16))
 FLAT = ("copy flat (id, name, email, owner_id, status, city, amount, quantity, active, created_at, updated_at, note)"
         " from stdin")
 TWO = "copy two (id, number, customer, status, total, created_at, note) from stdin"
@@ -22,6 +24,21 @@ def text(value):
     if value is None:
         return "\\N"
     return value if value.isprintable() and "\\" not in value else value.translate(ESCAPES)
+
+
+def uuid5(name):
+    """As `uuid.uuid5` gives it, without the object around it."""
+    digest = bytearray(sha1(NAMESPACE + name).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    return digest.hex()
+
+
+def flat_with_uuid5(doc):
+    """The same line with the ids that slackwater writes: made of a namespace, so random in the index."""
+    return (f"{uuid5(doc['_id'].binary)}\t{text(doc['name'])}\t{text(doc['email'])}\t{uuid5(doc['owner'].binary)}\t"
+            f"{text(doc['status'])}\t{text(doc['city'])}\t{doc['amount']}\t{doc['quantity']}\t{doc['active']}\t"
+            f"{doc['createdAt'].isoformat()}Z\t{doc['updatedAt'].isoformat()}Z\t{text(doc['note'])}\n")
 
 
 def flat(doc):
@@ -56,7 +73,9 @@ def batches(cursor, size):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="flat", choices=["flat", "two"])
+    parser.add_argument("--uuid5", action="store_true", help="ids as slackwater makes them (flat only)")
     arguments = parser.parse_args()
+    line = flat_with_uuid5 if arguments.uuid5 else flat
     started = time.monotonic()
     database = pymongo.MongoClient(os.environ["SLACKWATER_MONGODB_URI"])[os.environ["BENCH_DATABASE"]]
     found = database[arguments.shape].find(batch_size=BATCH)
@@ -65,7 +84,7 @@ def main():
         if arguments.shape == "flat":
             with cursor.copy(FLAT) as copy:
                 for batch in batches(found, BATCH // 10):
-                    copy.write("".join(map(flat, batch)))
+                    copy.write("".join(map(line, batch)))
                     documents += len(batch)
         else:
             for batch in batches(found, BATCH):  # parents before their children, so in turns

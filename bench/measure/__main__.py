@@ -19,6 +19,7 @@ from servers import Servers
 READY = "slackwater_bench_ready_"  # databases to copy from, by candidate
 TARGET = "slackwater_bench_"  # databases to write to
 WRITERS = ("slackwater", "python")
+SAME_IDS = "python_uuid5"  # writes the very ids that slackwater writes, in place of padded ObjectIds
 
 
 def options():
@@ -110,8 +111,9 @@ class Bench:
         target = TARGET + name
         self.servers.create(target, c.BENCH / f"{shape}.sql")
         settings = c.environment(self.servers, shape, target)
-        if name == "python":
-            return measure(c.python("snapshot.py", "--shape", shape), settings, log, self.servers)
+        if name.startswith("python"):
+            ids = ["--uuid5"] if name == SAME_IDS else []
+            return measure(c.python("snapshot.py", "--shape", shape, *ids), settings, log, self.servers)
         arrived, connection = self.servers.rows(target, tables, self.sizes.get(shape))
         settle = c.settle_snapshot(shape, settings) if last else None
         with contextlib.closing(connection):
@@ -165,7 +167,8 @@ class Bench:
             if "snapshot" in given.parts or "stream" in given.parts:
                 self.load("flat")
                 if "snapshot" in given.parts:
-                    self.snapshot("flat", "snapshot", writers + bare, given.rounds)
+                    same = [SAME_IDS] if "python" in writers else []
+                    self.snapshot("flat", "snapshot", writers + same + bare, given.rounds)
                 else:  # the rows that the changes are for
                     self.snapshot("flat", "snapshot", writers, 1)
             if "stream" in given.parts:
@@ -192,7 +195,7 @@ class Bench:
                  "changes": made, "summary": report.summary(self.runs), "runs": self.runs}, indent=1) + "\n")
 
     def clear(self):
-        for name in WRITERS:
+        for name in (*WRITERS, SAME_IDS):
             self.servers.drop(TARGET + name)
             self.servers.drop(READY + name)
         for database in c.SOURCE.values():

@@ -39,6 +39,8 @@ pub(crate) struct Lane {
     plan: Arc<Plan>,
     mapper: Mapper,
     records: WriteSet,
+    /// For COPY; a lane that never copies has none.
+    tuples: Option<WriteSet>,
     letters: Arc<Letters>,
     gauges: Arc<Gauges>,
     stop: Stop,
@@ -74,7 +76,7 @@ impl Lane {
     ) -> Self {
         let records = WriteSet::new(&plan.tables, false);
         let mapper = Mapper::new(Arc::clone(&plan));
-        Self { sink, plan, mapper, records, letters, gauges, stop, name }
+        Self { sink, plan, mapper, records, tuples: None, letters, gauges, stop, name }
     }
 
     /// Where the lane stands.
@@ -90,7 +92,11 @@ impl Lane {
         way: Way,
     ) -> std::result::Result<Counts, Stopped> {
         let taken = batch.events.len() as u64;
-        let events = keep_last(std::mem::take(&mut batch.events));
+        let mut events = std::mem::take(&mut batch.events);
+        // A piece holds each document once.
+        if chunk.is_none() {
+            events = keep_last(events);
+        }
         let mut advance = Advance {
             sequence: self.sink.progress().sequence,
             position: batch.position.clone(),
@@ -190,17 +196,11 @@ impl Lane {
         fences: &[uuid::Uuid],
         way: Way,
     ) -> Result<Counts> {
-        let mut fresh;
         let writes = match way {
-            Way::Upsert => {
-                reset(&mut self.records, &self.plan);
-                &mut self.records
-            }
-            Way::Copy => {
-                fresh = WriteSet::new(&self.plan.tables, true);
-                &mut fresh
-            }
+            Way::Upsert => &mut self.records,
+            Way::Copy => self.tuples.get_or_insert_with(|| WriteSet::new(&self.plan.tables, true)),
         };
+        reset(writes, &self.plan);
         let mut notes = Notes { fences: fences.to_vec(), ..Notes::default() };
         for event in events {
             if let Err(rejection) = self.mapper.map(event, writes) {
@@ -326,7 +326,7 @@ impl Lane {
 /// Empties the buffers, and gives them back where a large batch has blown them up.
 fn reset(writes: &mut WriteSet, plan: &Plan) {
     if writes.byte_len() > KEPT_BYTES {
-        *writes = WriteSet::new(&plan.tables, false);
+        *writes = WriteSet::new(&plan.tables, writes.copy);
     } else {
         writes.clear();
     }
