@@ -19,6 +19,8 @@ const MOST_BYTES: usize = 8 << 20;
 const MOST_EVENTS: usize = 20_000;
 /// A position without events is saved this often: the token of an idle stream must not grow old.
 const IDLE_SAVE: Duration = Duration::from_secs(1);
+/// Without any news the lane still says that it lives.
+const BEAT: Duration = Duration::from_secs(2);
 
 /// What the stream lane reports back.
 #[derive(Debug)]
@@ -40,11 +42,7 @@ pub(crate) async fn run(
     let mut idle: Option<Batch> = None;
     let mut saved = Instant::now();
     loop {
-        let wait = if idle.is_some() {
-            IDLE_SAVE.saturating_sub(saved.elapsed())
-        } else {
-            Duration::from_secs(3600)
-        };
+        let wait = if idle.is_some() { IDLE_SAVE } else { BEAT }.saturating_sub(saved.elapsed());
         let received = tokio::select! {
             biased;
             () = stop.wait() => None,
@@ -59,10 +57,7 @@ pub(crate) async fn run(
                 }
                 return Ok(());
             }
-            Some(None) => match idle.take() {
-                Some(batch) => batch,
-                None => continue,
-            },
+            Some(None) => idle.take().unwrap_or_default(),
             Some(Some(first)) => match idle.take() {
                 Some(mut batch) => {
                     batch.append(first);
@@ -133,7 +128,10 @@ fn advance(applied: &watch::Sender<ClusterTime>, passed: ClusterTime, gauges: &G
         }
         further
     });
-    gauges.current_at.store(now_millis(), Ordering::Relaxed);
+    // A beat without news brings none.
+    if passed > ClusterTime::default() {
+        gauges.current_at.store(now_millis(), Ordering::Relaxed);
+    }
 }
 
 /// The tables that these collections fill, in the plan's order.

@@ -60,6 +60,9 @@ struct Change {
 /// The id of the rest of a piece, and where it starts.
 type Cut = Option<(PieceId, i64)>;
 
+/// A piece with the versions that were read.
+type ReadPiece = (PieceId, Vec<(i64, u64)>, Cut);
+
 struct Reading {
     id: PieceId,
     keys: Vec<i64>,
@@ -80,8 +83,8 @@ struct World {
     // copy
     next_id: PieceId,
     readings: Vec<Reading>,
-    held: Vec<(PieceId, Vec<(i64, u64)>, Cut)>,
-    applying: Vec<(PieceId, Vec<(i64, u64)>, Cut)>,
+    held: Vec<ReadPiece>,
+    applying: Vec<ReadPiece>,
     recapture: Option<(PieceId, i64, Option<u64>)>,
     // what the control store keeps
     pieces: Vec<(PieceId, (i64, i64), bool)>,

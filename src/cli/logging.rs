@@ -4,10 +4,17 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
+/// The drivers write the values of statements and commands into their finer lines; those are never shown, whatever
+/// RUST_LOG says.
+const NEVER_FINER: [&str; 4] =
+    ["mongodb=warn", "tokio_postgres=warn", "postgres_types=warn", "hickory_net=warn"];
+
 /// Starts logging. Lines hold counts, names and ids, never values of records.
 pub(super) fn start(json: bool) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,mongodb=warn,tokio_postgres=warn,hickory=warn"));
+    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    for directive in NEVER_FINER.iter().filter_map(|directive| directive.parse().ok()) {
+        filter = filter.add_directive(directive);
+    }
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

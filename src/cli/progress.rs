@@ -13,8 +13,8 @@ use crate::ops::stop::Stop;
 
 const EVERY_ON_TERMINAL: Duration = Duration::from_millis(250);
 const EVERY_IN_LOG: Duration = Duration::from_secs(5);
-/// The stream lane speaks at least once a second; after this it is late.
-const NEWS_WITHIN: i64 = 3_000;
+/// An idle source speaks every ten seconds; after this it is late.
+const NEWS_WITHIN: i64 = 15_000;
 
 /// Shows how it goes until it is to stop.
 pub(super) async fn show(gauges: Arc<Gauges>, mut stop: Stop) {

@@ -64,7 +64,7 @@ pub struct Snapshot {
 
 impl Default for Snapshot {
     fn default() -> Self {
-        Self { workers: 4, chunk_bytes: 8 << 20, chunk_documents: 20_000 }
+        Self { workers: 4, chunk_bytes: 6 << 20, chunk_documents: 12_000 }
     }
 }
 

@@ -51,7 +51,7 @@ fn reads_a_whole_file() {
     assert_eq!(migration.name, "crm-demo");
     assert_eq!(migration.namespace, slackwater_topics::Namespace::of_migration("crm-demo"));
     assert_eq!(migration.sources[0].uri.expose(), "mongodb://user:hush@host");
-    assert_eq!(migration.snapshot, Snapshot { workers: 3, chunk_bytes: 4 << 20, chunk_documents: 20_000 });
+    assert_eq!(migration.snapshot, Snapshot { workers: 3, chunk_bytes: 4 << 20, chunk_documents: 12_000 });
     assert_eq!(migration.collections[1].collection, "a.b");
     let users = &migration.collections[0].tables[0];
     let column =

@@ -7,7 +7,7 @@ use slackwater_connectors::postgres::ledger::{DeadLetterCount, Incident};
 use slackwater_connectors::postgres::progress::Tally;
 use slackwater_topics::{ClusterTime, Key};
 
-/// The stream's lane writes at least once a second; one that is silent for longer is not running.
+/// The stream's lane writes every two seconds at least; one that is silent for longer is not running.
 const ALIVE_WITHIN_MS: i64 = 5_000;
 
 /// A person reads the newest.

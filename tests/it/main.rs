@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stdout, reason = "tests tell their seeds and what they counted")]
 
+mod cut;
 mod harness;
 mod history;
 mod idle;

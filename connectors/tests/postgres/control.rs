@@ -58,7 +58,7 @@ async fn chunks_of_a_copy() {
             let collection = "legacy.user".to_owned();
             Some(ChunkDone { collection, id, documents: 40, rest })
         };
-        let none = WriteSet { tables: vec![] };
+        let none = WriteSet { tables: vec![], copy: false };
         let rest = Some((Some(vec![3]), Some(vec![5])));
         let step = Advance {
             chunk: done(open[0].id, rest),
@@ -142,7 +142,7 @@ async fn notes_come_with_the_rows() {
             fences: vec![fence],
             settled: vec![],
         };
-        let none = WriteSet { tables: vec![] };
+        let none = WriteSet { tables: vec![], copy: false };
         sink.apply(&from(0), &none, &notes).await.expect("noted");
         sink.apply(&from(1), &none, &notes).await.expect("noted");
         let letters = control.dead_letters(MIGRATION, Some("legacy.user"), 0, 10).await.expect("letters");

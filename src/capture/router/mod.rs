@@ -16,17 +16,17 @@ use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::mongodb::{
     Bound, Change, DocumentChange, Mongo, Op as SourceOp, Range, Start, StreamBatch,
 };
-use slackwater_connectors::postgres::control::{Control, CopyState, SeenTable};
+use slackwater_connectors::postgres::control::{Control, CopyState};
 use slackwater_connectors::retry::Pauses;
 use slackwater_connectors::secret::Secret;
-use slackwater_topics::{Barrier, ClusterTime, CollectionId, Document, Event, Key, Op, Position, Value};
+use slackwater_topics::{ClusterTime, CollectionId, Document, Event, Key, Op, Position, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::lookup::{Horizons, is_complete};
 use super::merge::{Arrival, Merge, PieceId, Route};
 use crate::apply::batch::{Batch, keep_last};
 use crate::apply::letters::Letters;
-use crate::apply::stream::{Report, tables_of};
+use crate::apply::stream::Report;
 use crate::mapping::Plan;
 use crate::ops::gauges::Gauges;
 use crate::ops::policy::{Action, action, remedy};
@@ -176,6 +176,10 @@ macro_rules! keep {
     }};
 }
 
+mod copies;
+mod history;
+mod letters;
+
 /// What the router needs to begin.
 pub(crate) struct Parts {
     pub(crate) mongo: Mongo,
@@ -216,7 +220,7 @@ impl Router {
         let mut merge = Merge::new(plan.collections.len());
         let mut open: HashMap<String, Vec<(PieceId, Range)>> = HashMap::new();
         for chunk in control.open_chunks(&plan.migration).await? {
-            let range = Range { lo: bound(chunk.lo)?, hi: bound(chunk.hi)? };
+            let range = Range { lo: copies::bound(chunk.lo)?, hi: copies::bound(chunk.hi)? };
             open.entry(chunk.collection).or_default().push((chunk.id, range));
         }
         let mut copying = Vec::with_capacity(plan.collections.len());
@@ -338,8 +342,6 @@ impl Router {
             }
         }
     }
-
-    // The stream.
 
     async fn on_batch(&mut self, batch: StreamBatch) -> Result<()> {
         self.now = self.now.max(batch.operation_time);
@@ -526,389 +528,6 @@ impl Router {
             Err(_) => Ok(()),
         }
     }
-
-    // The copy.
-
-    async fn hear(&mut self, word: Word) -> Result<()> {
-        match word {
-            Word::Idle(copier) => {
-                self.idle.push_back(copier);
-                self.dispatch().await
-            }
-            Word::Read { piece, until, rest, release } => {
-                let collection = self.merge.collection_of(piece);
-                if self.merge.read(piece, until, rest)
-                    && let Some(collection) = collection
-                {
-                    self.held.push(Held { piece, collection, release });
-                }
-                self.release().await
-            }
-            Word::Done { piece, collection, cut } => {
-                self.merge.done(piece);
-                if let Some(at) = cut {
-                    self.identify(piece, collection, &at).await?;
-                }
-                if self.merge.all_done(collection) {
-                    self.finish_copies().await?;
-                }
-                self.dispatch().await
-            }
-            Word::Reread { id, collection, keys, found, at } => {
-                self.merge.recaptured(id, at);
-                let found = found.into_iter().collect();
-                self.rereads.push(Reread { id, collection, keys, found });
-                self.release().await
-            }
-            Word::RereadFailed { id, error } => {
-                tracing::debug!(%error, "dead letters could not be read again; later");
-                self.merge.forget_recapture(id);
-                Ok(())
-            }
-        }
-    }
-
-    /// A piece was cut: the rest has got an id in the control store.
-    async fn identify(&mut self, piece: PieceId, collection: CollectionId, at: &Bound) -> Result<()> {
-        let name = self.name(collection);
-        let migration = self.plan.migration.clone();
-        let chunks = keep!(self, control => control.open_chunks(&migration))?;
-        let rest = chunks
-            .into_iter()
-            .find(|chunk| chunk.collection == name && chunk.lo.as_deref() == Some(at.as_bytes().as_ref()));
-        if let Some(rest) = rest {
-            self.merge.identify(piece, rest.id);
-        }
-        Ok(())
-    }
-
-    /// The collections whose turn it is: those that the others' rows refer to come first.
-    fn turn(&self) -> Vec<CollectionId> {
-        let waiting = |index: &usize| self.copying[*index].state != CopyState::Copied;
-        let level =
-            (0..self.copying.len()).filter(waiting).map(|index| self.plan.collections[index].level).min();
-        (0..self.copying.len())
-            .filter(waiting)
-            .filter(|index| Some(self.plan.collections[*index].level) == level)
-            .map(|index| CollectionId(index as u16))
-            .collect()
-    }
-
-    /// Gives pieces to the copiers that have none.
-    async fn dispatch(&mut self) -> Result<()> {
-        self.idle.retain(|copier| !copier.is_closed());
-        while !self.idle.is_empty() && !self.draining {
-            let mut next = None;
-            for collection in self.turn() {
-                if self.merge.is_unplanned(collection) {
-                    self.plan_copy(collection).await?;
-                }
-                if let Some((piece, range)) = self.merge.next_open(collection) {
-                    next = Some((collection, piece, range));
-                    break;
-                }
-            }
-            let Some((collection, piece, range)) = next else {
-                // A collection without documents is complete as soon as it is planned.
-                return self.finish_copies().await;
-            };
-            keep!(self, control => control.note_read(piece))?;
-            let from = self.now;
-            self.merge.begin(piece, from);
-            let fresh = self.copying[usize::from(collection.0)].fresh;
-            let Some(copier) = self.idle.pop_front() else { return Ok(()) };
-            // A copier that is gone took the process with it.
-            let _ = copier.send(Assignment { piece, collection, range, from, fresh });
-        }
-        Ok(())
-    }
-
-    async fn plan_copy(&mut self, collection: CollectionId) -> Result<()> {
-        let index = usize::from(collection.0);
-        let (name, source) = (self.name(collection), self.plan.collections[index].collection.clone());
-        let mut pauses = Pauses::for_server();
-        let split = loop {
-            match self.mongo.split(&source, self.chunking.bytes, self.chunking.documents).await {
-                Ok(split) => break split,
-                Err(error) if matches!(action(error.kind), Action::Wait | Action::Retry) => {
-                    tracing::debug!(%error, "planning a copy failed; trying again");
-                    if !self.stop.sleep(pauses.next_pause()).await {
-                        return Err(error);
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        };
-        let bytes = |bound: Option<&Bound>| bound.map(|bound| bound.as_bytes().to_vec());
-        let bounds: Vec<_> = Range::between(&split.bounds)
-            .iter()
-            .map(|range| (bytes(range.lo.as_ref()), bytes(range.hi.as_ref())))
-            .collect();
-        let Copying { generation, fresh, .. } = self.copying[index];
-        keep!(self, control => control.plan_chunks(&name, generation, &bounds, split.documents, fresh))?;
-        let migration = self.plan.migration.clone();
-        let chunks = keep!(self, control => control.open_chunks(&migration))?;
-        let mut pieces = Vec::with_capacity(bounds.len());
-        for chunk in chunks.into_iter().filter(|chunk| chunk.collection == name) {
-            pieces.push((chunk.id, Range { lo: bound(chunk.lo)?, hi: bound(chunk.hi)? }));
-        }
-        self.merge.plan(collection, pieces);
-        self.copying[index].state = CopyState::Copying;
-        Gauges::add(&self.gauges.to_copy, split.documents);
-        tracing::info!(collection = name, documents = split.documents, chunks = bounds.len(), "copying");
-        Ok(())
-    }
-
-    /// Lets go what the stream has passed.
-    async fn release(&mut self) -> Result<()> {
-        if self.draining {
-            return Ok(());
-        }
-        let applied = *self.wires.applied.borrow_and_update();
-        let noted = self.noted();
-        for held in std::mem::take(&mut self.held) {
-            match self.merge.release(held.piece, applied) {
-                Some(changed) => {
-                    let _ = held.release.send(Release { changed, noted: noted.clone() });
-                }
-                // Void pieces are dropped, and with them the copier's wait.
-                None if self.merge.collection_of(held.piece) == Some(held.collection) => self.held.push(held),
-                None => {}
-            }
-        }
-        for reread in std::mem::take(&mut self.rereads) {
-            if !self.merge.has_recapture(reread.id) {
-                continue;
-            }
-            match self.merge.release_recapture(reread.id, applied) {
-                Some(changed) => self.publish_reread(reread, &changed).await?,
-                None => self.rereads.push(reread),
-            }
-        }
-        Ok(())
-    }
-
-    /// Marks collections as copied whose last piece is in the target; where they were begun anew, sends the sweep.
-    async fn finish_copies(&mut self) -> Result<()> {
-        for index in 0..self.copying.len() {
-            let id = CollectionId(index as u16);
-            let state = &self.copying[index];
-            if state.state == CopyState::Copying && self.merge.all_done(id) {
-                let (name, generation) = (self.name(id), state.generation);
-                if keep!(self, control => control.finish_collection(&name, generation))? {
-                    tracing::info!(collection = name, "copied");
-                    self.merge.copied(id);
-                    self.copying[index].state = CopyState::Copied;
-                }
-            }
-        }
-        let all = self.copying.iter().all(|copying| copying.state == CopyState::Copied);
-        self.gauges.copy_complete.store(all, Ordering::Release);
-        let reloading: Vec<CollectionId> =
-            self.all_collections().into_iter().filter(|id| self.copying[usize::from(id.0)].reload).collect();
-        let complete = reloading.iter().all(|id| self.copying[usize::from(id.0)].state == CopyState::Copied);
-        if !reloading.is_empty() && complete && !self.sweeping {
-            self.sweeping = true;
-            let batch = Batch {
-                barriers: vec![Barrier::Sweep { collections: reloading }],
-                noted: self.noted(),
-                ..Batch::default()
-            };
-            Box::pin(self.send(batch)).await?;
-        }
-        Ok(())
-    }
-
-    // Beginning anew.
-
-    /// Tables whose rows are noted: those of the collections that are being copied again.
-    fn noted(&self) -> Vec<usize> {
-        let reloading: Vec<CollectionId> = self
-            .copying
-            .iter()
-            .enumerate()
-            .filter(|(_, copying)| copying.reload)
-            .map(|(index, _)| CollectionId(index as u16))
-            .collect();
-        tables_of(&self.plan, &reloading)
-    }
-
-    fn seen_tables(&self, collections: &[CollectionId]) -> Vec<SeenTable> {
-        let mut named = HashSet::new();
-        tables_of(&self.plan, collections)
-            .into_iter()
-            .filter(|table| {
-                let table = &self.plan.tables[*table].table;
-                named.insert((table.schema.clone(), table.name.clone()))
-            })
-            .map(|table| {
-                let spec = &self.plan.tables[table];
-                let column = |key: &usize| spec.table.columns[spec.columns[*key]].name.clone();
-                SeenTable {
-                    schema: spec.table.schema.clone(),
-                    name: spec.table.name.clone(),
-                    key: spec.key.iter().map(column).collect(),
-                }
-            })
-            .collect()
-    }
-
-    /// Copies these collections again, and all that share a table with them.
-    async fn begin_anew(&mut self, mut collections: Vec<CollectionId>, kind: &str, text: &str) -> Result<()> {
-        loop {
-            let names = |ids: &[CollectionId]| -> HashSet<(String, String)> {
-                let tables =
-                    tables_of(&self.plan, ids).into_iter().map(|table| &self.plan.tables[table].table);
-                tables.map(|table| (table.schema.clone(), table.name.clone())).collect()
-            };
-            let tables = names(&collections);
-            let before = collections.len();
-            for id in self.all_collections() {
-                let shares = !tables.is_disjoint(&names(&[id]));
-                if shares && !collections.contains(&id) {
-                    collections.push(id);
-                }
-            }
-            if collections.len() == before {
-                break;
-            }
-        }
-        tracing::warn!(kind, text, "history was lost; copying again");
-        // A piece on its way into the target belongs to the old copy and must not arrive in the new one.
-        self.draining = true;
-        while self.merge.any_applying() {
-            self.next_word().await?;
-        }
-        self.draining = false;
-        let names: Vec<String> = collections.iter().map(|id| self.name(*id)).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let text = format!("{text}; copied again: {}", names.join(", "));
-        let tables = self.seen_tables(&collections);
-        keep!(self, control => control.start_reload(&names, &tables))?;
-        keep!(self, control => control.incident(kind, names.first().copied(), &text))?;
-        for id in &collections {
-            self.merge.reset(*id);
-            let copying = &mut self.copying[usize::from(id.0)];
-            copying.state = CopyState::Pending;
-            copying.generation += 1;
-            copying.fresh = false;
-            copying.reload = true;
-        }
-        self.sweeping = false;
-        self.gauges.copy_complete.store(false, Ordering::Release);
-        let merge = &self.merge;
-        self.held.retain(|held| merge.collection_of(held.piece) == Some(held.collection));
-        self.rereads.retain(|reread| merge.has_recapture(reread.id));
-        self.dispatch().await
-    }
-
-    async fn on_history_lost(&mut self, error: &Error) -> Result<()> {
-        let mut pauses = Pauses::for_server();
-        let now = loop {
-            match self.mongo.operation_time().await {
-                Ok(now) => break now,
-                Err(error) => {
-                    if !self.stop.sleep(pauses.next_pause()).await {
-                        return Err(error);
-                    }
-                }
-            }
-        };
-        let text = format!(
-            "the source's log no longer reaches back to our position: changes between {} and {} were lost ({error})",
-            said(self.position.time),
-            said(now),
-        );
-        self.now = self.now.max(now);
-        let all = self.all_collections();
-        self.begin_anew(all, "history_lost", &text).await?;
-        self.position = Position::new(now, Bytes::new());
-        let (position, passed) = (self.position.clone(), ClusterTime(now.0.saturating_sub(1)));
-        self.publish(Vec::new(), position, passed).await
-    }
-
-    async fn on_report(&mut self, report: Report) -> Result<()> {
-        let Report::Swept { collections, rows } = report;
-        if !self.sweeping {
-            // Begun anew once more while the sweep was on its way.
-            return Ok(());
-        }
-        let names: Vec<String> = collections.iter().map(|id| self.name(*id)).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let tables = self.seen_tables(&collections);
-        keep!(self, control => control.end_reload(&names, &tables))?;
-        let text = format!(
-            "{} copied again; {rows} rows that are no longer in the source were removed",
-            names.join(", ")
-        );
-        keep!(self, control => control.incident("recopied", None, &text))?;
-        tracing::info!(rows, "copied again; rows that are no longer in the source were removed");
-        for id in collections {
-            self.copying[usize::from(id.0)].reload = false;
-        }
-        self.sweeping = false;
-        Ok(())
-    }
-
-    // Dead letters.
-
-    async fn retry_letters(&mut self) -> Result<()> {
-        if !self.letters.any() || !self.rereads.is_empty() {
-            return Ok(());
-        }
-        let migration = self.plan.migration.clone();
-        let due = keep!(self, control => control.due_dead_letters(&migration, LETTERS_AT_ONCE))?;
-        let ids: Vec<i64> = due.iter().map(|row| row.id).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        keep!(self, control => control.put_off(&ids, 60_000))?;
-        let mut by_collection: HashMap<CollectionId, Vec<Key>> = HashMap::new();
-        for row in due {
-            let found =
-                self.plan.collections.iter().position(|collection| collection.name == row.letter.collection);
-            if let Some(index) = found {
-                by_collection
-                    .entry(CollectionId(index as u16))
-                    .or_default()
-                    .push(Key::from_bytes(&row.letter.key));
-            }
-        }
-        for (collection, keys) in by_collection {
-            let id = self.next_reread;
-            self.next_reread -= 1;
-            self.merge.recapture(id, collection, keys.iter().cloned().collect());
-            let (mongo, say, after) = (self.mongo.clone(), self.wires.say.clone(), self.now);
-            let name = self.plan.collections[usize::from(collection.0)].collection.clone();
-            tokio::spawn(async move {
-                let word = match mongo.lookup(&name, &keys, after).await {
-                    Ok(lookup) => Word::Reread { id, collection, keys, found: lookup.found, at: lookup.at },
-                    Err(error) => Word::RereadFailed { id, error },
-                };
-                // Nobody listens while everything stops.
-                let _ = say.send(word);
-            });
-        }
-        Ok(())
-    }
-
-    async fn publish_reread(&mut self, reread: Reread, changed: &HashSet<Key>) -> Result<()> {
-        let Reread { collection, keys, mut found, .. } = reread;
-        let position = self.position.clone();
-        let events: Vec<Event> = keys
-            .into_iter()
-            .filter(|key| !changed.contains(key))
-            .map(|key| {
-                let document = found.remove(&key).unwrap_or_default();
-                let op = if document.is_empty() { Op::Delete } else { Op::Snapshot };
-                Event { collection, key, op, document, position: position.clone(), time: 0 }
-            })
-            .collect();
-        let bytes = events.iter().map(|event| event.document.len() + 64).sum();
-        let batch =
-            Batch { events, horizon: self.horizons.latest(), noted: self.noted(), bytes, ..Batch::default() };
-        Box::pin(self.send(batch)).await
-    }
 }
 
 fn event(change: DocumentChange) -> Event {
@@ -920,15 +539,4 @@ fn event(change: DocumentChange) -> Event {
         position: change.position,
         time: change.wall,
     }
-}
-
-fn bound(bytes: Option<Vec<u8>>) -> Result<Option<Bound>> {
-    let broken = |_| Error::new(Kind::Bug, "reading open chunks", "a chunk's bound cannot be read");
-    bytes.map(|bytes| Bound::from_bytes(bytes.into()).map_err(broken)).transpose()
-}
-
-/// A time as people read it.
-fn said(time: ClusterTime) -> String {
-    jiff::Timestamp::from_second(i64::from(time.seconds()))
-        .map_or_else(|_| time.to_string(), |time| time.to_string())
 }

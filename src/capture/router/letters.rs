@@ -1,0 +1,71 @@
+//! Dead letters are tried again: their documents are read anew and go through the log like any change.
+
+use std::collections::{HashMap, HashSet};
+
+use slackwater_connectors::error::Result;
+use slackwater_connectors::retry::Pauses;
+use slackwater_topics::{CollectionId, Event, Key, Op};
+
+use super::{LETTERS_AT_ONCE, Reread, Router, Word};
+use crate::apply::batch::Batch;
+use crate::ops::policy::{Action, action};
+
+impl Router {
+    pub(super) async fn retry_letters(&mut self) -> Result<()> {
+        if !self.letters.any() || !self.rereads.is_empty() {
+            return Ok(());
+        }
+        let migration = self.plan.migration.clone();
+        let due = keep!(self, control => control.due_dead_letters(&migration, LETTERS_AT_ONCE))?;
+        let ids: Vec<i64> = due.iter().map(|row| row.id).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        keep!(self, control => control.put_off(&ids, 60_000))?;
+        let mut by_collection: HashMap<CollectionId, Vec<Key>> = HashMap::new();
+        for row in due {
+            let found =
+                self.plan.collections.iter().position(|collection| collection.name == row.letter.collection);
+            if let Some(index) = found {
+                by_collection
+                    .entry(CollectionId(index as u16))
+                    .or_default()
+                    .push(Key::from_bytes(&row.letter.key));
+            }
+        }
+        for (collection, keys) in by_collection {
+            let id = self.next_reread;
+            self.next_reread -= 1;
+            self.merge.recapture(id, collection, keys.iter().cloned().collect());
+            let (mongo, say, after) = (self.mongo.clone(), self.wires.say.clone(), self.now);
+            let name = self.plan.collections[usize::from(collection.0)].collection.clone();
+            tokio::spawn(async move {
+                let word = match mongo.lookup(&name, &keys, after).await {
+                    Ok(lookup) => Word::Reread { id, collection, keys, found: lookup.found, at: lookup.at },
+                    Err(error) => Word::RereadFailed { id, error },
+                };
+                // Nobody listens while everything stops.
+                let _ = say.send(word);
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) async fn publish_reread(&mut self, reread: Reread, changed: &HashSet<Key>) -> Result<()> {
+        let Reread { collection, keys, mut found, .. } = reread;
+        let position = self.position.clone();
+        let events: Vec<Event> = keys
+            .into_iter()
+            .filter(|key| !changed.contains(key))
+            .map(|key| {
+                let document = found.remove(&key).unwrap_or_default();
+                let op = if document.is_empty() { Op::Delete } else { Op::Snapshot };
+                Event { collection, key, op, document, position: position.clone(), time: 0 }
+            })
+            .collect();
+        let bytes = events.iter().map(|event| event.document.len() + 64).sum();
+        let batch =
+            Batch { events, horizon: self.horizons.latest(), noted: self.noted(), bytes, ..Batch::default() };
+        Box::pin(self.send(batch)).await
+    }
+}
