@@ -3,13 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use slackwater_connectors::error::Kind;
 use slackwater_connectors::mongodb::{Mongo, Preflight};
 use slackwater_connectors::postgres::introspect;
+use slackwater_connectors::retry::Pauses;
 
 use super::exit::Failure;
 use crate::config::{self, Migration};
 use crate::mapping::{self, Plan};
 use crate::ops::preflight::{Findings, judge};
+
+/// How often the source is looked at when the connection breaks.
+const TRIES: usize = 4;
 
 /// Reads and checks the migration file, as far as that goes without a server.
 pub(super) fn migration(path: &Path) -> Result<Migration, Failure> {
@@ -53,7 +58,19 @@ pub(super) async fn source(
     let mongo = Mongo::connect(&source.uri, &source.database).await?;
     let names: Vec<String> =
         plan.collections.iter().map(|collection| collection.collection.clone()).collect();
-    let preflight = mongo.preflight(&names).await?;
+    let mut pauses = Pauses::for_server();
+    let mut tries = 1;
+    let preflight = loop {
+        match mongo.preflight(&names).await {
+            Ok(preflight) => break preflight,
+            // A connection that broke while we looked says nothing about what is there.
+            Err(error) if error.kind == Kind::Unreachable && tries < TRIES => {
+                tokio::time::sleep(pauses.next_pause()).await;
+                tries += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
     let findings = judge(&preflight, &source.database);
     Ok((mongo, preflight, findings))
 }

@@ -121,6 +121,7 @@ async fn start(path: &Path, gauges: &Arc<Gauges>, stop: &Stop) -> Result<Tasks, 
             "the migration file has changed since the last run; rows written before are as it said then"
         );
     }
+    control.forget_seen().await?;
     let open = async |lane: &str| {
         Sink::open(&target, &plan.migration, lane, takeover.epoch, Arc::clone(&plan.tables)).await
     };

@@ -8,7 +8,7 @@ use slackwater_topics::ClusterTime;
 
 use super::client::{CollectionInfo, Mongo};
 use super::error::cleaned;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// What was found.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Mongo {
                     None => Presence::Missing,
                 },
             };
-            let unreadable = self.try_find(name).await.err();
+            let unreadable = refusal(self.try_find(name).await)?;
             found.push(WatchedCollection { name: name.clone(), presence, unreadable });
         }
         Ok(Preflight {
@@ -84,7 +84,7 @@ impl Mongo {
             feature_version: feature_version(&admin).await,
             replica_set,
             sharded,
-            no_change_stream: self.try_change_stream().await.err(),
+            no_change_stream: refusal(self.try_change_stream().await)?,
             oplog_hours: oplog_hours(&self.other("local")).await,
             collections: found,
         })
@@ -102,6 +102,15 @@ impl Mongo {
             "readConcern": {"level": "majority"},
         };
         self.replies(command, "opening a change stream").await.map(|_| ())
+    }
+}
+
+/// The server's answer, where it is no; a connection that broke is none.
+fn refusal(answer: Result<()>) -> Result<Option<Error>> {
+    match answer {
+        Ok(()) => Ok(None),
+        Err(error) if error.kind == Kind::Unreachable => Err(error),
+        Err(error) => Ok(Some(error)),
     }
 }
 

@@ -430,8 +430,9 @@ impl Control {
         transaction.commit().await.map_err(fail)
     }
 
-    /// Ends a reload after the sweep.
-    pub async fn end_reload(&mut self, collections: &[&str], tables: &[SeenTable]) -> Result<()> {
+    /// Ends a reload after the sweep. The lists of rows met stay: batches on their way still note theirs. They go with
+    /// [`Control::forget_seen`].
+    pub async fn end_reload(&mut self, collections: &[&str]) -> Result<()> {
         let doing = "ending a reload";
         let fail = |error: tokio_postgres::Error| explain(doing, &error);
         let (transaction, migration) = self.owned(doing).await?;
@@ -442,8 +443,26 @@ impl Control {
             )
             .await
             .map_err(fail)?;
-        for table in tables {
-            drop_seen(&transaction, &migration, table).await.map_err(fail)?;
+        transaction.commit().await.map_err(fail)
+    }
+
+    /// Takes the lists of rows met away, unless a reload needs them. For a moment in which nobody writes.
+    pub async fn forget_seen(&mut self) -> Result<()> {
+        let doing = "tidying up after a reload";
+        let fail = |error: tokio_postgres::Error| explain(doing, &error);
+        let (transaction, migration) = self.owned(doing).await?;
+        let lists = transaction
+            .query(
+                "SELECT s.id FROM slackwater.seen s WHERE s.migration = $1 AND NOT EXISTS (
+                     SELECT FROM slackwater.collections c WHERE c.migration = $1 AND c.reload)",
+                &[&migration],
+            )
+            .await
+            .map_err(fail)?;
+        for list in &lists {
+            let id: i32 = list.try_get(0).map_err(fail)?;
+            let sql = format!("DROP TABLE IF EXISTS slackwater.seen_{id}");
+            transaction.batch_execute(&sql).await.map_err(fail)?;
         }
         transaction.commit().await.map_err(fail)
     }

@@ -126,7 +126,6 @@ async fn lost_history_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "waits out the silence, up to two minutes"]
 async fn a_silent_network_is_noticed() {
     let mongod = Mongod::replica_set(&[]).await;
     mongod.client(&mongod.uri()).await;

@@ -208,10 +208,12 @@ async fn a_reload_sweeps_what_is_left_over_and_ours() {
             sink.commit(&Notes::default()).await.expect("committed");
             let swept = sink.sweep(0, &[("kind".into(), "line".into())]).await.expect("swept");
             assert_eq!(swept, 1 - round as u64);
-            control.end_reload(&["legacy.lineitem"], std::slice::from_ref(&table)).await.expect("ended");
+            control.end_reload(&["legacy.lineitem"]).await.expect("ended");
         }
         let rest = database.text("SELECT string_agg(note, ', ' ORDER BY note) FROM public.t").await;
         assert_eq!(rest, "made by others, met, new, other constant");
+        assert_eq!(database.text("SELECT to_regclass('slackwater.seen_1')").await, "slackwater.seen_1");
+        control.forget_seen().await.expect("tidied up");
         assert_eq!(database.text("SELECT to_regclass('slackwater.seen_1')").await, "NULL");
     })
     .await;

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use slackwater_connectors::error::{Error, Result};
 use slackwater_connectors::postgres::control::{CopyState, SeenTable};
 use slackwater_connectors::retry::Pauses;
-use slackwater_topics::{ClusterTime, CollectionId, Position};
+use slackwater_topics::{Barrier, ClusterTime, CollectionId, Position};
 
 use super::Router;
+use crate::apply::batch::Batch;
 use crate::apply::stream::{Report, tables_of};
 use crate::ops::policy::{Action, action};
 
@@ -73,9 +74,16 @@ impl Router {
             }
         }
         tracing::warn!(kind, text, "history was lost; copying again");
-        // A piece on its way into the target belongs to the old copy and must not arrive in the new one.
+        // What is on its way into the target belongs to the old copy: a piece must not arrive in the new one, and a
+        // sweep or a batch must not find the new list of rows met.
         self.draining = true;
-        while self.merge.any_applying() {
+        while self.merge.any_applying() || self.sweeping {
+            self.next_word().await?;
+        }
+        self.sweeping = true;
+        let marker = Batch { barriers: vec![Barrier::Sweep { collections: Vec::new() }], ..Batch::default() };
+        self.send(marker).await?;
+        while self.sweeping {
             self.next_word().await?;
         }
         self.draining = false;
@@ -93,7 +101,6 @@ impl Router {
             copying.fresh = false;
             copying.reload = true;
         }
-        self.sweeping = false;
         self.gauges.copy_complete.store(false, Ordering::Release);
         let merge = &self.merge;
         self.held.retain(|held| merge.collection_of(held.piece) == Some(held.collection));
@@ -128,14 +135,14 @@ impl Router {
 
     pub(super) async fn on_report(&mut self, report: Report) -> Result<()> {
         let Report::Swept { collections, rows } = report;
-        if !self.sweeping {
-            // Begun anew once more while the sweep was on its way.
+        self.sweeping = false;
+        if collections.is_empty() {
+            // Only a marker: the lane is empty.
             return Ok(());
         }
         let names: Vec<String> = collections.iter().map(|id| self.name(*id)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let tables = self.seen_tables(&collections);
-        keep!(self, control => control.end_reload(&names, &tables))?;
+        keep!(self, control => control.end_reload(&names))?;
         let text = format!(
             "{} copied again; {rows} rows that are no longer in the source were removed",
             names.join(", ")
@@ -145,7 +152,6 @@ impl Router {
         for id in collections {
             self.copying[usize::from(id.0)].reload = false;
         }
-        self.sweeping = false;
         Ok(())
     }
 }

@@ -425,14 +425,12 @@ impl Router {
     }
 
     async fn next_word(&mut self) -> Result<()> {
-        let word = tokio::select! {
-            () = self.stop.wait() => None,
-            word = self.wires.words.recv() => word,
-        };
-        match word {
-            // Planning a copy here would wait for the source while a change waits for us; it is done on the way out.
-            Some(word) => Box::pin(self.hear(word)).await,
-            None => Err(Error::new(Kind::Bug, "waiting for a piece", "the copiers have stopped")),
+        let stopped = || Error::new(Kind::Bug, "waiting for the copiers", "they have stopped");
+        tokio::select! {
+            () = self.stop.wait() => Err(stopped()),
+            Some(word) = self.wires.words.recv() => Box::pin(self.hear(word)).await,
+            Some(report) = self.wires.reports.recv() => Box::pin(self.on_report(report)).await,
+            else => Err(stopped()),
         }
     }
 
