@@ -19,3 +19,4 @@ mod resume;
 mod state;
 mod stop;
 mod takeover;
+mod trial;
