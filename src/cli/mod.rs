@@ -18,9 +18,15 @@ use clap::{Parser, Subcommand, ValueEnum};
 #[command(
     version,
     about,
-    after_help = "\
-Exit codes: 0 done or stopped on request, 1 unexpected, 2 usage, 3 mistakes in the migration file, 4 source or target
-unsuitable, 5 a server cannot be reached, 6 a server refuses us, 7 another process has taken over."
+    after_help = "Exit codes:
+  0  done, or stopped on request
+  1  unexpected
+  2  wrong usage
+  3  mistakes in the migration file
+  4  source or target unsuitable
+  5  a server cannot be reached
+  6  a server refuses us
+  7  another process has taken over"
 )]
 struct Cli {
     #[command(subcommand)]
