@@ -14,6 +14,7 @@ use slackwater_connectors::mongodb::Mongo;
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::introspect;
 use slackwater_connectors::postgres::sink::Sink;
+use slackwater_connectors::retry::Pauses;
 use slackwater_topics::{ClusterTime, Position};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -31,10 +32,13 @@ use crate::capture::router::{Chunking, Parts, Router, Wires};
 use crate::config::Migration;
 use crate::mapping::Plan;
 use crate::ops::gauges::Gauges;
+use crate::ops::policy::{Action, action};
 use crate::ops::stop::{self, Stop};
 
 /// Batches between capture and the stream's lane; each may have 16 MB.
 const LOG_BUFFER: usize = 1;
+/// How often a start is tried while connections break.
+const START_TRIES: usize = 5;
 /// A clean stop takes no longer.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
 const STREAM_LANE: &str = "stream";
@@ -46,9 +50,8 @@ pub(super) async fn run(path: &Path) -> Result<ExitCode, Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let (stopper, stop) = stop::channel();
-    let gauges = Arc::new(Gauges::default());
-    let mut tasks = tokio::select! {
-        started = start(path, &gauges, &stop) => started?,
+    let (mut tasks, gauges) = tokio::select! {
+        started = start_patiently(path, &stop) => started?,
         _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
         _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
     };
@@ -97,6 +100,29 @@ fn failed(ended: Result<(&'static str, Result<(), Error>), tokio::task::JoinErro
         // The panic's own message was printed by its hook.
         Err(error) => Some(Error::new(Kind::Bug, "running", error.to_string())),
     }
+}
+
+/// A connection that breaks in the middle of the start is no reason to give up; a server that is away for longer is.
+async fn start_patiently(path: &Path, stop: &Stop) -> Result<(Tasks, Arc<Gauges>), Failure> {
+    let mut pauses = Pauses::for_server();
+    let mut tries = 1;
+    loop {
+        let gauges = Arc::new(Gauges::default());
+        match start(path, &gauges, stop).await {
+            Ok(tasks) => return Ok((tasks, gauges)),
+            Err(Failure::Server(error)) if passes(error.kind) && tries < START_TRIES => {
+                tracing::debug!(%error, "the start was cut short; trying again");
+                tokio::time::sleep(pauses.next_pause()).await;
+                tries += 1;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// Whether a start that failed so may succeed a moment later.
+fn passes(kind: Kind) -> bool {
+    kind == Kind::Unreachable || action(kind) == Action::Retry
 }
 
 /// Prepares everything and starts the tasks.

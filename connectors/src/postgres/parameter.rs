@@ -5,25 +5,49 @@ use std::error::Error;
 use bytes::{BufMut as _, BytesMut};
 use postgres_types::{IsNull, ToSql, Type, to_sql_checked};
 
+use super::rows::{Rows, Values};
+
 /// An array whose elements (each its length and bytes) are encoded already.
 pub(super) struct Array<'a> {
     /// OID of the elements' type as the server expects it.
     pub(super) element: u32,
-    pub(super) count: usize,
-    pub(super) elements: &'a [u8],
+    pub(super) elements: Elements<'a>,
+}
+
+/// Where the elements lie.
+pub(super) enum Elements<'a> {
+    /// Sent in their own order.
+    Rows(&'a Rows),
+    Values(&'a Values),
+}
+
+impl Elements<'_> {
+    fn count(&self) -> usize {
+        match self {
+            Self::Rows(rows) => rows.len(),
+            Self::Values(values) => values.len(),
+        }
+    }
+
+    fn byte_len(&self) -> usize {
+        match self {
+            Self::Rows(rows) => rows.as_bytes().len(),
+            Self::Values(values) => values.as_bytes().len(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Array<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The bytes are values of records.
-        write!(f, "Array({} of type {})", self.count, self.element)
+        write!(f, "Array({} of type {})", self.elements.count(), self.element)
     }
 }
 
 impl ToSql for Array<'_> {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        out.reserve(20 + self.elements.len());
-        if self.count == 0 {
+        out.reserve(20 + self.elements.byte_len());
+        if self.elements.count() == 0 {
             out.put_i32(0);
             out.put_i32(0);
             out.put_u32(self.element);
@@ -32,9 +56,12 @@ impl ToSql for Array<'_> {
         out.put_i32(1);
         out.put_i32(1); // May hold nulls.
         out.put_u32(self.element);
-        out.put_i32(i32::try_from(self.count)?);
+        out.put_i32(i32::try_from(self.elements.count())?);
         out.put_i32(1);
-        out.extend_from_slice(self.elements);
+        match self.elements {
+            Elements::Rows(rows) => rows.in_order().for_each(|row| out.extend_from_slice(row)),
+            Elements::Values(values) => out.extend_from_slice(values.as_bytes()),
+        }
         Ok(IsNull::No)
     }
 

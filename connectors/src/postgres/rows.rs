@@ -56,24 +56,14 @@ pub struct Rows {
     /// The column to sort by, and where its field of the started row is.
     key: usize,
     key_at: usize,
-    /// Of each complete row: the first bytes of its key, and where it begins.
-    order: Vec<(u128, u32)>,
-    sorted: Vec<u8>,
+    /// Of each complete row: the first bytes of its key, where it begins and where it ends.
+    order: Vec<(u128, u32, u32)>,
 }
 
 impl Rows {
     /// No rows yet. `key`: the column of the mapping that [`Rows::sort`] goes by.
     pub fn new(format: Arc<RowFormat>, key: usize) -> Self {
-        Self {
-            format,
-            bytes: Vec::new(),
-            count: 0,
-            start: 0,
-            key,
-            key_at: 0,
-            order: Vec::new(),
-            sorted: Vec::new(),
-        }
+        Self { format, bytes: Vec::new(), count: 0, start: 0, key, key_at: 0, order: Vec::new() }
     }
 
     /// Starts a row; fields follow in the order of the mapped columns.
@@ -95,13 +85,14 @@ impl Rows {
 
     /// The row is complete.
     pub fn end(&mut self) {
-        // A write set has some ten megabytes; `start` fits.
-        self.order.push((prefix(self.bytes.get(self.key_at..).unwrap_or_default()), self.start as u32));
         self.bytes.extend_from_slice(&self.format.after);
         if self.format.sized {
             let length = (self.bytes.len() - self.start - 4) as i32;
             self.bytes[self.start..self.start + 4].copy_from_slice(&length.to_be_bytes());
         }
+        let key = prefix(self.bytes.get(self.key_at..).unwrap_or_default());
+        // A write set has some ten megabytes, so places fit.
+        self.order.push((key, self.start as u32, self.bytes.len() as u32));
         self.count += 1;
     }
 
@@ -123,26 +114,17 @@ impl Rows {
     }
 
     /// Puts the rows in the order of their keys, as far as the first bytes tell: neighbours fall on the same page of the
-    /// index, and transactions lock rows in one order.
+    /// index, and transactions lock rows in one order. Only their order is kept, the bytes stay where they are; marks
+    /// from before are void.
     pub fn sort(&mut self) {
-        if self.order.is_sorted() {
-            return;
+        if !self.order.is_sorted() {
+            self.order.sort_unstable();
         }
-        let end = self.bytes.len();
-        let mut order: Vec<(u128, u32, u32)> = Vec::with_capacity(self.count);
-        for (place, (key, start)) in self.order.iter().enumerate() {
-            let next = self.order.get(place + 1).map_or(end, |(_, start)| *start as usize);
-            order.push((*key, *start, next as u32));
-        }
-        order.sort_unstable();
-        self.sorted.clear();
-        self.sorted.reserve(end);
-        self.order.clear();
-        for (key, start, next) in order {
-            self.order.push((key, self.sorted.len() as u32));
-            self.sorted.extend_from_slice(&self.bytes[start as usize..next as usize]);
-        }
-        std::mem::swap(&mut self.bytes, &mut self.sorted);
+    }
+
+    /// The framed rows, each by itself, in the order that was asked for.
+    pub fn in_order(&self) -> impl Iterator<Item = &[u8]> {
+        self.order.iter().map(|(_, start, end)| &self.bytes[*start as usize..*end as usize])
     }
 
     /// How many complete rows.
@@ -155,7 +137,7 @@ impl Rows {
         self.count == 0
     }
 
-    /// The framed rows.
+    /// The framed rows as they were written; see [`Rows::in_order`].
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -338,11 +320,10 @@ mod tests {
         row(&mut wanted, b"a", b"second");
         row(&mut wanted, b"b", b"third, and longer");
         row(&mut wanted, b"cc", b"first");
-        assert_eq!((rows.len(), rows.as_bytes()), (3, wanted.as_bytes()));
-        // More may follow, and be sorted again.
-        row(&mut rows, b"aa", b"fourth");
-        rows.sort();
-        assert_eq!(rows.len(), 4);
-        assert_eq!(rows.as_bytes().len(), wanted.as_bytes().len() + 2 + 4 + 6 + 4 + 2);
+        assert_eq!(
+            (rows.len(), rows.in_order().collect::<Vec<_>>().concat()),
+            (3, wanted.as_bytes().to_vec())
+        );
+        assert_eq!(rows.as_bytes().len(), wanted.as_bytes().len());
     }
 }

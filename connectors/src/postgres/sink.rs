@@ -22,10 +22,10 @@ use tokio_postgres::{Client, Row, Statement};
 use super::client::connect;
 use super::error::explain;
 use super::notes;
-use super::parameter::Array;
+use super::parameter::{Array, Elements};
 use super::pipeline::{Call, Count, Parameters, send};
 use super::progress::{Advance, Counts, Notes, Progress, TableCounts};
-use super::rows::{TableSpec, Values, WriteSet};
+use super::rows::{Rows, TableSpec, Values, WriteSet};
 use super::statements;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
@@ -253,7 +253,7 @@ impl Sink {
         let mut answers = send(&self.client, calls).await?;
         for (index, write) in writes.tables.iter().enumerate() {
             if !write.rows.is_empty() {
-                let rows = self.copy_table(index, write.rows.as_bytes()).await?;
+                let rows = self.copy_table(index, &write.rows).await?;
                 answers.push((Count::Upserted(index), rows));
             }
         }
@@ -264,24 +264,25 @@ impl Sink {
         Ok(self.counts(&answers, writes))
     }
 
-    async fn copy_table(&self, index: usize, tuples: &[u8]) -> Result<u64> {
+    async fn copy_table(&self, index: usize, rows: &Rows) -> Result<u64> {
         let fail = |error: tokio_postgres::Error| explain(self.doing("copying into", index), &error);
         let sink = self.client.copy_in::<_, Bytes>(self.get(Use::Copy(index))?).await.map_err(fail)?;
         let mut sink = std::pin::pin!(sink);
-        let mut head: &[u8] = COPY_HEADER;
-        let mut pieces = tuples.chunks(COPY_PIECE).peekable();
-        while let Some(piece) = pieces.next() {
-            let mut bytes = BytesMut::with_capacity(head.len() + piece.len() + 2);
-            bytes.extend_from_slice(head);
-            bytes.extend_from_slice(piece);
-            head = &[];
-            if pieces.peek().is_none() {
-                bytes.put_i16(-1);
+        let mut piece = BytesMut::with_capacity(COPY_PIECE);
+        piece.extend_from_slice(COPY_HEADER);
+        for row in rows.in_order() {
+            if piece.len() + row.len() > COPY_PIECE && !piece.is_empty() {
+                let full = std::mem::replace(&mut piece, BytesMut::with_capacity(COPY_PIECE));
+                if sink.send(full.freeze()).await.is_err() {
+                    // The reason comes with the end.
+                    return sink.finish().await.map_err(fail);
+                }
             }
-            if sink.send(bytes.freeze()).await.is_err() {
-                break; // The reason comes with the end.
-            }
+            piece.extend_from_slice(row);
         }
+        piece.put_i16(-1);
+        // Likewise.
+        let _ = sink.send(piece.freeze()).await;
         sink.finish().await.map_err(fail)
     }
 
@@ -430,7 +431,7 @@ impl Sink {
     fn push_writes<'a>(&self, calls: &mut Vec<Call<'a>>, writes: &'a WriteSet, seen: &[usize]) -> Result<()> {
         for index in seen.iter().copied() {
             if let Some(write) = writes.tables.get(index).filter(|write| !write.rows.is_empty()) {
-                let rows = self.rows(index, write.rows.len(), write.rows.as_bytes());
+                let rows = self.rows(index, &write.rows);
                 let statement = self.get(Use::NoteSeen(index))?;
                 calls.push(Call::prepared(self.doing("noting rows of", index), statement, vec![rows]));
             }
@@ -438,7 +439,7 @@ impl Sink {
         self.push_deletes(calls, writes)?;
         for (index, write) in writes.tables.iter().enumerate() {
             if !write.rows.is_empty() {
-                let rows = self.rows(index, write.rows.len(), write.rows.as_bytes());
+                let rows = self.rows(index, &write.rows);
                 let call =
                     Call::prepared(self.doing("writing", index), self.get(Use::Upsert(index))?, vec![rows]);
                 calls.push(call.counted(Count::Upserted(index)));
@@ -457,7 +458,7 @@ impl Sink {
                     Call::prepared(doing(), statement, vec![values(statement, 0, &write.owners)])
                 } else {
                     let statement = self.get(Use::DeleteOthers(index))?;
-                    let rows = self.rows(index, write.rows.len(), write.rows.as_bytes());
+                    let rows = self.rows(index, &write.rows);
                     Call::prepared(doing(), statement, vec![values(statement, 0, &write.owners), rows])
                 };
                 calls.push(call.counted(Count::Deleted(index)));
@@ -484,8 +485,8 @@ impl Sink {
         Ok(())
     }
 
-    fn rows<'a>(&self, index: usize, count: usize, elements: &'a [u8]) -> Parameter<'a> {
-        Box::new(Array { element: self.specs[index].table.row_oid, count, elements })
+    fn rows<'a>(&self, index: usize, rows: &'a Rows) -> Parameter<'a> {
+        Box::new(Array { element: self.specs[index].table.row_oid, elements: Elements::Rows(rows) })
     }
 }
 
@@ -502,7 +503,7 @@ fn values<'a>(statement: &Statement, place: usize, values: &'a Values) -> Parame
         TypeKind::Array(element) => element.oid(),
         _ => kind.oid(),
     });
-    Box::new(Array { element: element.unwrap_or(0), count: values.len(), elements: values.as_bytes() })
+    Box::new(Array { element: element.unwrap_or(0), elements: Elements::Values(values) })
 }
 
 /// Read-only until a transaction says otherwise. Triggers of the target find their own schema; names of
