@@ -63,6 +63,13 @@ fn configuration(url: &Secret) -> Result<Config> {
              postgres://user:password@host:port/database, with special characters percent-encoded",
         )
     })?;
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err(Error::new(
+            Kind::Unsuitable,
+            CONNECTING,
+            "the connection string names no host; it looks like postgres://user:password@host:5432/database",
+        ));
+    }
     if config.get_ssl_mode() == SslMode::Require {
         return Err(no_tls());
     }
