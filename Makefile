@@ -1,29 +1,32 @@
 # make demo    the whole thing on your machine: servers, build, 100 000 documents, live writers, comparison
 # make test    formatter, lints, licences, unit tests, integration tests on real servers
 # make bench   speed beside Python scripts and bare loops, in one run
-.PHONY: demo test lint unit it bench fmt services down
+.PHONY: demo test lint unit it bench fmt services toolchain down
 SHELL := /bin/bash
 
-demo:
+demo: toolchain
 	@dev/demo
 
 test: lint unit it
 
-lint:
+lint: toolchain
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	@dev/deny
 
-unit: services
+unit: toolchain services
 	@eval "$$(dev/services env)" && cargo test --workspace --locked --lib --bins
 
-it: services
+it: toolchain services
 	@eval "$$(dev/services env)" && cargo test --workspace --locked --test "*" -- --nocapture
 
-services:
-	@dev/services up mongodb postgres
+toolchain:
+	@dev/toolchain
 
-bench: services
+services:
+	@dev/services up mongodb postgres kafka
+
+bench: toolchain services
 	@eval "$$(dev/services env)" && bench/run
 
 fmt:

@@ -15,6 +15,8 @@ pub(crate) enum Action {
     Quarantine,
     /// The collections are copied again.
     Recopy,
+    /// What belongs to another process now is let go; the rest goes on.
+    Yield,
     /// The process stops: going on could do harm.
     Halt,
 }
@@ -26,6 +28,7 @@ pub(crate) fn action(kind: Kind) -> Action {
         Kind::Contention => Action::Retry,
         Kind::Data => Action::Quarantine,
         Kind::HistoryLost => Action::Recopy,
+        Kind::Revoked => Action::Yield,
         Kind::Fenced | Kind::Unsuitable | Kind::Bug => Action::Halt,
     }
 }
@@ -41,6 +44,7 @@ pub(crate) fn remedy(kind: Kind) -> &'static str {
         Kind::Exhausted => "make room on the server: disk, memory or connections",
         Kind::Data => "see the dead letters in `slackwater status`, mend the record or the rule",
         Kind::HistoryLost => "nothing: the collections are copied again; a larger oplog avoids it",
+        Kind::Revoked => "nothing: another process has taken the work over",
         Kind::Fenced => {
             "nothing, if you started a second one; otherwise find who did: one process at a time owns a migration"
         }
@@ -58,6 +62,6 @@ pub(crate) fn exit_code(kind: Kind) -> u8 {
         Kind::Unreachable => 5,
         Kind::Denied => 6,
         Kind::Fenced => 7,
-        Kind::Contention | Kind::Exhausted | Kind::Data | Kind::HistoryLost | Kind::Bug => 1,
+        Kind::Contention | Kind::Exhausted | Kind::Data | Kind::HistoryLost | Kind::Revoked | Kind::Bug => 1,
     }
 }
