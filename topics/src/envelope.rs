@@ -1,18 +1,20 @@
 //! The bytes of an event in a log: a BSON document, so that any BSON reader can look into it.
 //!
-//! `{v: 1, c: collection name, o: "s" | "u" | "d", k: key, t: cluster time, p: token, w: time of the change, d: document}`,
-//! in this order. `d` is the document's own bytes, untouched; it is absent for a delete.
+//! `{v: 1, c: collection name, o: "s" | "u" | "d", k: key, t: cluster time, p: token, w: time of the change, e: epoch,
+//! f: fresh, n: noted, d: document}`, in this order. `f` and `n` stand there only when true ([`Stamp`]). `d` is the
+//! document's own bytes, untouched; it is absent for a delete.
 
 use std::fmt;
 
 use bytes::Bytes;
 
+use crate::debezium;
 use crate::event::{CollectionId, Event, Op};
 use crate::key::Key;
 use crate::position::{ClusterTime, Position};
+use crate::stamp::Stamp;
 use crate::value::{Document, Value};
-
-const VERSION: i32 = 1;
+use crate::wire;
 
 /// Bytes that are no event of ours.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub enum EnvelopeError {
     Version(i32),
     /// The collection is not in the migration file.
     Collection(String),
+    /// No event in Debezium's form.
+    Debezium(debezium::ReadError),
 }
 
 impl fmt::Display for EnvelopeError {
@@ -31,8 +35,10 @@ impl fmt::Display for EnvelopeError {
             Self::Malformed(field) => write!(f, "not an event: field `{field}` is missing or broken"),
             Self::Version(version) => write!(
                 f,
-                "the event has format {version}, this program reads {VERSION}: run the same version on both sides"
+                "the event has format {version}, this program reads {}: run the same version on both sides",
+                wire::VERSION
             ),
+            Self::Debezium(error) => error.fmt(f),
             Self::Collection(name) => {
                 write!(f, "the event belongs to `{name}`, which the migration file does not name")
             }
@@ -42,66 +48,48 @@ impl fmt::Display for EnvelopeError {
 
 impl std::error::Error for EnvelopeError {}
 
-fn head(kind: u8, name: u8, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[kind, name, 0]);
-}
-
-fn binary(name: u8, bytes: &[u8], out: &mut Vec<u8>) {
-    head(0x05, name, out);
-    out.extend_from_slice(&(bytes.len() as i32).to_le_bytes());
-    out.push(0);
-    out.extend_from_slice(bytes);
-}
-
-fn text(name: u8, text: &str, out: &mut Vec<u8>) {
-    head(0x02, name, out);
-    out.extend_from_slice(&(text.len() as i32 + 1).to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
-    out.push(0);
-}
-
 /// Appends the event's bytes. `collection` is its name in the migration file.
-pub fn encode(event: &Event, collection: &str, out: &mut Vec<u8>) {
-    let start = out.len();
-    out.extend_from_slice(&[0; 4]);
-    head(0x10, b'v', out);
-    out.extend_from_slice(&VERSION.to_le_bytes());
-    text(b'c', collection, out);
+pub fn encode(event: &Event, collection: &str, stamp: Stamp, out: &mut Vec<u8>) {
+    let start = wire::begin(out);
+    wire::version(out);
+    wire::text(b'c', collection, out);
     let op = match event.op {
         Op::Snapshot => "s",
         Op::Upsert => "u",
         Op::Delete => "d",
     };
-    text(b'o', op, out);
-    binary(b'k', event.key.as_bytes(), out);
-    head(0x11, b't', out);
-    out.extend_from_slice(&event.position.time.0.to_le_bytes());
-    binary(b'p', &event.position.token, out);
-    head(0x09, b'w', out);
-    out.extend_from_slice(&event.time.to_le_bytes());
-    if !event.document.is_empty() {
-        head(0x03, b'd', out);
-        out.extend_from_slice(&event.document);
+    wire::text(b'o', op, out);
+    wire::binary(b'k', wire::GENERIC, event.key.as_bytes(), out);
+    wire::timestamp(b't', event.position.time, out);
+    wire::binary(b'p', wire::GENERIC, &event.position.token, out);
+    wire::date(b'w', event.time, out);
+    wire::long(b'e', stamp.epoch, out);
+    if stamp.fresh {
+        wire::truth(b'f', out);
     }
-    out.push(0);
-    let length = (out.len() - start) as i32;
-    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+    if stamp.noted {
+        wire::truth(b'n', out);
+    }
+    if !event.document.is_empty() {
+        wire::document(b'd', &event.document, out);
+    }
+    wire::end(start, out);
 }
 
 /// Reads an event; its document and token stay slices of `bytes`. `find` gives the collection of a name.
 pub fn decode(
     bytes: &Bytes,
     find: impl FnOnce(&str) -> Option<CollectionId>,
-) -> Result<Event, EnvelopeError> {
+) -> Result<(Event, Stamp), EnvelopeError> {
     let broken = EnvelopeError::Malformed;
     let envelope = Document::new(bytes).map_err(|_| broken("v"))?;
     let (mut collection, mut op, mut key, mut time, mut token, mut wall, mut document) =
         (None, None, None, None, None, None, Bytes::new());
+    let (mut epoch, mut fresh, mut noted) = (None, false, false);
     for element in envelope.elements() {
         let (name, value) = element.map_err(|_| broken("v"))?;
         match (name, value) {
-            (b"v", Value::Int32(VERSION)) => {}
-            (b"v", Value::Int32(version)) => return Err(EnvelopeError::Version(version)),
+            (b"v", Value::Int32(version)) => wire::check(version)?,
             (b"c", Value::String(text)) => {
                 collection = Some(std::str::from_utf8(text).map_err(|_| broken("c"))?);
             }
@@ -114,6 +102,9 @@ pub fn decode(
             }
             (b"p", Value::Binary { bytes: data, .. }) => token = Some(bytes.slice_ref(data)),
             (b"w", Value::DateTime(millis)) => wall = Some(millis),
+            (b"e", Value::Int64(value)) => epoch = Some(value),
+            (b"f", Value::Boolean(value)) => fresh = value,
+            (b"n", Value::Boolean(value)) => noted = value,
             (b"d", Value::Document(inner)) => document = bytes.slice_ref(inner.as_bytes()),
             // A later version of the same format may add fields.
             _ => {}
@@ -124,14 +115,16 @@ pub fn decode(
         return Err(broken("d"));
     }
     let collection = collection.ok_or(broken("c"))?;
-    Ok(Event {
+    let stamp = Stamp { epoch: epoch.ok_or(broken("e"))?, fresh, noted };
+    let event = Event {
         collection: find(collection).ok_or_else(|| EnvelopeError::Collection(collection.into()))?,
         key: key.ok_or(broken("k"))?,
         op,
         document,
         position: Position { time: time.ok_or(broken("t"))?, token: token.ok_or(broken("p"))? },
         time: wall.ok_or(broken("w"))?,
-    })
+    };
+    Ok((event, stamp))
 }
 
 #[cfg(test)]
@@ -156,12 +149,12 @@ mod tests {
     #[test]
     fn golden() {
         let mut bytes = Vec::new();
-        encode(&event(Op::Delete), "legacy.user", &mut bytes);
+        encode(&event(Op::Delete), "legacy.user", Stamp { epoch: 3, ..Stamp::default() }, &mut bytes);
         let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             text,
             concat!(
-                "59000000",
+                "64000000",
                 "107600",
                 "01000000",
                 "026300",
@@ -182,6 +175,8 @@ mod tests {
                 "8201",
                 "097700",
                 "7b68e5cf8b010000",
+                "126500",
+                "0300000000000000",
                 "00"
             )
         );
@@ -192,10 +187,11 @@ mod tests {
         for op in [Op::Snapshot, Op::Upsert, Op::Delete] {
             let event = event(op);
             let mut bytes = Vec::new();
-            encode(&event, "legacy.user", &mut bytes);
+            let stamp = Stamp { epoch: 3, fresh: op == Op::Snapshot, noted: op == Op::Upsert };
+            encode(&event, "legacy.user", stamp, &mut bytes);
             let bytes = Bytes::from(bytes);
             let find = |name: &str| (name == "legacy.user").then_some(CollectionId(3));
-            assert_eq!(decode(&bytes, find), Ok(event));
+            assert_eq!(decode(&bytes, find), Ok((event, stamp)));
             assert_eq!(decode(&bytes, |_| None), Err(EnvelopeError::Collection("legacy.user".into())));
             for cut in 0..bytes.len() {
                 assert!(decode(&bytes.slice(..cut), find).is_err());

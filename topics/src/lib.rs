@@ -5,20 +5,41 @@
 
 #![warn(missing_docs)]
 
+mod ascii;
+pub mod catalog;
+pub mod debezium;
 mod decimal;
 mod envelope;
 mod event;
+pub mod extjson;
+mod format;
+mod hash;
+mod headers;
 mod id;
+mod json;
 mod key;
+mod mark;
 mod order;
+mod part;
+mod partition;
 mod position;
+mod record;
+mod stamp;
 mod value;
+mod wire;
 
 pub use decimal::{Decimal, Magnitude};
 pub use envelope::{EnvelopeError, decode, encode};
 pub use event::{Barrier, CollectionId, Event, Op};
+pub use format::Format;
+pub use headers::{Headers, Occasion};
 pub use id::Namespace;
 pub use key::Key;
+pub use mark::Mark;
 pub use order::compare;
+pub use part::Part;
+pub use partition::partition_of;
 pub use position::{ClusterTime, Position};
+pub use record::Record;
+pub use stamp::Stamp;
 pub use value::{Document, Elements, Malformed, Value};
