@@ -14,6 +14,8 @@ use crate::error::{Error, Kind};
 pub(super) const FENCED: &str = "SW001";
 /// SQLSTATE of a lane that stands at another sequence than the writer thought.
 pub(super) const SEQUENCE: &str = "SW002";
+/// SQLSTATE of a partition of the log that has another owner, or stands at another offset, than the writer thought.
+pub(super) const REVOKED: &str = "SW003";
 /// What each later statement of a failed transaction answers; never the cause.
 const ABORTED: &str = "25P02";
 
@@ -58,6 +60,7 @@ pub(super) fn is_echo(error: &Error) -> bool {
 fn kind(code: &str) -> Kind {
     match code {
         FENCED | SEQUENCE => Kind::Fenced,
+        REVOKED => Kind::Revoked,
         // Bytes that do not parse are our mistake: trying again would never end.
         "08P01" => Kind::Bug,
         "40001" | "40P01" | "55P03" | "57014" => Kind::Contention,
@@ -104,6 +107,7 @@ fn condition(code: &str) -> &'static str {
     match code {
         FENCED => "a newer process has taken over this lane",
         SEQUENCE => "the lane stands at another sequence than this process left it at: somebody else wrote",
+        REVOKED => "a partition of the log belongs to another process now, or its collection was begun anew",
         "08P01" => "the bytes sent do not have the form that the type expects",
         "22001" => "a text is longer than its column allows",
         "22003" => "a number is outside the range of its column",
@@ -175,6 +179,7 @@ mod tests {
             ("42P01", Kind::Unsuitable),
             ("SW001", Kind::Fenced),
             ("SW002", Kind::Fenced),
+            ("SW003", Kind::Revoked),
             ("XX000", Kind::Bug),
         ] {
             assert_eq!(kind(code), expected, "{code}");

@@ -204,9 +204,17 @@ impl Control {
         transaction.commit().await.map_err(fail)
     }
 
-    /// The lanes that a fence has passed.
+    /// The lanes, and the partitions of the log, that a fence has passed.
     pub async fn fence_passes(&self, migration: &str, id: Uuid) -> Result<Vec<String>> {
         let sql = "SELECT lane FROM slackwater.fence_passes WHERE migration = $1 AND id = $2::text::uuid ORDER BY 1";
         self.rows("looking for a fence", sql, &[&migration, &id.to_string()], |row| row.try_get(0)).await
+    }
+
+    /// How many of them there are.
+    pub async fn fence_passed(&self, migration: &str, id: Uuid) -> Result<u64> {
+        let sql = "SELECT count(*) FROM slackwater.fence_passes WHERE migration = $1 AND id = $2::text::uuid";
+        let count = |row: &Row| Ok(row.try_get::<_, i64>(0)? as u64);
+        let found = self.rows("looking for a fence", sql, &[&migration, &id.to_string()], count).await?;
+        Ok(found.into_iter().sum())
     }
 }

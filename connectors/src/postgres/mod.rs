@@ -6,6 +6,7 @@ pub mod control;
 mod error;
 pub mod introspect;
 pub mod ledger;
+pub mod log;
 mod notes;
 mod parameter;
 mod pipeline;

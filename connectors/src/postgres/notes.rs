@@ -36,13 +36,14 @@ pub(super) fn sql(note: Note) -> &'static str {
              USING unnest($2::text[], $3::bytea[]) AS s(collection, key)
              WHERE d.migration = $1 AND d.collection = s.collection AND d.digest = sha256(s.key)"
         }
-        // The pause before the next try doubles from ten seconds to an hour.
+        // The pause before the next try doubles from ten seconds to an hour. A reference without its target (23503) is
+        // tried ten times at short pauses first: most often the other document is still on its way.
         Note::DeadLetters => {
             "INSERT INTO slackwater.dead_letters AS d
                  (migration, collection, key, op, kind, reason, table_name, column_name, document, retry_at)
              SELECT DISTINCT ON (n.collection, sha256(n.key))
                  $1, n.collection, n.key, n.op, n.kind, n.reason, n.table_name, n.column_name, n.document,
-                 now() + interval '10 s'
+                 now() + CASE n.kind WHEN '23503' THEN interval '1 s' ELSE interval '10 s' END
              FROM unnest($2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                          $9::bytea[]) WITH ORDINALITY
                  AS n(collection, key, op, kind, reason, table_name, column_name, document, place)
@@ -51,7 +52,11 @@ pub(super) fn sql(note: Note) -> &'static str {
                  op = EXCLUDED.op, kind = EXCLUDED.kind, reason = EXCLUDED.reason,
                  table_name = EXCLUDED.table_name, column_name = EXCLUDED.column_name,
                  document = EXCLUDED.document, last_seen = now(), tries = d.tries + 1,
-                 retry_at = now() + least(interval '1 hour', interval '10 s' * power(2, least(d.tries, 16)))"
+                 retry_at = now() + CASE
+                     WHEN EXCLUDED.kind <> '23503'
+                     THEN least(interval '1 hour', interval '10 s' * power(2, least(d.tries, 16)))
+                     WHEN d.tries < 10 THEN interval '1 s'
+                     ELSE least(interval '1 hour', interval '10 s' * power(2, least(d.tries - 10, 16))) END"
         }
         Note::Tallies => {
             "INSERT INTO slackwater.tallies AS t
@@ -67,7 +72,8 @@ pub(super) fn sql(note: Note) -> &'static str {
         }
         Note::Fences => {
             "INSERT INTO slackwater.fence_passes (migration, id, lane)
-             SELECT $1, f::uuid, $2 FROM unnest($3::text[]) AS f ON CONFLICT DO NOTHING"
+             SELECT $1, f.id::uuid, f.lane FROM unnest($2::text[], $3::text[]) AS f(id, lane)
+             ORDER BY f.id, f.lane ON CONFLICT DO NOTHING"
         }
     }
 }
@@ -141,11 +147,13 @@ pub(super) fn call<'a>(
             )
         }
         Note::Fences => {
-            let ids: Vec<String> = notes.fences.iter().map(ToString::to_string).collect();
+            let ids: Vec<String> = notes.fences.iter().map(|fence| fence.id.to_string()).collect();
+            let lanes: Vec<String> =
+                notes.fences.iter().map(|fence| fence.lane.as_deref().unwrap_or(lane).to_owned()).collect();
             Call::prepared(
                 "noting that fences have passed",
                 statement,
-                vec![migration, Box::new(lane.to_owned()), Box::new(ids)],
+                vec![migration, Box::new(ids), Box::new(lanes)],
             )
         }
     }

@@ -1,5 +1,7 @@
 //! What a transaction carries beside rows: how far the lane comes with it, and what is to be remembered.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use slackwater_topics::{ClusterTime, Op, Position};
 use uuid::Uuid;
@@ -42,6 +44,37 @@ pub struct Advance {
     pub chunk: Option<ChunkDone>,
     /// Tables (indices into the specs) that are being reloaded: the keys of the rows written are noted.
     pub seen: Vec<usize>,
+    /// The partitions of the log that the events were taken from, each once.
+    pub partitions: Vec<PartitionAdvance>,
+}
+
+/// The step that a transaction is for one partition of the log.
+#[derive(Clone, Debug)]
+pub struct PartitionAdvance {
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// Its number.
+    pub partition: i32,
+    /// Our epoch as its owner.
+    pub epoch: i64,
+    /// The offset we start from; anything else there is an error ([`crate::error::Kind::Revoked`]).
+    pub from_offset: i64,
+    /// The offset to go on at.
+    pub next_offset: i64,
+    /// The newest capture whose records were met.
+    pub capture_epoch: i64,
+    /// The newest place in the source's order; `None` or an older one keeps the stored one.
+    pub position: Option<Position>,
+    /// Applied through; `None` or an older one keeps the stored one.
+    pub applied_through: Option<ClusterTime>,
+    /// When the newest applied change happened, milliseconds since 1970; `None` keeps the stored one.
+    pub source_time: Option<i64>,
+    /// Events in this transaction.
+    pub events: u64,
+    /// Events that were dropped because they had been applied.
+    pub duplicates: u64,
+    /// Records that were dropped because a capture that was succeeded had sent them.
+    pub superseded: u64,
 }
 
 /// The bounds of a chunk, canonical key bytes; `None` is open.
@@ -69,8 +102,8 @@ pub struct Notes {
     pub settled: Vec<(String, Vec<u8>)>,
     /// What policies did.
     pub tallies: Vec<Tally>,
-    /// Fences that this lane has passed with this transaction.
-    pub fences: Vec<Uuid>,
+    /// Fences that were passed with this transaction.
+    pub fences: Vec<FencePass>,
 }
 
 impl Notes {
@@ -81,6 +114,15 @@ impl Notes {
             && self.tallies.is_empty()
             && self.fences.is_empty()
     }
+}
+
+/// A fence that was passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FencePass {
+    /// The fence.
+    pub id: Uuid,
+    /// Where: `topic/partition` for a partition of the log, `None` for the lane itself.
+    pub lane: Option<String>,
 }
 
 /// A document that could not be written, with all that is needed to try again.

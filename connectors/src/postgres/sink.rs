@@ -2,8 +2,9 @@
 //!
 //! **Invariant**: rows and the lane's progress are committed together or not at all, and only by the lane's owner. The
 //! first statement moves the lane from the sequence and epoch that we believe in; if it stands anywhere else, it
-//! fails, and with it all that was sent behind it. The session is read-only by default and each transaction begins READ
-//! WRITE: should a BEGIN itself fail, nothing behind it can write on its own.
+//! fails, and with it all that was sent behind it. Partitions of the log are moved in the same way by the second. The
+//! session is read-only by default and each transaction begins READ WRITE: should a BEGIN itself fail, nothing behind it
+//! can write on its own.
 //!
 //! **Crash**: a transaction cut short is rolled back by the server. When the answer to a COMMIT is lost,
 //! [`Sink::reopen`] locks the lane, which waits for whatever the old connection still has in hand, and reads
@@ -14,22 +15,21 @@ use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::SinkExt as _;
-use postgres_types::Kind as TypeKind;
-use slackwater_topics::{ClusterTime, Position};
+use slackwater_topics::ClusterTime;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Row, Statement};
 
 use super::client::connect;
 use super::error::explain;
-use super::notes;
-use super::parameter::{Array, Elements};
+use super::log::position_of;
 use super::pipeline::{Call, Count, Parameters, send};
 use super::progress::{Advance, Counts, Notes, Progress, TableCounts};
-use super::rows::{Rows, TableSpec, Values, WriteSet};
+use super::rows::{Rows, TableSpec, WriteSet};
 use super::statements;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
+mod calls;
 mod prepared;
 
 use prepared::Use;
@@ -67,7 +67,8 @@ struct Careful {
 }
 
 impl Sink {
-    /// Connects as the owner of a lane, which [`super::control::Control::take_over`] has made.
+    /// Connects as the owner of a lane, which [`super::control::Control::take_over`] or
+    /// [`super::control::Control::take_lane`] has made.
     pub async fn open(
         url: &Secret,
         migration: &str,
@@ -129,7 +130,8 @@ impl Sink {
         self.tidy().await?;
         self.prepare_writes(writes, &advance.seen).await?;
         self.prepare_notes(notes).await?;
-        let mut calls = vec![Call::simple("beginning", BEGIN), self.advance_call(advance)?];
+        self.prepare_partitions(advance).await?;
+        let mut calls = self.opening(advance)?;
         self.push_writes(&mut calls, writes, &advance.seen)?;
         self.push_notes(&mut calls, notes)?;
         calls.push(Call::simple("committing", COMMIT));
@@ -144,8 +146,9 @@ impl Sink {
     /// The careful path, for a batch in which some record cannot be written: opens the transaction.
     pub async fn begin(&mut self, advance: &Advance) -> Result<()> {
         self.tidy().await?;
+        self.prepare_partitions(advance).await?;
         self.dirty = true;
-        let calls = vec![Call::simple("beginning", BEGIN), self.advance_call(advance)?];
+        let calls = self.opening(advance)?;
         if let Err(error) = send(&self.client, calls).await {
             self.give_up().await;
             return Err(error);
@@ -248,7 +251,8 @@ impl Sink {
         }
         self.prepare_deletes(writes).await?;
         self.prepare_notes(notes).await?;
-        let mut calls = vec![Call::simple("beginning", BEGIN), self.advance_call(advance)?];
+        self.prepare_partitions(advance).await?;
+        let mut calls = self.opening(advance)?;
         self.push_deletes(&mut calls, writes)?;
         let mut answers = send(&self.client, calls).await?;
         for (index, write) in writes.tables.iter().enumerate() {
@@ -397,113 +401,12 @@ impl Sink {
         }
         Counts::of(tables)
     }
-
-    // What is sent.
-
-    fn identity(&self) -> Parameters<'static> {
-        vec![Box::new(self.migration.clone()), Box::new(self.lane.clone()), Box::new(self.epoch)]
-    }
-
-    fn advance_call(&self, advance: &Advance) -> Result<Call<'static>> {
-        let chunk = advance.chunk.as_ref();
-        let rest = chunk.and_then(|chunk| chunk.rest.clone());
-        let has_rest = rest.is_some();
-        let (lo, hi) = rest.unwrap_or_default();
-        let mut parameters = self.identity();
-        parameters.extend([
-            Box::new(advance.sequence) as Box<dyn postgres_types::ToSql + Sync + Send>,
-            Box::new(advance.position.as_ref().map(|position| position.time.0 as i64)),
-            Box::new(advance.position.as_ref().map(|position| position.token.to_vec())),
-            Box::new(advance.source_time),
-            Box::new(advance.applied_through.map(|time| time.0 as i64)),
-            Box::new(advance.horizon.0 as i64),
-            Box::new(advance.events as i64),
-            Box::new(self.unreported as i64),
-            Box::new(chunk.map(|chunk| chunk.id)),
-            Box::new(chunk.map(|chunk| chunk.documents as i64)),
-            Box::new(has_rest),
-            Box::new(lo),
-            Box::new(hi),
-        ]);
-        Ok(Call::prepared(format!("advancing lane {}", self.lane), self.get(Use::Advance)?, parameters))
-    }
-
-    fn push_writes<'a>(&self, calls: &mut Vec<Call<'a>>, writes: &'a WriteSet, seen: &[usize]) -> Result<()> {
-        for index in seen.iter().copied() {
-            if let Some(write) = writes.tables.get(index).filter(|write| !write.rows.is_empty()) {
-                let rows = self.rows(index, &write.rows);
-                let statement = self.get(Use::NoteSeen(index))?;
-                calls.push(Call::prepared(self.doing("noting rows of", index), statement, vec![rows]));
-            }
-        }
-        self.push_deletes(calls, writes)?;
-        for (index, write) in writes.tables.iter().enumerate() {
-            if !write.rows.is_empty() {
-                let rows = self.rows(index, &write.rows);
-                let call =
-                    Call::prepared(self.doing("writing", index), self.get(Use::Upsert(index))?, vec![rows]);
-                calls.push(call.counted(Count::Upserted(index)));
-            }
-        }
-        Ok(())
-    }
-
-    /// Referencing tables first, and in each what is left of sets of children before single rows.
-    fn push_deletes<'a>(&self, calls: &mut Vec<Call<'a>>, writes: &'a WriteSet) -> Result<()> {
-        for (index, write) in writes.tables.iter().enumerate().rev() {
-            let doing = || self.doing("deleting from", index);
-            if !write.owners.is_empty() {
-                let call = if write.rows.is_empty() {
-                    let statement = self.get(Use::DeleteOwned(index))?;
-                    Call::prepared(doing(), statement, vec![values(statement, 0, &write.owners)])
-                } else {
-                    let statement = self.get(Use::DeleteOthers(index))?;
-                    let rows = self.rows(index, &write.rows);
-                    Call::prepared(doing(), statement, vec![values(statement, 0, &write.owners), rows])
-                };
-                calls.push(call.counted(Count::Deleted(index)));
-            }
-            if write.deletes.iter().any(|values| !values.is_empty()) {
-                let statement = self.get(Use::Delete(index))?;
-                let parameters = write
-                    .deletes
-                    .iter()
-                    .enumerate()
-                    .map(|(place, keys)| values(statement, place, keys))
-                    .collect();
-                calls.push(Call::prepared(doing(), statement, parameters).counted(Count::Deleted(index)));
-            }
-        }
-        Ok(())
-    }
-
-    fn push_notes<'a>(&self, calls: &mut Vec<Call<'a>>, notes: &'a Notes) -> Result<()> {
-        for note in notes::needed(notes) {
-            let statement = self.get(Use::Note(note))?;
-            calls.push(notes::call(note, statement, notes, &self.migration, &self.lane));
-        }
-        Ok(())
-    }
-
-    fn rows<'a>(&self, index: usize, rows: &'a Rows) -> Parameter<'a> {
-        Box::new(Array { element: self.specs[index].table.row_oid, elements: Elements::Rows(rows) })
-    }
 }
 
 impl Drop for Sink {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-type Parameter<'a> = Box<dyn postgres_types::ToSql + Sync + Send + 'a>;
-
-fn values<'a>(statement: &Statement, place: usize, values: &'a Values) -> Parameter<'a> {
-    let element = statement.params().get(place).map(|kind| match kind.kind() {
-        TypeKind::Array(element) => element.oid(),
-        _ => kind.oid(),
-    });
-    Box::new(Array { element: element.unwrap_or(0), elements: Elements::Values(values) })
 }
 
 /// Read-only until a transaction says otherwise. Triggers of the target find their own schema; names of
@@ -519,11 +422,9 @@ async fn writer(url: &Secret, specs: &[TableSpec]) -> Result<(Client, JoinHandle
 
 /// Eight columns from `first` on: see the SELECT in `read_progress`.
 pub(super) fn progress_of(row: &Row, first: usize) -> std::result::Result<Progress, tokio_postgres::Error> {
-    let time: Option<i64> = row.try_get(first + 1)?;
-    let token: Option<Vec<u8>> = row.try_get(first + 2)?;
     Ok(Progress {
         sequence: row.try_get(first)?,
-        position: time.map(|time| Position::new(ClusterTime(time as u64), token.unwrap_or_default())),
+        position: position_of(row, first + 1)?,
         source_time: row.try_get(first + 3)?,
         applied_through: row.try_get::<_, Option<i64>>(first + 4)?.map(|time| ClusterTime(time as u64)),
         horizon: ClusterTime(row.try_get::<_, i64>(first + 5)? as u64),

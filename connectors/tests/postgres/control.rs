@@ -3,7 +3,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use slackwater_connectors::error::Kind;
 use slackwater_connectors::postgres::control::{Control, CopyState, SeenTable};
-use slackwater_connectors::postgres::progress::{Advance, ChunkDone, DeadLetter, Notes, Tally};
+use slackwater_connectors::postgres::progress::{Advance, ChunkDone, DeadLetter, FencePass, Notes, Tally};
 use slackwater_connectors::postgres::rows::WriteSet;
 use slackwater_connectors::postgres::sink::Sink;
 use slackwater_topics::{ClusterTime, Op, Position};
@@ -24,7 +24,7 @@ async fn four_at_once_make_the_schema_once() {
         for control in [all.0, all.1, all.2, all.3] {
             control.expect("opened");
         }
-        assert_eq!(database.text("SELECT count(*) FROM slackwater.schema_version").await, "1");
+        assert_eq!(database.text("SELECT count(*) FROM slackwater.schema_version").await, "2");
         let peek = Control::peek(&database.url).await.expect("looked").expect("there");
         assert!(peek.migrations().await.expect("none").is_empty());
         peek.retry_now(MIGRATION, None).await.expect_err("looking changes nothing");
@@ -92,7 +92,7 @@ async fn chunks_of_a_copy() {
         sink.reopen().await.expect("reopened");
         assert_eq!(lane.progress, *sink.progress());
 
-        control.start_reload(&["legacy.user"], &[]).await.expect("started");
+        control.start_reload(&["legacy.user"], &[], &[]).await.expect("started");
         let user = &control.collections(MIGRATION).await.expect("collections")[0];
         assert_eq!(
             (user.state, user.generation, user.reload, user.chunks_total),
@@ -104,7 +104,7 @@ async fn chunks_of_a_copy() {
             .await
             .expect("applied");
         assert!(control.open_chunks(MIGRATION).await.expect("chunks").is_empty());
-        control.save_position("legacy", &Position::new(ClusterTime(9), vec![9])).await.expect("saved");
+        control.save_position("legacy", &Position::new(ClusterTime(9), vec![9]), &[]).await.expect("saved");
         let saved = control.position(MIGRATION, "legacy").await.expect("read");
         assert_eq!(saved, Some(Position::new(ClusterTime(9), vec![9])));
     })
@@ -139,7 +139,7 @@ async fn notes_come_with_the_rows() {
         let mut notes = Notes {
             dead_letters: vec![letter(&long, "unique"), letter(b"b", "null"), letter(&long, "check")],
             tallies: vec![tally(2), tally(3)],
-            fences: vec![fence],
+            fences: vec![FencePass { id: fence, lane: None }],
             settled: vec![],
         };
         let none = WriteSet { tables: vec![], copy: false };
@@ -192,7 +192,10 @@ async fn a_reload_sweeps_what_is_left_over_and_ours() {
         control.plan_chunks("legacy.lineitem", 1, &[(None, None)], 3, true).await.expect("planned");
         let table = SeenTable { schema: "public".into(), name: "t".into(), key: vec!["id".into()] };
         for round in 0..2 {
-            control.start_reload(&["legacy.lineitem"], std::slice::from_ref(&table)).await.expect("started");
+            control
+                .start_reload(&["legacy.lineitem"], std::slice::from_ref(&table), &[])
+                .await
+                .expect("started");
             let mut again = WriteSet::new(&specs(), false);
             row(&mut again, 0, &[ours(1), text("line"), text("met")]);
             let mut more = WriteSet::new(&specs(), false);
@@ -227,7 +230,7 @@ async fn a_sweep_waits_for_writers() {
         let specs = || vec![spec(&catalog, "t", &["id", "note"], &["id"], None)];
         let (mut control, sink) = database.sink(vec![]).await;
         drop(sink);
-        control.take_over(MIGRATION, "hash", Uuid::nil(), &["main", "second"]).await.expect("taken over");
+        control.take_over(MIGRATION, "hash", Uuid::nil(), "direct", &["main", "second"]).await.expect("taken over");
         let open = async |lane: &str| {
             Sink::open(&database.url, MIGRATION, lane, 2, Arc::new(specs())).await.expect("a sink")
         };
@@ -239,7 +242,7 @@ async fn a_sweep_waits_for_writers() {
         };
         writer.apply(&from(0), &one("before"), &Notes::default()).await.expect("written");
         let table = SeenTable { schema: "public".into(), name: "t".into(), key: vec!["id".into()] };
-        control.start_reload(&[], &[table]).await.expect("started");
+        control.start_reload(&[], &[table], &[]).await.expect("started");
         writer.begin(&Advance { seen: vec![0], ..from(1) }).await.expect("begun");
         writer.attempt(&one("met")).await.expect("written");
         let sweeping = tokio::spawn(async move { sweeper.sweep(0, &[]).await });
@@ -263,7 +266,7 @@ async fn an_old_owner_changes_nothing() {
         sink.begin(&from(0)).await.expect("begun");
         let mut new = Control::open(&database.url).await.expect("opened");
         let taking = tokio::spawn(async move {
-            let taken = new.take_over(MIGRATION, "other", Uuid::nil(), &["main", "second"]).await;
+            let taken = new.take_over(MIGRATION, "other", Uuid::nil(), "direct", &["main", "second"]).await;
             (new, taken)
         });
         database.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").await;
@@ -304,7 +307,7 @@ async fn an_old_owner_changes_nothing() {
         assert_eq!((error.kind, error.code.as_deref()), (Kind::Fenced, Some("SW002")));
         sink.apply(&from(1), &more, &Notes::default()).await.expect("applied");
         let mut third = Control::open(&database.url).await.expect("opened");
-        let error = third.take_over(MIGRATION, "x", Uuid::max(), &[]).await.expect_err("another namespace");
+        let error = third.take_over(MIGRATION, "x", Uuid::max(), "direct", &[]).await.expect_err("another namespace");
         assert_eq!(error.kind, Kind::Unsuitable);
     })
     .await;

@@ -67,7 +67,8 @@ impl Database {
     /// Takes the migration over and opens a sink on the lane.
     pub(crate) async fn sink(&self, specs: Vec<TableSpec>) -> (Control, Sink) {
         let mut control = Control::open(&self.url).await.expect("control");
-        let taken = control.take_over(MIGRATION, "hash", Uuid::nil(), &["main"]).await.expect("taken over");
+        let taken =
+            control.take_over(MIGRATION, "hash", Uuid::nil(), "direct", &["main"]).await.expect("taken over");
         let sink =
             Sink::open(&self.url, MIGRATION, "main", taken.epoch, Arc::new(specs)).await.expect("a sink");
         (control, sink)

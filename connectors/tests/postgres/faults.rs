@@ -119,7 +119,10 @@ async fn a_deadlock_is_contention() {
         let specs = || vec![spec(&catalog, "t", &["id", "name"], &["id"], None)];
         let (mut control, sink) = database.sink(specs()).await;
         drop(sink);
-        control.take_over(MIGRATION, "hash", Uuid::nil(), &["main", "second"]).await.expect("taken over");
+        control
+            .take_over(MIGRATION, "hash", Uuid::nil(), "direct", &["main", "second"])
+            .await
+            .expect("taken over");
         let one = |id: u128| {
             let mut writes = WriteSet::new(&specs(), false);
             row(&mut writes, 0, &[ours(id), text("x")]);

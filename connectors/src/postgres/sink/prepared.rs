@@ -4,7 +4,7 @@ use tokio_postgres::Statement;
 
 use super::super::error::explain;
 use super::super::notes::{self, Note};
-use super::super::progress::Notes;
+use super::super::progress::{Advance, Notes};
 use super::super::rows::WriteSet;
 use super::super::statements;
 use super::Sink;
@@ -13,10 +13,14 @@ use crate::error::{Error, Kind, Result};
 const ADVANCE: &str =
     "SELECT slackwater.advance($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
 
+const ADVANCE_PARTITIONS: &str =
+    "SELECT slackwater.advance_partitions($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+
 /// What a prepared statement is for; the number is that of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Use {
     Advance,
+    AdvancePartitions,
     Hold,
     Upsert(usize),
     Delete(usize),
@@ -55,6 +59,14 @@ impl Sink {
         Ok(())
     }
 
+    /// Only for a log that has partitions.
+    pub(super) async fn prepare_partitions(&mut self, advance: &Advance) -> Result<()> {
+        if advance.partitions.is_empty() {
+            return Ok(());
+        }
+        self.prepare(Use::AdvancePartitions).await
+    }
+
     pub(super) async fn prepare_notes(&mut self, notes: &Notes) -> Result<()> {
         for note in notes::needed(notes) {
             self.prepare(Use::Note(note)).await?;
@@ -69,6 +81,9 @@ impl Sink {
         let owned = |sql: Option<String>| sql.ok_or_else(|| self.misuse("owners for a table that has none"));
         let (doing, sql) = match what {
             Use::Advance => ("preparing to advance".to_owned(), ADVANCE.to_owned()),
+            Use::AdvancePartitions => {
+                ("preparing to advance partitions".to_owned(), ADVANCE_PARTITIONS.to_owned())
+            }
             Use::Hold => {
                 ("preparing to hold the lane".to_owned(), "SELECT slackwater.hold($1, $2, $3)".to_owned())
             }

@@ -1,0 +1,494 @@
+//! How far a log with partitions (Kafka) is: what capture knows of it, and how far each partition is applied.
+//!
+//! **Invariant**: a partition is moved by its newest owner only, from the offset that stands there, in the transaction of
+//! the rows (`slackwater.advance_partitions`). Whoever makes its epoch newer ([`Control::claim`], a reload that skips)
+//! waits for the transaction that has it in hand, and lets no later one of the old owner in. All who lock several
+//! partitions do it in the order of topic and number.
+//!
+//! **Crash**: each call is whole or not at all, and can be made again. A claim made twice only raises the epoch twice.
+
+use std::sync::Arc;
+
+use postgres_types::Type;
+use slackwater_topics::{ClusterTime, Position};
+use tokio_postgres::{Row, Transaction};
+use uuid::Uuid;
+
+use super::control::{Control, WAIT_FOR_OWNER, suits};
+use super::error::explain;
+use crate::error::{Error, Kind, Result};
+
+/// A partition that capture is going to write to.
+#[derive(Clone, Debug)]
+pub struct NewPartition {
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// Its number.
+    pub partition: i32,
+    /// The collection whose records stand in it.
+    pub collection: String,
+    /// The offset of the first one.
+    pub begin: i64,
+}
+
+/// A partition as capture knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPartition {
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// Its number.
+    pub partition: i32,
+    /// The collection whose records stand in it.
+    pub collection: String,
+    /// Nothing that matters stands before this offset.
+    pub begin_offset: i64,
+    /// The highest offset that was acknowledged when a position was saved; `None`: none yet.
+    pub acked_offset: Option<i64>,
+}
+
+/// How far a partition is applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionRow {
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// Its number.
+    pub partition: i32,
+    /// The collection whose records stand in it.
+    pub collection: String,
+    /// Epoch of its owner.
+    pub epoch: i64,
+    /// Its owner; `None`: nobody has claimed it, or it was begun anew since.
+    pub member: Option<String>,
+    /// The offset to go on at.
+    pub next_offset: i64,
+    /// Records of captures older than this one are dropped.
+    pub capture_epoch: i64,
+    /// Everything of the source up to here is applied.
+    pub position: Option<Position>,
+    /// Applied through this operation time.
+    pub applied_through: Option<ClusterTime>,
+    /// When the newest applied change happened at the source, milliseconds since 1970.
+    pub source_time: Option<i64>,
+    /// Events taken so far.
+    pub events: u64,
+    /// Events that were dropped because they had been applied.
+    pub duplicates: u64,
+    /// Records that were dropped because a capture that was succeeded had sent them.
+    pub superseded: u64,
+    /// Why nothing more can be read of it.
+    pub lost: Option<String>,
+    /// The highest offset that was acknowledged when a position was saved.
+    pub acked_offset: Option<i64>,
+    /// Milliseconds since its last change, by the server's clock.
+    pub idle_ms: i64,
+}
+
+/// A partition that is ours now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// Its number.
+    pub partition: i32,
+    /// Our epoch as its owner.
+    pub epoch: i64,
+    /// The offset to begin at.
+    pub next_offset: i64,
+    /// Records of captures older than this one are to be dropped.
+    pub capture_epoch: i64,
+    /// Events of the stream up to here have been applied.
+    pub position: Option<Position>,
+    /// Applied through this operation time.
+    pub applied_through: Option<ClusterTime>,
+    /// Nothing may be read of it until capture has begun its collection anew.
+    pub lost: bool,
+}
+
+/// A partition of which something is gone before it was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostPartition {
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// Its number.
+    pub partition: i32,
+    /// The collection to copy again.
+    pub collection: String,
+    /// What happened.
+    pub text: String,
+}
+
+/// How far a source was read into the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CapturedRow {
+    /// The source's name.
+    pub source: String,
+    /// Everything up to here is in the log.
+    pub time: ClusterTime,
+    /// Milliseconds since it was saved, by the server's clock. A capture that lives saves every second.
+    pub idle_ms: i64,
+}
+
+/// A partition whose collection is begun anew.
+#[derive(Clone, Debug)]
+pub struct Skip {
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// Its number.
+    pub partition: i32,
+    /// Where it ends now, asked for when nothing of ours is on its way into it.
+    pub offset: i64,
+}
+
+impl Control {
+    /// Becomes the owner of an applier's lane (`apply/<member>/<n>`), which is made if it is not there; gives its
+    /// epoch. The migration stays with its owner. `None` while capture has not begun the migration.
+    pub async fn take_lane(&mut self, migration: &str, lane: &str, namespace: Uuid) -> Result<Option<i64>> {
+        let doing = format!("taking lane {lane} of migration {migration}");
+        let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
+        let transaction = self.client.transaction().await.map_err(fail)?;
+        let begun = transaction
+            .query_opt(
+                "SELECT namespace::text, log FROM slackwater.migrations WHERE name = $1",
+                &[&migration],
+            )
+            .await
+            .map_err(fail)?;
+        let Some(begun) = begun else { return Ok(None) };
+        let (stored, log): (String, String) =
+            (begun.try_get(0).map_err(fail)?, begun.try_get(1).map_err(fail)?);
+        suits(&doing, (&stored, &log), (&namespace.to_string(), "kafka"))?;
+        transaction.batch_execute(WAIT_FOR_OWNER).await.map_err(fail)?;
+        let epoch = transaction
+            .query_one(
+                "INSERT INTO slackwater.lanes AS l (migration, lane, epoch) VALUES ($1, $2, 1)
+                 ON CONFLICT (migration, lane) DO UPDATE SET epoch = l.epoch + 1 RETURNING epoch",
+                &[&migration, &lane],
+            )
+            .await
+            .and_then(|row| row.try_get(0))
+            .map_err(fail)?;
+        transaction.commit().await.map_err(fail)?;
+        Ok(Some(epoch))
+    }
+
+    /// Writes down which partitions the log has, and where the source is read from, in one transaction. What is there
+    /// already stays as it is.
+    pub async fn register_partitions(
+        &mut self,
+        source: &str,
+        first: &Position,
+        partitions: &[NewPartition],
+    ) -> Result<()> {
+        let doing = "registering the log's partitions";
+        let fail = |error: tokio_postgres::Error| explain(doing, &error);
+        let (transaction, migration) = self.owned(doing).await?;
+        transaction
+            .execute(
+                "INSERT INTO slackwater.positions (migration, source, position_time, position_token)
+                 VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+                &[&migration, &source, &(first.time.0 as i64), &&first.token[..]],
+            )
+            .await
+            .map_err(fail)?;
+        let topics: Vec<&str> = partitions.iter().map(|partition| &*partition.topic).collect();
+        let numbers: Vec<i32> = partitions.iter().map(|partition| partition.partition).collect();
+        let begins: Vec<i64> = partitions.iter().map(|partition| partition.begin).collect();
+        let collections: Vec<&str> =
+            partitions.iter().map(|partition| partition.collection.as_str()).collect();
+        transaction
+            .execute(
+                "INSERT INTO slackwater.log_partitions (migration, topic, partition, begin_offset, collection)
+                 SELECT $1, n.* FROM unnest($2::text[], $3::int[], $4::bigint[], $5::text[])
+                     AS n(topic, partition, begin, collection)
+                 ON CONFLICT DO NOTHING",
+                &[&migration, &topics, &numbers, &begins, &collections],
+            )
+            .await
+            .map_err(fail)?;
+        transaction
+            .execute(
+                "INSERT INTO slackwater.partitions (migration, topic, partition, next_offset)
+                 SELECT $1, n.* FROM unnest($2::text[], $3::int[], $4::bigint[]) AS n(topic, partition, begin)
+                 ON CONFLICT DO NOTHING",
+                &[&migration, &topics, &numbers, &begins],
+            )
+            .await
+            .map_err(fail)?;
+        transaction.commit().await.map_err(fail)
+    }
+
+    /// The log as capture knows it.
+    pub async fn log_partitions(&self, migration: &str) -> Result<Vec<LogPartition>> {
+        let sql = "SELECT topic, partition, collection, begin_offset, acked_offset FROM slackwater.log_partitions \
+                   WHERE migration = $1 ORDER BY topic, partition";
+        self.rows("reading the log's partitions", sql, &[&migration], |row| {
+            Ok(LogPartition {
+                topic: row.try_get::<_, &str>(0)?.into(),
+                partition: row.try_get(1)?,
+                collection: row.try_get(2)?,
+                begin_offset: row.try_get(3)?,
+                acked_offset: row.try_get(4)?,
+            })
+        })
+        .await
+    }
+
+    /// How far each partition is applied.
+    pub async fn partitions(&self, migration: &str) -> Result<Vec<PartitionRow>> {
+        let sql = "SELECT p.topic, p.partition, l.collection, p.epoch, p.member, p.next_offset, p.capture_epoch, \
+             p.position_time, p.position_token, p.applied_through, p.source_time, p.events, p.duplicates, \
+             p.superseded, p.lost, l.acked_offset, \
+             (extract(epoch FROM clock_timestamp() - p.updated_at) * 1000)::bigint \
+             FROM slackwater.partitions p JOIN slackwater.log_partitions l USING (migration, topic, partition) \
+             WHERE p.migration = $1 ORDER BY p.topic, p.partition";
+        self.rows("reading how far partitions are applied", sql, &[&migration], |row| {
+            Ok(PartitionRow {
+                topic: row.try_get::<_, &str>(0)?.into(),
+                partition: row.try_get(1)?,
+                collection: row.try_get(2)?,
+                epoch: row.try_get(3)?,
+                member: row.try_get(4)?,
+                next_offset: row.try_get(5)?,
+                capture_epoch: row.try_get(6)?,
+                position: position_of(row, 7)?,
+                applied_through: row.try_get::<_, Option<i64>>(9)?.map(|time| ClusterTime(time as u64)),
+                source_time: row.try_get(10)?,
+                events: row.try_get::<_, i64>(11)? as u64,
+                duplicates: row.try_get::<_, i64>(12)? as u64,
+                superseded: row.try_get::<_, i64>(13)? as u64,
+                lost: row.try_get(14)?,
+                acked_offset: row.try_get(15)?,
+                idle_ms: row.try_get(16)?,
+            })
+        })
+        .await
+    }
+
+    /// Saves how far a source was read into a log that has acknowledged it, and the highest acknowledged offset of the
+    /// partitions named, which never goes back here. One round trip, one transaction.
+    pub async fn save_position(
+        &mut self,
+        source: &str,
+        position: &Position,
+        acked: &[(Arc<str>, i32, i64)],
+    ) -> Result<()> {
+        let doing = format!("saving the position of {source}");
+        let (migration, epoch) = self.owner(&doing)?;
+        let topics: Vec<&str> = acked.iter().map(|(topic, ..)| &**topic).collect();
+        let numbers: Vec<i32> = acked.iter().map(|(_, number, _)| *number).collect();
+        let offsets: Vec<i64> = acked.iter().map(|(.., offset)| *offset).collect();
+        self.client
+            .execute_typed(
+                "SELECT slackwater.save_position($1, $2, $3, $4, $5, $6, $7, $8)",
+                &[
+                    (&migration, Type::TEXT),
+                    (&epoch, Type::INT8),
+                    (&source, Type::TEXT),
+                    (&(position.time.0 as i64), Type::INT8),
+                    (&&position.token[..], Type::BYTEA),
+                    (&topics, Type::TEXT_ARRAY),
+                    (&numbers, Type::INT4_ARRAY),
+                    (&offsets, Type::INT8_ARRAY),
+                ],
+            )
+            .await
+            .map_err(|error| explain(doing, &error))?;
+        Ok(())
+    }
+
+    /// How far a source was read.
+    pub async fn position(&self, migration: &str, source: &str) -> Result<Option<Position>> {
+        let sql = "SELECT position_time, position_token FROM slackwater.positions WHERE migration = $1 AND source = $2";
+        let read = |row: &Row| position_of(row, 0);
+        let found = self.rows("reading a position", sql, &[&migration, &source], read).await?;
+        Ok(found.into_iter().next().flatten())
+    }
+
+    /// How far each source was read, where the log is Kafka.
+    pub async fn captured(&self, migration: &str) -> Result<Vec<CapturedRow>> {
+        let sql = "SELECT source, position_time, \
+             (extract(epoch FROM clock_timestamp() - saved_at) * 1000)::bigint \
+             FROM slackwater.positions WHERE migration = $1 ORDER BY source";
+        self.rows("reading how far sources were read", sql, &[&migration], |row| {
+            Ok(CapturedRow {
+                source: row.try_get(0)?,
+                time: ClusterTime(row.try_get::<_, i64>(1)? as u64),
+                idle_ms: row.try_get(2)?,
+            })
+        })
+        .await
+    }
+
+    /// Becomes the owner of partitions. Waits for a transaction that an old owner has under way; its next one fails.
+    /// Those that are not registered are not returned.
+    pub async fn claim(
+        &mut self,
+        migration: &str,
+        member: &str,
+        wanted: &[(Arc<str>, i32)],
+    ) -> Result<Vec<Claimed>> {
+        let doing = format!("claiming partitions for {member}");
+        let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
+        let topics: Vec<&str> = wanted.iter().map(|(topic, _)| &**topic).collect();
+        let numbers: Vec<i32> = wanted.iter().map(|(_, number)| *number).collect();
+        let transaction = self.client.transaction().await.map_err(fail)?;
+        transaction.batch_execute(WAIT_FOR_OWNER).await.map_err(fail)?;
+        let rows = transaction
+            .query(
+                "WITH held AS MATERIALIZED (
+                     SELECT p.topic, p.partition FROM slackwater.partitions AS p
+                     JOIN unnest($3::text[], $4::int[]) AS w(topic, partition)
+                         ON p.topic = w.topic AND p.partition = w.partition
+                     WHERE p.migration = $1 ORDER BY p.topic, p.partition FOR NO KEY UPDATE OF p
+                 )
+                 UPDATE slackwater.partitions AS p SET epoch = p.epoch + 1, member = $2, updated_at = now()
+                 FROM held
+                 WHERE p.migration = $1 AND p.topic = held.topic AND p.partition = held.partition
+                 RETURNING p.topic, p.partition, p.epoch, p.next_offset, p.capture_epoch, p.position_time,
+                     p.position_token, p.applied_through, p.lost IS NOT NULL",
+                &[&migration, &member, &topics, &numbers],
+            )
+            .await
+            .map_err(fail)?;
+        transaction.commit().await.map_err(fail)?;
+        rows.iter().map(|row| claimed(row).map_err(fail)).collect()
+    }
+
+    /// Which of these partitions are still ours, in the order in which they are given with our epochs.
+    pub async fn owned_partitions(
+        &self,
+        migration: &str,
+        ours: &[(Arc<str>, i32, i64)],
+    ) -> Result<Vec<bool>> {
+        let topics: Vec<&str> = ours.iter().map(|(topic, ..)| &**topic).collect();
+        let numbers: Vec<i32> = ours.iter().map(|(_, number, _)| *number).collect();
+        let epochs: Vec<i64> = ours.iter().map(|(.., epoch)| *epoch).collect();
+        let sql = "SELECT p.epoch IS NOT NULL \
+             FROM unnest($2::text[], $3::int[], $4::bigint[]) WITH ORDINALITY AS o(topic, partition, epoch, place) \
+             LEFT JOIN slackwater.partitions p ON p.migration = $1 AND p.topic = o.topic \
+                 AND p.partition = o.partition AND p.epoch = o.epoch \
+             ORDER BY o.place";
+        self.rows("asking which partitions are ours", sql, &[&migration, &topics, &numbers, &epochs], |row| {
+            row.try_get(0)
+        })
+        .await
+    }
+
+    /// Marks a partition as one that cannot be read on. For its owner; false when that is another one now.
+    pub async fn mark_lost(
+        &mut self,
+        migration: &str,
+        topic: &str,
+        partition: i32,
+        epoch: i64,
+        text: &str,
+    ) -> Result<bool> {
+        let marked = self
+            .client
+            .execute(
+                "UPDATE slackwater.partitions SET lost = $5, updated_at = now()
+                 WHERE migration = $1 AND topic = $2 AND partition = $3 AND epoch = $4",
+                &[&migration, &topic, &partition, &epoch, &text],
+            )
+            .await
+            .map_err(|error| explain(format!("marking partition {topic}/{partition} as lost"), &error))?;
+        Ok(marked == 1)
+    }
+
+    /// The partitions that are marked so.
+    pub async fn lost_partitions(&self, migration: &str) -> Result<Vec<LostPartition>> {
+        let sql = "SELECT topic, partition, collection, lost \
+             FROM slackwater.partitions JOIN slackwater.log_partitions USING (migration, topic, partition) \
+             WHERE migration = $1 AND lost IS NOT NULL ORDER BY topic, partition";
+        self.rows("looking for lost partitions", sql, &[&migration], |row| {
+            Ok(LostPartition {
+                topic: row.try_get::<_, &str>(0)?.into(),
+                partition: row.try_get(1)?,
+                collection: row.try_get(2)?,
+                text: row.try_get(3)?,
+            })
+        })
+        .await
+    }
+}
+
+/// Moves partitions to where they end now, in the transaction that begins their collections anew.
+///
+/// - The lock waits for a transaction that an applier has under way; the new epoch keeps the next one out. So whatever
+///   was read before the new offset is in the target already, or never will be.
+/// - The mark of the capture that does this may stand before the new offset. It is the owner, so its epoch is put down
+///   instead: what an older one still has in its queue is not to be taken for news.
+/// - The high-water mark stays. The source's order goes on, whatever became of the topic: what is at or below it was
+///   applied, and is a duplicate if it comes again.
+/// - A topic that was made anew counts from 0, so the new offset may be lower than what was acknowledged in the old one.
+///   That would look like a loss forever; what is acknowledged from now on is written down with the next position.
+///   Forgetting it is harmless in a topic that is whole: the new offset still tells a loss.
+pub(super) async fn skip_partitions(
+    transaction: &Transaction<'_>,
+    doing: &str,
+    migration: &str,
+    skip: &[Skip],
+) -> Result<()> {
+    if skip.is_empty() {
+        return Ok(());
+    }
+    let fail = |error: tokio_postgres::Error| explain(doing, &error);
+    let topics: Vec<&str> = skip.iter().map(|skip| &*skip.topic).collect();
+    let numbers: Vec<i32> = skip.iter().map(|skip| skip.partition).collect();
+    let offsets: Vec<i64> = skip.iter().map(|skip| skip.offset).collect();
+    transaction.batch_execute(WAIT_FOR_OWNER).await.map_err(fail)?;
+    let moved = transaction
+        .execute(
+            "WITH held AS MATERIALIZED (
+                 SELECT p.topic, p.partition, s.next_offset FROM slackwater.partitions AS p
+                 JOIN unnest($2::text[], $3::int[], $4::bigint[]) AS s(topic, partition, next_offset)
+                     ON p.topic = s.topic AND p.partition = s.partition
+                 WHERE p.migration = $1 ORDER BY p.topic, p.partition FOR NO KEY UPDATE OF p
+             )
+             UPDATE slackwater.partitions AS p SET
+                 epoch = p.epoch + 1, member = NULL, next_offset = held.next_offset, lost = NULL,
+                 capture_epoch = greatest(p.capture_epoch, m.epoch), updated_at = now()
+             FROM held, slackwater.migrations AS m
+             WHERE p.migration = $1 AND p.topic = held.topic AND p.partition = held.partition AND m.name = $1",
+            &[&migration, &topics, &numbers, &offsets],
+        )
+        .await
+        .map_err(fail)?;
+    if moved != skip.len() as u64 {
+        return Err(Error::new(Kind::Bug, doing, "a partition to skip is not registered, or named twice"));
+    }
+    transaction
+        .execute(
+            "UPDATE slackwater.log_partitions AS p SET begin_offset = s.next_offset,
+                 acked_offset = CASE WHEN p.acked_offset < s.next_offset THEN p.acked_offset END
+             FROM unnest($2::text[], $3::int[], $4::bigint[]) AS s(topic, partition, next_offset)
+             WHERE p.migration = $1 AND p.topic = s.topic AND p.partition = s.partition",
+            &[&migration, &topics, &numbers, &offsets],
+        )
+        .await
+        .map_err(fail)?;
+    Ok(())
+}
+
+fn claimed(row: &Row) -> std::result::Result<Claimed, tokio_postgres::Error> {
+    Ok(Claimed {
+        topic: row.try_get::<_, &str>(0)?.into(),
+        partition: row.try_get(1)?,
+        epoch: row.try_get(2)?,
+        next_offset: row.try_get(3)?,
+        capture_epoch: row.try_get(4)?,
+        position: position_of(row, 5)?,
+        applied_through: row.try_get::<_, Option<i64>>(7)?.map(|time| ClusterTime(time as u64)),
+        lost: row.try_get(8)?,
+    })
+}
+
+/// Two columns from `first` on: time and token.
+pub(super) fn position_of(
+    row: &Row,
+    first: usize,
+) -> std::result::Result<Option<Position>, tokio_postgres::Error> {
+    let time: Option<i64> = row.try_get(first)?;
+    let token: Option<Vec<u8>> = row.try_get(first + 1)?;
+    Ok(time.map(|time| Position::new(ClusterTime(time as u64), token.unwrap_or_default())))
+}

@@ -1,0 +1,158 @@
+//! What is sent: the calls of one transaction, in their order.
+
+use postgres_types::{Kind as TypeKind, ToSql};
+use tokio_postgres::Statement;
+
+use super::super::notes;
+use super::super::parameter::{Array, Elements};
+use super::super::pipeline::{Call, Count, Parameters};
+use super::super::progress::{Advance, Notes, PartitionAdvance};
+use super::super::rows::{Rows, Values, WriteSet};
+use super::prepared::Use;
+use super::{BEGIN, Sink};
+use crate::error::Result;
+
+impl Sink {
+    pub(super) fn identity(&self) -> Parameters<'static> {
+        vec![Box::new(self.migration.clone()), Box::new(self.lane.clone()), Box::new(self.epoch)]
+    }
+
+    /// The transaction's first statements. What they refuse is refused before any row is touched.
+    pub(super) fn opening<'a>(&self, advance: &'a Advance) -> Result<Vec<Call<'a>>> {
+        let mut calls = vec![Call::simple("beginning", BEGIN), self.advance_call(advance)?];
+        if !advance.partitions.is_empty() {
+            calls.push(self.partitions_call(&advance.partitions)?);
+        }
+        Ok(calls)
+    }
+
+    fn advance_call(&self, advance: &Advance) -> Result<Call<'static>> {
+        let chunk = advance.chunk.as_ref();
+        let rest = chunk.and_then(|chunk| chunk.rest.clone());
+        let has_rest = rest.is_some();
+        let (lo, hi) = rest.unwrap_or_default();
+        let mut parameters = self.identity();
+        parameters.extend([
+            Box::new(advance.sequence) as Parameter<'static>,
+            Box::new(advance.position.as_ref().map(|position| position.time.0 as i64)),
+            Box::new(advance.position.as_ref().map(|position| position.token.to_vec())),
+            Box::new(advance.source_time),
+            Box::new(advance.applied_through.map(|time| time.0 as i64)),
+            Box::new(advance.horizon.0 as i64),
+            Box::new(advance.events as i64),
+            Box::new(self.unreported as i64),
+            Box::new(chunk.map(|chunk| chunk.id)),
+            Box::new(chunk.map(|chunk| chunk.documents as i64)),
+            Box::new(has_rest),
+            Box::new(lo),
+            Box::new(hi),
+        ]);
+        Ok(Call::prepared(format!("advancing lane {}", self.lane), self.get(Use::Advance)?, parameters))
+    }
+
+    fn partitions_call<'a>(&self, steps: &'a [PartitionAdvance]) -> Result<Call<'a>> {
+        fn column<'a, T>(
+            steps: &'a [PartitionAdvance],
+            of: impl Fn(&'a PartitionAdvance) -> T,
+        ) -> Parameter<'a>
+        where
+            T: ToSql + Sync + Send + 'a,
+        {
+            Box::new(steps.iter().map(of).collect::<Vec<T>>())
+        }
+        let parameters = vec![
+            Box::new(self.migration.clone()) as Parameter<'a>,
+            column(steps, |step| &*step.topic),
+            column(steps, |step| step.partition),
+            column(steps, |step| step.epoch),
+            column(steps, |step| step.from_offset),
+            column(steps, |step| step.next_offset),
+            column(steps, |step| step.capture_epoch),
+            column(steps, |step| step.position.as_ref().map(|position| position.time.0 as i64)),
+            column(steps, |step| step.position.as_ref().map(|position| &position.token[..])),
+            column(steps, |step| step.applied_through.map(|time| time.0 as i64)),
+            column(steps, |step| step.source_time),
+            column(steps, |step| step.events as i64),
+            column(steps, |step| step.duplicates as i64),
+            column(steps, |step| step.superseded as i64),
+        ];
+        let doing = format!("advancing partitions of the log in lane {}", self.lane);
+        Ok(Call::prepared(doing, self.get(Use::AdvancePartitions)?, parameters))
+    }
+
+    pub(super) fn push_writes<'a>(
+        &self,
+        calls: &mut Vec<Call<'a>>,
+        writes: &'a WriteSet,
+        seen: &[usize],
+    ) -> Result<()> {
+        for index in seen.iter().copied() {
+            if let Some(write) = writes.tables.get(index).filter(|write| !write.rows.is_empty()) {
+                let rows = self.rows(index, &write.rows);
+                let statement = self.get(Use::NoteSeen(index))?;
+                calls.push(Call::prepared(self.doing("noting rows of", index), statement, vec![rows]));
+            }
+        }
+        self.push_deletes(calls, writes)?;
+        for (index, write) in writes.tables.iter().enumerate() {
+            if !write.rows.is_empty() {
+                let rows = self.rows(index, &write.rows);
+                let call =
+                    Call::prepared(self.doing("writing", index), self.get(Use::Upsert(index))?, vec![rows]);
+                calls.push(call.counted(Count::Upserted(index)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Referencing tables first, and in each what is left of sets of children before single rows.
+    pub(super) fn push_deletes<'a>(&self, calls: &mut Vec<Call<'a>>, writes: &'a WriteSet) -> Result<()> {
+        for (index, write) in writes.tables.iter().enumerate().rev() {
+            let doing = || self.doing("deleting from", index);
+            if !write.owners.is_empty() {
+                let call = if write.rows.is_empty() {
+                    let statement = self.get(Use::DeleteOwned(index))?;
+                    Call::prepared(doing(), statement, vec![values(statement, 0, &write.owners)])
+                } else {
+                    let statement = self.get(Use::DeleteOthers(index))?;
+                    let rows = self.rows(index, &write.rows);
+                    Call::prepared(doing(), statement, vec![values(statement, 0, &write.owners), rows])
+                };
+                calls.push(call.counted(Count::Deleted(index)));
+            }
+            if write.deletes.iter().any(|values| !values.is_empty()) {
+                let statement = self.get(Use::Delete(index))?;
+                let parameters = write
+                    .deletes
+                    .iter()
+                    .enumerate()
+                    .map(|(place, keys)| values(statement, place, keys))
+                    .collect();
+                calls.push(Call::prepared(doing(), statement, parameters).counted(Count::Deleted(index)));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn push_notes<'a>(&self, calls: &mut Vec<Call<'a>>, notes: &'a Notes) -> Result<()> {
+        for note in notes::needed(notes) {
+            let statement = self.get(Use::Note(note))?;
+            calls.push(notes::call(note, statement, notes, &self.migration, &self.lane));
+        }
+        Ok(())
+    }
+
+    fn rows<'a>(&self, index: usize, rows: &'a Rows) -> Parameter<'a> {
+        Box::new(Array { element: self.specs[index].table.row_oid, elements: Elements::Rows(rows) })
+    }
+}
+
+type Parameter<'a> = Box<dyn ToSql + Sync + Send + 'a>;
+
+fn values<'a>(statement: &Statement, place: usize, values: &'a Values) -> Parameter<'a> {
+    let element = statement.params().get(place).map(|kind| match kind.kind() {
+        TypeKind::Array(element) => element.oid(),
+        _ => kind.oid(),
+    });
+    Box::new(Array { element: element.unwrap_or(0), elements: Elements::Values(values) })
+}
