@@ -8,6 +8,10 @@ mod database;
 mod faults;
 #[path = "postgres/introspect.rs"]
 mod introspect;
+#[path = "postgres/log.rs"]
+mod log;
+#[path = "postgres/partitions.rs"]
+mod partitions;
 #[path = "postgres/secrecy.rs"]
 mod secrecy;
 #[path = "postgres/write.rs"]

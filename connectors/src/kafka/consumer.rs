@@ -1,0 +1,666 @@
+//! Reads partitions of topics as a member of a group, on a thread of its own.
+//!
+//! **Invariant**: a record is delivered under a claim that was made after the partition had been assigned, from the
+//! offset which that claim gave, with no record left out in between. What the broker believes about offsets plays no
+//! part: it is told for other people's tools and never asked.
+//!
+//! The group decides who *should* read a partition; who *may* write what stands in it is decided by the claim, in the
+//! database. So a member that was thought dead and goes on does no harm, and a revoked partition needs no farewell.
+//!
+//! **Crash**: nothing is kept here. The next owner claims and begins where the last commit in the database ended.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::topic_partition_list::Offset;
+use slackwater_topics::Mark;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::error::explain;
+use super::group::{Change, Group, assign};
+use super::settings::Settings;
+use crate::error::{Error, Kind, Result};
+
+/// A batch is handed on when it has grown to this, or when nothing more is there.
+const BATCH_BYTES: usize = 1 << 20;
+const BATCH_RECORDS: usize = 4_000;
+/// How long a full reader is waited for before its partitions are paused: what was fetched ahead is lost by that.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Offsets are told to the broker this often.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+/// Partitions without a good place to begin are asked about this often.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(50);
+const WATERMARKS_WITHIN: Duration = Duration::from_secs(10);
+const SEEK_WITHIN: Duration = Duration::from_secs(10);
+
+/// A partition: the topic's place in the list that the consumer was opened with, and its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Partition {
+    /// Which topic.
+    pub topic: u16,
+    /// Which partition of it.
+    pub number: i32,
+}
+
+/// What a group's member is called and reads.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// The group.
+    pub group: String,
+    /// A name that stays the same over restarts: then a short absence moves no partition.
+    pub member: Option<String>,
+    /// The topics, and how many of their partitions count.
+    pub topics: Vec<(Arc<str>, u32)>,
+}
+
+/// Of each partition that was asked for: the offset to begin at and the claim, or nothing where there is no place to begin
+/// yet.
+pub type Claims<C> = Vec<Option<(i64, C)>>;
+
+/// Where partitions are claimed. Its methods are called on the consumer's thread and may wait; `None` ends the consumer.
+pub trait Desk: Send + 'static {
+    /// What a claim tells the reader.
+    type Claim: Send + 'static;
+
+    /// Claims partitions.
+    fn claim(&mut self, wanted: &[Partition]) -> Option<Claims<Self::Claim>>;
+
+    /// The partition does not hold the offset of its claim any more.
+    fn lost(&mut self, partition: Partition, claim: &Self::Claim, text: String) -> Option<()>;
+
+    /// Whether another process has taken our name over, as the broker says. It says so of a process that is alone as well,
+    /// when the answer to its joining was lost on the way and it joins again.
+    fn succeeded(&mut self) -> Option<bool> {
+        Some(true)
+    }
+}
+
+/// A record as it came.
+#[derive(Clone, Debug)]
+pub struct Raw {
+    /// Its place in the partition.
+    pub offset: i64,
+    /// Its key.
+    pub key: Bytes,
+    /// Its value.
+    pub value: Option<Bytes>,
+    /// The content of the header of a mark, where there is no value.
+    pub mark: Option<Bytes>,
+}
+
+/// What a reader gets, in order.
+#[derive(Debug)]
+pub enum Delivery<C> {
+    /// The partition is read under this claim from now on.
+    Claimed {
+        /// Which one.
+        partition: Partition,
+        /// From here.
+        offset: i64,
+        /// Under this.
+        claim: C,
+    },
+    /// Somebody else will read it.
+    Revoked(Partition),
+    /// Records of claimed partitions.
+    Records {
+        /// Of each partition in its order.
+        records: Vec<(Partition, Raw)>,
+        /// What they take in memory.
+        bytes: usize,
+    },
+}
+
+/// What the consumer is told.
+#[derive(Debug)]
+enum Wish {
+    /// The claim is not good any more: claim anew, where the partition is still ours.
+    Reclaim(Partition),
+    /// Everything before this offset is in the target.
+    Committed(Partition, i64),
+}
+
+/// Speaks to the consumer.
+#[derive(Clone, Debug)]
+pub struct Handle(UnboundedSender<Wish>);
+
+impl Handle {
+    /// The claim is not good any more: claim anew, where the partition is still assigned.
+    pub fn reclaim(&self, partition: Partition) {
+        // A consumer that has ended needs no wishes.
+        let _ = self.0.send(Wish::Reclaim(partition));
+    }
+
+    /// Everything before `offset` is in the target. For the broker's tools only.
+    pub fn committed(&self, partition: Partition, offset: i64) {
+        let _ = self.0.send(Wish::Committed(partition, offset));
+    }
+}
+
+/// What the consumer hears of its [`Handle`]s.
+#[derive(Debug)]
+pub struct Wishes(UnboundedReceiver<Wish>);
+
+/// A way to speak to a consumer that is still to be started.
+pub fn handle() -> (Handle, Wishes) {
+    let (wishes, heard) = unbounded_channel();
+    (Handle(wishes), Wishes(heard))
+}
+
+/// Starts the thread. It ends when all readers are gone, when the desk says so, or with an error.
+pub fn start<D: Desk>(
+    settings: &Settings,
+    membership: Membership,
+    desk: D,
+    readers: Vec<Sender<Delivery<D::Claim>>>,
+    wishes: Wishes,
+) -> Result<JoinHandle<Result<()>>> {
+    let Wishes(heard) = wishes;
+    let consumer = Group::open(settings, &membership)?;
+    let reading = Reading {
+        consumer,
+        settings: settings.clone(),
+        topics: membership.topics.clone(),
+        membership,
+        desk,
+        readers,
+        wishes: heard,
+        held: HashMap::new(),
+        batches: Vec::new(),
+        places: HashMap::new(),
+        committed: HashMap::new(),
+        told: Instant::now(),
+        asked: Instant::now(),
+    };
+    let thread = std::thread::Builder::new().name("kafka-consumer".to_owned()).spawn(move || reading.run());
+    thread.map_err(|error| Error::new(Kind::Exhausted, "starting the consumer", error.to_string()))
+}
+
+/// How a partition that is assigned to us stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// It is delivered.
+    Claimed,
+    /// There is no place to begin; its records are not ours to deliver.
+    Waiting,
+}
+
+/// Records for one reader, on their way.
+#[derive(Default)]
+struct Batch {
+    buffer: BytesMut,
+    records: Vec<Slot>,
+}
+
+/// Where a record stands in the buffer.
+struct Slot {
+    partition: Partition,
+    offset: i64,
+    key: usize,
+    value: Option<usize>,
+    mark: Option<usize>,
+}
+
+struct Reading<D: Desk> {
+    consumer: BaseConsumer<Group>,
+    settings: Settings,
+    membership: Membership,
+    topics: Vec<(Arc<str>, u32)>,
+    desk: D,
+    readers: Vec<Sender<Delivery<D::Claim>>>,
+    wishes: UnboundedReceiver<Wish>,
+    held: HashMap<Partition, Held>,
+    batches: Vec<Batch>,
+    /// librdkafka's own pointer of a topic, so that its name need not be looked at for each record.
+    places: HashMap<usize, Option<u16>>,
+    committed: HashMap<Partition, i64>,
+    told: Instant,
+    asked: Instant,
+}
+
+/// The readers are gone, or the desk wants no more.
+struct Ended;
+
+impl<D: Desk> Reading<D> {
+    fn run(mut self) -> Result<()> {
+        self.batches.resize_with(self.readers.len(), Batch::default);
+        self.subscribe()?;
+        loop {
+            let ended = match self.round() {
+                Err(error) if error.kind == Kind::Fenced => match self.desk.succeeded() {
+                    Some(true) => return Err(error),
+                    Some(false) => self.begin_anew()?,
+                    None => Err(Ended),
+                },
+                round => round?,
+            };
+            if ended.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn subscribe(&self) -> Result<()> {
+        let names: Vec<&str> = self.topics.iter().map(|(name, _)| &**name).collect();
+        self.consumer.subscribe(&names).map_err(|error| explain("subscribing", &error))
+    }
+
+    /// Joins the group as somebody new: a client that the broker has shut out stays so.
+    fn begin_anew(&mut self) -> Result<std::result::Result<(), Ended>> {
+        tracing::info!("the group has shut us out; joining again");
+        self.batches.iter_mut().for_each(|batch| *batch = Batch::default());
+        self.places.clear();
+        self.committed.clear();
+        for (partition, _) in std::mem::take(&mut self.held) {
+            if self.deliver(partition, Delivery::Revoked(partition)).is_err() {
+                return Ok(Err(Ended));
+            }
+        }
+        self.consumer = Group::open(&self.settings, &self.membership)?;
+        self.subscribe()?;
+        Ok(Ok(()))
+    }
+
+    /// Takes what is there and hands it on.
+    fn round(&mut self) -> Result<std::result::Result<(), Ended>> {
+        let mut wait = POLL;
+        loop {
+            let consumer = &self.consumer;
+            let outcome = match consumer.poll(wait) {
+                None => Polled::Nothing,
+                Some(Ok(message)) => {
+                    let at = place_of(&mut self.places, &self.topics, &message);
+                    match at {
+                        Some(partition) if self.held.get(&partition) == Some(&Held::Claimed) => {
+                            let readers = self.readers.len();
+                            let batch = &mut self.batches[reader_of(partition, readers)];
+                            batch.take(partition, &message);
+                            Polled::Record(batch.is_full())
+                        }
+                        _ => Polled::Record(false),
+                    }
+                }
+                Some(Err(error)) => Polled::Error(error),
+            };
+            match outcome {
+                Polled::Nothing => break,
+                Polled::Record(true) => break,
+                Polled::Record(false) => {}
+                Polled::Error(error) => self.trouble(&error)?,
+            }
+            if self.consumer.context().changed() {
+                // What was taken before the change belongs to the time before it.
+                if self.hand_on().is_err() || self.follow()?.is_err() {
+                    return Ok(Err(Ended));
+                }
+            }
+            wait = Duration::ZERO;
+        }
+        if self.consumer.context().changed() && (self.hand_on().is_err() || self.follow()?.is_err()) {
+            return Ok(Err(Ended));
+        }
+        let unread = self.readers.iter().any(Sender::is_closed);
+        if unread || self.hand_on().is_err() || self.hear()?.is_err() {
+            return Ok(Err(Ended));
+        }
+        self.tell();
+        Ok(Ok(()))
+    }
+
+    /// What the group has decided.
+    fn follow(&mut self) -> Result<std::result::Result<(), Ended>> {
+        for change in self.consumer.context().take() {
+            match change {
+                Change::Assigned(names) => {
+                    if self.join(&names)?.is_err() {
+                        return Ok(Err(Ended));
+                    }
+                }
+                Change::Revoked(names) => {
+                    for partition in self.known(&names) {
+                        self.held.remove(&partition);
+                        self.committed.remove(&partition);
+                        if self.deliver(partition, Delivery::Revoked(partition)).is_err() {
+                            return Ok(Err(Ended));
+                        }
+                    }
+                }
+                Change::Failed(error) => return Err(explain("joining the group", &error)),
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Claims what was assigned, and only then answers the group, with the offsets to begin at.
+    fn join(&mut self, names: &[(String, i32)]) -> Result<std::result::Result<(), Ended>> {
+        let wanted = self.known(names);
+        let outcome = self.claim(&wanted);
+        let mut places = TopicPartitionList::new();
+        for (name, number) in names {
+            let claim = outcome.iter().flatten().find(|(partition, ..)| {
+                partition.number == *number && *self.topics[usize::from(partition.topic)].0 == **name
+            });
+            // Without a place to begin nothing of it is delivered; it is asked about again.
+            let place = claim.map_or(Offset::End, |(_, offset, _)| Offset::Offset(*offset));
+            let added = places.add_partition_offset(name, *number, place);
+            added.map_err(|error| explain("taking partitions", &error))?;
+        }
+        // Where we are to end, too: a group that gets no answer cannot be left.
+        let answered = assign(&self.consumer, &places);
+        let Some(claims) = outcome else { return Ok(Err(Ended)) };
+        if let Err(error) = answered {
+            // Taken away again meanwhile; the group says so at the next poll.
+            tracing::debug!(%error, "taking partitions");
+        }
+        for partition in wanted {
+            self.held.insert(partition, Held::Waiting);
+        }
+        Ok(self.begin(claims))
+    }
+
+    /// Partitions that count, of those the group names.
+    fn known(&self, names: &[(String, i32)]) -> Vec<Partition> {
+        let mut known = Vec::with_capacity(names.len());
+        for (name, number) in names {
+            let place = self.topics.iter().position(|(topic, _)| **topic == **name);
+            match place {
+                Some(topic) if (0..self.topics[topic].1 as i32).contains(number) => {
+                    known.push(Partition { topic: topic as u16, number: *number });
+                }
+                _ => tracing::warn!(
+                    topic = name,
+                    partition = number,
+                    "this partition was added later; it is not used, since keys would change places"
+                ),
+            }
+        }
+        known
+    }
+
+    /// Claims partitions: those that have a place to begin. `None` where we are to end.
+    fn claim(&mut self, wanted: &[Partition]) -> Option<Vec<(Partition, i64, D::Claim)>> {
+        if wanted.is_empty() {
+            return Some(Vec::new());
+        }
+        let claims = self.desk.claim(wanted)?;
+        let mut good = Vec::with_capacity(claims.len());
+        for (partition, claim) in wanted.iter().copied().zip(claims) {
+            let Some((offset, claim)) = claim else { continue };
+            match self.outside(partition, offset) {
+                Some(text) => self.desk.lost(partition, &claim, text)?,
+                None => good.push((partition, offset, claim)),
+            }
+        }
+        Some(good)
+    }
+
+    /// From here on their records are delivered.
+    fn begin(&mut self, claims: Vec<(Partition, i64, D::Claim)>) -> std::result::Result<(), Ended> {
+        for (partition, offset, claim) in claims {
+            self.held.insert(partition, Held::Claimed);
+            self.deliver(partition, Delivery::Claimed { partition, offset, claim })?;
+        }
+        Ok(())
+    }
+
+    /// Claims partitions that we read already, and moves to where each is to go on.
+    fn claim_anew(&mut self, wanted: &[Partition]) -> Result<std::result::Result<(), Ended>> {
+        let Some(claims) = self.claim(wanted) else { return Ok(Err(Ended)) };
+        if claims.is_empty() {
+            return Ok(Ok(()));
+        }
+        let mut places = TopicPartitionList::new();
+        for (partition, offset, _) in &claims {
+            let name = &self.topics[usize::from(partition.topic)].0;
+            let added = places.add_partition_offset(name, partition.number, Offset::Offset(*offset));
+            added.map_err(|error| explain("moving to an offset", &error))?;
+        }
+        match self.consumer.seek_partitions(places, SEEK_WITHIN) {
+            Ok(moved) if moved.elements().iter().all(|element| element.error().is_ok()) => {
+                Ok(self.begin(claims))
+            }
+            // It stays waiting and is asked about again.
+            Ok(_) => Ok(Ok(())),
+            Err(error) => {
+                tracing::debug!(%error, "moving to an offset");
+                Ok(Ok(()))
+            }
+        }
+    }
+
+    /// Why the offset is not in the partition; `None` where it is, or where the broker does not say.
+    fn outside(&self, partition: Partition, offset: i64) -> Option<String> {
+        let name = &self.topics[usize::from(partition.topic)].0;
+        match self.consumer.fetch_watermarks(name, partition.number, WATERMARKS_WITHIN) {
+            Ok((low, _)) if offset < low => Some(format!(
+                "{name}/{}: records {offset} to {} were removed by the topic's retention before they were applied",
+                partition.number,
+                low - 1
+            )),
+            Ok((_, high)) if offset > high => Some(format!(
+                "{name}/{}: the next record would be {offset}, but the partition ends at {high}: the topic was made anew or \
+                 cut",
+                partition.number
+            )),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::debug!(topic = &**name, %error, "the broker does not tell how far the partition reaches");
+                None
+            }
+        }
+    }
+
+    /// An error in place of a record.
+    fn trouble(&mut self, error: &KafkaError) -> Result<()> {
+        match error {
+            KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId) => Err(Error::new(
+                Kind::Fenced,
+                "reading from Kafka",
+                "another process has joined the group under the same member name",
+            )),
+            KafkaError::MessageConsumptionFatal(_) => Err(explain("reading from Kafka", error)),
+            // The broker has no such offset: claiming again finds out which partition it is, and why.
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+            ) => {
+                tracing::debug!(%error, "an offset is outside its partition");
+                for held in self.held.values_mut() {
+                    *held = Held::Waiting;
+                }
+                Ok(())
+            }
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed,
+            ) => Err(explain("reading from Kafka", error)),
+            // Brokers that are away are waited for by the library.
+            error => {
+                tracing::debug!(%error, "reading from Kafka");
+                Ok(())
+            }
+        }
+    }
+
+    /// Does what was wished, and asks for what has no place to begin yet.
+    fn hear(&mut self) -> Result<std::result::Result<(), Ended>> {
+        while let Ok(wish) = self.wishes.try_recv() {
+            match wish {
+                Wish::Reclaim(partition) => {
+                    if let Some(held) = self.held.get_mut(&partition) {
+                        *held = Held::Waiting;
+                    }
+                }
+                Wish::Committed(partition, offset) => {
+                    if self.held.contains_key(&partition) {
+                        self.committed.insert(partition, offset);
+                    }
+                }
+            }
+        }
+        if self.asked.elapsed() < ASK_EVERY {
+            return Ok(Ok(()));
+        }
+        self.asked = Instant::now();
+        let waiting = self.held.iter().filter(|(_, held)| **held == Held::Waiting);
+        let mut waiting: Vec<Partition> = waiting.map(|(partition, _)| *partition).collect();
+        waiting.sort_unstable();
+        self.claim_anew(&waiting)
+    }
+
+    /// Tells the broker how far the target is.
+    fn tell(&mut self) {
+        if self.committed.is_empty() || self.told.elapsed() < TELL_EVERY {
+            return;
+        }
+        self.told = Instant::now();
+        let mut offsets = TopicPartitionList::new();
+        for (partition, offset) in self.committed.drain() {
+            let name = &self.topics[usize::from(partition.topic)].0;
+            // Only for tools: what cannot be told is told the next time.
+            let _ = offsets.add_partition_offset(name, partition.number, Offset::Offset(offset));
+        }
+        if let Err(error) = self.consumer.commit(&offsets, CommitMode::Async) {
+            tracing::debug!(%error, "telling the broker how far we are");
+        }
+    }
+
+    fn hand_on(&mut self) -> std::result::Result<(), Ended> {
+        for reader in 0..self.readers.len() {
+            if self.batches[reader].records.is_empty() {
+                continue;
+            }
+            let delivery = self.batches[reader].finish();
+            self.push(reader, delivery)?;
+        }
+        Ok(())
+    }
+
+    fn deliver(
+        &mut self,
+        partition: Partition,
+        delivery: Delivery<D::Claim>,
+    ) -> std::result::Result<(), Ended> {
+        self.push(reader_of(partition, self.readers.len()), delivery)
+    }
+
+    /// Waits for a reader that is full. A short wait costs nothing; in a long one all partitions are paused and the
+    /// group is kept company, or it would take us for dead.
+    fn push(&mut self, reader: usize, mut delivery: Delivery<D::Claim>) -> std::result::Result<(), Ended> {
+        let since = Instant::now();
+        let mut paused: Option<TopicPartitionList> = None;
+        let outcome = loop {
+            match self.readers[reader].try_send(delivery) {
+                Ok(()) => break Ok(()),
+                Err(TrySendError::Closed(_)) => break Err(Ended),
+                Err(TrySendError::Full(back)) => delivery = back,
+            }
+            if since.elapsed() < PATIENCE {
+                std::thread::park_timeout(Duration::from_millis(1));
+                continue;
+            }
+            if paused.is_none() {
+                let all = self.consumer.assignment().unwrap_or_default();
+                if let Err(error) = self.consumer.pause(&all) {
+                    tracing::debug!(%error, "pausing");
+                }
+                paused = Some(all);
+            }
+            // Nothing comes of paused partitions. What comes all the same was on its way: it is claimed anew.
+            match self.consumer.poll(POLL) {
+                Some(Ok(message)) => {
+                    let at = place_of(&mut self.places, &self.topics, &message);
+                    if let Some(held) = at.and_then(|partition| self.held.get_mut(&partition)) {
+                        *held = Held::Waiting;
+                    }
+                }
+                Some(Err(error)) => tracing::debug!(%error, "reading from Kafka"),
+                None => {}
+            }
+        };
+        if let Some(paused) = paused
+            && let Err(error) = self.consumer.resume(&paused)
+        {
+            tracing::debug!(%error, "going on after a pause");
+        }
+        outcome
+    }
+}
+
+enum Polled {
+    Nothing,
+    /// Whether it filled its batch.
+    Record(bool),
+    Error(KafkaError),
+}
+
+fn reader_of(partition: Partition, readers: usize) -> usize {
+    (usize::from(partition.topic) + partition.number as usize) % readers.max(1)
+}
+
+fn place_of(
+    places: &mut HashMap<usize, Option<u16>>,
+    topics: &[(Arc<str>, u32)],
+    message: &BorrowedMessage<'_>,
+) -> Option<Partition> {
+    let topic = *places.entry(message.topic_ptr() as usize).or_insert_with(|| {
+        topics.iter().position(|(name, _)| **name == *message.topic()).map(|place| place as u16)
+    });
+    topic.map(|topic| Partition { topic, number: message.partition() })
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.buffer.len() >= BATCH_BYTES || self.records.len() >= BATCH_RECORDS
+    }
+
+    /// Copies the record: librdkafka keeps its own memory only as long as the message lives, and on this thread.
+    fn take(&mut self, partition: Partition, message: &BorrowedMessage<'_>) {
+        let key = message.key().unwrap_or_default();
+        self.buffer.extend_from_slice(key);
+        let value = message.payload();
+        let mut mark = None;
+        match value {
+            Some(value) => self.buffer.extend_from_slice(value),
+            None => {
+                let header = message
+                    .headers()
+                    .and_then(|headers| headers.iter().find(|header| header.key == Mark::HEADER));
+                if let Some(value) = header.and_then(|header| header.value) {
+                    self.buffer.extend_from_slice(value);
+                    mark = Some(value.len());
+                }
+            }
+        }
+        let offset = message.offset();
+        self.records.push(Slot { partition, offset, key: key.len(), value: value.map(<[u8]>::len), mark });
+    }
+
+    fn finish<C>(&mut self) -> Delivery<C> {
+        let next = Vec::with_capacity(self.records.len());
+        let mut rest = std::mem::take(&mut self.buffer).freeze();
+        let bytes = rest.len() + self.records.len() * 64;
+        let records = std::mem::replace(&mut self.records, next)
+            .into_iter()
+            .map(|slot| {
+                let mut cut = |length: usize| rest.split_to(length);
+                let key = cut(slot.key);
+                let value = slot.value.map(&mut cut);
+                let mark = slot.mark.map(&mut cut);
+                (slot.partition, Raw { offset: slot.offset, key, value, mark })
+            })
+            .collect();
+        Delivery::Records { records, bytes }
+    }
+}

@@ -1,0 +1,21 @@
+//! Kafka as the log between capture and apply.
+//!
+//! librdkafka does the talking. What it logs goes to `tracing`, what it answers becomes one of our errors, and the
+//! options that our guarantees rest on cannot be set from outside.
+
+mod admin;
+mod consumer;
+mod error;
+mod group;
+mod producer;
+mod report;
+mod settings;
+mod tail;
+mod ticket;
+
+pub use admin::{Admin, NewTopic, Observed};
+pub use consumer::{Claims, Delivery, Desk, Handle, Membership, Partition, Raw, Wishes, handle, start};
+pub use producer::{Producer, Record};
+pub use settings::{Settings, check, reserved};
+pub use tail::{Found, Start, Tail};
+pub use ticket::Ticket;
