@@ -9,6 +9,8 @@ use std::sync::Arc;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
 use serde::Serialize;
 
+use super::blot::{blot_secrets, blot_value};
+
 /// Where something stands in the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
@@ -113,6 +115,17 @@ impl Findings {
     fn add(&mut self, severity: Severity, place: Place, message: String, help: String) {
         let help = (!help.is_empty()).then_some(help);
         self.list.push(Diagnostic { severity, line: place.line, column: place.column, message, help, place });
+    }
+
+    /// What stands there may be a secret, and is not shown.
+    pub(crate) fn hide(&mut self, place: Place) {
+        let shown = blot_value(&self.source.shown, place.offset..place.offset + place.length);
+        self.source.shown = shown.into();
+    }
+
+    /// The file, as far as it may be shown.
+    pub(crate) fn file(&self) -> FileText {
+        self.source.clone()
     }
 
     pub(crate) fn has_errors(&self) -> bool {
@@ -241,39 +254,5 @@ impl miette::Diagnostic for Shown<'_> {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let Place { offset, length, .. } = self.found.place;
         Some(Box::new(std::iter::once(LabeledSpan::new(Some("here".into()), offset, length))))
-    }
-}
-
-/// Stars in place of what may be a password, byte for byte, so that every span stays right.
-fn blot_secrets(text: &str) -> String {
-    let mut bytes = text.as_bytes().to_vec();
-    for (start, _) in text.match_indices("://") {
-        let from = start + 3;
-        let rest = &text.as_bytes()[from..];
-        let end = rest.iter().position(|byte| b"\n\r\"'".contains(byte)).unwrap_or(rest.len());
-        if let Some(at) = rest[..end].iter().rposition(|byte| *byte == b'@') {
-            bytes[from..from + at].fill(b'*');
-        }
-    }
-    for (start, found) in text.to_ascii_lowercase().match_indices("password=") {
-        let from = start + found.len();
-        let rest = &text.as_bytes()[from..];
-        let end = rest.iter().position(|byte| b"\n\r\"' &".contains(byte)).unwrap_or(rest.len());
-        bytes[from..from + end].fill(b'*');
-    }
-    String::from_utf8(bytes).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passwords_are_never_shown() {
-        let text = "target: { postgres: { uri: \"postgres://me:p@ss:wörd@db/x\" } }\nb: host=x password=hush port=1\n";
-        let shown = blot_secrets(text);
-        assert!(!shown.contains("ss:w") && !shown.contains("hush"), "{shown}");
-        assert!(shown.contains("@db/x") && shown.contains("port=1"), "{shown}");
-        assert_eq!(shown.len(), text.len());
     }
 }

@@ -20,6 +20,8 @@ pub struct Migration {
     pub sources: Vec<Source>,
     /// Where rows go.
     pub target: Target,
+    /// What stands between capture and apply.
+    pub log: Log,
     /// How the copy is made.
     pub snapshot: Snapshot,
     /// What becomes of each collection, in the order of the file.
@@ -49,6 +51,60 @@ pub struct Target {
     pub schema: String,
     /// Where `target` stands.
     pub place: Place,
+}
+
+/// What stands between capture and apply.
+#[derive(Clone, Debug)]
+pub enum Log {
+    /// Nothing: both are one process.
+    Direct,
+    /// Topics of Kafka, each a process of its own.
+    Kafka(Box<KafkaLog>),
+}
+
+/// Kafka as the log.
+#[derive(Clone, Debug)]
+pub struct KafkaLog {
+    /// `host:port`, with commas between.
+    pub brokers: String,
+    /// How events are written.
+    pub values: Values,
+    /// What topics' names begin with, where it is not `slackwater.` and the migration's name.
+    pub prefix: Option<String>,
+    /// Partitions of each topic, where it is not the catalogue's number.
+    pub partitions: Option<u32>,
+    /// Copies of each partition, where it is not the catalogue's number.
+    pub replication: Option<u16>,
+    /// How long records are kept, where it is not the catalogue's time; -1 is for ever.
+    pub retention_ms: Option<i64>,
+    /// Whether only the last record of each key is kept for long.
+    pub compact: bool,
+    /// More settings of the topics, by Kafka's names.
+    pub config: Vec<(String, String)>,
+    /// The consumer group.
+    pub group: String,
+    /// Transactions side by side in one applier.
+    pub writers: usize,
+    /// Settings of all clients, by librdkafka's names.
+    pub options: Vec<(At<String>, Secret)>,
+    /// Settings of producers.
+    pub producer: Vec<(At<String>, Secret)>,
+    /// Settings of consumers.
+    pub consumer: Vec<(At<String>, Secret)>,
+    /// Where `kafka` stands.
+    pub place: Place,
+}
+
+/// How events are written to topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// The envelope as BSON: nothing is lost, nothing is converted.
+    Bson,
+    /// Debezium's envelope as JSON, for other readers.
+    Debezium {
+        /// With the schema in every record.
+        schemas: bool,
+    },
 }
 
 /// How the copy is made.

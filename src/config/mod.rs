@@ -3,9 +3,12 @@
 //! All mistakes are reported together. Nothing here talks to a server; `crate::mapping::compile` checks the result
 //! against the target's catalogue.
 
+mod blot;
 mod diagnostics;
 mod fields;
+mod log;
 mod migration;
+mod outside;
 mod path;
 mod rules;
 mod sections;
@@ -15,22 +18,28 @@ mod tree;
 pub use diagnostics::{At, Diagnostic, Diagnostics, Place, Severity};
 pub(crate) use diagnostics::{FileText, Findings};
 pub use migration::{
-    By, Collection, Column, Convert, InvalidPolicy, Migration, NullPolicy, Policies, Rule, Snapshot, Source,
-    Table, Target, Unit, Unknown, Value,
+    By, Collection, Column, Convert, InvalidPolicy, KafkaLog, Log, Migration, NullPolicy, Policies, Rule,
+    Snapshot, Source, Table, Target, Unit, Unknown, Value, Values,
 };
+pub use outside::Outside;
 pub use path::Path;
 pub use tree::Scalar;
 
-/// Reads a migration file's text. `name` is what messages call the file; `environment` gives the values of `${NAME}`.
+/// Reads a migration file's text. `name` is what messages call the file; `environment` gives the values of `${NAME}`,
+/// the file system those of `${file:/path}`.
 pub fn parse(
     name: &str,
     text: &str,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Migration, Diagnostics> {
-    let file = FileText::new(name, text);
-    let mut findings = Findings::new(file.clone());
-    let migration = tree::read(text, &mut findings)
-        .and_then(|root| sections::migration(&root, file, environment, &mut findings));
+    parse_with(name, text, &Outside { environment, file: &|path| std::fs::read_to_string(path) })
+}
+
+/// The same, with everything that does not stand in the text passed in.
+pub fn parse_with(name: &str, text: &str, outside: &Outside<'_>) -> Result<Migration, Diagnostics> {
+    let mut findings = Findings::new(FileText::new(name, text));
+    let migration =
+        tree::read(text, &mut findings).and_then(|root| sections::migration(&root, outside, &mut findings));
     match migration {
         Some(migration) if !findings.has_errors() => Ok(migration),
         _ => Err(findings.finish()),

@@ -1,16 +1,15 @@
-//! The sections of the file: sources, target, log, snapshot, defaults, collections.
+//! The sections of the file: sources, target, snapshot, defaults, collections.
 
-use slackwater_connectors::secret::Secret;
 use slackwater_topics::Namespace;
 
-use super::diagnostics::{At, FileText, Findings, Place};
+use super::diagnostics::{At, Findings, Place};
 use super::fields::{self, Fields};
-use super::migration::{Collection, Migration, Snapshot, Source, Table, Target};
+use super::log;
+use super::migration::{Collection, Log, Migration, Snapshot, Source, Table, Target};
+use super::outside::{Outside, secret};
 use super::rules::{self, Defaults};
 use super::spelling::{list, nearest};
-use super::tree::{Node, Shape};
-
-type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+use super::tree::Node;
 
 /// What Postgres keeps of a name.
 pub(crate) const LONGEST_NAME: usize = 63;
@@ -27,12 +26,7 @@ const SECTIONS: [&str; 9] = [
     "not_migrated",
 ];
 
-pub(super) fn migration(
-    root: &Node,
-    file: FileText,
-    environment: Environment<'_>,
-    findings: &mut Findings,
-) -> Option<Migration> {
+pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option<Migration> {
     let mut fields = Fields::of(root, "a migration file", findings)?;
     let name = fields
         .require("migration", "give the migration a name: `migration: crm`", findings)
@@ -40,13 +34,14 @@ pub(super) fn migration(
     let namespace = fields.take("namespace").and_then(|(_, node)| namespace(node, findings));
     let sources = fields
         .require("sources", "name the source: `sources: { legacy: { mongodb: { … } } }`", findings)
-        .map(|(_, node)| sources(node, environment, findings));
+        .map(|(_, node)| sources(node, outside, findings));
     let target = fields
         .require("target", "name the target: `target: { postgres: { uri: … } }`", findings)
-        .and_then(|(_, node)| target(node, environment, findings));
-    if let Some((_, node)) = fields.take("log") {
-        log(node, findings);
-    }
+        .and_then(|(_, node)| target(node, outside, findings));
+    let log = fields.take("log").map(|(_, node)| {
+        let name = name.as_ref().map_or("", |name| name.value.as_str());
+        log::log(node, name, outside, findings)
+    });
     let snapshot = fields.take("snapshot").map(|(_, node)| snapshot(node, findings)).unwrap_or_default();
     let defaults = fields.take("defaults").map(|(_, node)| Defaults::read(node, findings));
     let defaults = defaults.unwrap_or(Defaults::NONE);
@@ -65,16 +60,19 @@ pub(super) fn migration(
         }
     }
     let name = name?;
-    Some(Migration {
+    let migration = Migration {
         namespace: namespace.unwrap_or_else(|| Namespace::of_migration(&name.value)),
         name: name.value,
         sources: sources?,
         target: target?,
+        log: log.map_or(Some(Log::Direct), |log| log)?,
         snapshot,
         collections: collections?,
         not_migrated,
-        file,
-    })
+        file: findings.file(),
+    };
+    log::check_topics(&migration, findings);
+    Some(migration)
 }
 
 fn namespace(node: &Node, findings: &mut Findings) -> Option<Namespace> {
@@ -92,34 +90,7 @@ fn namespace(node: &Node, findings: &mut Findings) -> Option<Namespace> {
     }
 }
 
-/// Puts the environment's values in. The result is a secret: it may hold a password.
-fn secret(node: &Node, what: &str, environment: Environment<'_>, findings: &mut Findings) -> Option<Secret> {
-    let text = fields::text(node, what, findings)?;
-    let mut out = String::new();
-    let mut rest = text.value.as_str();
-    let mut whole = true;
-    while let Some(start) = rest.find("${") {
-        out.push_str(&rest[..start]);
-        let Some(length) = rest[start..].find('}') else {
-            findings.error(node.place, format!("`${{` in {what} is not closed"), "write `${NAME}`");
-            return None;
-        };
-        let name = &rest[start + 2..start + length];
-        match environment(name) {
-            Some(value) => out.push_str(&value),
-            None => {
-                let help = "set it where slackwater is started, for instance in `.env`";
-                findings.error(node.place, format!("the environment has no `{name}`"), help);
-                whole = false;
-            }
-        }
-        rest = &rest[start + length + 1..];
-    }
-    out.push_str(rest);
-    whole.then(|| Secret::new(out))
-}
-
-fn sources(node: &Node, environment: Environment<'_>, findings: &mut Findings) -> Vec<Source> {
+fn sources(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Vec<Source> {
     let Some(fields) = Fields::of(node, "`sources`", findings) else { return Vec::new() };
     let entries = fields.into_entries();
     if entries.is_empty() {
@@ -140,17 +111,12 @@ fn sources(node: &Node, environment: Environment<'_>, findings: &mut Findings) -
                 let help = "the dot parts source and collection";
                 findings.error(name.place, "a source's name must not be empty or hold a dot", help);
             }
-            source(name, node, environment, findings)
+            source(name, node, outside, findings)
         })
         .collect()
 }
 
-fn source(
-    name: &At<String>,
-    node: &Node,
-    environment: Environment<'_>,
-    findings: &mut Findings,
-) -> Option<Source> {
+fn source(name: &At<String>, node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option<Source> {
     let mut fields = Fields::of(node, "a source", findings)?;
     for later in ["nocodb", "postgres"] {
         if let Some((at, _)) = fields.take(later) {
@@ -163,36 +129,24 @@ fn source(
     fields.finish(&["mongodb"], findings);
     let mut fields = Fields::of(found?.1, "`mongodb`", findings)?;
     let uri = fields.require("uri", "write `uri: \"${NAME}\"`", findings);
-    let uri = uri.and_then(|(_, node)| secret(node, "`uri`", environment, findings));
+    let uri = uri.and_then(|(_, node)| secret(node, "`uri`", outside, findings));
     let database = fields.require("database", "name the database to read", findings);
-    let database = database.and_then(|(_, node)| secret(node, "`database`", environment, findings));
+    let database = database.and_then(|(_, node)| secret(node, "`database`", outside, findings));
     fields.finish(&["uri", "database"], findings);
     Some(Source { name: name.clone(), uri: uri?, database: database?.expose().to_owned() })
 }
 
-fn target(node: &Node, environment: Environment<'_>, findings: &mut Findings) -> Option<Target> {
+fn target(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option<Target> {
     let mut fields = Fields::of(node, "`target`", findings)?;
     let found = fields.require("postgres", "`{ postgres: { uri: …, schema: public } }`", findings);
     fields.finish(&["postgres"], findings);
     let mut fields = Fields::of(found?.1, "`postgres`", findings)?;
     let uri = fields.require("uri", "write `uri: \"${NAME}\"`", findings);
-    let uri = uri.and_then(|(_, node)| secret(node, "`uri`", environment, findings));
+    let uri = uri.and_then(|(_, node)| secret(node, "`uri`", outside, findings));
     let schema = fields.take("schema").and_then(|(_, node)| identifier(node, "the schema", findings));
     fields.finish(&["uri", "schema"], findings);
     let schema = schema.map_or_else(|| "public".to_owned(), |schema| schema.value);
     Some(Target { uri: uri?, schema, place: node.place })
-}
-
-fn log(node: &Node, findings: &mut Findings) {
-    let message = match &node.shape {
-        Shape::Scalar(scalar) if scalar.text == "direct" => return,
-        Shape::Scalar(scalar) if scalar.text == "kafka" => "Kafka as the log is not in this version",
-        Shape::Map(entries) if entries.iter().any(|(key, _)| key.value == "kafka") => {
-            "Kafka as the log is not in this version"
-        }
-        _ => "this log is not known",
-    };
-    findings.error(node.place, message, "write `log: direct`, or leave `log` out");
 }
 
 fn snapshot(node: &Node, findings: &mut Findings) -> Snapshot {

@@ -1,0 +1,69 @@
+//! Values that do not stand in the file: `${NAME}` from the environment, `${file:/path}` from a file beside it.
+
+use std::path::Path;
+
+use slackwater_connectors::secret::Secret;
+
+use super::diagnostics::Findings;
+use super::fields;
+use super::tree::Node;
+
+/// Where values come from that are not written in the migration file.
+#[derive(Clone, Copy)]
+pub struct Outside<'o> {
+    /// The value of a name in the environment.
+    pub environment: &'o dyn Fn(&str) -> Option<String>,
+    /// What stands in a file.
+    pub file: &'o dyn Fn(&Path) -> std::io::Result<String>,
+}
+
+impl std::fmt::Debug for Outside<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Outside")
+    }
+}
+
+/// Puts the values from outside in. The result is a secret: it may hold a password.
+pub(super) fn secret(
+    node: &Node,
+    what: &str,
+    outside: &Outside<'_>,
+    findings: &mut Findings,
+) -> Option<Secret> {
+    let text = fields::text(node, what, findings)?;
+    let mut out = String::new();
+    let mut rest = text.value.as_str();
+    let mut whole = true;
+    while let Some(start) = rest.find("${") {
+        out.push_str(&rest[..start]);
+        let Some(length) = rest[start..].find('}') else {
+            let help = "write `${NAME}` or `${file:/path}`";
+            findings.error(node.place, format!("`${{` in {what} is not closed"), help);
+            return None;
+        };
+        match value(&rest[start + 2..start + length], outside) {
+            Ok(value) => out.push_str(&value),
+            Err((message, help)) => {
+                findings.error(node.place, message, help);
+                whole = false;
+            }
+        }
+        rest = &rest[start + length + 1..];
+    }
+    out.push_str(rest);
+    whole.then(|| Secret::new(out))
+}
+
+/// What stands for `name`, or what is wrong and what would mend it.
+fn value(name: &str, outside: &Outside<'_>) -> Result<String, (String, &'static str)> {
+    let Some(path) = name.strip_prefix("file:") else {
+        let help = "set it where slackwater is started, for instance in `.env`";
+        return (outside.environment)(name).ok_or_else(|| (format!("the environment has no `{name}`"), help));
+    };
+    let read = (outside.file)(Path::new(path));
+    // Editors and `echo` end a file with a line break, which is no part of a password.
+    read.map(|text| text.trim_end_matches(['\n', '\r']).to_owned()).map_err(|error| {
+        let help = "name a file that slackwater may read: `${file:/run/secrets/name}`";
+        (format!("the file `{path}` cannot be read: {error}"), help)
+    })
+}
