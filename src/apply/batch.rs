@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use slackwater_connectors::postgres::progress::{DeadLetter, FencePass, PartitionAdvance};
 use slackwater_topics::{Barrier, ClusterTime, CollectionId, Event, Key, Position};
 
 /// Events that become visible together, and what they prove.
@@ -19,6 +20,12 @@ pub(crate) struct Batch {
     pub(crate) noted: Vec<usize>,
     /// After the events.
     pub(crate) barriers: Vec<Barrier>,
+    /// Fences that partitions of the log have passed with it.
+    pub(crate) fences: Vec<FencePass>,
+    /// How far it brings partitions of the log.
+    pub(crate) partitions: Vec<PartitionAdvance>,
+    /// What came as a record and is no event.
+    pub(crate) letters: Vec<DeadLetter>,
     /// How much memory the events hold.
     pub(crate) bytes: usize,
 }

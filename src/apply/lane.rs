@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slackwater_connectors::error::{Error, Kind, Result};
-use slackwater_connectors::postgres::progress::{Advance, ChunkDone, Counts, DeadLetter, Notes, Tally};
+use slackwater_connectors::postgres::progress::{
+    Advance, ChunkDone, Counts, DeadLetter, FencePass, Notes, Tally,
+};
 use slackwater_connectors::postgres::rows::WriteSet;
 use slackwater_connectors::postgres::sink::Sink;
 use slackwater_connectors::retry::Pauses;
@@ -33,6 +35,11 @@ use crate::ops::stop::Stop;
 /// Buffers that one huge batch has blown up are given back.
 const KEPT_BYTES: usize = 32 << 20;
 
+/// How often, and with what pause, a reference is waited for that another lane may be bringing. What takes longer goes to
+/// the dead letters, which are tried again.
+const PATIENCE: u32 = 4;
+const PATIENCE_PAUSE: Duration = Duration::from_millis(15);
+
 /// A lane at work.
 pub(crate) struct Lane {
     sink: Sink,
@@ -45,6 +52,8 @@ pub(crate) struct Lane {
     gauges: Arc<Gauges>,
     stop: Stop,
     name: String,
+    /// Rows of other lanes may be on their way that ours refer to.
+    patient: bool,
 }
 
 /// How a batch is written.
@@ -76,7 +85,13 @@ impl Lane {
     ) -> Self {
         let records = WriteSet::new(&plan.tables, false);
         let mapper = Mapper::new(Arc::clone(&plan));
-        Self { sink, plan, mapper, records, tuples: None, letters, gauges, stop, name }
+        Self { sink, plan, mapper, records, tuples: None, letters, gauges, stop, name, patient: false }
+    }
+
+    /// Waits a little for rows of other lanes that its own refer to, before it calls a reference wrong.
+    pub(crate) fn patient(mut self) -> Self {
+        self.patient = true;
+        self
     }
 
     /// Where the lane stands.
@@ -85,18 +100,20 @@ impl Lane {
     }
 
     /// Writes the batch, however often it takes.
+    ///
+    /// The batch is reduced and otherwise left as it is, for a caller who has to try again with less.
     pub(crate) async fn write(
         &mut self,
-        mut batch: Batch,
+        batch: &mut Batch,
         chunk: Option<ChunkDone>,
         way: Way,
     ) -> std::result::Result<Counts, Stopped> {
         let taken = batch.events.len() as u64;
-        let mut events = std::mem::take(&mut batch.events);
         // A piece holds each document once.
         if chunk.is_none() {
-            events = keep_last(events);
+            batch.events = keep_last(std::mem::take(&mut batch.events));
         }
+        let events = &batch.events;
         let mut advance = Advance {
             sequence: self.sink.progress().sequence,
             position: batch.position.clone(),
@@ -107,24 +124,24 @@ impl Lane {
             events: taken,
             chunk,
             seen: batch.noted.clone(),
+            partitions: batch.partitions.clone(),
         };
-        let fences: Vec<_> = batch
-            .barriers
-            .iter()
-            .filter_map(|barrier| match barrier {
-                Barrier::Fence { id } => Some(*id),
-                Barrier::Sweep { .. } => None,
-            })
-            .collect();
+        let mut fences = batch.fences.clone();
+        fences.extend(batch.barriers.iter().filter_map(|barrier| match barrier {
+            Barrier::Fence { id } => Some(FencePass { id: *id, lane: None }),
+            Barrier::Sweep { .. } => None,
+        }));
+        let given = Notes { fences, dead_letters: batch.letters.clone(), ..Notes::default() };
         let mut way = way;
         let mut careful = false;
+        let mut waited = 0;
         let mut pauses = Pauses::for_server();
         let mut said = false;
         loop {
             let attempt = if careful {
-                self.write_carefully(&advance, &events, &fences).await
+                self.write_carefully(&advance, events, &given).await
             } else {
-                self.write_at_once(&advance, &events, &fences, way).await
+                self.write_at_once(&advance, events, &given, way).await
             };
             let error = match attempt {
                 Ok(counts) => {
@@ -142,11 +159,20 @@ impl Lane {
                     tracing::debug!(lane = self.name, %error, "the chunk is merged instead of copied");
                     way = Way::Upsert;
                 }
+                Action::Quarantine if !careful && self.patient && waited < PATIENCE && dangles(&error) => {
+                    tracing::debug!(lane = self.name, %error, "a reference is not there yet; waiting for it");
+                    waited += 1;
+                    if !self.stop.sleep(PATIENCE_PAUSE).await {
+                        return Err(Stopped::Asked);
+                    }
+                }
                 Action::Quarantine if !careful => {
                     tracing::debug!(lane = self.name, %error, "a record cannot be written; looking for it");
                     careful = true;
                 }
-                Action::Quarantine | Action::Halt | Action::Recopy => return Err(Stopped::Failed(error)),
+                Action::Quarantine | Action::Halt | Action::Recopy | Action::Yield => {
+                    return Err(Stopped::Failed(error));
+                }
                 Action::Retry => {
                     tracing::debug!(lane = self.name, %error, "trying again");
                     if !self.stop.sleep(Duration::from_millis(5)).await {
@@ -183,7 +209,9 @@ impl Lane {
                     Action::Wait | Action::Retry => {
                         tracing::debug!(lane = self.name, %error, "the target is still away");
                     }
-                    Action::Quarantine | Action::Halt | Action::Recopy => return Err(Stopped::Failed(error)),
+                    Action::Quarantine | Action::Halt | Action::Recopy | Action::Yield => {
+                        return Err(Stopped::Failed(error));
+                    }
                 },
             }
         }
@@ -193,7 +221,7 @@ impl Lane {
         &mut self,
         advance: &Advance,
         events: &[Event],
-        fences: &[uuid::Uuid],
+        given: &Notes,
         way: Way,
     ) -> Result<Counts> {
         let writes = match way {
@@ -201,7 +229,7 @@ impl Lane {
             Way::Copy => self.tuples.get_or_insert_with(|| WriteSet::new(&self.plan.tables, true)),
         };
         reset(writes, &self.plan);
-        let mut notes = Notes { fences: fences.to_vec(), ..Notes::default() };
+        let mut notes = given.clone();
         for event in events {
             if let Err(rejection) = self.mapper.map(event, writes) {
                 notes.dead_letters.push(rejected(&self.plan, event, rejection));
@@ -225,9 +253,9 @@ impl Lane {
         &mut self,
         advance: &Advance,
         events: &[Event],
-        fences: &[uuid::Uuid],
+        given: &Notes,
     ) -> Result<Counts> {
-        let outcome = self.halve(advance, events, fences).await;
+        let outcome = self.halve(advance, events, given).await;
         if outcome.is_err() {
             // The connection may be gone, then this fails too and the caller reconnects.
             let _ = self.sink.rollback().await;
@@ -235,9 +263,9 @@ impl Lane {
         outcome
     }
 
-    async fn halve(&mut self, advance: &Advance, events: &[Event], fences: &[uuid::Uuid]) -> Result<Counts> {
+    async fn halve(&mut self, advance: &Advance, events: &[Event], given: &Notes) -> Result<Counts> {
         self.sink.begin(advance).await?;
-        let mut notes = Notes { fences: fences.to_vec(), ..Notes::default() };
+        let mut notes = given.clone();
         let mut total = Counts::default();
         let mut open = vec![events];
         while let Some(part) = open.pop() {
@@ -312,7 +340,7 @@ impl Lane {
                             tracing::warn!(lane = self.name, %error, "waiting for the target");
                             self.reconnect(&mut pauses).await?;
                         }
-                        Action::Quarantine | Action::Halt | Action::Recopy => {
+                        Action::Quarantine | Action::Halt | Action::Recopy | Action::Yield => {
                             return Err(Stopped::Failed(error));
                         }
                     },
@@ -321,6 +349,11 @@ impl Lane {
         }
         Ok(removed)
     }
+}
+
+/// A foreign key is not met.
+fn dangles(error: &Error) -> bool {
+    error.code.as_deref() == Some("23503")
 }
 
 /// Empties the buffers, and gives them back where a large batch has blown them up.

@@ -27,6 +27,10 @@ const BEAT: Duration = Duration::from_secs(2);
 pub(crate) enum Report {
     /// Rows that a repeated copy did not meet are gone.
     Swept { collections: Vec<CollectionId>, rows: u64 },
+    /// Every partition of the log has passed the fence.
+    Passed { id: uuid::Uuid },
+    /// The log has lost what was not applied yet.
+    Lost { collections: Vec<CollectionId>, text: String },
 }
 
 /// The task of the stream's lane. Ends when the log is closed, when it is to stop, or with an error.
@@ -112,8 +116,8 @@ pub(crate) async fn run(
 }
 
 /// False where it was to stop first.
-async fn write(lane: &mut Lane, batch: Batch) -> Result<bool, Error> {
-    match lane.write(batch, None, Way::Upsert).await {
+async fn write(lane: &mut Lane, mut batch: Batch) -> Result<bool, Error> {
+    match lane.write(&mut batch, None, Way::Upsert).await {
         Ok(_) => Ok(true),
         Err(Stopped::Asked) => Ok(false),
         Err(Stopped::Failed(error)) => Err(error),

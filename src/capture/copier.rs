@@ -6,12 +6,16 @@
 use std::sync::Arc;
 
 use slackwater_connectors::error::Error;
+use slackwater_connectors::kafka::Ticket;
 use slackwater_connectors::mongodb::{Chunk, Mongo};
+use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::progress::ChunkDone;
 use slackwater_connectors::retry::Pauses;
-use slackwater_topics::{Event, Op, Position};
+use slackwater_connectors::secret::Secret;
+use slackwater_topics::{Event, Op, Position, Stamp};
 use tokio::sync::{mpsc, oneshot};
 
+use super::outgoing::{Outgoing, Pen, random};
 use super::router::{Assignment, Release, Word};
 use crate::apply::batch::Batch;
 use crate::apply::lane::{Lane, Stopped, Way};
@@ -24,11 +28,28 @@ use crate::ops::stop::Stop;
 pub(crate) struct Copier {
     pub(crate) mongo: Mongo,
     pub(crate) plan: Arc<Plan>,
-    pub(crate) lane: Lane,
+    pub(crate) outlet: Outlet,
     pub(crate) router: mpsc::UnboundedSender<Word>,
     /// A piece is read no further than this many bytes.
     pub(crate) most_bytes: usize,
     pub(crate) gauges: Arc<Gauges>,
+    pub(crate) stop: Stop,
+}
+
+/// Where pieces go.
+pub(crate) enum Outlet {
+    /// Straight into the target.
+    Lane(Box<Lane>),
+    /// Into the log.
+    Log(Box<Logging>),
+}
+
+/// What sending pieces into the log takes.
+pub(crate) struct Logging {
+    pub(crate) outgoing: Arc<Outgoing>,
+    pub(crate) pen: Pen,
+    pub(crate) control: Control,
+    pub(crate) target: Secret,
     pub(crate) stop: Stop,
 }
 
@@ -91,10 +112,22 @@ impl Copier {
             documents: count,
             rest: rest.as_ref().map(|rest| (bytes(&rest.lo), bytes(&rest.hi))),
         };
-        // Noting rows as met goes with the upsert only.
-        let way = if assignment.fresh && noted.is_empty() { Way::Copy } else { Way::Upsert };
-        let batch = Batch { events, noted, ..Batch::default() };
-        self.lane.write(batch, Some(chunk), way).await?;
+        match &mut self.outlet {
+            Outlet::Lane(lane) => {
+                // Noting rows as met goes with the upsert only.
+                let way = if assignment.fresh && noted.is_empty() { Way::Copy } else { Way::Upsert };
+                let mut batch = Batch { events, noted, ..Batch::default() };
+                lane.write(&mut batch, Some(chunk), way).await?;
+            }
+            Outlet::Log(logging) => {
+                let stamp = Stamp {
+                    epoch: logging.outgoing.epoch,
+                    fresh: assignment.fresh,
+                    noted: !noted.is_empty(),
+                };
+                logging.send(&self.plan.migration, &events, stamp, &chunk).await?;
+            }
+        }
         Gauges::add(&self.gauges.copied, count);
         let cut = rest.and_then(|rest| rest.lo);
         if self.router.send(Word::Done { piece, collection, cut }).is_err() {
@@ -119,8 +152,61 @@ impl Copier {
                             return Err(Stopped::Asked);
                         }
                     }
-                    Action::Quarantine | Action::Recopy | Action::Halt => return Err(Stopped::Failed(error)),
+                    Action::Quarantine | Action::Recopy | Action::Yield | Action::Halt => {
+                        return Err(Stopped::Failed(error));
+                    }
                 },
+            }
+        }
+    }
+}
+
+impl Logging {
+    /// Sends the piece, and marks it done when the broker has all of it. A crash in between has it read again.
+    async fn send(
+        &mut self,
+        migration: &str,
+        events: &[Event],
+        stamp: Stamp,
+        chunk: &ChunkDone,
+    ) -> Result<(), Stopped> {
+        let (ticket, trace) = (Ticket::new(), random());
+        for event in events {
+            let sending = self.outgoing.event(&mut self.pen, event, stamp, trace, &ticket);
+            tokio::select! {
+                biased;
+                sent = sending => sent.map_err(Stopped::Failed)?,
+                () = self.stop.wait() => return Err(Stopped::Asked),
+            }
+        }
+        ticket.close();
+        tokio::select! {
+            biased;
+            acknowledged = ticket.acknowledged() => acknowledged.map_err(Stopped::Failed)?,
+            () = self.stop.wait() => return Err(Stopped::Asked),
+        }
+        let mut pauses = Pauses::for_server();
+        loop {
+            let error = match self.control.finish_chunk(chunk).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            match action(error.kind) {
+                Action::Wait | Action::Retry => {
+                    tracing::debug!(%error, "the control store does not answer; trying again");
+                    if !self.stop.sleep(pauses.next_pause()).await {
+                        return Err(Stopped::Asked);
+                    }
+                    if !self.control.is_connected()
+                        && let Ok(mut control) = Control::open(&self.target).await
+                    {
+                        control.act_as(migration, self.outgoing.epoch);
+                        self.control = control;
+                    }
+                }
+                Action::Quarantine | Action::Recopy | Action::Yield | Action::Halt => {
+                    return Err(Stopped::Failed(error));
+                }
             }
         }
     }

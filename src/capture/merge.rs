@@ -24,7 +24,8 @@
 //! stream costs little while the copy lags behind, rows of a piece do not exist before the piece is applied (they can be
 //! copied in instead of merged), and a reference never points at a row of a collection that is copied later.
 //! Deletes always travel: after a crash an open piece may have left rows from the stream
-//! behind, and what is deleted would not be read again.
+//! behind, and what is deleted would not be read again. Such a delete is never resolved to a document that is there again:
+//! that may be newer than what the piece has read.
 //!
 //! # After a crash
 //!
@@ -83,6 +84,8 @@ pub(crate) enum Route {
     Drop,
     /// It travels.
     Publish,
+    /// A delete, which travels as that or not at all: a document that is there again is the copy's to show.
+    Remove,
     /// It may travel only after this piece has been applied.
     Wait(PieceId),
 }
@@ -313,7 +316,7 @@ fn nameless(id: PieceId) -> PieceId {
 
 /// A read is still to come.
 fn open(arrival: &Arrival<'_>) -> Route {
-    if arrival.is_delete { Route::Publish } else { Route::Drop }
+    if arrival.is_delete { Route::Remove } else { Route::Drop }
 }
 
 fn lower_bounds(a: &Range, b: &Range) -> Ordering {

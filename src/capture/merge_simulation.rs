@@ -171,7 +171,7 @@ impl World {
         match route {
             Route::Wait(_) => return false,
             Route::Drop => {}
-            Route::Publish => self.routed.push((change.key, change.version)),
+            Route::Publish | Route::Remove => self.routed.push((change.key, change.version)),
         }
         self.delivered += 1;
         true

@@ -9,6 +9,7 @@ use slackwater_connectors::mongodb::{Preflight, Presence};
 
 use super::exit::Failure;
 use super::load;
+use super::topics::{self, Ready};
 use crate::mapping::Plan;
 use crate::ops::preflight::Findings;
 
@@ -17,12 +18,13 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<ExitCode, Failure> {
     let plan = load::plan(&migration).await?;
     let (_, preflight, findings) = load::source(&migration, &plan).await?;
     findings_or_failure(&findings)?;
+    let topics = topics::of_log(&migration).await?;
     let mut stdout = std::io::stdout().lock();
     // A reader that has gone away wants no answer.
     let _ = if json {
-        writeln!(stdout, "{:#}", as_json(&plan, &preflight, &findings))
+        writeln!(stdout, "{:#}", as_json(&plan, &preflight, &findings, topics.as_deref()))
     } else {
-        write!(stdout, "{}", as_text(&plan, &preflight, &findings))
+        write!(stdout, "{}", as_text(&plan, &preflight, &findings, topics.as_deref()))
     };
     Ok(ExitCode::SUCCESS)
 }
@@ -47,13 +49,17 @@ fn images(preflight: &Preflight, index: usize) -> &'static str {
     }
 }
 
-fn as_text(plan: &Plan, preflight: &Preflight, findings: &Findings) -> String {
+fn as_text(plan: &Plan, preflight: &Preflight, findings: &Findings, topics: Option<&[Ready]>) -> String {
     let (major, minor, patch) = preflight.version;
     let set = preflight.replica_set.as_deref().unwrap_or("sharded cluster");
     let mut text =
         format!("migration {}: fit to run\n\nsource: MongoDB {major}.{minor}.{patch}, {set}", plan.migration);
     if let Some(hours) = preflight.oplog_hours {
         text += &format!(", oplog reaches back {hours:.1} h");
+    }
+    if let Some(topics) = topics {
+        let partitions: u32 = topics.iter().map(|topic| topic.partitions).sum();
+        text += &format!("\nlog: Kafka, topics: {}, partitions: {partitions}", topics.len());
     }
     text += "\n\n";
     let mut table = comfy_table::Table::new();
@@ -72,7 +78,12 @@ fn tables(plan: &Plan, collection: usize) -> Vec<String> {
     plan.collections[collection].tables.iter().map(|table| plan.tables[*table].table.name.clone()).collect()
 }
 
-fn as_json(plan: &Plan, preflight: &Preflight, findings: &Findings) -> serde_json::Value {
+fn as_json(
+    plan: &Plan,
+    preflight: &Preflight,
+    findings: &Findings,
+    topics: Option<&[Ready]>,
+) -> serde_json::Value {
     let (major, minor, patch) = preflight.version;
     let collections: Vec<_> = (0..plan.collections.len())
         .map(|index| {
@@ -93,7 +104,18 @@ fn as_json(plan: &Plan, preflight: &Preflight, findings: &Findings) -> serde_jso
             "replica_set": preflight.replica_set,
             "oplog_hours": preflight.oplog_hours,
         },
+        "topics": topics.map(|topics| topics.iter().map(as_topic).collect::<Vec<_>>()),
         "collections": collections,
         "warnings": warnings,
+    })
+}
+
+fn as_topic(topic: &Ready) -> serde_json::Value {
+    json!({
+        "name": topic.name,
+        "partitions": topic.partitions,
+        "partitions_described": topic.described,
+        "largest_record": topic.largest,
+        "compacted": topic.compacted,
     })
 }

@@ -6,12 +6,16 @@ mod load;
 mod logging;
 mod progress;
 mod run;
+mod start;
 mod status;
+mod topics;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+
+use start::Role;
 
 /// Keeps a Postgres schema in step with a live MongoDB, through a mapping from documents to tables.
 #[derive(Debug, Parser)]
@@ -59,6 +63,21 @@ enum Command {
         /// The migration file.
         file: PathBuf,
     },
+    /// Copies and follows the source into Kafka; `slackwater apply` takes it from there. Until SIGTERM or SIGINT.
+    #[command(after_help = "Example: slackwater capture migration.yaml")]
+    Capture {
+        /// The migration file.
+        file: PathBuf,
+    },
+    /// Applies what stands in Kafka to the target. Any number of processes share the work. Until SIGTERM or SIGINT.
+    #[command(after_help = "Example: slackwater apply migration.yaml --member applier-0")]
+    Apply {
+        /// The migration file.
+        file: PathBuf,
+        /// A name that stays the same over restarts, such as a pod's: then a short absence moves no partition.
+        #[arg(long, env = "SLACKWATER_MEMBER")]
+        member: Option<String>,
+    },
     /// Tells how far it is: collections, lag, dead letters, incidents. Reads only.
     #[command(after_help = "Example: slackwater status migration.yaml --json | jq .lag_seconds")]
     Status {
@@ -68,6 +87,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The topics of a log that is Kafka: what is to change, making them, checking them, reading them.
+    #[command(subcommand)]
+    Topics(topics::Command),
 }
 
 /// Runs the program.
@@ -81,8 +103,11 @@ pub fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match cli.command {
             Command::Check { file, json } => check::run(&file, json).await,
-            Command::Run { file } => run::run(&file).await,
+            Command::Run { file } => run::run(&file, Role::Run).await,
+            Command::Capture { file } => run::run(&file, Role::Capture).await,
+            Command::Apply { file, member } => run::run(&file, Role::Apply { member }).await,
             Command::Status { file, json } => status::run(&file, json).await,
+            Command::Topics(command) => topics::run(&command).await,
         }
     });
     // A look-up that hangs must not hold the end up.

@@ -17,7 +17,7 @@ const EVERY_IN_LOG: Duration = Duration::from_secs(5);
 const NEWS_WITHIN: i64 = 15_000;
 
 /// Shows how it goes until it is to stop.
-pub(super) async fn show(gauges: Arc<Gauges>, mut stop: Stop) {
+pub(super) async fn show(gauges: Arc<Gauges>, capture_only: bool, mut stop: Stop) {
     let terminal = std::io::stderr().is_terminal();
     let bar = if terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
@@ -26,11 +26,13 @@ pub(super) async fn show(gauges: Arc<Gauges>, mut stop: Stop) {
     let mut last = (Instant::now(), 0, 0);
     let mut quiet = false;
     while stop.sleep(if terminal { EVERY_ON_TERMINAL } else { EVERY_IN_LOG }).await {
-        let (copied, events) = (Gauges::get(&gauges.copied), Gauges::get(&gauges.events));
+        let counted = if capture_only { &gauges.sent } else { &gauges.events };
+        let (copied, events) = (Gauges::get(&gauges.copied), Gauges::get(counted));
         let seconds = last.0.elapsed().as_secs_f64().max(0.001);
         let rate = |now: u64, before: u64| ((now - before.min(now)) as f64 / seconds) as u64;
         let (copy_rate, event_rate) = (rate(copied, last.1), rate(events, last.2));
-        let line = line(&gauges, copy_rate, event_rate);
+        let what = if capture_only { "sent" } else { "applied" };
+        let line = line(&gauges, copy_rate, (events, event_rate, what));
         if terminal {
             bar.set_message(line);
             bar.tick();
@@ -47,9 +49,10 @@ pub(super) async fn show(gauges: Arc<Gauges>, mut stop: Stop) {
     bar.finish_and_clear();
 }
 
-fn line(gauges: &Gauges, copy_rate: u64, event_rate: u64) -> String {
+fn line(gauges: &Gauges, copy_rate: u64, (events, event_rate, what): (u64, u64, &str)) -> String {
     let mut line = String::new();
-    if !gauges.copy_complete.load(Ordering::Acquire) {
+    // A process that only applies knows nothing of the copy.
+    if Gauges::get(&gauges.to_copy) > 0 && !gauges.copy_complete.load(Ordering::Acquire) {
         let (copied, total) = (Gauges::get(&gauges.copied), Gauges::get(&gauges.to_copy));
         let percent = (copied * 100).checked_div(total).unwrap_or(0).min(100);
         line += &format!(
@@ -63,8 +66,7 @@ fn line(gauges: &Gauges, copy_rate: u64, event_rate: u64) -> String {
         }
         line += "; ";
     }
-    line +=
-        &format!("{} changes applied, {}/s", HumanCount(Gauges::get(&gauges.events)), HumanCount(event_rate));
+    line += &format!("{} changes {what}, {}/s", HumanCount(events), HumanCount(event_rate));
     let since = now_millis() - gauges.current_at.load(Ordering::Relaxed);
     if since > NEWS_WITHIN && gauges.current_at.load(Ordering::Relaxed) > 0 {
         line += &format!("; no news for {} s", since / 1000);

@@ -21,7 +21,7 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<ExitCode, Failure> {
         return Err(Failure::Unsuitable(lines));
     };
     let now = source_time(&migration).await;
-    let status = Status::read(&control, &migration.name, now).await?;
+    let status = Status::read(&control, &migration.name, migration.collections.len(), now).await?;
     let mut stdout = std::io::stdout().lock();
     // A reader that has gone away wants no answer.
     let _ = if json { writeln!(stdout, "{:#}", status.json()) } else { write!(stdout, "{}", status.text()) };

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 pub(crate) struct Gauges {
     /// Events of the stream that were applied.
     pub(crate) events: AtomicU64,
+    /// Events of the stream that were sent into Kafka.
+    pub(crate) sent: AtomicU64,
     /// Documents that were copied.
     pub(crate) copied: AtomicU64,
     /// Documents to copy, as the source estimates them.

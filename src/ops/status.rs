@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use slackwater_connectors::error::Result;
 use slackwater_connectors::postgres::control::{CollectionRow, Control, CopyState, LaneRow};
 use slackwater_connectors::postgres::ledger::{DeadLetterCount, Incident};
+use slackwater_connectors::postgres::log::{CapturedRow, PartitionRow};
 use slackwater_connectors::postgres::progress::Tally;
 use slackwater_topics::{ClusterTime, Key};
 
@@ -17,7 +18,13 @@ const MOST_INCIDENTS: i64 = 100;
 #[derive(Debug)]
 pub(crate) struct Status {
     migration: String,
+    /// Collections that the migration file names; those whose copy has begun have rows.
+    named: usize,
     lanes: Vec<LaneRow>,
+    /// Where the log is Kafka: how far it is written …
+    captured: Vec<CapturedRow>,
+    /// … and how far each partition is applied.
+    partitions: Vec<PartitionRow>,
     collections: Vec<CollectionRow>,
     letters: Vec<DeadLetterCount>,
     tallies: Vec<Tally>,
@@ -28,10 +35,18 @@ pub(crate) struct Status {
 
 impl Status {
     /// Reads it.
-    pub(crate) async fn read(control: &Control, migration: &str, now: Option<ClusterTime>) -> Result<Self> {
+    pub(crate) async fn read(
+        control: &Control,
+        migration: &str,
+        named: usize,
+        now: Option<ClusterTime>,
+    ) -> Result<Self> {
         Ok(Self {
             migration: migration.to_owned(),
+            named,
             lanes: control.lanes(migration).await?,
+            captured: control.captured(migration).await?,
+            partitions: control.partitions(migration).await?,
             collections: control.collections(migration).await?,
             letters: control.dead_letter_counts(migration).await?,
             tallies: control.tallies(migration).await?,
@@ -44,12 +59,42 @@ impl Status {
         self.lanes.iter().find(|lane| lane.lane == "stream")
     }
 
+    /// Whether the log is Kafka.
+    fn is_kafka(&self) -> bool {
+        !self.partitions.is_empty()
+    }
+
+    fn capture_runs(&self) -> bool {
+        self.captured.iter().all(|row| row.idle_ms < ALIVE_WITHIN_MS)
+    }
+
+    /// Processes that apply, and have said so just now.
+    fn appliers(&self) -> usize {
+        let alive = |lane: &&LaneRow| lane.lane.starts_with("apply/") && lane.idle_ms < ALIVE_WITHIN_MS;
+        let mut members: Vec<&str> =
+            self.lanes.iter().filter(alive).filter_map(|lane| Some(lane.lane.rsplit_once('/')?.0)).collect();
+        members.dedup();
+        members.len()
+    }
+
     fn running(&self) -> bool {
+        if self.is_kafka() {
+            return self.capture_runs() && self.appliers() > 0;
+        }
         self.stream().is_some_and(|lane| lane.idle_ms < ALIVE_WITHIN_MS)
     }
 
     fn applied_through(&self) -> Option<ClusterTime> {
+        if self.is_kafka() {
+            // The slowest partition counts; one that has never been heard of holds all back.
+            return self.partitions.iter().map(|row| row.applied_through).min().flatten();
+        }
         self.stream()?.progress.applied_through
+    }
+
+    /// Records that the broker has and the target has not.
+    fn waiting(row: &PartitionRow) -> i64 {
+        row.acked_offset.map_or(0, |acked| (acked + 1 - row.next_offset).max(0))
     }
 
     /// Seconds from what is applied to the source's present. Unknown, and never zero, where the source does not
@@ -60,7 +105,7 @@ impl Status {
     }
 
     fn copied(&self) -> bool {
-        !self.collections.is_empty()
+        self.collections.len() >= self.named
             && self.collections.iter().all(|row| row.state == CopyState::Copied && !row.reload)
     }
 
@@ -98,6 +143,32 @@ impl Status {
                 })
             })
             .collect();
+        let partitions: Vec<Value> = self
+            .partitions
+            .iter()
+            .map(|row| {
+                json!({
+                    "topic": &*row.topic,
+                    "partition": row.partition,
+                    "collection": row.collection,
+                    "member": row.member,
+                    "epoch": row.epoch,
+                    "next_offset": row.next_offset,
+                    "records_waiting": Self::waiting(row),
+                    "events": row.events,
+                    "duplicates": row.duplicates,
+                    "superseded": row.superseded,
+                    "applied_through": row.applied_through.map(|time| time.0),
+                    "lost": row.lost,
+                    "silent_ms": row.idle_ms,
+                })
+            })
+            .collect();
+        let captured: Vec<Value> = self
+            .captured
+            .iter()
+            .map(|row| json!({ "source": row.source, "captured_through": row.time.0, "silent_ms": row.idle_ms }))
+            .collect();
         let letters: Vec<Value> = self
             .letters
             .iter()
@@ -128,6 +199,8 @@ impl Status {
             "source_operation_time": self.now.map(|time| time.0),
             "collections": collections,
             "lanes": lanes,
+            "captured": captured,
+            "partitions": partitions,
             "dead_letters": letters,
             "tallies": tallies,
             "incidents": incidents,
@@ -148,6 +221,9 @@ impl Status {
                 lane.progress.events,
                 lane.idle_ms as f64 / 1000.0
             );
+        }
+        if self.is_kafka() {
+            text += &self.log_text();
         }
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::NOTHING).set_header([
@@ -193,6 +269,30 @@ impl Status {
             text += &format!("\nincident {at}: {}", row.text);
         }
         text + "\n"
+    }
+
+    /// What stands in Kafka, and who works on it.
+    fn log_text(&self) -> String {
+        let silent = self.captured.iter().map(|row| row.idle_ms).max().unwrap_or_default();
+        let waiting: i64 = self.partitions.iter().map(Self::waiting).sum();
+        let events: u64 = self.partitions.iter().map(|row| row.events).sum();
+        let duplicates: u64 = self.partitions.iter().map(|row| row.duplicates).sum();
+        let mut text = format!(
+            "\ncapture: {}, last word {:.1} s ago; appliers: {}; {} partitions\n{events} events applied, {waiting} records waiting \
+             in Kafka, {duplicates} duplicates dropped",
+            if self.capture_runs() { "running" } else { "not running" },
+            silent as f64 / 1000.0,
+            self.appliers(),
+            self.partitions.len(),
+        );
+        let unread = self.partitions.iter().filter(|row| row.member.is_none()).count();
+        if unread > 0 {
+            text += &format!("\n{unread} partitions have no applier yet");
+        }
+        for row in self.partitions.iter().filter(|row| row.lost.is_some()) {
+            text += &format!("\nlost: {}", row.lost.as_deref().unwrap_or_default());
+        }
+        text
     }
 }
 

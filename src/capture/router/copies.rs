@@ -90,7 +90,11 @@ impl Router {
         self.idle.retain(|copier| !copier.is_closed());
         while !self.idle.is_empty() && !self.draining {
             let mut next = None;
-            for collection in self.turn() {
+            let turn = self.turn();
+            if !self.has_landed(&turn).await? {
+                return Ok(());
+            }
+            for collection in turn {
                 if self.merge.is_unplanned(collection) {
                     self.plan_copy(collection).await?;
                 }

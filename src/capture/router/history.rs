@@ -77,6 +77,7 @@ impl Router {
         // What is on its way into the target belongs to the old copy: a piece must not arrive in the new one, and a
         // sweep or a batch must not find the new list of rows met.
         self.draining = true;
+        self.recall_fences().await;
         while self.merge.any_applying() || self.sweeping {
             self.next_word().await?;
         }
@@ -91,7 +92,8 @@ impl Router {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let text = format!("{text}; copied again: {}", names.join(", "));
         let tables = self.seen_tables(&collections);
-        keep!(self, control => control.start_reload(&names, &tables))?;
+        let skip = self.ends_of(&collections).await?;
+        keep!(self, control => control.start_reload(&names, &tables, &skip))?;
         keep!(self, control => control.incident(kind, names.first().copied(), &text))?;
         for id in &collections {
             self.merge.reset(*id);
@@ -134,7 +136,14 @@ impl Router {
     }
 
     pub(super) async fn on_report(&mut self, report: Report) -> Result<()> {
-        let Report::Swept { collections, rows } = report;
+        let (collections, rows) = match report {
+            Report::Swept { collections, rows } => (collections, rows),
+            Report::Passed { id } => return self.passed_fence(id).await,
+            Report::Lost { collections, text } => {
+                self.lost.push((collections, text));
+                return Ok(());
+            }
+        };
         self.sweeping = false;
         if collections.is_empty() {
             // Only a marker: the lane is empty.

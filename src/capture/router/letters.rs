@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use slackwater_connectors::error::Result;
-use slackwater_connectors::retry::Pauses;
-use slackwater_topics::{CollectionId, Event, Key, Op};
+use slackwater_connectors::error::{Error, Result};
+use slackwater_topics::{CollectionId, Event, Key, Op, Position};
 
 use super::{LETTERS_AT_ONCE, Reread, Router, Word};
 use crate::apply::batch::Batch;
@@ -16,14 +15,21 @@ impl Router {
             return Ok(());
         }
         let migration = self.plan.migration.clone();
-        let due = keep!(self, control => control.due_dead_letters(&migration, LETTERS_AT_ONCE))?;
+        // Not insisted on: a target that is away must not keep the stream from being read.
+        let due = match self.control.due_dead_letters(&migration, LETTERS_AT_ONCE).await {
+            Ok(due) => due,
+            Err(error) => return self.later(error).await,
+        };
         let ids: Vec<i64> = due.iter().map(|row| row.id).collect();
         if ids.is_empty() {
             return Ok(());
         }
-        keep!(self, control => control.put_off(&ids, 60_000))?;
+        if let Err(error) = self.control.put_off(&ids, 60_000).await {
+            return self.later(error).await;
+        }
         let mut by_collection: HashMap<CollectionId, Vec<Key>> = HashMap::new();
-        for row in due {
+        // A record that is no event has no document to read again.
+        for row in due.into_iter().filter(|row| row.letter.key.first() != Some(&0)) {
             let found =
                 self.plan.collections.iter().position(|collection| collection.name == row.letter.collection);
             if let Some(index) = found {
@@ -51,16 +57,27 @@ impl Router {
         Ok(())
     }
 
+    async fn later(&mut self, error: Error) -> Result<()> {
+        match action(error.kind) {
+            Action::Wait | Action::Retry => {
+                tracing::debug!(%error, "dead letters could not be looked for; later");
+                self.reconnect().await;
+                Ok(())
+            }
+            Action::Quarantine | Action::Recopy | Action::Yield | Action::Halt => Err(error),
+        }
+    }
+
     pub(super) async fn publish_reread(&mut self, reread: Reread, changed: &HashSet<Key>) -> Result<()> {
         let Reread { collection, keys, mut found, .. } = reread;
-        let position = self.position.clone();
         let events: Vec<Event> = keys
             .into_iter()
             .filter(|key| !changed.contains(key))
             .map(|key| {
                 let document = found.remove(&key).unwrap_or_default();
                 let op = if document.is_empty() { Op::Delete } else { Op::Snapshot };
-                Event { collection, key, op, document, position: position.clone(), time: 0 }
+                // Read and not streamed: it has no place in the source's order, only in the log's.
+                Event { collection, key, op, document, position: Position::default(), time: 0 }
             })
             .collect();
         let bytes = events.iter().map(|event| event.document.len() + 64).sum();

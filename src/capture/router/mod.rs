@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use slackwater_connectors::error::{Error, Kind, Result};
+use slackwater_connectors::kafka::Admin;
 use slackwater_connectors::mongodb::{
     Bound, Change, DocumentChange, Mongo, Op as SourceOp, Range, Start, StreamBatch,
 };
@@ -21,9 +22,12 @@ use slackwater_connectors::retry::Pauses;
 use slackwater_connectors::secret::Secret;
 use slackwater_topics::{ClusterTime, CollectionId, Document, Event, Key, Op, Position, Value};
 use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
 
 use super::lookup::{Horizons, is_complete};
 use super::merge::{Arrival, Merge, PieceId, Route};
+use super::outgoing::Outgoing;
+use super::watcher::Watched;
 use crate::apply::batch::{Batch, keep_last};
 use crate::apply::letters::Letters;
 use crate::apply::stream::Report;
@@ -33,7 +37,7 @@ use crate::ops::policy::{Action, action, remedy};
 use crate::ops::stop::Stop;
 
 /// How often dead letters that are due are looked for.
-const LETTERS_EVERY: Duration = Duration::from_secs(3);
+const LETTERS_EVERY: Duration = Duration::from_secs(1);
 const LETTERS_AT_ONCE: i64 = 500;
 /// How long the server may hold its answer back while nothing happens. Pieces wait for the stream to pass the time
 /// at which they were read.
@@ -115,6 +119,14 @@ struct Copying {
     reload: bool,
 }
 
+/// Where the log stands that the router feeds.
+pub(crate) enum Log {
+    /// In this process: what was released is applied.
+    Direct,
+    /// In Kafka: what was released is on its way to the appliers.
+    Kafka { outgoing: Arc<Outgoing>, admin: Admin, watcher: mpsc::UnboundedSender<Watched> },
+}
+
 /// Channels of the router.
 pub(crate) struct Wires {
     pub(crate) log: mpsc::Sender<Batch>,
@@ -142,6 +154,8 @@ pub(crate) struct Router {
     idle: VecDeque<oneshot::Sender<Assignment>>,
     held: Vec<Held>,
     rereads: Vec<Reread>,
+    /// Deletes in the batch that travel as deletes or not at all.
+    removals: HashSet<Position>,
     next_reread: PieceId,
     /// The newest time that the source told us.
     now: ClusterTime,
@@ -151,6 +165,13 @@ pub(crate) struct Router {
     sweeping: bool,
     /// A collection is about to be begun anew: nothing is given out and nothing let go.
     draining: bool,
+    log: Log,
+    /// Rows of collections below this level are in the target.
+    landed: usize,
+    /// The fence behind the rows below a level, on its way.
+    landing: Option<(Uuid, usize)>,
+    /// What the log has lost, and nobody has dealt with yet.
+    lost: Vec<(Vec<CollectionId>, String)>,
 }
 
 /// Asks the control store until it answers: a target that is away must not end the capture.
@@ -169,7 +190,7 @@ macro_rules! keep {
                         }
                         $router.reconnect().await;
                     }
-                    Action::Quarantine | Action::Recopy | Action::Halt => break Err(error),
+                    Action::Quarantine | Action::Recopy | Action::Yield | Action::Halt => break Err(error),
                 },
             }
         }
@@ -178,6 +199,7 @@ macro_rules! keep {
 
 mod copies;
 mod history;
+mod landing;
 mod letters;
 
 /// What the router needs to begin.
@@ -195,8 +217,13 @@ pub(crate) struct Parts {
     pub(crate) empty_tables: HashSet<usize>,
     /// Where the stream lane stands.
     pub(crate) position: Position,
+    /// Former runs have sent nothing that is newer. What they sent is not taken again, so pieces have to show it.
+    pub(crate) now: ClusterTime,
     /// Look-ups of former runs may have seen this far.
     pub(crate) horizon: ClusterTime,
+    pub(crate) log: Log,
+    /// Collections of which the log has lost something while nobody looked, and what.
+    pub(crate) lost: Vec<(Vec<CollectionId>, String)>,
 }
 
 impl Router {
@@ -214,7 +241,10 @@ impl Router {
             stop,
             empty_tables,
             position,
+            now,
             horizon,
+            log,
+            lost,
         } = parts;
         let rows = control.collections(&plan.migration).await?;
         let mut merge = Merge::new(plan.collections.len());
@@ -248,7 +278,7 @@ impl Router {
         }
         Ok(Self {
             horizons: Horizons::new(plan.collections.len(), horizon),
-            now: position.time,
+            now: position.time.max(now),
             mongo,
             plan,
             control,
@@ -264,10 +294,15 @@ impl Router {
             idle: VecDeque::new(),
             held: Vec::new(),
             rereads: Vec::new(),
+            removals: HashSet::new(),
             next_reread: -1,
             position,
             sweeping: false,
             draining: false,
+            log,
+            landed: 0,
+            landing: None,
+            lost,
         })
     }
 
@@ -292,6 +327,7 @@ impl Router {
         let mut stream = self.mongo.stream(self.start(), watched.clone(), STREAM_BUFFER);
         let mut letters = tokio::time::interval(LETTERS_EVERY);
         letters.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.make_good().await?;
         // Copies that ended just before the last stop.
         self.finish_copies().await?;
         let mut copied = None;
@@ -335,6 +371,10 @@ impl Router {
                     Err(error) => Err(error),
                 },
                 _ = letters.tick() => self.retry_letters().await,
+            };
+            let step = match step {
+                Ok(()) => self.make_good().await,
+                failed => failed,
             };
             if let Err(error) = step {
                 // What fails while everything stops was cut short by the stop.
@@ -415,6 +455,10 @@ impl Router {
             match self.merge.route(arrival) {
                 Route::Drop => return Ok(false),
                 Route::Publish => return Ok(true),
+                Route::Remove => {
+                    self.removals.insert(change.position.clone());
+                    return Ok(true);
+                }
                 Route::Wait(piece) => {
                     while self.merge.is_applying(piece) {
                         self.next_word().await?;
@@ -456,17 +500,20 @@ impl Router {
                 found.extend(lookup.found.into_iter().map(|(key, document)| ((collection, key), document)));
                 looked_up.extend(keys.into_iter().map(|key| (collection, key)));
             }
-            for event in &mut events {
+            events.retain_mut(|event| {
                 let document = (event.collection, event.key.clone());
                 if !looked_up.contains(&document) {
-                    continue;
+                    return true;
                 }
                 match found.remove(&document) {
+                    Some(_) if self.removals.contains(&event.position) => return false,
                     Some(document) => (event.op, event.document) = (Op::Upsert, document),
                     None => (event.op, event.document) = (Op::Delete, Bytes::new()),
                 }
-            }
+                true
+            });
         }
+        self.removals.clear();
         self.position = position.clone();
         let bytes = events.iter().map(|event| event.document.len() + 64).sum();
         let batch = Batch {
@@ -475,8 +522,8 @@ impl Router {
             passed,
             horizon: self.horizons.latest(),
             noted: self.noted(),
-            barriers: Vec::new(),
             bytes,
+            ..Batch::default()
         };
         self.send(batch).await
     }
@@ -499,7 +546,7 @@ impl Router {
                             return Err(error);
                         }
                     }
-                    Action::Quarantine | Action::Recopy | Action::Halt => return Err(error),
+                    Action::Quarantine | Action::Recopy | Action::Yield | Action::Halt => return Err(error),
                 },
             }
         }

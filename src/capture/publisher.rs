@@ -1,0 +1,435 @@
+//! The stream's way into the log: sends what the router gives, and saves positions once the broker has them.
+//!
+//! # Invariant
+//!
+//! A position is saved when every record before it is acknowledged, and only by the newest capture. So a restart begins at
+//! a place that the log has reached, and sends again what came after; readers know it by its position.
+//!
+//! # Crash
+//!
+//! What was sent and not saved is sent again. What was sent for a piece of the copy that was not marked done stays
+//! in the log, and the piece is read and sent again: its second reading stands behind the first.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use slackwater_connectors::error::Result;
+use slackwater_connectors::kafka::Ticket;
+use slackwater_connectors::postgres::control::Control;
+use slackwater_connectors::retry::Pauses;
+use slackwater_connectors::secret::Secret;
+use slackwater_topics::{Barrier, ClusterTime, CollectionId, Position, Stamp};
+use tokio::sync::{mpsc, watch};
+
+use super::outgoing::{Outgoing, Pen, random};
+use super::watcher::Watched;
+use crate::apply::batch::Batch;
+use crate::apply::stream::{Report, now_millis};
+use crate::mapping::Plan;
+use crate::ops::gauges::Gauges;
+use crate::ops::policy::{Action, action, remedy};
+use crate::ops::stop::Stop;
+
+/// Every partition learns this often how far the source was read, whether or not something was for it.
+const MARK_EVERY: Duration = Duration::from_secs(1);
+/// Positions are saved this often while nothing waits for them. What comes twice after a crash is dropped by readers.
+const SAVE_EVERY: Duration = Duration::from_millis(200);
+/// Without any news the capture still says that it lives, and learns whether it was succeeded.
+const BEAT: Duration = Duration::from_secs(1);
+/// A clean stop waits this long for acknowledgements.
+const FAREWELL: Duration = Duration::from_millis(1_500);
+/// Without an acknowledgement for so long the broker is said to be away.
+const STALLED: Duration = Duration::from_secs(5);
+/// Batches that were sent and are not acknowledged. The bytes are bounded by the producer's queue.
+const ON_THE_WAY: usize = 4_096;
+
+/// A batch on its way.
+struct Sent {
+    ticket: Arc<Ticket>,
+    position: Option<Position>,
+    passed: ClusterTime,
+    /// Answered when it is acknowledged.
+    report: Option<Report>,
+}
+
+/// What both halves work with.
+pub(crate) struct Publisher {
+    pub(crate) outgoing: Arc<Outgoing>,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) control: Control,
+    pub(crate) target: Secret,
+    /// The source's name, under which its position is kept.
+    pub(crate) source: String,
+    pub(crate) log: mpsc::Receiver<Batch>,
+    pub(crate) applied: watch::Sender<ClusterTime>,
+    pub(crate) reports: mpsc::UnboundedSender<Report>,
+    pub(crate) watcher: mpsc::UnboundedSender<Watched>,
+    pub(crate) gauges: Arc<Gauges>,
+    pub(crate) stop: Stop,
+}
+
+impl Publisher {
+    /// Sends and saves until the router has ended or it is to stop.
+    pub(crate) async fn run(self) -> Result<()> {
+        let Self { outgoing, plan, control, target, source, log, applied, reports, watcher, gauges, stop } =
+            self;
+        let (sent_in, sent_out) = mpsc::channel(ON_THE_WAY);
+        let (epoch, pen) = (outgoing.epoch, outgoing.pen());
+        let sender = Sender {
+            outgoing: Arc::clone(&outgoing),
+            plan: Arc::clone(&plan),
+            log,
+            sent: sent_in,
+            watcher,
+            gauges: Arc::clone(&gauges),
+            stop: stop.clone(),
+            pen,
+            passed: ClusterTime::default(),
+        };
+        let saver = Saver {
+            outgoing,
+            migration: plan.migration.clone(),
+            last: None,
+            control,
+            target,
+            epoch,
+            source,
+            applied,
+            reports,
+            gauges,
+            stop,
+        };
+        let (sent, saved) = tokio::join!(sender.run(), saver.run(sent_out));
+        sent.and(saved)
+    }
+}
+
+/// Sends.
+struct Sender {
+    outgoing: Arc<Outgoing>,
+    plan: Arc<Plan>,
+    log: mpsc::Receiver<Batch>,
+    sent: mpsc::Sender<Sent>,
+    watcher: mpsc::UnboundedSender<Watched>,
+    gauges: Arc<Gauges>,
+    stop: Stop,
+    pen: Pen,
+    /// How far what was sent reaches.
+    passed: ClusterTime,
+}
+
+impl Sender {
+    async fn run(mut self) -> Result<()> {
+        let mut marked = Instant::now();
+        loop {
+            let wait = MARK_EVERY.saturating_sub(marked.elapsed());
+            let batch = tokio::select! {
+                biased;
+                () = self.stop.wait() => return Ok(()),
+                batch = self.log.recv() => match batch {
+                    Some(batch) => Some(batch),
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep(wait) => None,
+            };
+            if let Some(batch) = batch
+                && !self.batch(batch).await?
+            {
+                return Ok(());
+            }
+            if marked.elapsed() >= MARK_EVERY && self.passed > ClusterTime::default() {
+                marked = Instant::now();
+                let ticket = Ticket::new();
+                self.outgoing.marks(&self.outgoing.all(), self.passed, None, &ticket).await?;
+                ticket.close();
+                // Nothing hangs on this acknowledgement but the knowledge that the broker is there.
+                let sent = Sent { ticket, position: None, passed: ClusterTime::default(), report: None };
+                if self.sent.send(sent).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// False where nobody waits for acknowledgements any more.
+    async fn batch(&mut self, batch: Batch) -> Result<bool> {
+        let ticket = Ticket::new();
+        let trace = random();
+        let reloading = |collection: CollectionId| {
+            let tables = &self.plan.collections[usize::from(collection.0)].tables;
+            tables.iter().any(|table| batch.noted.contains(table))
+        };
+        let noted: Vec<bool> = if batch.noted.is_empty() {
+            vec![false; self.plan.collections.len()]
+        } else {
+            self.outgoing.all().into_iter().map(reloading).collect()
+        };
+        for event in &batch.events {
+            let stamp = Stamp {
+                epoch: self.outgoing.epoch,
+                fresh: false,
+                noted: noted[usize::from(event.collection.0)],
+            };
+            let sending = self.outgoing.event(&mut self.pen, event, stamp, trace, &ticket);
+            tokio::select! {
+                biased;
+                sent = sending => sent?,
+                () = self.stop.wait() => return Ok(false),
+            }
+        }
+        Gauges::add(&self.gauges.sent, batch.events.len() as u64);
+        if let Some(newest) = batch.events.iter().map(|event| event.time).max() {
+            self.gauges.source_time.fetch_max(newest, Ordering::Relaxed);
+        }
+        self.passed = self.passed.max(batch.passed);
+        let mut report = None;
+        for barrier in batch.barriers {
+            match barrier {
+                // Only to know that everything before it is in the log.
+                Barrier::Sweep { collections } if collections.is_empty() => {
+                    report = Some(Report::Swept { collections, rows: 0 });
+                }
+                Barrier::Sweep { collections } => {
+                    let id = uuid::Uuid::from_bytes(random());
+                    let lanes = self.outgoing.marks(&collections, self.passed, Some(id), &ticket).await?;
+                    // The watcher ends with us.
+                    let _ = self.watcher.send(Watched::Sweep { id, lanes, collections });
+                }
+                Barrier::Fence { id } => {
+                    let lanes =
+                        self.outgoing.marks(&self.outgoing.all(), self.passed, Some(id), &ticket).await?;
+                    let _ = self.watcher.send(Watched::Fence { id, lanes });
+                }
+            }
+        }
+        ticket.close();
+        let sent = Sent { ticket, position: batch.position, passed: batch.passed, report };
+        Ok(self.sent.send(sent).await.is_ok())
+    }
+}
+
+/// Waits for acknowledgements, in order, and saves.
+struct Saver {
+    outgoing: Arc<Outgoing>,
+    migration: String,
+    /// As it was saved last.
+    last: Option<Position>,
+    control: Control,
+    target: Secret,
+    epoch: i64,
+    source: String,
+    applied: watch::Sender<ClusterTime>,
+    reports: mpsc::UnboundedSender<Report>,
+    gauges: Arc<Gauges>,
+    stop: Stop,
+}
+
+/// What is acknowledged and not saved.
+#[derive(Default)]
+struct Unsaved {
+    position: Option<Position>,
+    passed: ClusterTime,
+}
+
+impl Saver {
+    async fn run(mut self, mut sent: mpsc::Receiver<Sent>) -> Result<()> {
+        let mut unsaved = Unsaved::default();
+        let mut waiting: VecDeque<Sent> = VecDeque::new();
+        let mut saved = Instant::now();
+        let mut ended = false;
+        let mut stalled = Stalled::default();
+        loop {
+            stalled.look(&self.outgoing, !waiting.is_empty());
+            while let Ok(more) = sent.try_recv() {
+                waiting.push_back(more);
+            }
+            while let Some(first) = waiting.front() {
+                if first.ticket.outstanding() > 0 {
+                    break;
+                }
+                let Some(first) = waiting.pop_front() else { break };
+                stalled.over();
+                self.acknowledged(first, &mut unsaved).await?;
+            }
+            let copied = self.gauges.copy_complete.load(Ordering::Acquire);
+            let due = if copied { SAVE_EVERY } else { Duration::ZERO };
+            let news = unsaved.position.is_some();
+            if (news && saved.elapsed() >= due)
+                || saved.elapsed() >= BEAT
+                || (ended && waiting.is_empty() && news)
+            {
+                if !self.save(&mut unsaved, &mut sent, &mut waiting).await? {
+                    return Ok(());
+                }
+                saved = Instant::now();
+                continue;
+            }
+            if ended && waiting.is_empty() {
+                return Ok(());
+            }
+            let wait = if news { due } else { BEAT }.saturating_sub(saved.elapsed());
+            tokio::select! {
+                biased;
+                () = self.stop.wait() => return self.finish(unsaved, waiting).await,
+                more = sent.recv(), if !ended => match more {
+                    Some(more) => waiting.push_back(more),
+                    None => ended = true,
+                },
+                acknowledged = front(&waiting) => acknowledged?,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// What is on its way is worth a moment: the less has to be sent again after the next start.
+    async fn finish(&mut self, mut unsaved: Unsaved, mut waiting: VecDeque<Sent>) -> Result<()> {
+        let arriving = async {
+            while let Some(first) = waiting.pop_front() {
+                first.ticket.acknowledged().await?;
+                self.acknowledged(first, &mut unsaved).await?;
+            }
+            Ok(())
+        };
+        // Too slow is no error: it comes again.
+        if let Ok(arrived) = tokio::time::timeout(FAREWELL, arriving).await {
+            arrived?;
+        }
+        if let Some(position) = &unsaved.position {
+            let acked = self.outgoing.acknowledged();
+            if let Err(error) = self.control.save_position(&self.source, position, &acked).await {
+                tracing::debug!(%error, "the last position was not saved");
+            }
+        }
+        Ok(())
+    }
+
+    async fn acknowledged(&self, sent: Sent, unsaved: &mut Unsaved) -> Result<()> {
+        sent.ticket.acknowledged().await?;
+        if sent.position.is_some() {
+            unsaved.position = sent.position;
+        }
+        unsaved.passed = unsaved.passed.max(sent.passed);
+        if let Some(report) = sent.report {
+            // The router ends everything when it ends.
+            let _ = self.reports.send(report);
+        }
+        Ok(())
+    }
+
+    /// Saves the newest, however long the control store is away; acknowledgements go on meanwhile. False where it was to
+    /// stop first.
+    async fn save(
+        &mut self,
+        unsaved: &mut Unsaved,
+        sent: &mut mpsc::Receiver<Sent>,
+        waiting: &mut VecDeque<Sent>,
+    ) -> Result<bool> {
+        let mut pauses = Pauses::for_server();
+        let mut said = false;
+        loop {
+            let acked = self.outgoing.acknowledged();
+            // An old one again, where there is no news: so a capture that was succeeded learns of it.
+            let Some(position) = unsaved.position.as_ref().or(self.last.as_ref()) else { return Ok(true) };
+            let outcome = self.control.save_position(&self.source, position, &acked).await;
+            let error = match outcome {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            match action(error.kind) {
+                Action::Wait | Action::Retry => {
+                    if !said {
+                        tracing::warn!(%error, remedy = remedy(error.kind), "positions cannot be saved; capturing goes on");
+                        said = true;
+                    }
+                }
+                Action::Quarantine | Action::Recopy | Action::Yield | Action::Halt => return Err(error),
+            }
+            let pause = tokio::time::sleep(pauses.next_pause());
+            tokio::pin!(pause);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = self.stop.wait() => return Ok(false),
+                    () = &mut pause => break,
+                    Some(more) = sent.recv(), if waiting.len() < ON_THE_WAY => waiting.push_back(more),
+                    acknowledged = front(waiting) => {
+                        acknowledged?;
+                        if let Some(first) = waiting.pop_front() {
+                            self.acknowledged(first, unsaved).await?;
+                        }
+                    }
+                }
+            }
+            if !self.control.is_connected()
+                && let Ok(mut control) = Control::open(&self.target).await
+            {
+                control.act_as(&self.migration, self.epoch);
+                self.control = control;
+            }
+        }
+        if said {
+            tracing::info!("positions are saved again");
+        }
+        let passed = unsaved.passed;
+        self.last = unsaved.position.take().or(self.last.take());
+        self.applied.send_if_modified(|applied| {
+            let further = passed > *applied;
+            *applied = passed.max(*applied);
+            further
+        });
+        self.gauges.current_at.store(now_millis(), Ordering::Relaxed);
+        if let Some(topic) = self.outgoing.producer.regressed() {
+            let name = &self.outgoing.topics[topic].name;
+            let text = format!("topic {name} was made anew while it was written to");
+            let _ = self.reports.send(Report::Lost { collections: vec![CollectionId(topic as u16)], text });
+        }
+        Ok(true)
+    }
+}
+
+/// A broker that is away is waited for without an error; somebody has to be told all the same.
+struct Stalled {
+    since: Instant,
+    said: bool,
+}
+
+impl Default for Stalled {
+    fn default() -> Self {
+        Self { since: Instant::now(), said: false }
+    }
+}
+
+impl Stalled {
+    fn look(&mut self, outgoing: &Outgoing, waiting: bool) {
+        if !waiting {
+            self.since = Instant::now();
+        }
+        if self.said || self.since.elapsed() < STALLED {
+            return;
+        }
+        self.said = true;
+        match outgoing.producer.trouble() {
+            Some(error) => {
+                tracing::warn!(%error, remedy = remedy(error.kind), "waiting for Kafka; nothing is lost");
+            }
+            None => tracing::warn!("waiting for Kafka, which acknowledges nothing; nothing is lost"),
+        }
+    }
+
+    fn over(&mut self) {
+        if self.said {
+            tracing::info!("Kafka acknowledges again");
+        }
+        *self = Self::default();
+    }
+}
+
+/// The oldest that is not acknowledged; waits for ever where there is none.
+async fn front(waiting: &VecDeque<Sent>) -> Result<()> {
+    match waiting.front() {
+        Some(first) => first.ticket.acknowledged().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,152 @@
+//! From Kafka into the target.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slackwater_connectors::error::{Error, Kind};
+use slackwater_connectors::kafka::{self, Membership};
+use slackwater_connectors::postgres::control::Control;
+use slackwater_connectors::postgres::sink::Sink;
+use slackwater_topics::CollectionId;
+use tokio::sync::mpsc;
+
+use super::{Loaded, Tasks};
+use crate::apply::desk::Claims;
+use crate::apply::lane::Lane;
+use crate::apply::letters::Letters;
+use crate::apply::reader::{Reader, Topic};
+use crate::cli::exit::Failure;
+use crate::config::KafkaLog;
+use crate::ops::gauges::Gauges;
+use crate::ops::stop::Stop;
+
+/// Deliveries between the consumer and a reader; each may have 1 MB.
+const BUFFER: usize = 4;
+/// While no capture has begun the migration it is asked again this often.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// Prepares everything and starts the tasks.
+pub(super) async fn start(
+    loaded: &Loaded,
+    kafka: &KafkaLog,
+    member: Option<&str>,
+    tasks: &mut Tasks,
+    gauges: &Arc<Gauges>,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    let Loaded { migration, plan, .. } = loaded;
+    let target = &migration.target.uri;
+    let settings = kafka.settings("apply");
+    kafka::check(&settings)?;
+    let mut control = Control::open(target).await?;
+    let name = member.map_or_else(process, str::to_owned);
+    let mut lanes = Vec::new();
+    for writer in 0..kafka.writers {
+        let lane = format!("apply/{name}/{writer}");
+        let epoch = begun(&mut control, loaded, &lane, &mut stop.clone()).await?;
+        lanes.push((lane, epoch));
+    }
+    let topics = Arc::new(registered(&control, loaded, &mut stop.clone()).await?);
+    let any_letters = !control.dead_letter_counts(&plan.migration).await?.is_empty();
+    let letters = Arc::new(Letters::new(any_letters));
+    let names: Vec<Arc<str>> = topics.iter().map(|topic| Arc::clone(&topic.name)).collect();
+    let own = lanes.first().cloned().unwrap_or_default();
+    let claims = Claims::open(target, &plan.migration, &name, own, names, stop.clone()).await?;
+    let (handle, wishes) = kafka::handle();
+    let mut readers = Vec::new();
+    for (lane, epoch) in lanes {
+        let sink = Sink::open(target, &plan.migration, &lane, epoch, Arc::clone(&plan.tables)).await?;
+        let (sender, deliveries) = mpsc::channel(BUFFER);
+        readers.push(sender);
+        let lane =
+            Lane::new(lane, sink, Arc::clone(plan), Arc::clone(&letters), Arc::clone(gauges), stop.clone());
+        let reader = Reader {
+            lane: lane.patient(),
+            plan: Arc::clone(plan),
+            topics: Arc::clone(&topics),
+            deliveries,
+            consumer: handle.clone(),
+            control: Control::open(target).await?,
+            target: target.clone(),
+            member: name.clone(),
+            letters: Arc::clone(&letters),
+            gauges: Arc::clone(gauges),
+            stop: stop.clone(),
+        };
+        tasks.spawn(async move { ("apply", reader.run().await) });
+    }
+    let membership = Membership {
+        group: kafka.group.clone(),
+        member: member.map(str::to_owned),
+        topics: topics.iter().map(|topic| (Arc::clone(&topic.name), topic.partitions)).collect(),
+    };
+    let thread = kafka::start(&settings, membership, claims, readers, wishes)?;
+    tasks.spawn_blocking(move || {
+        let ended = thread.join();
+        let panicked = |_| Err(Error::new(Kind::Bug, "reading from Kafka", "the consumer's thread panicked"));
+        ("consume", ended.unwrap_or_else(panicked))
+    });
+    tracing::info!(migration = plan.migration, member = name, topics = topics.len(), "applying");
+    Ok(())
+}
+
+/// A name for a process that was given none.
+fn process() -> String {
+    let host = std::env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
+    format!("{}-{}", host.unwrap_or_else(|| "host".to_owned()), std::process::id())
+}
+
+/// Takes a lane, as soon as a capture has begun the migration.
+async fn begun(control: &mut Control, loaded: &Loaded, lane: &str, stop: &mut Stop) -> Result<i64, Failure> {
+    let mut said = false;
+    loop {
+        let plan = &loaded.plan;
+        if let Some(epoch) = control.take_lane(&plan.migration, lane, plan.namespace.as_uuid()).await? {
+            return Ok(epoch);
+        }
+        wait(&mut said, stop).await?;
+    }
+}
+
+/// The topics of the migration, as soon as a capture has written all of them down.
+async fn registered(control: &Control, loaded: &Loaded, stop: &mut Stop) -> Result<Vec<Topic>, Failure> {
+    let plan = &loaded.plan;
+    let mut said = false;
+    loop {
+        let mut found: HashMap<String, (Arc<str>, u32)> = HashMap::new();
+        for partition in control.log_partitions(&plan.migration).await? {
+            found.entry(partition.collection).or_insert((partition.topic, 0)).1 += 1;
+        }
+        let topics: Option<Vec<Topic>> = plan
+            .collections
+            .iter()
+            .enumerate()
+            .map(|(place, collection)| {
+                let (name, partitions) = found.get(&collection.name)?;
+                Some(Topic {
+                    name: Arc::clone(name),
+                    collection: CollectionId(place as u16),
+                    collection_name: collection.name.as_str().into(),
+                    partitions: *partitions,
+                })
+            })
+            .collect();
+        if let Some(topics) = topics {
+            return Ok(topics);
+        }
+        wait(&mut said, stop).await?;
+    }
+}
+
+async fn wait(said: &mut bool, stop: &mut Stop) -> Result<(), Failure> {
+    if !*said {
+        tracing::info!("no capture has begun this migration yet; waiting for one");
+        *said = true;
+    }
+    if stop.sleep(ASK_EVERY).await {
+        Ok(())
+    } else {
+        Err(Error::new(Kind::Fenced, "starting", "stopped before it had begun").into())
+    }
+}

@@ -1,0 +1,114 @@
+//! `slackwater topics apply`: makes what is missing, changes what differs, and says so.
+//!
+//! What it cannot do for one topic does not keep it from the others. Cut off in the middle it has done a part; the
+//! next time it does the rest.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use slackwater_connectors::error::{Error, Kind};
+use slackwater_connectors::kafka::{Admin, NewTopic};
+use slackwater_topics::catalog::Step;
+
+use super::look::{Look, look};
+use super::plan::count;
+use super::{admin, kafka_log};
+use crate::cli::exit::Failure;
+use crate::cli::load;
+use crate::ops::policy::{exit_code, remedy};
+
+pub(super) async fn run(file: &Path) -> Result<ExitCode, Failure> {
+    let migration = load::migration(file)?;
+    let log = kafka_log(&migration)?;
+    let admin = admin(&migration, log)?;
+    let looks = look(&admin, &migration, log).await?;
+    let mut failed = create(&admin, &looks).await?;
+    for look in &looks {
+        failed.extend(change(&admin, look).await.err());
+    }
+    if looks.iter().all(|look| look.plan.is_settled()) {
+        say(&format!("{} as described: nothing to do", count(looks.len(), "topic")));
+    }
+    let mut code = None;
+    for error in failed {
+        complain(&format!("error: {error}\n  help: {}", remedy(error.kind)));
+        code = code.or(Some(exit_code(error.kind)));
+    }
+    for (topic, problem) in
+        looks.iter().flat_map(|look| look.plan.problems.iter().map(|problem| (&look.spec.name, *problem)))
+    {
+        let word = if problem.stops() { "error" } else { "warning" };
+        complain(&format!("{word}: {topic}: {problem}"));
+        if problem.stops() {
+            code = code.or(Some(exit_code(Kind::Unsuitable)));
+        }
+    }
+    Ok(code.map_or(ExitCode::SUCCESS, ExitCode::from))
+}
+
+/// Makes the topics that are missing; what was refused.
+async fn create(admin: &Admin, looks: &[Look]) -> Result<Vec<Error>, Failure> {
+    let missing: Vec<&Look> =
+        looks.iter().filter(|look| matches!(look.plan.steps[..], [Step::Create { .. }])).collect();
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wanted: Vec<NewTopic> = missing
+        .iter()
+        .map(|look| NewTopic {
+            name: look.spec.name.clone(),
+            partitions: look.spec.partitions,
+            replication: look.spec.replication,
+            config: look.spec.config.clone(),
+        })
+        .collect();
+    let mut refused = Vec::new();
+    for (name, made) in admin.create(&wanted).await? {
+        match made {
+            Ok(()) => {
+                let spec = missing.iter().map(|look| &look.spec).find(|spec| spec.name == name);
+                let (partitions, replication) =
+                    spec.map_or((0, 0), |spec| (spec.partitions, spec.replication));
+                say(&format!("{name}: created with partitions: {partitions}, replication: {replication}"));
+            }
+            Err(error) => refused.push(error),
+        }
+    }
+    Ok(refused)
+}
+
+/// Changes the settings of a topic that differ.
+async fn change(admin: &Admin, look: &Look) -> Result<(), Error> {
+    let changes: Vec<_> = look
+        .plan
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::ChangeConfig { name, from, to } => Some((name, from, to)),
+            Step::Create { .. } => None,
+        })
+        .collect();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let config: BTreeMap<String, String> =
+        changes.iter().map(|(name, _, to)| ((*name).clone(), (*to).clone())).collect();
+    let topic = &look.spec.name;
+    admin.change(topic, &config).await?;
+    for (name, from, to) in changes {
+        let from = from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default();
+        say(&format!("{topic}: changed {name}{from} to {to}"));
+    }
+    Ok(())
+}
+
+/// A reader that has gone away wants no answer.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
