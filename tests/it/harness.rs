@@ -142,12 +142,16 @@ impl Stage {
 
     /// Starts `slackwater run FILE`. What it says is added to `run.log` in the test's folder.
     pub(crate) fn run(&self, file: &Path) -> Slackwater {
-        let log = self.folder.join("run.log");
+        self.start(&["run", file.to_str().expect("a path in UTF-8")], "run")
+    }
+
+    /// Starts a command that goes on until it is ended. What it says is added to `NAME.log` in the test's folder.
+    pub(crate) fn start(&self, arguments: &[&str], name: &str) -> Slackwater {
+        let log = self.folder.join(format!("{name}.log"));
         let out = File::options().create(true).append(true).open(&log).expect("a log file");
         let error = out.try_clone().expect("a log file");
-        let file = file.to_str().expect("a path in UTF-8");
-        let child = self.command(&["run", file]).stdout(out).stderr(error).spawn();
-        Slackwater { child: child.expect("the command starts"), log }
+        let child = self.command(arguments).stdout(out).stderr(error).spawn();
+        Slackwater { child: child.expect("the command starts"), name: name.into(), log }
     }
 
     /// What `slackwater status FILE --json` says.
@@ -176,13 +180,19 @@ impl Stage {
     }
 }
 
-/// A running `slackwater run`.
+/// A running `slackwater`.
 pub(crate) struct Slackwater {
     child: Child,
+    name: String,
     log: PathBuf,
 }
 
 impl Slackwater {
+    /// What the test calls it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The end of what it said.
     pub(crate) fn tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
@@ -192,9 +202,24 @@ impl Slackwater {
 
     /// Fails where it ended by itself.
     pub(crate) fn still_runs(&mut self) {
-        if let Some(status) = self.child.try_wait().expect("a child process") {
-            panic!("slackwater ended by itself ({status}):\n{}", self.tail());
+        if let Some(status) = self.ended() {
+            panic!("slackwater ended by itself ({}, {status}):\n{}", self.name, self.tail());
         }
+    }
+
+    /// Where what it says is written.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// How it ended, where it did.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child process")
+    }
+
+    /// Whether it has said this.
+    pub(crate) fn said(&self, text: &str) -> bool {
+        std::fs::read_to_string(&self.log).unwrap_or_default().contains(text)
     }
 
     /// SIGKILL, and waits until it is gone.

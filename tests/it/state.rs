@@ -46,13 +46,18 @@ pub(crate) async fn copied(target: &Client) -> bool {
 
 /// The one row of an answer; nothing where slackwater has not made its tables yet.
 async fn first(target: &Client, statement: &str) -> Option<Row> {
-    match target.query_one(statement, &[]).await {
-        Ok(row) => Some(row),
+    rows(target, statement).await.pop()
+}
+
+/// The rows of an answer; none where slackwater has not made its tables yet.
+pub(crate) async fn rows(target: &Client, statement: &str) -> Vec<Row> {
+    match target.query(statement, &[]).await {
+        Ok(rows) => rows,
         Err(error) => {
             let code = error.code().map(|code| code.code().to_owned());
             let not_made = code.as_deref().is_some_and(|code| matches!(code, "42P01" | "3F000"));
             assert!(not_made, "slackwater's state can be read: {error:?}");
-            None
+            Vec::new()
         }
     }
 }

@@ -1,0 +1,201 @@
+//! A Kafka of a test's own: one process that is broker and controller, which the test may kill and start again.
+
+use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use slackwater_migrations::Chance;
+use tokio::process::{Child, Command};
+
+use super::records::ANSWER;
+use crate::harness::{PATIENCE, until, variable};
+
+/// Below the ports that the system gives to clients: one of those would take the port of a broker that is away, or, having
+/// tried often enough to reach it, would talk to itself.
+const PORTS: std::ops::Range<i64> = 20_000..32_000;
+
+/// The broker that tests share which leave it alone.
+pub(crate) fn shared() -> String {
+    variable("SLACKWATER_KAFKA_BROKERS")
+}
+
+/// A broker with the settings that Kafka brings along. It ends with the test.
+pub(crate) struct Broker {
+    child: Option<Child>,
+    folder: PathBuf,
+    port: i64,
+}
+
+fn free_ports() -> [i64; 2] {
+    let mut chance = Chance::new(RandomState::new().hash_one(std::process::id()));
+    let mut kept = Vec::new();
+    while kept.len() < 2 {
+        let port = chance.between(PORTS.start, PORTS.end - 1);
+        kept.extend(TcpListener::bind(("127.0.0.1", port as u16)).map(|listener| (port, listener)));
+    }
+    [kept[0].0, kept[1].0]
+}
+
+impl Broker {
+    /// Starts one and waits until it can be written to.
+    pub(crate) async fn start(name: &str) -> Self {
+        let folder = format!("kafka_{name}_{}", std::process::id());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let [port, controller] = free_ports();
+        let properties = format!(
+            "process.roles=broker,controller\n\
+             node.id=1\n\
+             controller.quorum.voters=1@127.0.0.1:{controller}\n\
+             controller.listener.names=CONTROLLER\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+             log.dirs={}\n\
+             offsets.topic.replication.factor=1\n\
+             offsets.topic.num.partitions=3\n\
+             transaction.state.log.replication.factor=1\n\
+             transaction.state.log.min.isr=1\n\
+             share.coordinator.state.topic.replication.factor=1\n\
+             share.coordinator.state.topic.min.isr=1\n\
+             group.initial.rebalance.delay.ms=0\n",
+            folder.join("data").display()
+        );
+        std::fs::write(folder.join("server.properties"), properties).expect("a file can be written");
+        let mut broker = Self { child: None, folder, port };
+        let format = ["format", "-t", "c2xhY2t3YXRlci10ZXN0cw", "-c"];
+        let formatted = broker.java("kafka.tools.StorageTool", &format).status().await;
+        let formatted = formatted.expect("java is there: JAVA_HOME, or the path");
+        assert!(formatted.success(), "a data folder can be made: {}", broker.tail());
+        broker.again().await;
+        broker
+    }
+
+    /// For clients.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Starts the process that was ended, with the same ports and data, and waits until every partition has its leader.
+    pub(crate) async fn again(&mut self) {
+        self.launch();
+        self.ready().await;
+    }
+
+    /// Starts the process, and does not wait for it.
+    pub(crate) fn launch(&mut self) {
+        assert!(self.child.is_none(), "the broker runs");
+        let child = self.java("kafka.Kafka", &[]).spawn();
+        self.child = Some(child.expect("java is there: JAVA_HOME, or the path"));
+    }
+
+    /// Waits until every partition has its leader.
+    pub(crate) async fn ready(&mut self) {
+        let address = self.address();
+        until("the broker answers", PATIENCE, async || {
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().expect("a child")) {
+                panic!("the broker ended by itself ({status}):\n{}", self.tail());
+            }
+            let address = address.clone();
+            let ready = tokio::task::spawn_blocking(move || leads(&address)).await.expect("a task");
+            ready.then_some(())
+        })
+        .await;
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub(crate) async fn kill(&mut self) {
+        let mut child = self.child.take().expect("the broker runs");
+        child.kill().await.expect("a child process can be killed");
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) async fn signal(&self, name: &str) {
+        let id = self.child.as_ref().and_then(Child::id).expect("the broker runs").to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &id]).status().await;
+        assert!(sent.expect("`kill` is there").success(), "{name} could be sent");
+    }
+
+    /// Ends it as an operator does.
+    pub(crate) async fn stop(&mut self) -> ExitStatus {
+        self.signal("TERM").await;
+        let mut child = self.child.take().expect("the broker runs");
+        let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
+        ended.expect("it ends when told").expect("a child process")
+    }
+
+    fn java(&self, class: &str, arguments: &[&str]) -> Command {
+        let log = File::options().create(true).append(true).open(self.log()).expect("a log file");
+        let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java"));
+        let mut command = Command::new(home.unwrap_or_else(|| "java".into()));
+        command
+            .args(["-Xms128m", "-Xmx384m", "-Dlog4j2.level=INFO", "-cp"])
+            .arg(Path::new(&variable("SLACKWATER_KAFKA_LIB")).join("*"))
+            .arg(class)
+            .args(arguments)
+            .arg(self.folder.join("server.properties"))
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log)
+            .kill_on_drop(true);
+        command
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    fn tail(&self) -> String {
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+/// Whether it answers, and every partition can be written to.
+fn leads(address: &str) -> bool {
+    let client: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", address)
+        .set("log_level", "0")
+        .create()
+        .expect("options that fit");
+    client.fetch_metadata(None, ANSWER).is_ok_and(|metadata| {
+        let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        metadata.brokers().len() == 1 && partitions.all(|partition| partition.leader() >= 0)
+    })
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.start_kill();
+        }
+        // After a failure its data stay, to be looked at.
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_of_ones_own_comes_back_with_its_records() {
+    let mut broker = Broker::start("again").await;
+    let topics = super::records::Topics::new(&broker.address(), "again");
+    topics.make("again.one", 2).await;
+    topics.send("again.one", 1, b"key", b"before").await;
+    broker.kill().await;
+    broker.again().await;
+    topics.send("again.one", 1, b"key", b"after").await;
+    assert!(broker.stop().await.code().is_some_and(|code| code == 0 || code == 143), "SIGTERM ends it");
+    broker.again().await;
+    let found = topics.read().await;
+    let found: Vec<(&[u8], &[u8])> =
+        found.iter().map(|found| (&*found.key, found.value.as_deref().expect("a value"))).collect();
+    assert_eq!(found, [(&b"key"[..], &b"before"[..]), (b"key", b"after")]);
+}

@@ -1,0 +1,317 @@
+//! What stands in a test's topics, read without slackwater: by records, and by how many an applier must count.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use slackwater_topics::{CollectionId, Mark, Op, Position, Record};
+
+use crate::harness::{PATIENCE, until};
+
+/// How long a broker may take for one answer.
+pub(crate) const ANSWER: Duration = Duration::from_secs(5);
+
+/// The topics whose names begin with a prefix and a dot.
+#[derive(Clone, Debug)]
+pub(crate) struct Topics {
+    brokers: String,
+    prefix: String,
+}
+
+/// A record as it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) key: Bytes,
+    pub(crate) value: Option<Bytes>,
+    /// The header of a mark.
+    pub(crate) mark: Option<Bytes>,
+}
+
+/// What an applier of one partition must have counted once it has seen all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) events: i64,
+    pub(crate) duplicates: i64,
+    pub(crate) superseded: i64,
+}
+
+/// What stands in a partition, or in several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Where the next record will stand.
+    pub(crate) end: i64,
+    pub(crate) records: i64,
+    /// Changes of documents that are one record.
+    pub(crate) events: i64,
+    pub(crate) parts: i64,
+    pub(crate) marks: i64,
+    pub(crate) tombstones: i64,
+    /// Reckoned from its records alone.
+    pub(crate) counts: Counts,
+}
+
+impl Topics {
+    pub(crate) fn new(brokers: &str, prefix: &str) -> Self {
+        Self { brokers: brokers.into(), prefix: prefix.into() }
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers).set("log_level", "0");
+        config
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.config().create().expect("options that fit")
+    }
+
+    fn reader(&self) -> BaseConsumer {
+        let mut config = self.config();
+        config.set("group.id", "a reader without a group").set("enable.auto.commit", "false");
+        config.set("enable.partition.eof", "false").create().expect("options that fit")
+    }
+
+    /// Asks on a thread that may block.
+    async fn ask<T: Send + 'static>(&self, ask: impl FnOnce(Self) -> T + Send + 'static) -> T {
+        let topics = self.clone();
+        tokio::task::spawn_blocking(move || ask(topics)).await.expect("a task")
+    }
+
+    fn partitions(&self, reader: &BaseConsumer) -> BTreeMap<String, i32> {
+        let metadata = reader.fetch_metadata(None, ANSWER).expect("the broker answers");
+        let beginning = format!("{}.", self.prefix);
+        let ours = metadata.topics().iter().filter(|topic| topic.name().starts_with(&beginning));
+        ours.map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32)).collect()
+    }
+
+    /// Their names, and how many partitions each has.
+    pub(crate) async fn names(&self) -> BTreeMap<String, i32> {
+        self.ask(|topics| topics.partitions(&topics.reader())).await
+    }
+
+    /// Makes one.
+    pub(crate) async fn make(&self, name: &str, partitions: i32) {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let made = self.admin().create_topics(&[topic], &AdminOptions::new()).await;
+        made.expect("the broker answers").pop().expect("an answer").expect("a topic can be made");
+    }
+
+    /// Sends a record of anybody's, and waits until it stands there.
+    pub(crate) async fn send(&self, topic: &str, partition: i32, key: &[u8], value: &[u8]) -> i64 {
+        let producer: FutureProducer = self.config().create().expect("options that fit");
+        let record = FutureRecord::to(topic).partition(partition).key(key).payload(value);
+        producer.send(record, PATIENCE).await.expect("a record can be sent").offset
+    }
+
+    /// Removes them, and waits until they are gone.
+    pub(crate) async fn delete(&self) {
+        let names: Vec<String> = self.names().await.into_keys().collect();
+        self.delete_some(&names).await;
+    }
+
+    /// Removes these, and waits until they are gone.
+    pub(crate) async fn delete_some(&self, names: &[String]) {
+        if names.is_empty() {
+            return;
+        }
+        let named: Vec<&str> = names.iter().map(String::as_str).collect();
+        let deleted = self.admin().delete_topics(&named, &AdminOptions::new()).await;
+        for answer in deleted.expect("the broker answers") {
+            answer.expect("a topic can be deleted");
+        }
+        until("the topics are gone", PATIENCE, async || {
+            let left = self.names().await;
+            (!names.iter().any(|name| left.contains_key(name))).then_some(())
+        })
+        .await;
+    }
+
+    /// Removes a group, as soon as nobody is a member of it.
+    pub(crate) async fn delete_group(&self, group: &str) {
+        until("the group can be deleted", PATIENCE, async || {
+            let answers = self.admin().delete_groups(&[group], &AdminOptions::new()).await;
+            match answers.expect("the broker answers").pop().expect("an answer") {
+                Ok(_) | Err((_, RDKafkaErrorCode::GroupIdNotFound)) => Some(()),
+                // A member that was killed is one until its session is over.
+                Err((_, RDKafkaErrorCode::NonEmptyGroup)) => None,
+                Err((_, error)) => panic!("the group cannot be deleted: {error}"),
+            }
+        })
+        .await;
+    }
+
+    /// Joins a group under a name that is kept, takes partitions, and is gone again without a word.
+    pub(crate) async fn join(&self, group: &str, member: &str) {
+        let (group, member) = (group.to_owned(), member.to_owned());
+        self.ask(move |topics| {
+            let mut config = topics.config();
+            config.set("group.id", group).set("group.instance.id", member);
+            config
+                .set("partition.assignment.strategy", "cooperative-sticky")
+                .set("enable.auto.commit", "false");
+            let client: BaseConsumer = config.create().expect("options that fit");
+            let names = topics.partitions(&client);
+            let names: Vec<&str> = names.keys().map(String::as_str).collect();
+            client.subscribe(&names).expect("topics that are there");
+            let end = Instant::now() + PATIENCE;
+            while client.assignment().expect("an assignment").count() == 0 {
+                assert!(Instant::now() < end, "the group gives it no partitions");
+                // What it reads is nobody's.
+                let _ = client.poll(Duration::from_millis(40));
+            }
+        })
+        .await;
+    }
+
+    /// Where each partition begins and ends.
+    pub(crate) async fn offsets(&self) -> BTreeMap<(String, i32), (i64, i64)> {
+        self.ask(|topics| topics.ends(&topics.reader())).await
+    }
+
+    fn ends(&self, reader: &BaseConsumer) -> BTreeMap<(String, i32), (i64, i64)> {
+        let mut ends = BTreeMap::new();
+        for (name, partitions) in self.partitions(reader) {
+            for partition in 0..partitions {
+                let found = reader.fetch_watermarks(&name, partition, ANSWER).expect("the broker answers");
+                ends.insert((name.clone(), partition), found);
+            }
+        }
+        ends
+    }
+
+    /// Every record, partition by partition in order, as far as each partition goes now.
+    pub(crate) async fn read(&self) -> Vec<Stored> {
+        self.ask(|topics| {
+            let reader = topics.reader();
+            let mut ends = topics.ends(&reader);
+            ends.retain(|_, (begin, end)| begin < end);
+            let mut places = TopicPartitionList::new();
+            for ((topic, partition), (begin, _)) in &ends {
+                let added = places.add_partition_offset(topic, *partition, Offset::Offset(*begin));
+                added.expect("an offset");
+            }
+            reader.assign(&places).expect("partitions that are there");
+            let mut records = Vec::new();
+            while !ends.is_empty() {
+                let message = reader.poll(PATIENCE).expect("there are more records");
+                let message = message.expect("records can be read");
+                let place = (message.topic().to_owned(), message.partition());
+                let Some((_, end)) = ends.get(&place).copied() else { continue };
+                let owned = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
+                let mark = message.headers().and_then(|headers| {
+                    let mark = headers.iter().find(|header| header.key == Mark::HEADER)?;
+                    mark.value.map(owned)
+                });
+                let (topic, partition) = place.clone();
+                records.push(Stored {
+                    topic,
+                    partition,
+                    offset: message.offset(),
+                    key: owned(message.key().unwrap_or_default()),
+                    value: message.payload().map(owned),
+                    mark: mark.filter(|_| message.payload().is_none()),
+                });
+                if message.offset() + 1 >= end {
+                    ends.remove(&place);
+                }
+            }
+            records.sort_by(|one, other| {
+                (&one.topic, one.partition, one.offset).cmp(&(&other.topic, other.partition, other.offset))
+            });
+            records
+        })
+        .await
+    }
+
+    /// Reads everything, and reckons what appliers must have counted.
+    pub(crate) async fn reckon(&self) -> BTreeMap<(String, i32), Standing> {
+        let mut standing: BTreeMap<_, _> = self
+            .offsets()
+            .await
+            .into_iter()
+            .map(|(place, (_, end))| (place, (Standing { end, ..Standing::default() }, Seen::default())))
+            .collect();
+        for stored in self.read().await {
+            let place = (stored.topic.clone(), stored.partition);
+            let (standing, seen) = standing.get_mut(&place).expect("a partition of ours");
+            let collection = stored.topic.strip_prefix(&format!("{}.", self.prefix)).expect("our prefix");
+            standing.records += 1;
+            seen.count(&stored, collection, standing);
+        }
+        standing.into_iter().map(|(place, (standing, _))| (place, standing)).collect()
+    }
+}
+
+impl Standing {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.end += other.end;
+        self.records += other.records;
+        self.events += other.events;
+        self.parts += other.parts;
+        self.marks += other.marks;
+        self.tombstones += other.tombstones;
+        self.counts.events += other.counts.events;
+        self.counts.duplicates += other.counts.duplicates;
+        self.counts.superseded += other.counts.superseded;
+    }
+}
+
+/// As far as a partition has been read: the newest capture, and the highest place in the source.
+#[derive(Default)]
+struct Seen {
+    epoch: i64,
+    high: Position,
+}
+
+impl Seen {
+    /// The rule in short: what an older capture sent is superseded, a place in the source that was passed is a duplicate.
+    fn count(&mut self, stored: &Stored, collection: &str, standing: &mut Standing) {
+        let (value, mark) = (stored.value.as_ref(), stored.mark.as_deref());
+        let record = Record::read(value, mark, CollectionId(0), collection).expect("a record of ours");
+        let epoch = match &record {
+            Record::Event(_, stamp) => stamp.epoch,
+            Record::Mark(mark) => mark.epoch,
+            Record::Part(part) => part.epoch,
+            Record::Tombstone => i64::MAX,
+        };
+        match &record {
+            Record::Event(..) => standing.events += 1,
+            Record::Part(_) => standing.parts += 1,
+            Record::Mark(_) => standing.marks += 1,
+            Record::Tombstone => standing.tombstones += 1,
+        }
+        let Record::Event(event, _) = record else {
+            if epoch < self.epoch {
+                standing.counts.superseded += 1;
+            } else if epoch < i64::MAX {
+                self.epoch = epoch;
+            }
+            return;
+        };
+        if epoch < self.epoch {
+            standing.counts.superseded += 1;
+            return;
+        }
+        self.epoch = epoch;
+        // The copy has no place in the stream.
+        let streamed = event.op != Op::Snapshot && event.position != Position::default();
+        if streamed && event.position <= self.high {
+            standing.counts.duplicates += 1;
+            return;
+        }
+        if streamed {
+            self.high = event.position;
+        }
+        standing.counts.events += 1;
+    }
+}
