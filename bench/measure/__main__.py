@@ -9,16 +9,22 @@ import os
 import platform
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import candidates as c
+import connect
 import report
-from process import Failure, measure
+from process import Failure, Programs, measure, measure_until
 from servers import Servers
 
 READY = "slackwater_bench_ready_"  # databases to copy from, by candidate
 TARGET = "slackwater_bench_"  # databases to write to
-WRITERS = ("slackwater", "python")
+CANDIDATES = ("slackwater", "kafka", "debezium", "python", "bare")
+USUAL = ["slackwater", "python", "bare"]
+KAFKA = ["slackwater", "kafka", "debezium"]  # the direct log, Kafka as the log, and the peer
+PARTS = ["snapshot", "stream", "two"]
+MARKERS = 64  # where changes go through partitions
 SAME_IDS = "python_uuid5"  # writes the very ids that slackwater writes, in place of padded ObjectIds
 
 
@@ -29,16 +35,20 @@ def options():
     parser.add_argument("--documents", type=int, default=1_000_000, help="documents to copy (%(default)s)")
     parser.add_argument("--changes", type=int, default=500_000, help="changes to replay (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="times that each candidate has its turn (%(default)s)")
-    parser.add_argument("--candidates", default="slackwater,python,bare", help="which of %(default)s")
-    parser.add_argument("--parts", default="snapshot,stream,two", help=(
-        "which of %(default)s: the copy of flat documents, their changes, the copy into two tables"))
+    parser.add_argument("--kafka", action="store_true", help=(
+        "Kafka as the log beside the direct log and Debezium: the flat documents and their changes"))
+    parser.add_argument("--candidates", help=(
+        f"which of {','.join(CANDIDATES)} ({','.join(USUAL)}; with --kafka {','.join(KAFKA)})"))
+    parser.add_argument("--parts", help=(
+        f"which of {','.join(PARTS)}: the copy of flat documents, their changes, the copy into two tables (all; with "
+        "--kafka the first two)"))
     parser.add_argument("--images", action="store_true", help=(
         "post-images on: events hold the document, and no candidate looks it up"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to FILE")
     parser.add_argument("--keep", action="store_true", help="leave the databases of the bench behind")
     given = parser.parse_args()
-    given.candidates = chosen(parser, given.candidates, ("slackwater", "python", "bare"))
-    given.parts = chosen(parser, given.parts, ("snapshot", "stream", "two"))
+    given.candidates = chosen(parser, given.candidates, CANDIDATES) or (KAFKA if given.kafka else USUAL)
+    given.parts = chosen(parser, given.parts, PARTS) or (PARTS[:2] if given.kafka else PARTS)
     if given.documents < 10_000 or given.changes < 100 or given.rounds < 1:
         parser.error("at least 10000 documents, 100 changes and 1 round")
     if given.json:
@@ -47,6 +57,8 @@ def options():
 
 
 def chosen(parser, text, known):
+    if text is None:
+        return None
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names or set(names) - set(known):
         parser.error(f"choose among {','.join(known)}")
@@ -56,10 +68,14 @@ def chosen(parser, text, known):
 class Bench:
     def __init__(self, given):
         self.given = given
-        self.servers = Servers()
+        self.servers = Servers(kafka=bool({"kafka", "debezium"} & set(given.candidates)))
+        if "debezium" in given.candidates:
+            self.servers.versions.update(connect.versions())
         self.logs = Path(os.environ["BENCH_CACHE"]) / "logs"
         self.runs: list[dict] = []
         self.sizes: dict[str, int] = {}
+        # A mark of this run in the names of topics and connectors: others may use the same Kafka.
+        self.mark = f"slackwater-bench-{uuid.uuid4().hex[:8]}"
 
     def say(self, text):
         print(f"bench: {text}", file=sys.stderr, flush=True)
@@ -95,40 +111,67 @@ class Bench:
 
     def snapshot(self, shape, part, names, rounds):
         expected = self.servers.source_sums(c.SOURCE[shape], shape)
-        tables = {t: expected["items" if t == "two_items" else "rows"] for t in c.TABLES[shape]}
         for number, name in self.turns(names, rounds):
             log = self.logs / f"{part}-{name}.log"
             if name == "bare":
                 settings = c.environment(self.servers, shape)
                 figures = measure(c.ceiling("find", "--collection", shape), settings, log, self.servers)
             else:
-                figures = self.copy(shape, name, tables, log, last=number + 1 == rounds)
+                tables = {t: expected["items" if t == "two_items" else "rows"] for t in tables_of(shape, name)}
+                figures = self.copy(shape, name, number, tables, log, last=number + 1 == rounds)
                 self.check(shape, TARGET + name, expected, f"{part}, {name}")
-                self.sizes[shape] = self.servers.size(TARGET + name, tables)
+                self.sizes["/".join(tables)] = self.servers.size(TARGET + name, tables)
+                if name == "kafka" and "stream" in self.given.parts:  # what the topics hold goes with these very rows
+                    self.servers.keep(TARGET + name, f"{READY}{name}_{number}")
             self.note(part, number, name, expected["rows"], figures)
 
-    def copy(self, shape, name, tables, log, last):
+    def copy(self, shape, name, number, tables, log, last):
         target = TARGET + name
-        self.servers.create(target, c.BENCH / f"{shape}.sql")
+        self.servers.create(target, c.BENCH / ("documents.sql" if name == "debezium" else f"{shape}.sql"))
         settings = c.environment(self.servers, shape, target)
         if name.startswith("python"):
             ids = ["--uuid5"] if name == SAME_IDS else []
             return measure(c.python("snapshot.py", "--shape", shape, *ids), settings, log, self.servers)
-        arrived, connection = self.servers.rows(target, tables, self.sizes.get(shape))
-        settle = c.settle_snapshot(shape, settings) if last else None
+        settle = None
+        if name == "debezium":
+            candidate = self.debezium(shape, f"{self.mark}-copy-{number}", target)
+        elif name == "kafka":
+            migration = self.kafka_file(number)
+            c.topics(migration, settings)
+            candidate = Programs(c.kafka(migration), settings, log)
+            settle = c.settle_snapshot(migration, settings)
+        else:
+            candidate = Programs({name: c.slackwater("run", c.file(shape))}, settings, log)
+            settle = c.settle_snapshot(c.file(shape), settings) if last else None
+        arrived, connection = self.servers.rows(target, tables, self.sizes.get("/".join(tables)))
         with contextlib.closing(connection):
-            return measure(c.slackwater(shape), settings, log, self.servers, arrived, settle)
+            return measure_until(candidate, self.servers, arrived, settle)
+
+    def kafka_file(self, number):
+        """Each round has topics of its own: what a round wrote must not be there when the next one reads."""
+        return c.kafka_file("flat", f"{self.mark}-round-{number}", self.logs / f"kafka-{number}.yaml")
+
+    def debezium(self, shape, name, target, start=None):
+        made = connect.Debezium(name, c.SOURCE[shape], shape, self.servers.url_of(target), start, self.given.images)
+        made.prepare()
+        return made
 
     # --- the stream ----------------------------------------------------------------------------
 
     def stream(self, writers):
         """All replay the same changes, made while nobody listened, onto the same rows."""
         for name in writers:
-            self.servers.keep(TARGET + name, READY + name)
+            if name != "kafka":
+                self.servers.keep(TARGET + name, READY + name, tables_of("flat", name)[0])
         self.say(f"making {self.given.changes:,} changes")
         made = c.prepared(c.ceiling("change-flat", "--documents", self.given.documents, "--changes",
                                     self.given.changes, *(["--images"] if self.given.images else [])),
                           c.environment(self.servers, "flat"))
+        made["markers"] = 1
+        if self.servers.broker:
+            self.servers.mark(c.SOURCE["flat"], MARKERS)
+            made["events"] += MARKERS
+            made["markers"] += MARKERS
         start, events = ",".join(map(str, made["start"])), made["events"]
         expected = self.servers.source_sums(c.SOURCE["flat"], "flat")
         whole = "whenAvailable" if self.given.images else "updateLookup"
@@ -140,28 +183,35 @@ class Bench:
                 command = c.ceiling("change-stream", "--start", start, "--events", events, "--full-document", kind)
                 figures = measure(command, c.environment(self.servers, "flat"), log, self.servers)
             else:
-                figures = self.replay(name, start, events, whole, log)
+                figures = self.replay(name, number, made, whole, log)
                 self.check("flat", TARGET + name, expected, f"stream, {name}")
             self.note("stream", number, name, events, figures)
         return made
 
-    def replay(self, name, start, events, whole, log):
+    def replay(self, name, number, made, whole, log):
         target = TARGET + name
-        self.servers.copy(READY + name, target)
+        self.servers.copy(f"{READY}{name}_{number}" if name == "kafka" else READY + name, target)
         settings = c.environment(self.servers, "flat", target)
         if name == "python":
-            command = c.python("stream.py", "--start", start, "--events", events, "--full-document", whole)
+            command = c.python("stream.py", "--start", ",".join(map(str, made["start"])), "--events", made["events"],
+                               "--full-document", whole)
             return measure(command, settings, log, self.servers)
-        arrived, connection = self.servers.marker(target)
+        if name == "debezium":
+            candidate = self.debezium("flat", f"{self.mark}-stream-{number}", target, made["start"])
+        elif name == "kafka":
+            candidate = Programs(c.kafka(self.kafka_file(number)), settings, log)
+        else:
+            candidate = Programs({name: c.slackwater("run", c.file("flat"))}, settings, log)
+        arrived, connection = self.servers.markers(target, made["markers"])
         with contextlib.closing(connection):
-            return measure(c.slackwater("flat"), settings, log, self.servers, arrived)
+            return measure_until(candidate, self.servers, arrived)
 
     # --- all of it -------------------------------------------------------------------------------
 
     def run(self):
         given, made = self.given, None
         # Python first: it tells how large the tables become, and so when to count slackwater's rows.
-        writers = [name for name in ("python", "slackwater") if name in given.candidates]
+        writers = [name for name in ("python", "slackwater", "kafka", "debezium") if name in given.candidates]
         bare = ["bare"] if "bare" in given.candidates else []
         try:
             if "snapshot" in given.parts or "stream" in given.parts:
@@ -170,12 +220,13 @@ class Bench:
                     same = [SAME_IDS] if "python" in writers else []
                     self.snapshot("flat", "snapshot", writers + same + bare, given.rounds)
                 else:  # the rows that the changes are for
-                    self.snapshot("flat", "snapshot", writers, 1)
+                    self.snapshot("flat", "snapshot", writers, given.rounds if "kafka" in writers else 1)
             if "stream" in given.parts:
                 made = self.stream(writers)
-            if "two" in given.parts:
+            direct = [name for name in writers if name in ("python", "slackwater")] + bare
+            if "two" in given.parts and direct:
                 self.load("two")
-                self.snapshot("two", "two", writers + bare, given.rounds)
+                self.snapshot("two", "two", direct, given.rounds)
         finally:
             self.told(made)
             if not given.keep:
@@ -189,17 +240,25 @@ class Bench:
             machine = {"cpus": os.cpu_count(), "kernel": platform.release(), "processor": processor(),
                        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
                        **self.servers.versions}
-            settings = {k: v for k, v in vars(self.given).items() if k not in ("json", "keep")}
+            settings = {k: v for k, v in vars(self.given).items() if k not in ("json", "keep", "kafka")}
             self.given.json.write_text(json.dumps(
                 {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine, "settings": settings,
                  "changes": made, "summary": report.summary(self.runs), "runs": self.runs}, indent=1) + "\n")
 
     def clear(self):
-        for name in (*WRITERS, SAME_IDS):
+        names = [*CANDIDATES, SAME_IDS]
+        for name in names:
             self.servers.drop(TARGET + name)
+        for name in names + [f"kafka_{number}" for number in range(self.given.rounds)]:
             self.servers.drop(READY + name)
+        if "kafka" in self.given.candidates:
+            connect.remove_topics(self.mark)
         for database in c.SOURCE.values():
             self.servers.mongodb.drop_database(database)
+
+
+def tables_of(shape, name):
+    return [connect.TABLE] if name == "debezium" else c.TABLES[shape]
 
 
 def processor():

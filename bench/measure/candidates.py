@@ -12,6 +12,7 @@ from process import Failure
 
 BENCH = Path(__file__).resolve().parent.parent
 TABLES = {"flat": ["flat"], "two": ["two", "two_items"]}
+PARTITIONS = 4  # of Kafka's topics, the peer's too
 SOURCE = {"flat": "slackwater_bench_flat", "two": "slackwater_bench_two"}  # databases of MongoDB
 
 
@@ -30,8 +31,33 @@ def python(script: str, *arguments) -> list[str]:
     return [sys.executable, str(BENCH / "baseline" / script), *map(str, arguments)]
 
 
-def slackwater(shape: str) -> list[str]:
-    return [os.environ["BENCH_SLACKWATER"], "run", str(BENCH / f"{shape}.yaml")]
+def slackwater(*arguments) -> list[str]:
+    return [os.environ["BENCH_SLACKWATER"], *map(str, arguments)]
+
+
+def file(shape: str) -> Path:
+    return BENCH / f"{shape}.yaml"
+
+
+def kafka_file(shape: str, prefix: str, made: Path) -> Path:
+    """The same migration with Kafka as its log. The name is both the topics' prefix and the group of the appliers."""
+    log = {"kafka": {"brokers": os.environ["SLACKWATER_KAFKA_BROKERS"], "group": prefix,
+                     "topics": {"prefix": prefix, "partitions": PARTITIONS, "replication": 1}}}
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.write_text(f"{file(shape).read_text()}log: {json.dumps(log)}\n")  # YAML takes JSON as it is
+    return made
+
+
+def kafka(migration: Path) -> dict[str, list[str]]:
+    """Two processes with Kafka between them."""
+    return {name: slackwater(name, migration) for name in ("capture", "apply")}
+
+
+def topics(migration: Path, settings: dict[str, str]) -> None:
+    done = subprocess.run(slackwater("topics", "apply", migration), env=settings, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise Failure(f"slackwater topics apply failed:\n{done.stdout[-1500:]}")
 
 
 def prepared(command: list[str], settings: dict[str, str]) -> dict:
@@ -42,11 +68,10 @@ def prepared(command: list[str], settings: dict[str, str]) -> dict:
     return json.loads(done.stdout)
 
 
-def status(shape: str, settings: dict[str, str]) -> dict | None:
+def status(migration: Path, settings: dict[str, str]) -> dict | None:
     """What `slackwater status` says, or nothing while it cannot tell."""
-    command = [os.environ["BENCH_SLACKWATER"], "status", str(BENCH / f"{shape}.yaml"), "--json"]
-    done = subprocess.run(command, env=settings, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL, text=True)
+    done = subprocess.run(slackwater("status", migration, "--json"), env=settings, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         return json.loads(done.stdout) if done.returncode == 0 else None
     except ValueError:
@@ -70,18 +95,18 @@ def copied(answer: dict) -> bool | None:
     return all(s is True or s in ("copied", "done", "complete", "completed", "streaming") for s in states)
 
 
-def settle_snapshot(shape: str, settings: dict[str, str]):
+def settle_snapshot(migration: Path, settings: dict[str, str]):
     """Waits until slackwater has noted that its snapshot is whole, so that it does not start over when it is
     started again."""
-    def settle(child):
+    def settle(programs):
         deadline = time.monotonic() + 60
         unknown_until = time.monotonic() + 5
-        while time.monotonic() < deadline and child.poll() is None:
-            answer = status(shape, settings)
+        while time.monotonic() < deadline and not programs.broken():
+            answer = status(migration, settings)
             done = copied(answer) if answer is not None else None
             if done or (done is None and time.monotonic() > unknown_until):
                 return
             time.sleep(0.5)
-        if child.poll() is None:
+        if not programs.broken():
             raise Failure("all rows arrived, but `slackwater status` does not say that the collections are copied")
     return settle

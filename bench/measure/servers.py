@@ -1,6 +1,7 @@
-"""MongoDB and Postgres: their processes, the databases of the bench, and whether target and source say the same."""
+"""MongoDB, Postgres and Kafka: their processes, the databases of the bench, and whether target and source say the same."""
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -8,8 +9,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pymongo
+from bson import ObjectId
 
-from process import cpu_of
+from process import Failure, cpu_of
 
 CENTS = {"$round": [{"$multiply": ["$amount", 100]}]}
 
@@ -45,9 +47,9 @@ TARGET = {
 
 
 class Servers:
-    """Both servers, and what they have used so far."""
+    """The servers, and what they have used so far."""
 
-    def __init__(self):
+    def __init__(self, kafka: bool = False):
         self.mongodb = pymongo.MongoClient(os.environ["SLACKWATER_MONGODB_URI"])
         self.url = os.environ["SLACKWATER_POSTGRES_URL"]
         self.postgres = psycopg.connect(self.url, autocommit=True)
@@ -55,6 +57,9 @@ class Servers:
         self.mongod = local(int(status["pid"]), "mongod")
         backend = self.postgres.execute("select pg_backend_pid()").fetchone()[0]
         self.postmaster = parent(backend)
+        self.broker = listening(os.environ["SLACKWATER_KAFKA_BROKERS"], "java") if kafka else None
+        if kafka and not self.broker:
+            raise Failure("Kafka must run on this machine, as the same user or for root")
         self.versions = {"mongodb": status["version"],
                          "postgres": self.postgres.execute("show server_version").fetchone()[0]}
 
@@ -71,6 +76,8 @@ class Servers:
                     used["postgres"] += cpu_of(int(child))
                 except OSError:
                     pass  # it ended meanwhile: its parent counts it from the next time on
+        if self.broker:
+            used["broker"] = cpu_of(self.broker)
         return used
 
     def quiet(self) -> None:
@@ -91,10 +98,10 @@ class Servers:
     def drop(self, database: str) -> None:
         self.postgres.execute(f"drop database if exists {database} with (force)")
 
-    def keep(self, database: str, name: str) -> None:
-        """Makes the database one to copy from. The index finds the marker without a scan; it holds one row."""
+    def keep(self, database: str, name: str, table: str = "flat") -> None:
+        """Makes the database one to copy from. The index finds the markers without a scan; it holds only them."""
         with psycopg.connect(self.url_of(database), autocommit=True) as connection:
-            connection.execute("create index flat_marker on flat (name) where name = 'marker'")
+            connection.execute(f"create index flat_marker on {table} (name) where name = 'marker'")
             connection.execute("vacuum analyze")
         self.drop(name)
         self.postgres.execute(f"alter database {database} rename to {name}")
@@ -105,15 +112,24 @@ class Servers:
 
     # --- how far a candidate is ------------------------------------------------------------------
 
-    def marker(self, database: str):
-        """A function that tells when the last change had arrived."""
+    def mark(self, database: str, count: int) -> None:
+        """More markers behind the last change. A log has partitions, and each of them is done at its own time: with so
+        many markers there is one in each, whatever way a candidate spreads keys over them."""
+        flat = self.mongodb[database]["flat"]
+        marker = flat.find_one({"name": "marker"})
+        last = int.from_bytes(marker["_id"].binary, "big")
+        flat.insert_many([{**marker, "_id": ObjectId((last - more).to_bytes(12, "big"))}
+                          for more in range(1, count + 1)])
+
+    def markers(self, database: str, count: int):
+        """A function that tells when the last changes had arrived."""
         connection = psycopg.connect(self.url_of(database), autocommit=True)
         cursor = connection.cursor()
 
         def arrived():
             asked = time.monotonic()
-            row = cursor.execute("select 1 from flat where name = 'marker'", prepare=True).fetchone()
-            return asked if row else None
+            found = cursor.execute("select count(*) from flat where name = 'marker'", prepare=True).fetchone()[0]
+            return asked if found >= count else None
         return arrived, connection
 
     def rows(self, database: str, tables: dict[str, int], size: int | None):
@@ -163,6 +179,23 @@ def local(pid: int, name: str) -> int | None:
         return pid if Path(f"/proc/{pid}/comm").read_text().strip().startswith(name) else None
     except OSError:
         return None
+
+
+def listening(address: str, name: str) -> int | None:
+    """The process on this machine that listens at the (first) host:port, when it has this name."""
+    port = int(address.split(",")[0].rpartition(":")[2])
+    sockets = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                    sockets.add(f"socket:[{fields[9]}]")
+    for folder in Path("/proc").glob("[0-9]*/fd"):
+        with contextlib.suppress(OSError):
+            if sockets & {os.readlink(each) for each in folder.iterdir()}:
+                return local(int(folder.parent.name), name)
+    return None
 
 
 def parent(pid: int) -> int | None:

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 
+from .connect import Connect
 from .core import Failure, Usage, cache_root, port_from_env, tail, warn
 from .kafka import Kafka
 from .mongodb import MongoDB
@@ -16,29 +17,30 @@ from .postgres import Postgres
 from .service import Service
 
 USUAL = ["mongodb", "postgres"]
-ORDER = [MongoDB, Postgres, Kafka, NocoDB]
+ORDER = [MongoDB, Postgres, Kafka, Connect, NocoDB]
 SERVICES = Service.all
 SERVICES.update({kind.name: kind() for kind in ORDER})
 
 EXAMPLES = """\
 services:
-  mongodb postgres kafka nocodb, or all. Without a name: up and down mean mongodb and postgres,
+  mongodb postgres kafka connect nocodb, or all. Without a name: up and down mean mongodb and postgres,
   status and env mean all.
 
 examples:
   dev/services up                        MongoDB and Postgres, ready for use
   eval "$(dev/services env)"             their addresses into this shell
-  dev/services up all                    Kafka and NocoDB too (NocoDB takes minutes, the first time)
+  dev/services up all                    the others too (NocoDB takes minutes, the first time)
   dev/services status --json             what runs, for programs
   dev/services down all                  ends what `up` started, and nothing else
   dev/services down --wipe postgres      and removes its data
 
 environment:
-  SLACKWATER_MONGODB_URI, SLACKWATER_POSTGRES_URL, SLACKWATER_KAFKA_BROKERS, SLACKWATER_NOCODB_URL
+  SLACKWATER_MONGODB_URI, SLACKWATER_POSTGRES_URL, SLACKWATER_KAFKA_BROKERS, SLACKWATER_CONNECT_URL,
+  SLACKWATER_NOCODB_URL
       a server that is there already: used, never started or ended
   SLACKWATER_MONGODB_PORT, SLACKWATER_POSTGRES_PORT, SLACKWATER_KAFKA_PORT,
-  SLACKWATER_KAFKA_CONTROLLER_PORT, SLACKWATER_NOCODB_PORT
-      ports on 127.0.0.1 (27117, 54329, 29092, 29093, 18080)
+  SLACKWATER_KAFKA_CONTROLLER_PORT, SLACKWATER_CONNECT_PORT, SLACKWATER_NOCODB_PORT
+      ports on 127.0.0.1 (27117, 54329, 29092, 29093, 18083, 18080)
   SLACKWATER_CACHE     downloads, data, logs (default: $XDG_CACHE_HOME/slackwater, ~/.cache/slackwater)
   SLACKWATER_MONGOD, SLACKWATER_PG_BIN
       a mongod, a folder of Postgres programs to use instead of what would be found
@@ -55,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         p = sub.add_parser(name, help=text, description=text)
-        p.add_argument("services", nargs="*", metavar="SERVICE", help="mongodb, postgres, kafka, nocodb, all")
+        p.add_argument("services", nargs="*", metavar="SERVICE", help="mongodb, postgres, kafka, connect, nocodb, all")
         return p
 
     up = add("up", "start what does not run yet, and wait until it can be used")

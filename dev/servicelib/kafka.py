@@ -2,47 +2,16 @@
 from __future__ import annotations
 
 import base64
-import os
-import re
 import shutil
-import socket
-import struct
 import time
 import uuid
 from pathlib import Path
 
-from .core import IS_ROOT, Failure, apt_install, built, cache_root, output, own_folder, run_long, spawn, state_root
+from . import java, wire
+from .core import Failure, built, cache_root, own_folder, run_long, spawn
 from .service import Service
 
 VERSION = "4.1.0"
-
-POM = f"""\
-<project>
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>slackwater.dev</groupId>
-  <artifactId>kafka</artifactId>
-  <version>1</version>
-  <packaging>pom</packaging>
-  <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
-    <!-- without it the server logs nothing -->
-    <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.24.3</version></dependency>
-  </dependencies>
-</project>
-"""
-
-LOG4J = """\
-<Configuration status="WARN">
-  <Appenders>
-    <Console name="out"><PatternLayout pattern="%d %p %m (%c)%n"/></Console>
-  </Appenders>
-  <Loggers>
-    <Logger name="org.apache.kafka.common.config" level="WARN"/>
-    <Logger name="kafka.server.KafkaConfig" level="WARN"/>
-    <Root level="INFO"><AppenderRef ref="out"/></Root>
-  </Loggers>
-</Configuration>
-"""
 
 HEAP = ["-Xms256m", "-Xmx512m"]
 
@@ -59,42 +28,23 @@ class Kafka(Service):
     def lib(self) -> Path:
         return cache_root() / f"kafka-{VERSION}"
 
-    def java(self) -> str | None:
-        """A Java that is new enough, if there is one."""
-        home = os.environ.get("JAVA_HOME")
-        for java in ([str(Path(home) / "bin" / "java")] if home else []) + ["java"]:
-            code, text = output([java, "-version"])
-            number = re.search(r'version "(\d+)', text)
-            if code == 0 and number and int(number.group(1)) >= 17:
-                return java
-        return None
+    def tools(self) -> dict[str, str]:
+        folder = self.lib / "lib"
+        return {"SLACKWATER_KAFKA_LIB": str(folder)} if folder.is_dir() else {}
 
     def prepare(self) -> None:
-        if not self.java():
-            code, text = output(["apt-cache", "search", "--names-only", "^openjdk-17-jre-headless$"])
-            package = "openjdk-17-jre-headless" if code != 0 or text or not IS_ROOT else "default-jre-headless"
-            apt_install(self.name, [package], "Kafka needs Java 17 or later")
-            if not self.java():
-                raise Failure("there is still no Java 17 or later", "install one and set JAVA_HOME")
+        java.need_java(self.name)
         with built(self.lib) as folder:
-            if folder is None:
-                return
-            if not shutil.which("mvn"):
-                apt_install(self.name, ["maven"], "Maven is not there; it brings Kafka")
-            (folder / "pom.xml").write_text(POM)
-            run_long(self.name, f"downloading Kafka {VERSION} with Maven (43 MB, ten seconds or a minute)",
-                     ["mvn", "-B", "-U", "-ntp", "-f", str(folder / "pom.xml"), "dependency:copy-dependencies",
-                      f"-DoutputDirectory={folder / 'lib'}"], state_root() / "logs" / "kafka-download.log",
-                     hint="is Maven Central in reach, by way of Maven's own settings?")
+            if folder:
+                java.fetch(self.name, f"Kafka {VERSION} (43 MB, ten seconds or a minute)",
+                           [f"org.apache.kafka:kafka_2.13:{VERSION}", java.LOGGING], folder)
 
     def java_command(self, main: str, *args: str, heap: list[str] = HEAP) -> list[str]:
-        return [self.java() or "java", *heap, f"-Dlog4j2.configurationFile={self.folder / 'log4j2.xml'}",
-                "-cp", str(self.lib / "lib" / "*"), main, *args]
+        return java.command(self.folder, self.lib, heap, main, *args)
 
     def launch(self, state: dict):
         own_folder(self.folder)
         data, config = self.folder / "data", self.folder / "server.properties"
-        (self.folder / "log4j2.xml").write_text(LOG4J)
         config.write_text(self.properties(state["port"], state["controller_port"], data))
         if not (data / "meta.properties").exists():
             shutil.rmtree(data, ignore_errors=True)
@@ -129,8 +79,8 @@ group.initial.rebalance.delay.ms=0
 
     def probe(self, state: dict) -> str | None:
         try:
-            return None if brokers(state["port"]) else "no broker is registered yet"
-        except (OSError, ValueError, struct.error) as e:
+            return None if wire.cluster(f"127.0.0.1:{state['port']}").brokers else "no broker is registered yet"
+        except (OSError, wire.Refused) as e:
             return f"no answer yet ({e})"
 
     def settle(self, state: dict) -> None:
@@ -142,21 +92,3 @@ group.initial.rebalance.delay.ms=0
 
     def exports(self, state: dict) -> dict[str, str]:
         return {self.variable: f"127.0.0.1:{state['port']}"}
-
-
-def brokers(port: int) -> int:
-    """How many brokers the cluster counts: a Metadata request (version 1, no topics) answers it."""
-    client = b"slackwater"
-    body = struct.pack(">hhih", 3, 1, 1, len(client)) + client + struct.pack(">i", 0)
-    with socket.create_connection(("127.0.0.1", port), 3) as s:
-        s.sendall(struct.pack(">i", len(body)) + body)
-        answer = b""
-        while len(answer) < 12:
-            part = s.recv(4096)
-            if not part:
-                raise ValueError("connection closed")
-            answer += part
-    _, correlation, count = struct.unpack_from(">iii", answer)
-    if correlation != 1:
-        raise ValueError("not a Kafka broker")
-    return count
