@@ -20,7 +20,7 @@ use crate::ops::policy::{Action, action};
 use crate::ops::stop::{self, Stop};
 
 /// How often a start is tried while connections break.
-const START_TRIES: usize = 5;
+const START_TRIES: usize = 9;
 /// A clean stop takes no longer.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
 
