@@ -130,6 +130,12 @@ impl Pipeline {
         copied == Some(Kind::ALL.len() as i64)
     }
 
+    /// When the capture saved its position, in milliseconds.
+    pub(crate) async fn saved_at(&self) -> Option<i64> {
+        let statement = "SELECT max(extract(epoch FROM saved_at) * 1000)::bigint FROM slackwater.positions";
+        state::rows(&self.stage.target, statement).await.first()?.get(0)
+    }
+
     /// Seconds from what is applied to the source's present, where anything is.
     pub(crate) async fn lag(&self) -> Option<i64> {
         let statement =

@@ -11,7 +11,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use slackwater_topics::{CollectionId, Mark, Op, Position, Record};
+use slackwater_topics::{CollectionId, Mark, Op, Part, Position, Record};
 
 use crate::harness::{PATIENCE, until};
 
@@ -235,24 +235,95 @@ impl Topics {
 
     /// Reads everything, and reckons what appliers must have counted.
     pub(crate) async fn reckon(&self) -> BTreeMap<(String, i32), Standing> {
-        let mut standing: BTreeMap<_, _> = self
-            .offsets()
-            .await
-            .into_iter()
-            .map(|(place, (_, end))| (place, (Standing { end, ..Standing::default() }, Seen::default())))
-            .collect();
+        let mut partitions: BTreeMap<(String, i32), Vec<Record>> = BTreeMap::new();
         for stored in self.read().await {
-            let place = (stored.topic.clone(), stored.partition);
-            let (standing, seen) = standing.get_mut(&place).expect("a partition of ours");
             let collection = stored.topic.strip_prefix(&format!("{}.", self.prefix)).expect("our prefix");
-            standing.records += 1;
-            seen.count(&stored, collection, standing);
+            let record = read(stored.value.as_ref(), stored.mark.as_deref(), collection);
+            partitions.entry((stored.topic, stored.partition)).or_default().push(record);
         }
-        standing.into_iter().map(|(place, (standing, _))| (place, standing)).collect()
+        let ends = self.offsets().await.into_iter();
+        ends.map(|(place, (_, end))| {
+            let collection = place.0.strip_prefix(&format!("{}.", self.prefix)).expect("our prefix");
+            let records = partitions.remove(&place).unwrap_or_default();
+            (place.clone(), Standing::of(end, records, collection))
+        })
+        .collect()
     }
 }
 
+fn read(value: Option<&Bytes>, mark: Option<&[u8]>, collection: &str) -> Record {
+    Record::read(value, mark, CollectionId(0), collection).expect("a record of ours")
+}
+
+fn epoch_of(record: &Record) -> Option<i64> {
+    match record {
+        Record::Event(_, stamp) => Some(stamp.epoch),
+        Record::Mark(mark) => Some(mark.epoch),
+        Record::Part(part) => Some(part.epoch),
+        Record::Tombstone => None,
+    }
+}
+
+/// Puts events that travelled in parts where their first part stands, if no newer capture spoke before their last.
+fn whole(records: Vec<Record>, collection: &str) -> Vec<Record> {
+    let mut groups: BTreeMap<(i64, i64), Vec<(usize, Part)>> = BTreeMap::new();
+    let mut newest = 0;
+    for (place, record) in records.iter().enumerate() {
+        if let Record::Part(part) = record
+            && part.epoch >= newest
+        {
+            groups.entry((part.epoch, part.group)).or_default().push((place, part.clone()));
+        }
+        newest = epoch_of(record).unwrap_or_default().max(newest);
+    }
+    let mut records: Vec<Option<Record>> = records.into_iter().map(Some).collect();
+    for parts in groups.into_values() {
+        let (first, Part { count, .. }) = &parts[0];
+        if parts.len() != *count as usize {
+            continue;
+        }
+        let value: Vec<u8> = parts.iter().flat_map(|(_, part)| part.bytes.iter().copied()).collect();
+        parts.iter().for_each(|(place, _)| records[*place] = None);
+        records[*first] = Some(read(Some(&value.into()), None, collection));
+    }
+    records.into_iter().flatten().collect()
+}
+
 impl Standing {
+    /// The rule in short: what an older capture sent is superseded, a place in the source that was passed is a duplicate.
+    fn of(end: i64, records: Vec<Record>, collection: &str) -> Self {
+        let mut standing = Self { end, records: records.len() as i64, ..Self::default() };
+        for record in &records {
+            match record {
+                Record::Event(..) => standing.events += 1,
+                Record::Part(_) => standing.parts += 1,
+                Record::Mark(_) => standing.marks += 1,
+                Record::Tombstone => standing.tombstones += 1,
+            }
+        }
+        let (mut newest, mut high) = (0, Position::default());
+        for record in whole(records, collection) {
+            let Some(epoch) = epoch_of(&record) else { continue };
+            if epoch < newest {
+                standing.counts.superseded += 1;
+                continue;
+            }
+            newest = epoch;
+            let Record::Event(event, _) = record else { continue };
+            // The copy has no place in the stream.
+            let streamed = event.op != Op::Snapshot && event.position != Position::default();
+            if streamed && event.position <= high {
+                standing.counts.duplicates += 1;
+                continue;
+            }
+            if streamed {
+                high = event.position;
+            }
+            standing.counts.events += 1;
+        }
+        standing
+    }
+
     pub(crate) fn add(&mut self, other: &Self) {
         self.end += other.end;
         self.records += other.records;
@@ -263,55 +334,5 @@ impl Standing {
         self.counts.events += other.counts.events;
         self.counts.duplicates += other.counts.duplicates;
         self.counts.superseded += other.counts.superseded;
-    }
-}
-
-/// As far as a partition has been read: the newest capture, and the highest place in the source.
-#[derive(Default)]
-struct Seen {
-    epoch: i64,
-    high: Position,
-}
-
-impl Seen {
-    /// The rule in short: what an older capture sent is superseded, a place in the source that was passed is a duplicate.
-    fn count(&mut self, stored: &Stored, collection: &str, standing: &mut Standing) {
-        let (value, mark) = (stored.value.as_ref(), stored.mark.as_deref());
-        let record = Record::read(value, mark, CollectionId(0), collection).expect("a record of ours");
-        let epoch = match &record {
-            Record::Event(_, stamp) => stamp.epoch,
-            Record::Mark(mark) => mark.epoch,
-            Record::Part(part) => part.epoch,
-            Record::Tombstone => i64::MAX,
-        };
-        match &record {
-            Record::Event(..) => standing.events += 1,
-            Record::Part(_) => standing.parts += 1,
-            Record::Mark(_) => standing.marks += 1,
-            Record::Tombstone => standing.tombstones += 1,
-        }
-        let Record::Event(event, _) = record else {
-            if epoch < self.epoch {
-                standing.counts.superseded += 1;
-            } else if epoch < i64::MAX {
-                self.epoch = epoch;
-            }
-            return;
-        };
-        if epoch < self.epoch {
-            standing.counts.superseded += 1;
-            return;
-        }
-        self.epoch = epoch;
-        // The copy has no place in the stream.
-        let streamed = event.op != Op::Snapshot && event.position != Position::default();
-        if streamed && event.position <= self.high {
-            standing.counts.duplicates += 1;
-            return;
-        }
-        if streamed {
-            self.high = event.position;
-        }
-        standing.counts.events += 1;
     }
 }
