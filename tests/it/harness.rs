@@ -46,7 +46,9 @@ pub(crate) struct Stage {
     pub(crate) mongodb: String,
     /// The source.
     pub(crate) source: Database,
-    /// Where Postgres is, with the test's own database.
+    /// Where Postgres is …
+    server: String,
+    /// … with the test's own database.
     pub(crate) postgres: String,
     /// A connection to it.
     pub(crate) target: Client,
@@ -75,17 +77,21 @@ impl Stage {
 
     /// Fresh databases, the source on a MongoDB of the test's own.
     pub(crate) async fn at(name: &str, mongodb: &str) -> Self {
+        Self::between(name, mongodb, &variable("SLACKWATER_POSTGRES_URL")).await
+    }
+
+    /// Fresh databases on these servers.
+    pub(crate) async fn between(name: &str, mongodb: &str, server: &str) -> Self {
         // Two checkouts may run their tests on the same servers.
         let checkout = env!("CARGO_MANIFEST_DIR")
             .bytes()
             .fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte));
         let name = format!("it_{name}_{checkout:08x}");
-        let server = variable("SLACKWATER_POSTGRES_URL");
-        let admin = postgres(&server).await;
+        let admin = postgres(server).await;
         let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
         admin.batch_execute(&drop).await.expect("the database of a run before can go");
         admin.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a database can be created");
-        let postgres_url = database_of(&server, &name);
+        let postgres_url = database_of(server, &name);
         let client = mongodb::Client::with_uri_str(mongodb).await.expect("a MongoDB URI");
         let source = client.database(&name);
         source.drop().await.expect("MongoDB is up, and the database of a run before can go");
@@ -96,6 +102,7 @@ impl Stage {
             mongodb: mongodb.into(),
             source,
             target: postgres(&postgres_url).await,
+            server: server.into(),
             postgres: postgres_url,
             folder,
             name,
@@ -105,11 +112,16 @@ impl Stage {
     /// The stage of the CRM example: tables made, documents loaded, the migration file written.
     pub(crate) async fn crm(name: &str, seed: u64, documents: u64) -> (Self, PathBuf) {
         let stage = Self::new(name).await;
-        stage.target.batch_execute(crm_demo::SCHEMA).await.expect("the tables can be created");
-        let world = crm_demo::World::new(seed, documents);
-        crm_demo::load(&stage.source, world, |_| {}).await.expect("the documents can be loaded");
-        let file = stage.file("migration.yaml", crm_demo::MIGRATION_FILE);
+        let file = stage.fill(seed, documents).await;
         (stage, file)
+    }
+
+    /// Makes it the stage of the CRM example; its file.
+    pub(crate) async fn fill(&self, seed: u64, documents: u64) -> PathBuf {
+        self.target.batch_execute(crm_demo::SCHEMA).await.expect("the tables can be created");
+        let world = crm_demo::World::new(seed, documents);
+        crm_demo::load(&self.source, world, |_| {}).await.expect("the documents can be loaded");
+        self.file("migration.yaml", crm_demo::MIGRATION_FILE)
     }
 
     /// Writes a file into the test's folder.
@@ -170,10 +182,10 @@ impl Stage {
 
     /// Takes the databases away. After a failure they stay, to be looked at.
     pub(crate) async fn clear(self) {
-        let Self { name, source, target, folder, .. } = self;
+        let Self { name, source, server, target, folder, .. } = self;
         source.drop().await.expect("the source can be dropped");
         drop(target);
-        let admin = postgres(&variable("SLACKWATER_POSTGRES_URL")).await;
+        let admin = postgres(&server).await;
         let drop = format!("DROP DATABASE {name} WITH (FORCE)");
         admin.batch_execute(&drop).await.expect("the target can be dropped");
         std::fs::remove_dir_all(folder).expect("the folder can be removed");
@@ -205,6 +217,15 @@ impl Slackwater {
         if let Some(status) = self.ended() {
             panic!("slackwater ended by itself ({}, {status}):\n{}", self.name, self.tail());
         }
+    }
+
+    /// What it holds of the machine's memory, in megabytes.
+    pub(crate) fn memory(&mut self) -> u64 {
+        self.still_runs();
+        let id = self.child.id().expect("a process that runs");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("Linux tells of processes");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+        line.trim_end_matches("kB").trim().parse::<u64>().expect("a number") >> 10
     }
 
     /// Where what it says is written.

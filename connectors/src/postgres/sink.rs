@@ -32,6 +32,7 @@ use crate::secret::Secret;
 mod calls;
 mod prepared;
 
+use calls::Company;
 use prepared::Use;
 
 const BEGIN: &str = "BEGIN READ WRITE";
@@ -131,7 +132,7 @@ impl Sink {
         self.prepare_writes(writes, &advance.seen).await?;
         self.prepare_notes(notes).await?;
         self.prepare_partitions(advance).await?;
-        let mut calls = self.opening(advance)?;
+        let mut calls = self.opening(advance, Company::Others)?;
         self.push_writes(&mut calls, writes, &advance.seen)?;
         self.push_notes(&mut calls, notes)?;
         calls.push(Call::simple("committing", COMMIT));
@@ -148,7 +149,7 @@ impl Sink {
         self.tidy().await?;
         self.prepare_partitions(advance).await?;
         self.dirty = true;
-        let calls = self.opening(advance)?;
+        let calls = self.opening(advance, Company::Nobody)?;
         if let Err(error) = send(&self.client, calls).await {
             self.give_up().await;
             return Err(error);
@@ -252,7 +253,7 @@ impl Sink {
         self.prepare_deletes(writes).await?;
         self.prepare_notes(notes).await?;
         self.prepare_partitions(advance).await?;
-        let mut calls = self.opening(advance)?;
+        let mut calls = self.opening(advance, Company::Others)?;
         self.push_deletes(&mut calls, writes)?;
         let mut answers = send(&self.client, calls).await?;
         for (index, write) in writes.tables.iter().enumerate() {

@@ -30,7 +30,8 @@ pub(crate) struct Broker {
     port: i64,
 }
 
-fn free_ports() -> [i64; 2] {
+/// Ports that nobody listens on.
+pub(super) fn free_ports() -> [i64; 2] {
     let mut chance = Chance::new(RandomState::new().hash_one(std::process::id()));
     let mut kept = Vec::new();
     while kept.len() < 2 {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
@@ -104,6 +104,31 @@ impl Topics {
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         let made = self.admin().create_topics(&[topic], &AdminOptions::new()).await;
         made.expect("the broker answers").pop().expect("an answer").expect("a topic can be made");
+    }
+
+    /// Gives one more partitions, so many in all, and waits until they are there.
+    pub(crate) async fn widen(&self, name: &str, partitions: i32) {
+        let more = NewPartitions::new(name, partitions as usize);
+        let made = self.admin().create_partitions(&[more], &AdminOptions::new()).await;
+        made.expect("the broker answers").pop().expect("an answer").expect("partitions can be added");
+        until("the partitions are there", PATIENCE, async || {
+            (self.names().await.get(name) == Some(&partitions)).then_some(())
+        })
+        .await;
+    }
+
+    /// Removes everything that stands in them, as retention does; how many records.
+    pub(crate) async fn cut(&self) -> i64 {
+        let ends = self.offsets().await;
+        let mut places = TopicPartitionList::new();
+        for ((topic, partition), (_, end)) in &ends {
+            places.add_partition_offset(topic, *partition, Offset::Offset(*end)).expect("an offset");
+        }
+        let cut = self.admin().delete_records(&places, &AdminOptions::new()).await;
+        for element in cut.expect("the broker answers").elements() {
+            element.error().expect("records can be removed");
+        }
+        ends.values().map(|(begin, end)| end - begin).sum()
     }
 
     /// Sends a record of anybody's, and waits until it stands there.
