@@ -23,6 +23,8 @@ pub enum Kind {
     HistoryLost,
     /// A newer process has taken over; this one must stop.
     Fenced,
+    /// The migration was switched: there is nothing more to do.
+    Switched,
     /// Part of what this process had belongs to another one now; the rest goes on.
     Revoked,
     /// The server or its schema is not what the migration needs.

@@ -5,6 +5,7 @@ use std::fmt;
 use slackwater_connectors::secret::Secret;
 use slackwater_topics::Namespace;
 
+use super::cutover::{Check, Cutover};
 use super::diagnostics::{At, FileText, Place};
 use super::path::Path;
 use super::tree::Scalar;
@@ -28,6 +29,10 @@ pub struct Migration {
     pub collections: Vec<Collection>,
     /// Collections that stay behind on purpose, as `source.collection`.
     pub not_migrated: Vec<At<String>>,
+    /// What has to hold before the switch.
+    pub checks: Vec<Check>,
+    /// How the switch is made.
+    pub cutover: Cutover,
     pub(crate) file: FileText,
 }
 

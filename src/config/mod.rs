@@ -4,6 +4,7 @@
 //! against the target's catalogue.
 
 mod blot;
+mod cutover;
 mod diagnostics;
 mod fields;
 mod log;
@@ -15,6 +16,7 @@ mod sections;
 pub(crate) mod spelling;
 mod tree;
 
+pub use cutover::{Check, Cutover, Finish, Freeze, Notice, Statement};
 pub use diagnostics::{At, Diagnostic, Diagnostics, Place, Severity};
 pub(crate) use diagnostics::{FileText, Findings};
 pub use migration::{

@@ -2,6 +2,7 @@
 
 use slackwater_topics::Namespace;
 
+use super::cutover;
 use super::diagnostics::{At, Findings, Place};
 use super::fields::{self, Fields};
 use super::log;
@@ -14,7 +15,7 @@ use super::tree::Node;
 /// What Postgres keeps of a name.
 pub(crate) const LONGEST_NAME: usize = 63;
 
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 11] = [
     "migration",
     "namespace",
     "sources",
@@ -24,6 +25,8 @@ const SECTIONS: [&str; 9] = [
     "defaults",
     "collections",
     "not_migrated",
+    "checks",
+    "cutover",
 ];
 
 pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option<Migration> {
@@ -51,6 +54,8 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         .map(|(_, node)| collections(node, known, defaults, findings));
     let not_migrated = fields.take("not_migrated");
     let not_migrated = not_migrated.map(|(_, node)| left_behind(node, known, findings)).unwrap_or_default();
+    let checks = fields.take("checks").map(|(_, node)| cutover::checks(node, findings)).unwrap_or_default();
+    let cutover = fields.take("cutover").map(|(_, node)| cutover::cutover(node, outside, findings));
     fields.finish(&SECTIONS, findings);
     for left in &not_migrated {
         if let Some(both) = collections.iter().flatten().find(|found| found.name.value == left.value) {
@@ -69,6 +74,8 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         snapshot,
         collections: collections?,
         not_migrated,
+        checks,
+        cutover: cutover.unwrap_or_default(),
         file: findings.file(),
     };
     log::check_topics(&migration, findings);

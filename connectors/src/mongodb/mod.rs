@@ -7,6 +7,7 @@ mod change;
 mod client;
 mod error;
 mod fetch;
+mod freeze;
 mod lookup;
 mod preflight;
 mod range;
@@ -17,6 +18,7 @@ mod token;
 
 pub use change::{Change, DocumentChange, Op};
 pub use client::{CollectionInfo, CollectionKind, Mongo};
+pub use freeze::FreezeRight;
 pub use lookup::Lookup;
 pub use preflight::{Preflight, Presence, WatchedCollection};
 pub use range::{Bound, Range};

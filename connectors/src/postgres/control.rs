@@ -124,6 +124,7 @@ impl Control {
             .map_err(fail)?;
         let stored: (String, String) = (before.try_get(1).map_err(fail)?, before.try_get(2).map_err(fail)?);
         suits(&doing, (&stored.0, &stored.1), (&namespace, log))?;
+        unless_switched(&transaction, migration).await.map_err(fail)?;
         let epoch: i64 = transaction
             .query_one(
                 "UPDATE slackwater.migrations SET epoch = epoch + 1, file_hash = $2, started_at = now()
@@ -207,6 +208,14 @@ impl Control {
         let rows = self.client.query(sql, parameters).await.map_err(|error| explain(doing, &error))?;
         rows.iter().map(|row| read(row).map_err(|error| explain(doing, &error))).collect()
     }
+}
+
+/// Refuses a migration that was switched. To be asked when the rows are held that the switch makes newer.
+pub(super) async fn unless_switched(
+    transaction: &Transaction<'_>,
+    migration: &str,
+) -> std::result::Result<(), tokio_postgres::Error> {
+    transaction.execute("SELECT slackwater.unless_switched($1)", &[&migration]).await.map(drop)
 }
 
 impl Drop for Control {

@@ -16,6 +16,10 @@ pub(super) const FENCED: &str = "SW001";
 pub(super) const SEQUENCE: &str = "SW002";
 /// SQLSTATE of a partition of the log that has another owner, or stands at another offset, than the writer thought.
 pub(super) const REVOKED: &str = "SW003";
+/// SQLSTATE of a migration that was switched.
+pub(super) const SWITCHED: &str = "SW004";
+/// SQLSTATE of a cutover that cannot be opened any more: its deadline has passed, or it was taken back.
+pub(super) const LATE: &str = "SW005";
 /// What each later statement of a failed transaction answers; never the cause.
 const ABORTED: &str = "25P02";
 
@@ -61,6 +65,8 @@ fn kind(code: &str) -> Kind {
     match code {
         FENCED | SEQUENCE => Kind::Fenced,
         REVOKED => Kind::Revoked,
+        SWITCHED => Kind::Switched,
+        LATE => Kind::Unsuitable,
         // Bytes that do not parse are our mistake: trying again would never end.
         "08P01" => Kind::Bug,
         "40001" | "40P01" | "55P03" | "57014" => Kind::Contention,
@@ -108,6 +114,8 @@ fn condition(code: &str) -> &'static str {
         FENCED => "a newer process has taken over this lane",
         SEQUENCE => "the lane stands at another sequence than this process left it at: somebody else wrote",
         REVOKED => "a partition of the log belongs to another process now, or its collection was begun anew",
+        SWITCHED => "the migration was switched; nothing is written for it any more",
+        LATE => "the deadline has passed, or the cutover was taken back",
         "08P01" => "the bytes sent do not have the form that the type expects",
         "22001" => "a text is longer than its column allows",
         "22003" => "a number is outside the range of its column",

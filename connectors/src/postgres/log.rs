@@ -14,7 +14,7 @@ use slackwater_topics::{ClusterTime, Position};
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
-use super::control::{Control, WAIT_FOR_OWNER, suits};
+use super::control::{Control, WAIT_FOR_OWNER, suits, unless_switched};
 use super::error::explain;
 use crate::error::{Error, Kind, Result};
 
@@ -157,6 +157,7 @@ impl Control {
         let (stored, log): (String, String) =
             (begun.try_get(0).map_err(fail)?, begun.try_get(1).map_err(fail)?);
         suits(&doing, (&stored, &log), (&namespace.to_string(), "kafka"))?;
+        unless_switched(&transaction, migration).await.map_err(fail)?;
         transaction.batch_execute(WAIT_FOR_OWNER).await.map_err(fail)?;
         let epoch = transaction
             .query_one(
@@ -350,6 +351,7 @@ impl Control {
             )
             .await
             .map_err(fail)?;
+        unless_switched(&transaction, migration).await.map_err(fail)?;
         transaction.commit().await.map_err(fail)?;
         rows.iter().map(|row| claimed(row).map_err(fail)).collect()
     }

@@ -3,7 +3,9 @@
 pub mod catalog;
 pub mod client;
 pub mod control;
+pub mod cutover;
 mod error;
+pub mod finish;
 pub mod introspect;
 pub mod ledger;
 pub mod log;

@@ -1,0 +1,160 @@
+//! Stopping the writers of a source, and counting what stands there then.
+//!
+//! `setUserWriteBlockMode` waits for writes and transactions that are under way and refuses all later ones, so every write
+//! that was ever acknowledged is at or before the operation time of its answer.
+
+use std::time::Duration;
+
+use bson::{Bson, Document, rawdoc};
+use slackwater_topics::ClusterTime;
+
+use super::client::Mongo;
+use super::error::cleaned;
+use crate::error::{Error, Kind, Result};
+
+/// The first version that knows the command.
+const KNOWN_SINCE: (u32, u32, u32) = (6, 0, 0);
+/// What `serverStatus` says of a server whose writers are blocked.
+const BLOCKED: i64 = 2;
+
+/// Whether the source can be frozen by its server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FreezeRight {
+    /// It can.
+    Given,
+    /// The user has no right to.
+    Missing,
+    /// The server does not know how; its version.
+    Unknown((u32, u32, u32)),
+}
+
+impl Mongo {
+    /// Blocks all writes of users without the right to pass, in all databases. Returns the source's operation time then:
+    /// nothing was acknowledged after it. Waits for open transactions, but no longer than `within`.
+    pub async fn block_writes(&self, within: Duration) -> Result<ClusterTime> {
+        let doing = "freezing the source";
+        let most = i32::try_from(within.as_millis()).unwrap_or(i32::MAX).max(1);
+        let command = rawdoc! {"setUserWriteBlockMode": 1, "global": true, "maxTimeMS": most};
+        let reply = self.other("admin").run_raw_command(command).await;
+        operation_time(&reply.map_err(|error| cleaned(doing, &error))?, doing)
+    }
+
+    /// Lets writers write again. Does no harm where they may.
+    pub async fn unblock_writes(&self) -> Result<()> {
+        let command = rawdoc! {"setUserWriteBlockMode": 1, "global": false};
+        let reply = self.other("admin").run_raw_command(command).await;
+        reply.map(drop).map_err(|error| cleaned("unfreezing the source", &error))
+    }
+
+    /// Whether writers are blocked; `None` where we may not ask.
+    pub async fn writes_blocked(&self) -> Result<Option<bool>> {
+        // Everything else that the server would count takes its time.
+        let command = rawdoc! {
+            "serverStatus": 1, "repl": 1, "metrics": 0, "wiredTiger": 0, "tcmalloc": 0, "locks": 0, "opLatencies": 0,
+            "opcounters": 0, "connections": 0, "network": 0, "globalLock": 0, "extra_info": 0, "logicalSessionRecordCache": 0,
+            "transactions": 0, "flowControl": 0, "storageEngine": 0, "indexBulkBuilder": 0, "indexBuilds": 0,
+        };
+        let reply = match self.other("admin").run_raw_command(command).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                let error = cleaned("asking whether the source is frozen", &error);
+                return if error.kind == Kind::Denied { Ok(None) } else { Err(error) };
+            }
+        };
+        let mode = reply.get_document("repl").ok().and_then(|repl| number(repl, "userWriteBlockMode"));
+        Ok(mode.map(|mode| mode == BLOCKED))
+    }
+
+    /// Whether we may block writes.
+    pub async fn freeze_right(&self) -> Result<FreezeRight> {
+        if self.version() < KNOWN_SINCE {
+            return Ok(FreezeRight::Unknown(self.version()));
+        }
+        let command = rawdoc! {"connectionStatus": 1, "showPrivileges": true};
+        let reply = self.other("admin").run_raw_command(command).await;
+        let reply = reply.map_err(|error| cleaned("asking for our rights", &error))?;
+        Ok(if may_block(&reply).unwrap_or(false) { FreezeRight::Given } else { FreezeRight::Missing })
+    }
+
+    /// Writes a note into the source's own log, which no collection shows; its time. For a source that somebody else has
+    /// frozen: everything before this is before it.
+    pub async fn note(&self, text: &str) -> Result<ClusterTime> {
+        let doing = "marking the time at the source";
+        let command = rawdoc! {
+            "appendOplogNote": 1, "data": {"slackwater": text}, "writeConcern": {"w": "majority"},
+        };
+        let reply = self.other("admin").run_raw_command(command).await;
+        operation_time(&reply.map_err(|error| cleaned(doing, &error))?, doing)
+    }
+
+    /// How many documents the server believes to be in a collection: at once, and right unless it was killed lately.
+    pub async fn count_quickly(&self, collection: &str) -> Result<u64> {
+        let command = rawdoc! {"count": collection};
+        let reply = self.handle().run_raw_command(command).await;
+        let reply = reply.map_err(|error| cleaned(format!("counting {collection}"), &error))?;
+        Ok(number(&reply, "n").and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
+    }
+
+    /// How many documents there are, one by one.
+    pub async fn count_exactly(&self, collection: &str) -> Result<u64> {
+        let doing = format!("counting {collection}");
+        let command = rawdoc! {
+            "aggregate": collection, "pipeline": [{"$group": {"_id": null, "n": {"$sum": 1}}}], "cursor": {},
+            "hint": {"_id": 1},
+        };
+        let reply = self.handle().run_raw_command(command).await;
+        let reply = reply.map_err(|error| cleaned(doing.as_str(), &error))?;
+        let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+        let batch = batch.map_err(|_| unreadable(&doing))?;
+        let Some(first) = batch.first() else {
+            // No document, no group.
+            return Ok(0);
+        };
+        let first = first.as_document().ok_or_else(|| unreadable(&doing))?;
+        Ok(number(first, "n").and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
+    }
+}
+
+fn unreadable(doing: &str) -> Error {
+    Error::new(Kind::Unsuitable, doing, "the server's answer cannot be read")
+}
+
+fn operation_time(reply: &Document, doing: &str) -> Result<ClusterTime> {
+    let time = reply.get_timestamp("operationTime").map_err(|_| {
+        Error::new(Kind::Unsuitable, doing, "the server tells no operation time; it is no replica set")
+    })?;
+    Ok(ClusterTime::new(time.time, time.increment))
+}
+
+fn number(document: &Document, name: &str) -> Option<i64> {
+    match document.get(name)? {
+        Bson::Int32(number) => Some((*number).into()),
+        Bson::Int64(number) => Some(*number),
+        Bson::Double(number) => Some(*number as i64),
+        _ => None,
+    }
+}
+
+/// What `connectionStatus` tells. A server that asks nobody for a password gives every right.
+fn may_block(reply: &Document) -> Option<bool> {
+    let info = reply.get_document("authInfo").ok()?;
+    let users = info.get_array("authenticatedUsers").ok()?;
+    if users.is_empty() {
+        return Some(true);
+    }
+    let privileges = info.get_array("authenticatedUserPrivileges").ok()?;
+    for privilege in privileges {
+        let Some(privilege) = privilege.as_document() else { continue };
+        let Ok(resource) = privilege.get_document("resource") else { continue };
+        let fits = |name: &str| resource.get_bool(name).unwrap_or(false);
+        if !fits("cluster") && !fits("anyResource") {
+            continue;
+        }
+        let Ok(actions) = privilege.get_array("actions") else { continue };
+        let given = |action: &str| matches!(action, "setUserWriteBlockMode" | "anyAction");
+        if actions.iter().any(|action| action.as_str().is_some_and(given)) {
+            return Some(true);
+        }
+    }
+    Some(false)
+}

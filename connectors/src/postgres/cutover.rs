@@ -1,0 +1,345 @@
+//! The record of a migration's switch.
+//!
+//! **Invariant**: a state is left by one conditional update, so of two processes that want to lead it to different ends one
+//! succeeds and the other learns that it did not. `freezing` is written before the source is asked to freeze and
+//! `reverting` before it is asked to unfreeze. Only whoever holds the lease asks the source for either.
+//!
+//! **Crash**: the lease ends with the connection; the record stays and tells the next process what may have happened.
+
+use slackwater_topics::ClusterTime;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::control::Control;
+use super::error::{LATE, explain};
+use crate::error::Result;
+
+/// How far a cutover is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutoverState {
+    /// Begun; the source is as it was.
+    Armed,
+    /// The source is being frozen, or is.
+    Freezing,
+    /// The source is frozen, and the time is known that everything has to reach.
+    Frozen,
+    /// The target is the one to write to. The end.
+    Open,
+    /// It is taken back; the source may still be frozen.
+    Reverting,
+    /// It was taken back; the source is as before. The end of this one.
+    Reverted,
+}
+
+impl CutoverState {
+    fn of(word: &str) -> Self {
+        match word {
+            "armed" => Self::Armed,
+            "freezing" => Self::Freezing,
+            "frozen" => Self::Frozen,
+            "open" => Self::Open,
+            "reverting" => Self::Reverting,
+            // The column takes no other.
+            _ => Self::Reverted,
+        }
+    }
+
+    /// The word for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Armed => "armed",
+            Self::Freezing => "freezing",
+            Self::Frozen => "frozen",
+            Self::Open => "open",
+            Self::Reverting => "reverting",
+            Self::Reverted => "reverted",
+        }
+    }
+}
+
+/// A cutover as it is written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CutoverRow {
+    /// Its own id.
+    pub id: Uuid,
+    /// How far it is.
+    pub state: CutoverState,
+    /// The process that goes on with it.
+    pub owner: Uuid,
+    /// Where that process runs.
+    pub host: String,
+    /// How the source is frozen.
+    pub freeze: String,
+    /// When it was armed, milliseconds since 1970.
+    pub armed_at: i64,
+    /// Milliseconds since then, by the server's clock.
+    pub armed_for_ms: i64,
+    /// Capture follows closely.
+    pub heard: bool,
+    /// What capture is to send once it has passed that time.
+    pub fence: Option<(Uuid, ClusterTime)>,
+    /// Milliseconds until the deadline, where the source may be frozen; less than zero past it.
+    pub left_ms: Option<i64>,
+    /// When the target was opened, milliseconds since 1970.
+    pub open_at: Option<i64>,
+    /// Why it was taken back.
+    pub reason: Option<String>,
+    /// The team's command or webhook was run.
+    pub told: bool,
+    /// The report, once there is one.
+    pub report: Option<String>,
+}
+
+/// A cutover that begins.
+#[derive(Clone, Copy, Debug)]
+pub struct NewCutover<'a> {
+    /// Its own id.
+    pub id: Uuid,
+    /// The process that begins it.
+    pub owner: Uuid,
+    /// Where that process runs.
+    pub host: &'a str,
+    /// How the source is frozen.
+    pub freeze: &'a str,
+    /// How long the source may stay frozen.
+    pub deadline_ms: i64,
+}
+
+/// How far the log has come with a fence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fencing {
+    /// Lanes or partitions that have not passed it.
+    pub missing: Vec<String>,
+    /// Lanes or partitions there are.
+    pub all: usize,
+}
+
+const COLUMNS: &str = "id, state, owner, host, freeze, (extract(epoch FROM armed_at) * 1000)::bigint, \
+    (extract(epoch FROM clock_timestamp() - armed_at) * 1000)::bigint, heard_at IS NOT NULL, fence_id, fence_time, \
+    deadline_ms - (extract(epoch FROM clock_timestamp() - freezing_at) * 1000)::bigint, \
+    (extract(epoch FROM open_at) * 1000)::bigint, reason, told_at IS NOT NULL, report";
+
+impl Control {
+    /// Becomes the one process that works on a migration's cutover, for as long as this connection stands. False where
+    /// another one does.
+    pub async fn lease_cutover(&self, migration: &str) -> Result<bool> {
+        let sql = "SELECT pg_try_advisory_lock(hashtext('slackwater.cutover'), hashtext($1))";
+        let taken = self.rows("taking the cutover's lease", sql, &[&migration], |row| row.try_get(0)).await?;
+        Ok(taken.first() == Some(&true))
+    }
+
+    /// Lets it go.
+    pub async fn end_lease(&self, migration: &str) -> Result<()> {
+        let sql = "SELECT pg_advisory_unlock(hashtext('slackwater.cutover'), hashtext($1))";
+        self.change("ending the cutover's lease", sql, &[&migration]).await.map(drop)
+    }
+
+    /// Ends the session of the process that works on a cutover, and its lease with it.
+    pub async fn end_leaseholder(&self, id: Uuid) -> Result<()> {
+        let sql = "SELECT pg_terminate_backend(backend) FROM slackwater.cutovers \
+                   WHERE id = $1::text::uuid AND backend <> pg_backend_pid() AND EXISTS (
+                       SELECT FROM pg_stat_activity WHERE pid = backend AND application_name = 'slackwater'
+                   )";
+        self.change("ending another cutover's session", sql, &[&id.to_string()]).await.map(drop)
+    }
+
+    /// The newest cutover of a migration.
+    pub async fn cutover(&self, migration: &str) -> Result<Option<CutoverRow>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM slackwater.cutovers WHERE migration = $1 \
+             ORDER BY state <> 'reverted' DESC, armed_at DESC LIMIT 1"
+        );
+        Ok(self.rows("reading the cutover", &sql, &[&migration], read).await?.pop())
+    }
+
+    /// Whether a migration was switched.
+    pub async fn switched(&self, migration: &str) -> Result<bool> {
+        let sql = "SELECT slackwater.switched($1)";
+        let open = self.rows("asking for the switch", sql, &[&migration], |row| row.try_get(0)).await?;
+        Ok(open.first() == Some(&true))
+    }
+
+    /// Begins a cutover. Fails where there is one that was not taken back.
+    pub async fn arm_cutover(&self, migration: &str, new: NewCutover<'_>) -> Result<()> {
+        let sql = "INSERT INTO slackwater.cutovers (id, migration, owner, host, freeze, deadline_ms) \
+                   VALUES ($1::text::uuid, $2, $3::text::uuid, $4, $5, $6)";
+        let (id, owner) = (new.id.to_string(), new.owner.to_string());
+        self.change(
+            "arming the cutover",
+            sql,
+            &[&id, &migration, &owner, &new.host, &new.freeze, &new.deadline_ms],
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Goes on with a cutover that another process has left. False where it has ended meanwhile.
+    pub async fn adopt_cutover(&self, id: Uuid, owner: Uuid, host: &str) -> Result<bool> {
+        let sql = "UPDATE slackwater.cutovers SET owner = $2::text::uuid, host = $3, backend = pg_backend_pid(), \
+                       armed_at = CASE state WHEN 'armed' THEN clock_timestamp() ELSE armed_at END, heard_at = NULL \
+                   WHERE id = $1::text::uuid AND state IN ('armed', 'freezing', 'frozen')";
+        self.moved("going on with the cutover", sql, &[&id.to_string(), &owner.to_string(), &host]).await
+    }
+
+    /// Capture says that it follows closely.
+    pub async fn hear_cutover(&self, id: Uuid) -> Result<()> {
+        let sql = "UPDATE slackwater.cutovers SET heard_at = clock_timestamp() WHERE id = $1::text::uuid";
+        self.change("answering the cutover", sql, &[&id.to_string()]).await.map(drop)
+    }
+
+    /// Asks capture for a fence, while the source is as it was.
+    pub async fn rehearse_cutover(&self, id: Uuid, owner: Uuid, fence: (Uuid, ClusterTime)) -> Result<bool> {
+        let sql = "UPDATE slackwater.cutovers SET fence_id = $3::text::uuid, fence_time = $4 \
+                   WHERE id = $1::text::uuid AND owner = $2::text::uuid AND state = 'armed'";
+        let time = fence.1.0 as i64;
+        self.moved(
+            "asking for a fence",
+            sql,
+            &[&id.to_string(), &owner.to_string(), &fence.0.to_string(), &time],
+        )
+        .await
+    }
+
+    /// The source is about to be frozen. The deadline counts from the first time that this is said. False where the
+    /// cutover is not ours any more, or was taken back.
+    pub async fn freeze_cutover(&self, id: Uuid, owner: Uuid) -> Result<bool> {
+        let sql = "UPDATE slackwater.cutovers SET state = 'freezing', \
+                       freezing_at = coalesce(freezing_at, clock_timestamp()) \
+                   WHERE id = $1::text::uuid AND owner = $2::text::uuid AND state IN ('armed', 'freezing', 'frozen')";
+        self.moved("writing down that the source is to freeze", sql, &[&id.to_string(), &owner.to_string()])
+            .await
+    }
+
+    /// The source is frozen; asks capture for the fence at the time of that. False as above.
+    pub async fn frozen_cutover(&self, id: Uuid, owner: Uuid, fence: (Uuid, ClusterTime)) -> Result<bool> {
+        let sql = "UPDATE slackwater.cutovers SET state = 'frozen', fence_id = $3::text::uuid, fence_time = $4, \
+                       frozen_at = clock_timestamp() \
+                   WHERE id = $1::text::uuid AND owner = $2::text::uuid AND state = 'freezing'";
+        let time = fence.1.0 as i64;
+        self.moved(
+            "writing down that the source is frozen",
+            sql,
+            &[&id.to_string(), &owner.to_string(), &fence.0.to_string(), &time],
+        )
+        .await
+    }
+
+    /// What of the log has not passed a fence.
+    pub async fn fencing(&self, migration: &str, id: Uuid, time: ClusterTime) -> Result<Fencing> {
+        // A log in Kafka counts by its partitions, the direct one by its lane. Both say the same twice: the marker has
+        // arrived, and everything up to that time is applied.
+        let sql = "WITH wanted AS (
+                SELECT topic || '/' || partition AS lane, coalesce(applied_through, 0) AS through
+                FROM slackwater.partitions WHERE migration = $1
+                UNION ALL
+                SELECT lane, coalesce(applied_through, 0) FROM slackwater.lanes
+                WHERE migration = $1 AND lane = 'stream'
+            )
+            SELECT lane, through >= $3 AND EXISTS (
+                SELECT FROM slackwater.fence_passes AS p
+                WHERE p.migration = $1 AND p.id = $2::text::uuid AND p.lane = wanted.lane
+            ) FROM wanted ORDER BY 1";
+        let time = time.0 as i64;
+        let lanes = self
+            .rows("looking for the fence", sql, &[&migration, &id.to_string(), &time], |row| {
+                Ok((row.try_get::<_, String>(0)?, row.try_get::<_, bool>(1)?))
+            })
+            .await?;
+        let all = lanes.len();
+        Ok(Fencing { missing: lanes.into_iter().filter(|lane| !lane.1).map(|lane| lane.0).collect(), all })
+    }
+
+    /// The last step: from here on the target is the one to write to, and nobody writes for the migration any more. False
+    /// where the deadline has passed, or the cutover was taken back.
+    pub async fn open_cutover(&self, id: Uuid, owner: Uuid) -> Result<bool> {
+        let sql = "SELECT slackwater.open_cutover($1::text::uuid, $2::text::uuid)";
+        match self.change("opening the target", sql, &[&id.to_string(), &owner.to_string()]).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code.as_deref() == Some(LATE) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a cutover back. With `late_ms` only where the deadline has passed by so much. False where it has ended, or
+    /// is being taken back already.
+    pub async fn revert_cutover(&self, id: Uuid, reason: &str, late_ms: Option<i64>) -> Result<bool> {
+        let sql = "UPDATE slackwater.cutovers SET state = 'reverting', reason = $2 \
+                   WHERE id = $1::text::uuid AND state IN ('armed', 'freezing', 'frozen') AND ($3::bigint IS NULL OR \
+                       clock_timestamp() > freezing_at + (deadline_ms + $3) * interval '1 millisecond')";
+        self.moved("taking the cutover back", sql, &[&id.to_string(), &reason, &late_ms]).await
+    }
+
+    /// The source is as before.
+    pub async fn reverted_cutover(&self, id: Uuid) -> Result<bool> {
+        let sql = "UPDATE slackwater.cutovers SET state = 'reverted', ended_at = clock_timestamp() \
+                   WHERE id = $1::text::uuid AND state = 'reverting'";
+        self.moved("ending the cutover", sql, &[&id.to_string()]).await
+    }
+
+    /// The team was told.
+    pub async fn told_cutover(&self, id: Uuid) -> Result<()> {
+        let sql = "UPDATE slackwater.cutovers SET told_at = clock_timestamp() WHERE id = $1::text::uuid";
+        self.change("writing down that the team was told", sql, &[&id.to_string()]).await.map(drop)
+    }
+
+    /// Keeps the report.
+    pub async fn report_cutover(&self, id: Uuid, report: &str) -> Result<()> {
+        let sql = "UPDATE slackwater.cutovers SET report = $2 WHERE id = $1::text::uuid";
+        self.change("keeping the report", sql, &[&id.to_string(), &report]).await.map(drop)
+    }
+
+    async fn moved(
+        &self,
+        doing: &str,
+        sql: &str,
+        parameters: &[&(dyn postgres_types::ToSql + Sync)],
+    ) -> Result<bool> {
+        Ok(self.change(doing, sql, parameters).await? == 1)
+    }
+
+    async fn change(
+        &self,
+        doing: &str,
+        sql: &str,
+        parameters: &[&(dyn postgres_types::ToSql + Sync)],
+    ) -> Result<u64> {
+        self.client.execute(sql, parameters).await.map_err(|error| explain(doing, &error))
+    }
+}
+
+fn read(row: &Row) -> std::result::Result<CutoverRow, tokio_postgres::Error> {
+    let fence_id: Option<Uuid> = row.try_get::<_, Option<Id>>(8)?.map(|id| id.0);
+    let fence_time: Option<i64> = row.try_get(9)?;
+    Ok(CutoverRow {
+        id: row.try_get::<_, Id>(0)?.0,
+        state: CutoverState::of(row.try_get(1)?),
+        owner: row.try_get::<_, Id>(2)?.0,
+        host: row.try_get(3)?,
+        freeze: row.try_get(4)?,
+        armed_at: row.try_get(5)?,
+        armed_for_ms: row.try_get(6)?,
+        heard: row.try_get(7)?,
+        fence: fence_id.zip(fence_time.map(|time| ClusterTime(time as u64))),
+        left_ms: row.try_get(10)?,
+        open_at: row.try_get(11)?,
+        reason: row.try_get(12)?,
+        told: row.try_get(13)?,
+        report: row.try_get(14)?,
+    })
+}
+
+/// A UUID as the driver brings it.
+struct Id(Uuid);
+
+impl<'a> postgres_types::FromSql<'a> for Id {
+    fn from_sql(
+        _: &postgres_types::Type,
+        raw: &'a [u8],
+    ) -> std::result::Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(Uuid::from_slice(raw)?))
+    }
+
+    fn accepts(kind: &postgres_types::Type) -> bool {
+        *kind == postgres_types::Type::UUID
+    }
+}

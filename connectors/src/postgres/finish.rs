@@ -1,0 +1,151 @@
+//! What the switch asks of the target beside its rows: counts, the team's own SQL, sequences.
+
+use std::collections::HashSet;
+
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+
+use super::client::connect;
+use super::error::explain;
+use super::statements::quote;
+use crate::error::Result;
+use crate::secret::Secret;
+
+/// A sequence that feeds a column of a table that is migrated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    /// With its schema, quoted.
+    pub sequence: String,
+    /// The table, with its schema, quoted.
+    pub table: String,
+    /// The column, quoted.
+    pub column: String,
+    /// For people.
+    pub name: String,
+}
+
+/// One connection for such questions.
+pub struct Finisher {
+    client: Client,
+    task: JoinHandle<()>,
+}
+
+impl Finisher {
+    /// Connects. The team's SQL finds names as the role's own settings say, and `public` where they say nothing.
+    pub async fn open(url: &Secret, schema: &str) -> Result<Self> {
+        let (client, task) = connect(url).await?;
+        let path = format!("SET search_path = {}, public; SET statement_timeout = 0", quote(schema));
+        client.batch_execute(&path).await.map_err(|error| explain("preparing the connection", &error))?;
+        Ok(Self { client, task })
+    }
+
+    /// How many rows a table has.
+    pub async fn count(&self, schema: &str, table: &str) -> Result<u64> {
+        let sql = format!("SELECT count(*) FROM {}.{}", quote(schema), quote(table));
+        let fail = |error: tokio_postgres::Error| explain(format!("counting {schema}.{table}"), &error);
+        let count: i64 = self.client.query_one(&sql, &[]).await.and_then(|row| row.try_get(0)).map_err(fail)?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    /// How many rows a query of the team finds, up to `most`. It runs in a transaction that may write nothing.
+    pub async fn finds(&self, name: &str, sql: &str, most: u32) -> Result<u64> {
+        let doing = format!("running the check `{name}`");
+        let fail = |error: tokio_postgres::Error| explain(doing.as_str(), &error);
+        let sql = sql.trim().trim_end_matches(';');
+        self.client.batch_execute("BEGIN READ ONLY").await.map_err(fail)?;
+        let wrapped = format!("SELECT count(*) FROM (SELECT FROM ({sql}\n) AS q LIMIT {most}) AS q");
+        let found = self.client.query_one(&wrapped, &[]).await.and_then(|row| row.try_get::<_, i64>(0));
+        let ended = self.client.batch_execute("ROLLBACK").await;
+        let found = found.map_err(fail)?;
+        ended.map_err(fail)?;
+        Ok(u64::try_from(found).unwrap_or(0))
+    }
+
+    /// Runs SQL of the team, which may be several statements.
+    pub async fn run(&self, name: &str, sql: &str) -> Result<()> {
+        let done = self.client.batch_execute(sql).await;
+        done.map_err(|error| explain(format!("running `{name}`"), &error))
+    }
+
+    /// Whether the statement can be understood; for a look before anything is changed.
+    pub async fn understands(&self, name: &str, sql: &str) -> Result<()> {
+        let sql = sql.trim().trim_end_matches(';');
+        let fail = |error: tokio_postgres::Error| explain(format!("reading the check `{name}`"), &error);
+        self.client.prepare(&format!("SELECT FROM ({sql}\n) AS q")).await.map(drop).map_err(fail)
+    }
+
+    /// The sequences behind columns of these tables: `serial` and identity.
+    pub async fn sequences(&self, tables: &[(String, String)]) -> Result<Vec<Sequence>> {
+        let doing = "looking for sequences";
+        let fail = |error: tokio_postgres::Error| explain(doing, &error);
+        let (schemas, names): (Vec<&str>, Vec<&str>) =
+            tables.iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
+        let rows = self
+            .client
+            .query(
+                "SELECT sn.nspname::text, s.relname::text, tn.nspname::text, t.relname::text, a.attname::text
+                 FROM unnest($1::text[], $2::text[]) AS wanted(nsp, rel)
+                 JOIN pg_catalog.pg_namespace tn ON tn.nspname = wanted.nsp
+                 JOIN pg_catalog.pg_class t ON t.relnamespace = tn.oid AND t.relname = wanted.rel
+                 JOIN pg_catalog.pg_depend d ON d.refobjid = t.oid AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0
+                     AND d.refclassid = 'pg_catalog.pg_class'::regclass
+                     AND d.classid = 'pg_catalog.pg_class'::regclass
+                 JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+                 JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
+                 JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
+                 ORDER BY 1, 2",
+                &[&schemas, &names],
+            )
+            .await
+            .map_err(fail)?;
+        let mut seen = HashSet::new();
+        let mut sequences = Vec::new();
+        for row in &rows {
+            let text = |index: usize| row.try_get::<_, String>(index).map_err(fail);
+            let sequence = format!("{}.{}", quote(&text(0)?), quote(&text(1)?));
+            if seen.insert(sequence.clone()) {
+                sequences.push(Sequence {
+                    sequence,
+                    table: format!("{}.{}", quote(&text(2)?), quote(&text(3)?)),
+                    column: quote(&text(4)?),
+                    name: format!("{}.{}", text(0)?, text(1)?),
+                });
+            }
+        }
+        Ok(sequences)
+    }
+
+    /// Moves sequences behind the highest value that stands in their columns; never back.
+    pub async fn advance(&self, sequences: &[Sequence]) -> Result<()> {
+        if sequences.is_empty() {
+            return Ok(());
+        }
+        let calls: Vec<String> = sequences
+            .iter()
+            .map(|found| {
+                format!(
+                    "SELECT pg_catalog.setval('{}', highest) FROM (SELECT max({}) AS highest FROM {}) AS rows, {} AS now \
+                     WHERE highest > now.last_value OR (highest = now.last_value AND NOT now.is_called)",
+                    found.sequence.replace('\'', "''"),
+                    found.column,
+                    found.table,
+                    found.sequence
+                )
+            })
+            .collect();
+        let sql = calls.join(";\n");
+        let moved = self.client.batch_execute(&sql).await;
+        moved.map_err(|error| explain("moving the sequences behind the rows", &error))
+    }
+
+    /// Whether it is still connected.
+    pub fn is_connected(&self) -> bool {
+        !self.client.is_closed()
+    }
+}
+
+impl Drop for Finisher {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
