@@ -14,6 +14,8 @@ pub(crate) struct Batch {
     pub(crate) position: Option<Position>,
     /// Everything at or before this time is in this batch or before it.
     pub(crate) passed: ClusterTime,
+    /// And everything that the source had at this moment of its own clock, milliseconds since 1970.
+    pub(crate) as_of: Option<i64>,
     /// Documents that were looked up may show states up to this time.
     pub(crate) horizon: ClusterTime,
     /// Tables whose rows are noted as met, because their collections are being copied again.
@@ -37,6 +39,7 @@ impl Batch {
         self.barriers.append(&mut next.barriers);
         self.position = next.position.or(self.position.take());
         self.passed = self.passed.max(next.passed);
+        self.as_of = self.as_of.max(next.as_of);
         self.horizon = self.horizon.max(next.horizon);
         self.bytes += next.bytes;
         for table in next.noted {

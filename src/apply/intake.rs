@@ -70,6 +70,7 @@ struct News {
     superseded: u64,
     applied_through: ClusterTime,
     source_time: i64,
+    as_of: Option<i64>,
 }
 
 /// Parts of an event that is not complete.
@@ -271,6 +272,7 @@ impl Intake {
 
     fn mark(&mut self, mark: Mark, out: &mut Gathered) {
         self.news.applied_through = self.news.applied_through.max(mark.time);
+        self.news.as_of = self.news.as_of.max(mark.as_of);
         if let Some(id) = mark.fence {
             out.fences.push(FencePass { id, lane: Some(self.lane()) });
         }
@@ -299,6 +301,7 @@ impl Intake {
             position: (self.high != Position::default()).then(|| self.high.clone()),
             applied_through: (self.news.applied_through.0 > 0).then_some(self.news.applied_through),
             source_time: (self.news.source_time > 0).then_some(self.news.source_time),
+            as_of: self.news.as_of,
             events: self.news.events,
             duplicates: self.news.duplicates,
             superseded: self.news.superseded,

@@ -479,7 +479,8 @@ impl World {
 impl Capture {
     fn mark(&self) -> Sent {
         let mut mark = Vec::new();
-        Mark { epoch: self.epoch, time: ClusterTime(self.routed), at: 0, fence: None }.encode(&mut mark);
+        Mark { epoch: self.epoch, time: ClusterTime(self.routed), at: 0, as_of: None, fence: None }
+            .encode(&mut mark);
         Sent { value: None, mark: Some(mark.into()), of: Of::Mark }
     }
 

@@ -94,7 +94,7 @@ impl Partition {
 
     fn mark(&mut self, epoch: i64, time: u64, fence: Option<Uuid>) {
         let mut mark = Vec::new();
-        Mark { epoch, time: ClusterTime(time), at: 0, fence }.encode(&mut mark);
+        Mark { epoch, time: ClusterTime(time), at: 0, as_of: None, fence }.encode(&mut mark);
         self.raw(None, Some(mark)).expect("a mark");
     }
 

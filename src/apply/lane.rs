@@ -121,6 +121,7 @@ impl Lane {
             source_time: events.iter().map(|event| event.time).filter(|time| *time > 0).max(),
             applied_through: (batch.passed.0 > 0).then_some(batch.passed),
             horizon: batch.horizon.max(self.sink.progress().horizon),
+            as_of: batch.as_of,
             events: taken,
             chunk,
             seen: batch.noted.clone(),

@@ -164,11 +164,11 @@ impl Outgoing {
     pub(crate) async fn marks(
         &self,
         collections: &[CollectionId],
-        time: ClusterTime,
+        (time, as_of): (ClusterTime, Option<i64>),
         fence: Option<Uuid>,
         ticket: &Arc<Ticket>,
     ) -> Result<u64> {
-        let mark = Mark { epoch: self.epoch, time, at: now_millis(), fence };
+        let mark = Mark { epoch: self.epoch, time, at: now_millis(), as_of, fence };
         let mut bytes = Vec::new();
         mark.encode(&mut bytes);
         let mut key = Vec::new();

@@ -87,6 +87,7 @@ impl Publisher {
             stop: stop.clone(),
             pen,
             passed: ClusterTime::default(),
+            as_of: None,
         };
         let saver = Saver {
             outgoing,
@@ -118,6 +119,8 @@ struct Sender {
     pen: Pen,
     /// How far what was sent reaches.
     passed: ClusterTime,
+    /// And as of when, by the source's clock.
+    as_of: Option<i64>,
 }
 
 impl Sender {
@@ -142,7 +145,7 @@ impl Sender {
             if marked.elapsed() >= MARK_EVERY && self.passed > ClusterTime::default() {
                 marked = Instant::now();
                 let ticket = Ticket::new();
-                self.outgoing.marks(&self.outgoing.all(), self.passed, None, &ticket).await?;
+                self.outgoing.marks(&self.outgoing.all(), (self.passed, self.as_of), None, &ticket).await?;
                 ticket.close();
                 // Nothing hangs on this acknowledgement but the knowledge that the broker is there.
                 let sent = Sent { ticket, position: None, passed: ClusterTime::default(), report: None };
@@ -184,6 +187,7 @@ impl Sender {
             self.gauges.source_time.fetch_max(newest, Ordering::Relaxed);
         }
         self.passed = self.passed.max(batch.passed);
+        self.as_of = self.as_of.max(batch.as_of);
         let mut report = None;
         for barrier in batch.barriers {
             match barrier {
@@ -193,13 +197,18 @@ impl Sender {
                 }
                 Barrier::Sweep { collections } => {
                     let id = uuid::Uuid::from_bytes(random());
-                    let lanes = self.outgoing.marks(&collections, self.passed, Some(id), &ticket).await?;
+                    let lanes = self
+                        .outgoing
+                        .marks(&collections, (self.passed, self.as_of), Some(id), &ticket)
+                        .await?;
                     // The watcher ends with us.
                     let _ = self.watcher.send(Watched::Sweep { id, lanes, collections });
                 }
                 Barrier::Fence { id } => {
-                    let lanes =
-                        self.outgoing.marks(&self.outgoing.all(), self.passed, Some(id), &ticket).await?;
+                    let lanes = self
+                        .outgoing
+                        .marks(&self.outgoing.all(), (self.passed, self.as_of), Some(id), &ticket)
+                        .await?;
                     let _ = self.watcher.send(Watched::Fence { id, lanes });
                 }
             }

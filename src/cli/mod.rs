@@ -86,6 +86,9 @@ enum Command {
         /// For machines.
         #[arg(long)]
         json: bool,
+        /// Looks again every second, until SIGINT; with --json one line a look.
+        #[arg(long)]
+        watch: bool,
     },
     /// The topics of a log that is Kafka: what is to change, making them, checking them, reading them.
     #[command(subcommand)]
@@ -106,7 +109,7 @@ pub fn main() -> ExitCode {
             Command::Run { file } => run::run(&file, Role::Run).await,
             Command::Capture { file } => run::run(&file, Role::Capture).await,
             Command::Apply { file, member } => run::run(&file, Role::Apply { member }).await,
-            Command::Status { file, json } => status::run(&file, json).await,
+            Command::Status { file, json, watch } => status::run(&file, json, watch).await,
             Command::Topics(command) => topics::run(&command).await,
         }
     });

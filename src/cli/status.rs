@@ -1,36 +1,121 @@
-//! `slackwater status`: one look at the whole, from the control store.
+//! `slackwater status`: one look at the whole, from the control store; or one a second.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::mongodb::Mongo;
 use slackwater_connectors::postgres::control::Control;
 use slackwater_topics::ClusterTime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::exit::Failure;
 use super::load;
 use crate::config::Migration;
-use crate::ops::status::Status;
+use crate::ops::json::json;
+use crate::ops::look::Look;
+use crate::ops::policy::{Action, action};
+use crate::ops::text::text;
 
-pub(super) async fn run(path: &Path, json: bool) -> Result<ExitCode, Failure> {
+/// Between two looks of `--watch`.
+const EVERY: Duration = Duration::from_secs(1);
+/// A source that does not answer within this is not waited for: what was heard of it last stands in the control store.
+const ANSWER: Duration = Duration::from_secs(2);
+/// Clears a terminal, and goes to its first line.
+const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
+
+pub(super) async fn run(path: &Path, as_json: bool, watch: bool) -> Result<ExitCode, Failure> {
     let migration = load::migration(path)?;
-    let Some(control) = Control::peek(&migration.target.uri).await? else {
-        let lines =
-            vec!["slackwater has never run against this target; start it with `slackwater run`".to_owned()];
-        return Err(Failure::Unsuitable(lines));
-    };
-    let now = source_time(&migration).await;
-    let status = Status::read(&control, &migration.name, migration.collections.len(), now).await?;
+    if watch {
+        return follow(&migration, as_json).await;
+    }
+    let control = open(&migration).await?;
+    let asked = source_time(&migration).await;
+    let look = Look { asked, ..read(&control, &migration).await? };
     let mut stdout = std::io::stdout().lock();
     // A reader that has gone away wants no answer.
-    let _ = if json { writeln!(stdout, "{:#}", status.json()) } else { write!(stdout, "{}", status.text()) };
+    let _ =
+        if as_json { writeln!(stdout, "{:#}", json(&look)) } else { write!(stdout, "{}", text(&look, None)) };
     Ok(ExitCode::SUCCESS)
 }
 
-/// The source's present; none where it does not answer, which the status then says.
+/// A look a second, until SIGINT or SIGTERM, or until nobody reads it.
+async fn follow(migration: &Migration, as_json: bool) -> Result<ExitCode, Failure> {
+    let no_signals =
+        |error: std::io::Error| Error::new(Kind::Bug, "listening for signals", error.to_string());
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut control = Some(open(migration).await?);
+    let mut before: Option<Look> = None;
+    loop {
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+            _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+            _ = ticks.tick() => {}
+        }
+        let looked = tokio::select! {
+            biased;
+            _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+            _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+            looked = look(&mut control, migration) => looked,
+        };
+        let shown = match looked {
+            Ok(look) => {
+                let shown = if as_json { json(&look).to_string() } else { text(&look, before.as_ref()) };
+                before = Some(look);
+                shown
+            }
+            Err(Failure::Server(error)) if matches!(action(error.kind), Action::Wait | Action::Retry) => {
+                control = None;
+                // A line of JSON that says nothing would be taken for a look.
+                if as_json {
+                    tracing::warn!(%error, "the control store does not answer");
+                    continue;
+                }
+                format!("the control store does not answer: {error}\n")
+            }
+            Err(failure) => return Err(failure),
+        };
+        let mut stdout = std::io::stdout().lock();
+        let clear = if stdout.is_terminal() && !as_json { CLEAR } else { "" };
+        if writeln!(stdout, "{clear}{shown}").and_then(|()| stdout.flush()).is_err() {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+async fn look(control: &mut Option<Control>, migration: &Migration) -> Result<Look, Failure> {
+    let open = match control.take() {
+        Some(open) => open,
+        None => open(migration).await?,
+    };
+    let look = read(&open, migration).await;
+    *control = Some(open);
+    look
+}
+
+async fn open(migration: &Migration) -> Result<Control, Failure> {
+    let never = "slackwater has never run against this target; start it with `slackwater run`";
+    let control = Control::peek(&migration.target.uri).await?;
+    control.ok_or_else(|| Failure::Unsuitable(vec![never.to_owned()]))
+}
+
+async fn read(control: &Control, migration: &Migration) -> Result<Look, Failure> {
+    Ok(Look::read(control, &migration.name, migration.collections.len()).await?)
+}
+
+/// The source's present, asked of itself; none where it does not answer.
 async fn source_time(migration: &Migration) -> Option<ClusterTime> {
     let source = migration.sources.first()?;
-    let mongo = Mongo::connect(&source.uri, &source.database).await.ok()?;
-    mongo.operation_time().await.ok()
+    let asking = async {
+        let mongo = Mongo::connect(&source.uri, &source.database).await.ok()?;
+        mongo.operation_time().await.ok()
+    };
+    timeout(ANSWER, asking).await.ok().flatten()
 }

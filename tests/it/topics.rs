@@ -405,7 +405,7 @@ async fn a_look_into_a_topic() {
         pen.event(1, &event(Op::Upsert, 7, 1)).await;
         let mut mark = Vec::new();
         let time = ClusterTime::new(1_700_000_000, 1);
-        Mark { epoch: 3, time, at: 1_700_000_000_500, fence: None }.encode(&mut mark);
+        Mark { epoch: 3, time, at: 1_700_000_000_500, as_of: None, fence: None }.encode(&mut mark);
         pen.send(1, Mark::KEY, None, &[(Mark::HEADER, &mark)]).await;
         pen.event(1, &event(Op::Delete, 7, 2)).await;
         pen.send(1, event(Op::Delete, 7, 2).key.as_bytes(), None, &[]).await;

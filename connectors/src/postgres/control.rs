@@ -185,14 +185,14 @@ impl Control {
     /// All lanes.
     pub async fn lanes(&self, migration: &str) -> Result<Vec<LaneRow>> {
         let sql = "SELECT lane, epoch, sequence, position_time, position_token, source_time, applied_through, horizon, \
-             events, rows_written, (extract(epoch FROM clock_timestamp() - updated_at) * 1000)::bigint \
+             events, rows_written, as_of, (extract(epoch FROM clock_timestamp() - updated_at) * 1000)::bigint \
              FROM slackwater.lanes WHERE migration = $1 ORDER BY lane";
         self.rows("reading lanes", sql, &[&migration], |row| {
             Ok(LaneRow {
                 lane: row.try_get(0)?,
                 epoch: row.try_get(1)?,
                 progress: progress_of(row, 2)?,
-                idle_ms: row.try_get(10)?,
+                idle_ms: row.try_get(11)?,
             })
         })
         .await

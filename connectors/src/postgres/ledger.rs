@@ -189,6 +189,13 @@ impl Control {
         .await
     }
 
+    /// How much has happened.
+    pub async fn incident_count(&self, migration: &str) -> Result<u64> {
+        let sql = "SELECT count(*) FROM slackwater.incidents WHERE migration = $1";
+        let count = |row: &Row| Ok(row.try_get::<_, i64>(0)? as u64);
+        Ok(self.rows("counting incidents", sql, &[&migration], count).await?.into_iter().sum())
+    }
+
     /// Notes that a fence was asked for.
     pub async fn request_fence(&mut self, id: Uuid) -> Result<()> {
         let doing = "requesting a fence";

@@ -69,6 +69,8 @@ pub struct PartitionRow {
     pub applied_through: Option<ClusterTime>,
     /// When the newest applied change happened at the source, milliseconds since 1970.
     pub source_time: Option<i64>,
+    /// The source as of this moment of its own clock is applied, milliseconds since 1970.
+    pub as_of: Option<i64>,
     /// Events taken so far.
     pub events: u64,
     /// Events that were dropped because they had been applied.
@@ -239,7 +241,7 @@ impl Control {
         let sql = "SELECT p.topic, p.partition, l.collection, p.epoch, p.member, p.next_offset, p.capture_epoch, \
              p.position_time, p.position_token, p.applied_through, p.source_time, p.events, p.duplicates, \
              p.superseded, p.lost, l.acked_offset, \
-             (extract(epoch FROM clock_timestamp() - p.updated_at) * 1000)::bigint \
+             (extract(epoch FROM clock_timestamp() - p.updated_at) * 1000)::bigint, p.as_of \
              FROM slackwater.partitions p JOIN slackwater.log_partitions l USING (migration, topic, partition) \
              WHERE p.migration = $1 ORDER BY p.topic, p.partition";
         self.rows("reading how far partitions are applied", sql, &[&migration], |row| {
@@ -260,6 +262,7 @@ impl Control {
                 lost: row.try_get(14)?,
                 acked_offset: row.try_get(15)?,
                 idle_ms: row.try_get(16)?,
+                as_of: row.try_get(17)?,
             })
         })
         .await

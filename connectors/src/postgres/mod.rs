@@ -13,6 +13,7 @@ mod notes;
 mod parameter;
 mod pipeline;
 pub mod progress;
+pub mod pulse;
 pub mod rows;
 mod schema;
 pub mod sink;

@@ -23,6 +23,8 @@ pub struct Progress {
     pub events: u64,
     /// Rows inserted, changed or deleted so far, one transaction behind.
     pub rows_written: u64,
+    /// The source as of this moment of its own clock is applied, milliseconds since 1970.
+    pub as_of: Option<i64>,
 }
 
 /// The step that a transaction is for its lane.
@@ -38,6 +40,9 @@ pub struct Advance {
     pub applied_through: Option<ClusterTime>,
     /// Stored as given.
     pub horizon: ClusterTime,
+    /// The source as of this moment of its own clock is applied with it, milliseconds since 1970; `None` or an older one
+    /// keeps the stored one.
+    pub as_of: Option<i64>,
     /// Events in this transaction.
     pub events: u64,
     /// The chunk that is complete with this transaction.
@@ -69,6 +74,8 @@ pub struct PartitionAdvance {
     pub applied_through: Option<ClusterTime>,
     /// When the newest applied change happened, milliseconds since 1970; `None` keeps the stored one.
     pub source_time: Option<i64>,
+    /// As in [`Advance`].
+    pub as_of: Option<i64>,
     /// Events in this transaction.
     pub events: u64,
     /// Events that were dropped because they had been applied.

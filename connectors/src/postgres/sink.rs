@@ -343,7 +343,7 @@ impl Sink {
             .client
             .query_opt(
                 "SELECT sequence, position_time, position_token, source_time, applied_through, horizon, events, \
-                 rows_written FROM slackwater.lanes WHERE migration = $1 AND lane = $2 AND epoch = $3 \
+                 rows_written, as_of FROM slackwater.lanes WHERE migration = $1 AND lane = $2 AND epoch = $3 \
                  FOR NO KEY UPDATE",
                 &[&self.migration, &self.lane, &self.epoch],
             )
@@ -382,6 +382,7 @@ impl Sink {
         progress.source_time = advance.source_time.or(progress.source_time);
         progress.applied_through = advance.applied_through.or(progress.applied_through);
         progress.horizon = advance.horizon;
+        progress.as_of = progress.as_of.max(advance.as_of);
         progress.events += advance.events;
         progress.rows_written += self.unreported;
         self.unreported = rows;
@@ -421,7 +422,7 @@ async fn writer(url: &Secret, specs: &[TableSpec]) -> Result<(Client, JoinHandle
     Ok((client, task))
 }
 
-/// Eight columns from `first` on: see the SELECT in `read_progress`.
+/// Nine columns from `first` on: see the SELECT in `read_progress`.
 pub(super) fn progress_of(row: &Row, first: usize) -> std::result::Result<Progress, tokio_postgres::Error> {
     Ok(Progress {
         sequence: row.try_get(first)?,
@@ -431,6 +432,7 @@ pub(super) fn progress_of(row: &Row, first: usize) -> std::result::Result<Progre
         horizon: ClusterTime(row.try_get::<_, i64>(first + 5)? as u64),
         events: row.try_get::<_, i64>(first + 6)? as u64,
         rows_written: row.try_get::<_, i64>(first + 7)? as u64,
+        as_of: row.try_get(first + 8)?,
     })
 }
 

@@ -24,7 +24,7 @@ async fn four_at_once_make_the_schema_once() {
         for control in [all.0, all.1, all.2, all.3] {
             control.expect("opened");
         }
-        assert_eq!(database.text("SELECT count(*) FROM slackwater.schema_version").await, "2");
+        assert_eq!(database.text("SELECT count(*) FROM slackwater.schema_version").await, "3");
         let peek = Control::peek(&database.url).await.expect("looked").expect("there");
         assert!(peek.migrations().await.expect("none").is_empty());
         peek.retry_now(MIGRATION, None).await.expect_err("looking changes nothing");

@@ -62,6 +62,7 @@ pub(crate) fn step(claimed: &Claimed) -> PartitionAdvance {
         position: None,
         applied_through: None,
         source_time: None,
+        as_of: None,
         events: 7,
         duplicates: 2,
         superseded: 1,
@@ -108,6 +109,7 @@ async fn rows_lane_and_partitions_move_together() {
             position: Some(at(9)),
             applied_through: Some(ClusterTime::new(8, 0)),
             source_time: Some(9000),
+            as_of: Some(9100),
             ..step(&claimed[0])
         };
         let both = moving(0, vec![step(&claimed[1]), full.clone()]);
@@ -115,6 +117,7 @@ async fn rows_lane_and_partitions_move_together() {
         let row = partition(&control, 0).await;
         assert_eq!((row.next_offset, row.capture_epoch, row.member.as_deref()), (110, 3, Some("a")));
         assert_eq!((row.position.clone(), row.source_time), (Some(at(9)), Some(9000)));
+        assert_eq!(row.as_of, Some(9100));
         assert_eq!((row.applied_through, row.collection.as_str()), (full.applied_through, "shop.order"));
         assert_eq!((row.events, row.duplicates, row.superseded), (7, 2, 1));
         assert_eq!(partition(&control, 1).await.next_offset, 100);
@@ -127,12 +130,14 @@ async fn rows_lane_and_partitions_move_together() {
             capture_epoch: 2,
             position: Some(Position::new(at(9).time, vec![8])),
             applied_through: Some(ClusterTime::new(7, 0)),
+            as_of: Some(9000),
             ..step(&claimed[0])
         };
         sink.begin(&moving(1, vec![older])).await.expect("begun");
         sink.attempt(&one(&specs(), 2, false)).await.expect("the careful path");
         sink.commit(&Notes::default()).await.expect("committed");
         let row = partition(&control, 0).await;
+        assert_eq!(row.as_of, Some(9100), "it never goes back");
         assert_eq!((row.next_offset, row.capture_epoch), (120, 3));
         assert_eq!((row.position, row.applied_through), (Some(at(9)), full.applied_through));
         assert_eq!((row.source_time, row.events), (Some(9000), 14));

@@ -292,7 +292,7 @@ async fn lost(
 /// A mark into every partition: what a capture before us still sends stands behind it, and is dropped.
 async fn first_word(outgoing: &Outgoing, time: ClusterTime, stop: &mut Stop) -> Result<(), Failure> {
     let ticket = Ticket::new();
-    outgoing.marks(&outgoing.all(), time, None, &ticket).await?;
+    outgoing.marks(&outgoing.all(), (time, None), None, &ticket).await?;
     ticket.close();
     tokio::select! {
         acknowledged = ticket.acknowledged() => Ok(acknowledged?),

@@ -337,7 +337,8 @@ mod tests {
 
     #[test]
     fn what_is_no_event() {
-        let mark = Mark { epoch: 3, time: ClusterTime::new(5, 1), at: 1_700_000_000_123, fence: None };
+        let mark =
+            Mark { epoch: 3, time: ClusterTime::new(5, 1), at: 1_700_000_000_123, as_of: None, fence: None };
         let mut bytes = Vec::new();
         mark.encode(&mut bytes);
         let (text, json) = shown(&record(Some(Mark::KEY), None, Some(bytes)), false);

@@ -74,6 +74,7 @@ impl Sink {
             Box::new(has_rest),
             Box::new(lo),
             Box::new(hi),
+            Box::new(advance.as_of),
         ]);
         Ok(Call::prepared(format!("advancing lane {}", self.lane), self.get(Use::Advance)?, parameters))
     }
@@ -103,6 +104,7 @@ impl Sink {
             column(steps, |step| step.events as i64),
             column(steps, |step| step.duplicates as i64),
             column(steps, |step| step.superseded as i64),
+            column(steps, |step| step.as_of),
         ];
         let doing = format!("advancing partitions of the log in lane {}", self.lane);
         Ok(Call::prepared(doing, self.get(Use::AdvancePartitions)?, parameters))

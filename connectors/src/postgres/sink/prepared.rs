@@ -11,10 +11,10 @@ use super::Sink;
 use crate::error::{Error, Kind, Result};
 
 const ADVANCE: &str =
-    "SELECT slackwater.advance($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+    "SELECT slackwater.advance($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
 
 const ADVANCE_PARTITIONS: &str =
-    "SELECT slackwater.advance_partitions($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+    "SELECT slackwater.advance_partitions($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 
 /// What a prepared statement is for; the number is that of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

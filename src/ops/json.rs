@@ -1,0 +1,159 @@
+//! A look, for machines. Fields are added and never taken away.
+
+use serde_json::{Value, json};
+use slackwater_connectors::postgres::control::{CollectionRow, LaneRow};
+use slackwater_connectors::postgres::log::PartitionRow;
+use slackwater_connectors::postgres::progress::Tally;
+use slackwater_connectors::postgres::pulse::{ProcessRow, SourceRow};
+use slackwater_topics::Key;
+
+use super::look::{Look, is_up, state, waiting};
+
+/// As one object.
+pub(crate) fn json(look: &Look) -> Value {
+    json!({
+        "migration": look.migration,
+        "running": look.running(),
+        "copied": look.copied(),
+        "lag_ms": look.lag_ms(),
+        "lag_seconds": look.lag_ms().map(|lag| lag / 1000),
+        "capture_lag_ms": look.capture_lag_ms(),
+        "as_of": look.as_of(),
+        "source_now": look.source_now(),
+        "source_window_seconds": look.window_seconds(),
+        "applied_through": look.applied_through().map(|time| time.0),
+        "source_operation_time": look.operation_time().map(|time| time.0),
+        "sources": sources(look),
+        "processes": processes(look),
+        "collections": collections(look),
+        "lanes": lanes(look),
+        "captured": captured(look),
+        "partitions": partitions(look),
+        "dead_letters": letters(look),
+        "tallies": tallies(look),
+        "incidents": incidents(look),
+        "incidents_total": look.incidents_total,
+    })
+}
+
+fn sources(look: &Look) -> Vec<Value> {
+    let source = |row: &SourceRow| {
+        json!({
+            "name": row.source,
+            "pulse_ms": row.pulse_ms,
+            "skew_ms": row.skew_ms,
+            "operation_time": row.operation_time.map(|time| time.0),
+            "read_through": row.read_through.map(|time| time.0),
+            "read_as_of": row.read_as_of,
+            "oplog_from": row.oplog_from.map(|time| time.0),
+            "trouble": row.trouble,
+            "silent_ms": row.silent_ms,
+        })
+    };
+    look.sources.iter().map(source).collect()
+}
+
+fn processes(look: &Look) -> Vec<Value> {
+    let process = |row: &ProcessRow| {
+        json!({
+            "name": row.name,
+            "role": row.role,
+            "host": row.host,
+            "up": is_up(row),
+            "ended": row.ended,
+            "silent_ms": row.silent_ms,
+            "age_ms": row.age_ms,
+            "events": row.events,
+            "rows_written": row.rows,
+            "bytes": row.bytes,
+            "documents_copied": row.documents,
+            "trouble": row.trouble,
+        })
+    };
+    look.processes.iter().map(process).collect()
+}
+
+fn collections(look: &Look) -> Vec<Value> {
+    let collection = |row: &CollectionRow| {
+        json!({
+            "name": row.collection,
+            "state": state(row),
+            "generation": row.generation,
+            "documents_estimate": row.documents_estimate,
+            "documents_copied": row.documents_copied,
+            "chunks_total": row.chunks_total,
+            "chunks_done": row.chunks_done,
+            "started_at": row.started_at,
+            "finished_at": row.finished_at,
+        })
+    };
+    look.collections.iter().map(collection).collect()
+}
+
+fn lanes(look: &Look) -> Vec<Value> {
+    let lane = |lane: &LaneRow| {
+        json!({
+            "name": lane.lane,
+            "epoch": lane.epoch,
+            "sequence": lane.progress.sequence,
+            "events": lane.progress.events,
+            "rows_written": lane.progress.rows_written,
+            "applied_through": lane.progress.applied_through.map(|time| time.0),
+            "as_of": lane.progress.as_of,
+            "source_time": lane.progress.source_time,
+            "silent_ms": lane.idle_ms,
+        })
+    };
+    look.lanes.iter().map(lane).collect()
+}
+
+fn partitions(look: &Look) -> Vec<Value> {
+    let partition = |row: &PartitionRow| {
+        json!({
+            "topic": &*row.topic,
+            "partition": row.partition,
+            "collection": row.collection,
+            "member": row.member,
+            "epoch": row.epoch,
+            "next_offset": row.next_offset,
+            "records_waiting": waiting(row),
+            "lag_ms": look.partition_lag_ms(row),
+            "as_of": row.as_of,
+            "events": row.events,
+            "duplicates": row.duplicates,
+            "superseded": row.superseded,
+            "applied_through": row.applied_through.map(|time| time.0),
+            "lost": row.lost,
+            "silent_ms": row.idle_ms,
+        })
+    };
+    look.partitions.iter().map(partition).collect()
+}
+
+fn captured(look: &Look) -> Vec<Value> {
+    let rows = look.captured.iter();
+    rows.map(|row| json!({ "source": row.source, "captured_through": row.time.0, "silent_ms": row.idle_ms }))
+        .collect()
+}
+
+fn letters(look: &Look) -> Vec<Value> {
+    let rows = look.letters.iter();
+    rows.map(|row| json!({ "collection": row.collection, "kind": row.kind, "count": row.count })).collect()
+}
+
+fn tallies(look: &Look) -> Vec<Value> {
+    let tally = |row: &Tally| {
+        json!({
+            "collection": row.collection, "table": row.table, "column": row.column,
+            "policy": row.policy, "count": row.count,
+            "sample": Key::from_bytes(&row.sample_key).to_string(),
+        })
+    };
+    look.tallies.iter().map(tally).collect()
+}
+
+fn incidents(look: &Look) -> Vec<Value> {
+    let rows = look.incidents.iter();
+    rows.map(|row| json!({ "at": row.at, "kind": row.kind, "collection": row.collection, "text": row.text }))
+        .collect()
+}

@@ -1,0 +1,319 @@
+//! One look at a whole migration, read from the control store. Whichever process looks, it sees the same.
+//!
+//! **Lag** is the source's present less the moment of the source's clock as of which everything is in the target. Both
+//! are carried here from the source, so nobody's silence looks like being up to date: what stands still falls behind. Where
+//! it cannot be known it is unknown, never zero. `docs/design/lag.md` has the reasons.
+
+use slackwater_connectors::error::Result;
+use slackwater_connectors::postgres::control::{CollectionRow, Control, CopyState, LaneRow};
+use slackwater_connectors::postgres::ledger::{DeadLetterCount, Incident};
+use slackwater_connectors::postgres::log::{CapturedRow, PartitionRow};
+use slackwater_connectors::postgres::progress::Tally;
+use slackwater_connectors::postgres::pulse::{ProcessRow, SourceRow};
+use slackwater_topics::ClusterTime;
+
+/// Processes speak once a second; one that has not for so long is named.
+pub(crate) const SILENT_MS: i64 = 3_000;
+/// A person reads the newest.
+const MOST_INCIDENTS: i64 = 100;
+
+/// What the control store says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Look {
+    pub(crate) migration: String,
+    /// Collections that the migration file names; those whose copy has begun have rows.
+    pub(crate) named: usize,
+    /// The target's clock, milliseconds since 1970.
+    pub(crate) clock: i64,
+    pub(crate) lanes: Vec<LaneRow>,
+    /// Where the log is Kafka: how far it is written …
+    pub(crate) captured: Vec<CapturedRow>,
+    /// … and how far each partition is applied.
+    pub(crate) partitions: Vec<PartitionRow>,
+    pub(crate) collections: Vec<CollectionRow>,
+    pub(crate) letters: Vec<DeadLetterCount>,
+    pub(crate) tallies: Vec<Tally>,
+    /// The newest.
+    pub(crate) incidents: Vec<Incident>,
+    /// All there ever were.
+    pub(crate) incidents_total: u64,
+    pub(crate) sources: Vec<SourceRow>,
+    pub(crate) processes: Vec<ProcessRow>,
+    /// The source's own operation time, where it was asked just now.
+    pub(crate) asked: Option<ClusterTime>,
+}
+
+impl Look {
+    /// Reads it. `named`: how many collections the migration file names.
+    pub(crate) async fn read(control: &Control, migration: &str, named: usize) -> Result<Self> {
+        Ok(Self {
+            migration: migration.to_owned(),
+            named,
+            lanes: control.lanes(migration).await?,
+            partitions: control.partitions(migration).await?,
+            // After what it is compared with, so that the lag is never shown smaller than it is.
+            clock: control.clock().await?,
+            sources: control.sources(migration).await?,
+            processes: control.processes(migration).await?,
+            captured: control.captured(migration).await?,
+            collections: control.collections(migration).await?,
+            letters: control.dead_letter_counts(migration).await?,
+            tallies: control.tallies(migration).await?,
+            incidents: control.incidents(migration, MOST_INCIDENTS).await?,
+            incidents_total: control.incident_count(migration).await?,
+            asked: None,
+        })
+    }
+
+    /// The lane of the stream, where the log is direct.
+    pub(crate) fn stream(&self) -> Option<&LaneRow> {
+        self.lanes.iter().find(|lane| lane.lane == "stream")
+    }
+
+    /// Whether the log is Kafka.
+    pub(crate) fn is_kafka(&self) -> bool {
+        !self.partitions.is_empty()
+    }
+
+    /// Processes that live and do this; a `run` does everything.
+    pub(crate) fn live(&self, role: &str) -> usize {
+        let doing = |process: &&ProcessRow| process.role == role || process.role == "run";
+        self.processes.iter().filter(doing).filter(|process| is_up(process)).count()
+    }
+
+    /// Whether all that it takes is running.
+    pub(crate) fn running(&self) -> bool {
+        self.live("capture") > 0 && self.live("apply") > 0
+    }
+
+    /// Applied through this time of the source.
+    pub(crate) fn applied_through(&self) -> Option<ClusterTime> {
+        if self.is_kafka() {
+            // The slowest partition counts; one that has never been heard of holds all back.
+            return self.partitions.iter().map(|row| row.applied_through).min().flatten();
+        }
+        self.stream()?.progress.applied_through
+    }
+
+    /// The source's operation time, as heard last.
+    pub(crate) fn operation_time(&self) -> Option<ClusterTime> {
+        self.asked.or_else(|| self.sources.iter().filter_map(|row| row.operation_time).max())
+    }
+
+    /// The source's present by its own clock, milliseconds since 1970. Nobody has to be asked: its clock and the target's
+    /// go equally fast.
+    pub(crate) fn source_now(&self) -> Option<i64> {
+        self.sources.iter().filter_map(|row| row.skew_ms).max().map(|skew| self.clock + skew)
+    }
+
+    /// The target shows the source as of this moment of the source's clock, milliseconds since 1970.
+    pub(crate) fn as_of(&self) -> Option<i64> {
+        if self.is_kafka() {
+            return self.partitions.iter().map(|row| row.as_of).min().flatten();
+        }
+        self.stream()?.progress.as_of
+    }
+
+    /// How far the target is behind the source, milliseconds.
+    pub(crate) fn lag_ms(&self) -> Option<i64> {
+        self.behind(self.as_of())
+    }
+
+    /// How far what is in the log is behind the source, milliseconds; the rest of the lag arises behind the log.
+    pub(crate) fn capture_lag_ms(&self) -> Option<i64> {
+        self.behind(self.sources.iter().map(|row| row.read_as_of).min().flatten())
+    }
+
+    /// How far a partition is behind the source, milliseconds.
+    pub(crate) fn partition_lag_ms(&self, row: &PartitionRow) -> Option<i64> {
+        self.behind(row.as_of)
+    }
+
+    fn behind(&self, as_of: Option<i64>) -> Option<i64> {
+        Some((self.source_now()? - as_of?).max(0))
+    }
+
+    /// Seconds of the source's history behind the position at which the next start begins: what is left before history is
+    /// lost. Unknown where we may not ask.
+    pub(crate) fn window_seconds(&self) -> Option<i64> {
+        let oldest = self.sources.iter().filter_map(|row| row.oplog_from).max()?;
+        let position = if self.is_kafka() {
+            self.captured.iter().map(|row| row.time).min()?
+        } else {
+            self.stream()?.progress.position.as_ref()?.time
+        };
+        Some((i64::from(position.seconds()) - i64::from(oldest.seconds())).max(0))
+    }
+
+    /// Every collection is copied.
+    pub(crate) fn copied(&self) -> bool {
+        self.copied_collections() >= self.named.max(self.collections.len())
+    }
+
+    /// How many are.
+    pub(crate) fn copied_collections(&self) -> usize {
+        self.collections.iter().filter(|row| row.state == CopyState::Copied && !row.reload).count()
+    }
+
+    /// All dead letters.
+    pub(crate) fn dead_letters(&self) -> u64 {
+        self.letters.iter().map(|row| row.count).sum()
+    }
+
+    /// What is waited for, and who does.
+    pub(crate) fn troubles(&self) -> Vec<(&str, &str)> {
+        let processes = self.processes.iter().filter(|row| is_up(row));
+        let said = processes.filter_map(|row| Some((row.name.as_str(), row.trouble.as_deref()?)));
+        said.collect()
+    }
+}
+
+/// Whether it has spoken lately.
+pub(crate) fn is_up(process: &ProcessRow) -> bool {
+    !process.ended && process.silent_ms < SILENT_MS
+}
+
+/// Whether its silence is worth a word: it has not said goodbye.
+pub(crate) fn is_silent(process: &ProcessRow) -> bool {
+    !process.ended && process.silent_ms >= SILENT_MS
+}
+
+/// Records that the broker has and the target has not.
+pub(crate) fn waiting(row: &PartitionRow) -> i64 {
+    row.acked_offset.map_or(0, |acked| (acked + 1 - row.next_offset).max(0))
+}
+
+/// How far the copy of a collection is, in a word.
+pub(crate) fn state(row: &CollectionRow) -> &'static str {
+    match (row.state, row.reload) {
+        (CopyState::Pending, false) => "pending",
+        (CopyState::Copying, false) => "copying",
+        (CopyState::Copied, false) => "copied",
+        (CopyState::Pending | CopyState::Copying, true) => "copying again",
+        (CopyState::Copied, true) => "sweeping",
+    }
+}
+
+/// All words of [`state`].
+pub(crate) const STATES: [&str; 5] = ["pending", "copying", "copied", "copying again", "sweeping"];
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use slackwater_connectors::postgres::progress::Progress;
+    use slackwater_topics::Position;
+
+    pub(crate) fn process(name: &str, role: &str, silent_ms: i64) -> ProcessRow {
+        ProcessRow {
+            name: name.into(),
+            role: role.into(),
+            host: "host".into(),
+            age_ms: 60_000,
+            silent_ms,
+            ended: false,
+            events: 10,
+            rows: 20,
+            bytes: 3_000,
+            documents: 40,
+            trouble: None,
+        }
+    }
+
+    pub(crate) fn partition(topic: &str, number: i32, as_of: Option<i64>) -> PartitionRow {
+        PartitionRow {
+            topic: topic.into(),
+            partition: number,
+            collection: "legacy.users".into(),
+            epoch: 1,
+            member: Some("one".into()),
+            next_offset: 90,
+            capture_epoch: 1,
+            position: None,
+            applied_through: as_of.map(|_| ClusterTime::new(90, 0)),
+            source_time: None,
+            as_of,
+            events: 50,
+            duplicates: 2,
+            superseded: 1,
+            lost: None,
+            acked_offset: Some(99),
+            idle_ms: 100,
+        }
+    }
+
+    pub(crate) fn stream(as_of: Option<i64>) -> LaneRow {
+        let position = Some(Position::new(ClusterTime::new(90, 0), Vec::new()));
+        let progress = Progress { position, as_of, ..Progress::default() };
+        LaneRow { lane: "stream".into(), epoch: 1, progress, idle_ms: 100 }
+    }
+
+    /// The source's clock is two seconds ahead of the target's.
+    pub(crate) fn look() -> Look {
+        let source = SourceRow {
+            source: "legacy".into(),
+            pulse_ms: Some(300),
+            skew_ms: Some(2_000),
+            operation_time: Some(ClusterTime::new(101, 0)),
+            read_through: Some(ClusterTime::new(100, 0)),
+            read_as_of: Some(101_500),
+            oplog_from: Some(ClusterTime::new(30, 0)),
+            trouble: None,
+            silent_ms: 300,
+        };
+        Look { migration: "crm".into(), named: 1, clock: 100_000, sources: vec![source], ..Look::default() }
+    }
+
+    #[test]
+    fn lag_is_by_the_clock_of_the_source() {
+        let direct = Look { lanes: vec![stream(Some(101_200))], ..look() };
+        assert_eq!(direct.source_now(), Some(102_000));
+        assert_eq!((direct.lag_ms(), direct.capture_lag_ms()), (Some(800), Some(500)));
+        let later = Look { clock: 160_000, ..direct };
+        assert_eq!(later.lag_ms(), Some(60_800), "silence is lag");
+        let ahead = Look { lanes: vec![stream(Some(102_900))], ..look() };
+        assert_eq!(ahead.lag_ms(), Some(0));
+    }
+
+    #[test]
+    fn lag_that_cannot_be_known_is_not_zero() {
+        assert_eq!(look().lag_ms(), None, "nothing is applied");
+        let never = Look { lanes: vec![stream(None)], ..look() };
+        assert_eq!(never.lag_ms(), None);
+        let unheard = Look { lanes: vec![stream(Some(1))], sources: Vec::new(), ..look() };
+        assert_eq!(unheard.lag_ms(), None, "no pulse was ever heard");
+    }
+
+    #[test]
+    fn the_slowest_partition_counts() {
+        let rows = vec![partition("t", 0, Some(101_900)), partition("t", 1, Some(95_000))];
+        let kafka = Look { partitions: rows.clone(), ..look() };
+        assert_eq!(kafka.lag_ms(), Some(7_000));
+        assert_eq!(kafka.partition_lag_ms(&kafka.partitions[0]), Some(100));
+        let unread = Look { partitions: [rows, vec![partition("t", 2, None)]].concat(), ..look() };
+        assert_eq!(unread.lag_ms(), None, "one that was never heard of holds all back");
+        assert_eq!(waiting(&unread.partitions[0]), 10);
+    }
+
+    #[test]
+    fn the_window_is_what_is_left_of_the_oplog() {
+        let direct = Look { lanes: vec![stream(None)], ..look() };
+        assert_eq!(direct.window_seconds(), Some(60));
+        let captured = CapturedRow { source: "legacy".into(), time: ClusterTime::new(29, 0), idle_ms: 1 };
+        let rows = vec![partition("t", 0, None)];
+        let kafka = Look { partitions: rows, captured: vec![captured], ..look() };
+        assert_eq!(kafka.window_seconds(), Some(0), "it is over");
+        let mut unknown = direct;
+        unknown.sources[0].oplog_from = None;
+        assert_eq!(unknown.window_seconds(), None);
+    }
+
+    #[test]
+    fn who_runs() {
+        let mut look = Look { processes: vec![process("run", "run", 100)], ..look() };
+        assert!(look.running());
+        look.processes = vec![process("capture", "capture", 100), process("apply/one", "apply", SILENT_MS)];
+        assert!(!look.running() && is_silent(&look.processes[1]));
+        look.processes[1] = ProcessRow { ended: true, ..process("apply/one", "apply", 100) };
+        assert!(!look.running() && !is_silent(&look.processes[1]), "it has said goodbye");
+    }
+}

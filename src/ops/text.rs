@@ -1,0 +1,276 @@
+//! A look, for a person: how far behind and where that arises, who works, what is copied, what went wrong.
+
+use slackwater_connectors::postgres::log::PartitionRow;
+use slackwater_connectors::postgres::pulse::ProcessRow;
+use slackwater_topics::Key;
+
+use super::look::{Look, is_silent, is_up, state, waiting};
+
+/// More partitions than this are folded: the worst are shown.
+const MOST_PARTITIONS: usize = 8;
+
+/// As lines. With the look before it, what happened in between is told as rates.
+pub(crate) fn text(look: &Look, before: Option<&Look>) -> String {
+    let running = if look.running() { "running" } else { "not running" };
+    let mut text = format!("migration {}: {running}, {}\n", look.migration, lag(look));
+    for line in [copying(look), arises(look), window(look), applied(look, before)].into_iter().flatten() {
+        text += &format!("{line}\n");
+    }
+    text += &processes(look, before);
+    text += &partitions(look);
+    text += &collections(look);
+    text += &failures(look);
+    text
+}
+
+fn lag(look: &Look) -> String {
+    match (look.lag_ms(), look.as_of(), look.applied_through()) {
+        (Some(lag), ..) => format!("{} s behind the source", seconds(lag)),
+        (None, _, None) => "nothing applied yet".to_owned(),
+        (None, ..) => "lag unknown: the source was not heard of yet".to_owned(),
+    }
+}
+
+/// Seconds with one decimal.
+fn seconds(milliseconds: i64) -> String {
+    format!("{}.{}", milliseconds / 1000, milliseconds % 1000 / 100)
+}
+
+/// A lag that may be unknown.
+fn behind(lag: Option<i64>) -> String {
+    lag.map_or_else(|| "unknown".to_owned(), |lag| format!("{} s", seconds(lag)))
+}
+
+fn copying(look: &Look) -> Option<String> {
+    let named = look.named.max(look.collections.len());
+    (!look.copied())
+        .then(|| format!("copying: {} of {named} collections are done", look.copied_collections()))
+}
+
+/// Which half of the way the lag comes from.
+fn arises(look: &Look) -> Option<String> {
+    look.is_kafka().then(|| {
+        format!(
+            "lag: {} into Kafka, {} into the target",
+            behind(look.capture_lag_ms()),
+            behind(look.lag_ms())
+        )
+    })
+}
+
+fn window(look: &Look) -> Option<String> {
+    let seconds = look.window_seconds()?;
+    let left = match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        _ => format!("{:.1} h", seconds as f64 / 3600.0),
+    };
+    Some(format!("the source keeps {left} of changes before our position"))
+}
+
+fn applied(look: &Look, before: Option<&Look>) -> Option<String> {
+    let rate = |now: u64, of: fn(&Look) -> u64| per_second(look, before, now, before.map_or(0, of));
+    if look.is_kafka() {
+        let sum = |of: fn(&PartitionRow) -> u64| look.partitions.iter().map(of).sum::<u64>();
+        let waiting: i64 = look.partitions.iter().map(waiting).sum();
+        let events = sum(|row| row.events);
+        return Some(format!(
+            "{events} events applied{}, {waiting} records waiting in Kafka, {} duplicates dropped",
+            rate(events, |look| look.partitions.iter().map(|row| row.events).sum()),
+            sum(|row| row.duplicates)
+        ));
+    }
+    let lane = look.stream()?;
+    let events = lane.progress.events;
+    Some(format!(
+        "{events} changes applied{}; last word from the stream {} s ago",
+        rate(events, |look| look.stream().map_or(0, |lane| lane.progress.events)),
+        seconds(lane.idle_ms)
+    ))
+}
+
+fn per_second(look: &Look, before: Option<&Look>, now: u64, then: u64) -> String {
+    let Some(before) = before else { return String::new() };
+    let elapsed = (look.clock - before.clock).max(1) as f64 / 1000.0;
+    format!(" ({:.0}/s)", now.saturating_sub(then) as f64 / elapsed)
+}
+
+fn processes(look: &Look, before: Option<&Look>) -> String {
+    let mut text = String::new();
+    for row in &look.processes {
+        let last = before.and_then(|before| before.processes.iter().find(|old| old.name == row.name));
+        text += &format!("{}\n", process(look, row, before.zip(last)));
+    }
+    for source in &look.sources {
+        if let Some(trouble) = &source.trouble {
+            text += &format!("source {}: {trouble}\n", source.source);
+        }
+    }
+    text
+}
+
+fn process(look: &Look, row: &ProcessRow, before: Option<(&Look, &ProcessRow)>) -> String {
+    let mut text = format!("process {} on {}: ", row.name, row.host);
+    if row.ended {
+        return text + &format!("ended {} s ago", seconds(row.silent_ms));
+    }
+    if is_silent(row) {
+        let read =
+            look.partitions.iter().filter(|partition| Some(&*row.name) == member(partition).as_deref());
+        text += &format!("SILENT for {} s", seconds(row.silent_ms));
+        return match read.count() {
+            0 => text,
+            count => text + &format!(", {count} partitions are its own"),
+        };
+    }
+    let (rates, last) = before.map_or((None, row), |(look, last)| (Some(look), last));
+    let rate = |now, then| per_second(look, rates, now, then);
+    text += &format!(
+        "{} events{}, {} rows{}",
+        row.events,
+        rate(row.events, last.events),
+        row.rows,
+        rate(row.rows, last.rows)
+    );
+    match &row.trouble {
+        Some(trouble) if is_up(row) => text + &format!("; {trouble}"),
+        _ => text,
+    }
+}
+
+/// The process that reads a partition, where one does.
+fn member(partition: &PartitionRow) -> Option<String> {
+    partition.member.as_ref().map(|member| format!("apply/{member}"))
+}
+
+/// The worst first, and only those where they differ from the rest.
+fn partitions(look: &Look) -> String {
+    let mut rows: Vec<&PartitionRow> = look.partitions.iter().collect();
+    // Unknown is worse than anything.
+    rows.sort_by_key(|row| std::cmp::Reverse(look.partition_lag_ms(row).unwrap_or(i64::MAX)));
+    let mut text = String::new();
+    for row in rows.iter().take(MOST_PARTITIONS) {
+        text += &format!(
+            "{}/{}: {} behind, {} records waiting, read by {}\n",
+            row.topic,
+            row.partition,
+            behind(look.partition_lag_ms(row)),
+            waiting(row),
+            member(row).as_deref().unwrap_or("nobody"),
+        );
+    }
+    let folded = rows.len().saturating_sub(MOST_PARTITIONS);
+    if folded > 0 {
+        text += &format!("and {folded} more partitions, none of them further behind\n");
+    }
+    let unread = rows.iter().filter(|row| row.member.is_none()).count();
+    if unread > 0 {
+        text += &format!("{unread} partitions have no applier yet\n");
+    }
+    for lost in look.partitions.iter().filter_map(|row| row.lost.as_deref()) {
+        text += &format!("lost: {lost}\n");
+    }
+    text
+}
+
+fn collections(look: &Look) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_header([
+        "collection",
+        "copy",
+        "documents",
+        "chunks",
+        "dead letters",
+    ]);
+    for row in &look.collections {
+        let letters: u64 = look
+            .letters
+            .iter()
+            .filter(|count| count.collection == row.collection)
+            .map(|count| count.count)
+            .sum();
+        table.add_row([
+            row.collection.clone(),
+            state(row).to_owned(),
+            format!("{} of about {}", row.documents_copied, row.documents_estimate),
+            format!("{}/{}", row.chunks_done, row.chunks_total),
+            letters.to_string(),
+        ]);
+    }
+    format!("\n{table}\n")
+}
+
+fn failures(look: &Look) -> String {
+    let mut text = String::new();
+    for row in &look.letters {
+        text += &format!("\ndead letters: {} of {} ({})", row.count, row.collection, row.kind);
+    }
+    for row in &look.tallies {
+        text += &format!(
+            "\npolicy: {} {} times for {} → {}.{}, for example {}",
+            row.policy,
+            row.count,
+            row.collection,
+            row.table,
+            row.column,
+            Key::from_bytes(&row.sample_key)
+        );
+    }
+    for row in &look.incidents {
+        let at = jiff::Timestamp::from_millisecond(row.at)
+            .map_or_else(|_| row.at.to_string(), |at| format!("{at:.0}"));
+        text += &format!("\nincident {at}: {}", row.text);
+    }
+    if text.is_empty() { text } else { text + "\n" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::look::tests::{look, partition, process, stream};
+    use super::*;
+
+    #[test]
+    fn a_direct_one() {
+        let mut look = Look { lanes: vec![stream(Some(101_200))], ..look() };
+        look.processes = vec![process("run", "run", 200)];
+        let mut later = look.clone();
+        later.clock += 2_000;
+        later.processes[0].events += 50;
+        later.processes[0].trouble = Some("the target does not answer".into());
+        let said = text(&later, Some(&look));
+        assert!(said.starts_with("migration crm: running, 2.8 s behind the source\n"), "{said}");
+        assert!(said.contains("the source keeps 60 s of changes before our position"), "{said}");
+        assert!(
+            said.contains("process run on host: 60 events (25/s), 20 rows (0/s); the target does not answer"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn the_worst_partitions_come_first() {
+        let rows = (0..20).map(|number| partition("t", number, Some(101_000 + i64::from(number)))).collect();
+        let mut look = Look { partitions: rows, ..look() };
+        look.partitions[7].as_of = None;
+        look.partitions[9].as_of = Some(50_000);
+        look.processes = vec![process("apply/one", "apply", 4_200)];
+        let said = text(&look, None);
+        let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("t/")).collect();
+        assert!(lines[0].starts_with("t/7: unknown behind"), "{said}");
+        assert!(lines[1].starts_with("t/9: 52.0 s behind, 10 records waiting, read by apply/one"), "{said}");
+        assert_eq!(lines.len(), MOST_PARTITIONS);
+        assert!(said.contains("and 12 more partitions"), "{said}");
+        assert!(
+            said.contains("process apply/one on host: SILENT for 4.2 s, 20 partitions are its own"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn what_is_unknown_is_said_so() {
+        let said = text(&Look { sources: Vec::new(), ..look() }, None);
+        assert!(
+            said.starts_with("migration crm: not running, nothing applied yet\ncopying: 0 of 1"),
+            "{said}"
+        );
+    }
+}
