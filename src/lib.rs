@@ -4,6 +4,7 @@ mod apply;
 mod capture;
 mod cli;
 pub mod config;
+mod cutover;
 pub mod mapping;
 mod ops;
 

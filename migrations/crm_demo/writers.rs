@@ -5,12 +5,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bson::{Bson, Document, Timestamp, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::action::Action as _;
-use mongodb::error::{Error as DriverError, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
+use mongodb::error::{
+    Error as DriverError, ErrorKind, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT, WriteFailure,
+};
 use mongodb::options::{Acknowledgment, ReturnDocument, WriteConcern};
 use mongodb::{ClientSession, Collection, Database};
 use tokio::sync::watch;
@@ -24,6 +26,10 @@ use crate::{Chance, Error, Ids, Result};
 
 /// Tries of a transaction that the server asks to try again.
 const TRIES: u32 = 20;
+/// What a server answers whose writers are blocked.
+const BLOCKED: i32 = 371;
+/// How often a writer that is refused tries again.
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// How many writers, and how fast.
 #[derive(Clone, Copy, Debug)]
@@ -54,12 +60,14 @@ pub struct Written {
     pub acknowledged: HashMap<(Kind, Uuid), Acknowledged>,
     /// The source's operation time after the last write.
     pub until: Option<Timestamp>,
+    /// How long a writer was refused at most, because the source was frozen.
+    pub refused: Duration,
 }
 
 impl Written {
-    fn note(&mut self, ids: &Ids, operation: &Operation) -> Result<()> {
+    fn note(&mut self, ids: &Ids, operation: &Operation, steps: &[Step]) -> Result<()> {
         *self.operations.entry(operation.name).or_default() += 1;
-        for step in &operation.steps {
+        for step in steps {
             self.changes += 1;
             let deleted = matches!(step.change, Change::Delete);
             let row = ids.document(step.kind.name(), &step.id)?;
@@ -73,6 +81,7 @@ impl Written {
             *self.operations.entry(name).or_default() += count;
         }
         self.changes += other.changes;
+        self.refused = self.refused.max(other.refused);
         self.acknowledged.extend(other.acknowledged);
     }
 
@@ -197,6 +206,15 @@ async fn teams(database: &Database, run: u16, writers: u8) -> Result<Vec<Vec<Tea
     Ok(shares)
 }
 
+/// The server refuses all writers.
+fn is_blocked(error: &DriverError) -> bool {
+    match &*error.kind {
+        ErrorKind::Command(command) => command.code == BLOCKED,
+        ErrorKind::Write(WriteFailure::WriteError(error)) => error.code == BLOCKED,
+        _ => false,
+    }
+}
+
 struct Writer {
     database: Database,
     ids: Ids,
@@ -221,17 +239,51 @@ impl Writer {
             let Some(operation) = self.teams[team].next(&mut self.chance, &mut self.count) else {
                 return Err(Error::Unexpected("a team has nothing left that could be changed".into()));
             };
-            match operation.transaction {
-                true => self.transaction(&mut session, &operation.steps).await?,
-                false => {
-                    for step in &operation.steps {
-                        self.carry_out(None, step).await?;
-                    }
+            let all = &operation.steps;
+            let mut refused = self.written.refused;
+            let mut done = 0;
+            let at_once = if operation.transaction { all.len() } else { 1 };
+            for steps in all.chunks(at_once) {
+                if !self.patiently(&mut session, steps, operation.transaction, &stop, &mut refused).await? {
+                    break;
                 }
+                done += steps.len();
             }
-            self.written.note(&self.ids, &operation)?;
+            self.written.refused = refused;
+            self.written.note(&self.ids, &operation, &all[..done])?;
         }
         Ok(self.written)
+    }
+
+    /// Tries again for as long as the source refuses all writers; false where it was to stop first. Notes the longest such
+    /// time.
+    async fn patiently(
+        &self,
+        session: &mut ClientSession,
+        steps: &[Step],
+        transaction: bool,
+        stop: &watch::Receiver<bool>,
+        longest: &mut Duration,
+    ) -> Result<bool> {
+        let mut since: Option<Instant> = None;
+        loop {
+            let outcome = match steps {
+                [step] if !transaction => self.carry_out(None, step).await,
+                steps => self.transaction(session, steps).await,
+            };
+            let blocked = matches!(&outcome, Err(Error::Source(error)) if is_blocked(error));
+            if blocked {
+                since.get_or_insert_with(Instant::now);
+            }
+            *longest = since.map_or(*longest, |since| since.elapsed().max(*longest));
+            if !blocked {
+                return outcome.map(|()| true);
+            }
+            if *stop.borrow() || stop.has_changed().is_err() {
+                return Ok(false);
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     fn collection(&self, kind: Kind) -> Collection<Document> {

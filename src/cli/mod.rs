@@ -1,6 +1,7 @@
 //! The command line.
 
 mod check;
+mod cutover;
 mod exit;
 mod load;
 mod logging;
@@ -30,7 +31,9 @@ use start::Role;
   4  source or target unsuitable
   5  a server cannot be reached
   6  a server refuses us
-  7  another process has taken over"
+  7  another process has taken over
+  8  the cutover is blocked; nothing was changed
+  9  the cutover was taken back; the source is as before"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -90,6 +93,28 @@ enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// Makes the switch: freezes the source, waits until everything is applied, proves it, opens the target.
+    #[command(after_help = "Examples:
+  slackwater cutover migration.yaml --plan
+  slackwater cutover migration.yaml --report ./cutover
+
+Killed, it goes on or back when it is started again. Past its deadline the source is unfrozen by itself.")]
+    Cutover {
+        /// The migration file.
+        file: PathBuf,
+        /// Shows the steps and what blocks now, and changes nothing.
+        #[arg(long)]
+        plan: bool,
+        /// Takes back the cutover that is under way: the source is unfrozen.
+        #[arg(long, conflicts_with = "plan")]
+        abort: bool,
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+        /// The folder for the report: cutover.json, and cutover.html to read.
+        #[arg(long)]
+        report: Option<PathBuf>,
+    },
     /// The topics of a log that is Kafka: what is to change, making them, checking them, reading them.
     #[command(subcommand)]
     Topics(topics::Command),
@@ -110,6 +135,9 @@ pub fn main() -> ExitCode {
             Command::Capture { file } => run::run(&file, Role::Capture).await,
             Command::Apply { file, member } => run::run(&file, Role::Apply { member }).await,
             Command::Status { file, json, watch } => status::run(&file, json, watch).await,
+            Command::Cutover { file, plan, abort, json, report } => {
+                cutover::run(&file, cutover::Wish { plan, abort, json, report }).await
+            }
             Command::Topics(command) => topics::run(&command).await,
         }
     });

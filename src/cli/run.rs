@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slackwater_connectors::error::{Error, Kind};
+use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::retry::Pauses;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::Failure;
+use super::load;
 use super::progress;
 use super::start::{Role, Tasks, start};
 use crate::ops::gauges::Gauges;
@@ -28,6 +30,10 @@ pub(super) async fn run(path: &Path, role: Role) -> Result<ExitCode, Failure> {
     // Before anything else: a signal while starting must not be lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    if is_switched(path).await? {
+        tracing::info!("the migration is switched: there is nothing to do any more");
+        return Ok(ExitCode::SUCCESS);
+    }
     let (stopper, stop) = stop::channel();
     let (mut tasks, gauges) = tokio::select! {
         started = start_patiently(path, &role, &stop) => started?,
@@ -61,7 +67,30 @@ pub(super) async fn run(path: &Path, role: Role) -> Result<ExitCode, Failure> {
             tracing::info!("stopped; the next run goes on from here");
             Ok(ExitCode::SUCCESS)
         }
+        Some(error) if was_switched(path, &error).await => {
+            tracing::info!("the migration is switched: the target is the one to write to, and this process is done");
+            Ok(ExitCode::SUCCESS)
+        }
         Some(error) => Err(error.into()),
+    }
+}
+
+/// Whether the target was opened. Source and Kafka may be gone by then, so they are not asked.
+async fn is_switched(path: &Path) -> Result<bool, Failure> {
+    let migration = load::migration(path)?;
+    match Control::peek(&migration.target.uri).await {
+        Ok(Some(control)) => Ok(control.switched(&migration.name).await?),
+        // Never begun, or away, or of an older version: the start itself deals with that.
+        Ok(None) | Err(_) => Ok(false),
+    }
+}
+
+/// Whether the error is how this process learned that the target is open: by then it is too old to write.
+async fn was_switched(path: &Path, error: &Error) -> bool {
+    match error.kind {
+        Kind::Switched => true,
+        Kind::Fenced => is_switched(path).await.unwrap_or(false),
+        _ => false,
     }
 }
 

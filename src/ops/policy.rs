@@ -29,7 +29,7 @@ pub(crate) fn action(kind: Kind) -> Action {
         Kind::Data => Action::Quarantine,
         Kind::HistoryLost => Action::Recopy,
         Kind::Revoked => Action::Yield,
-        Kind::Fenced | Kind::Unsuitable | Kind::Bug => Action::Halt,
+        Kind::Fenced | Kind::Switched | Kind::Unsuitable | Kind::Bug => Action::Halt,
     }
 }
 
@@ -48,6 +48,7 @@ pub(crate) fn remedy(kind: Kind) -> &'static str {
         Kind::Fenced => {
             "nothing, if you started a second one; otherwise find who did: one process at a time owns a migration"
         }
+        Kind::Switched => "nothing: the target is the one to write to now",
         Kind::Unsuitable => {
             "change the server, the target's schema or the migration file, then run `slackwater check`"
         }
@@ -62,6 +63,7 @@ pub(crate) fn exit_code(kind: Kind) -> u8 {
         Kind::Unreachable => 5,
         Kind::Denied => 6,
         Kind::Fenced => 7,
+        Kind::Switched => 0,
         Kind::Contention | Kind::Exhausted | Kind::Data | Kind::HistoryLost | Kind::Revoked | Kind::Bug => 1,
     }
 }

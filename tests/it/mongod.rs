@@ -17,6 +17,8 @@ use crate::harness::{PATIENCE, until, variable};
 pub(crate) enum Flavour {
     /// No replica set, so no change streams.
     Standalone,
+    /// A replica set.
+    Replica,
     /// A replica set whose oplog holds a megabyte.
     TinyOplog,
     /// A replica set that asks for passwords; `admin` has `secret`.
@@ -51,6 +53,9 @@ impl Mongod {
             .kill_on_drop(true);
         match flavour {
             Flavour::Standalone => {}
+            Flavour::Replica => {
+                command.args(["--replSet", "rs0"]);
+            }
             // The oplog is cut only up to the last checkpoint, so there must be one every second.
             Flavour::TinyOplog => {
                 command.args(["--replSet", "rs0", "--oplogSize", "1", "--syncdelay", "1"]);
@@ -101,7 +106,7 @@ impl Mongod {
     pub(crate) fn uri(&self) -> String {
         match self.flavour {
             Flavour::Standalone => format!("mongodb://127.0.0.1:{}/", self.port),
-            Flavour::TinyOplog => format!("mongodb://127.0.0.1:{}/?replicaSet=rs0", self.port),
+            Flavour::Replica | Flavour::TinyOplog => format!("mongodb://127.0.0.1:{}/?replicaSet=rs0", self.port),
             Flavour::Passwords => self.uri_as("admin", "secret"),
         }
     }

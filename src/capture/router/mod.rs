@@ -8,7 +8,6 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +30,7 @@ use super::watcher::Watched;
 use crate::apply::batch::{Batch, keep_last};
 use crate::apply::letters::Letters;
 use crate::apply::stream::Report;
+use crate::cutover::watch::Phase;
 use crate::mapping::Plan;
 use crate::ops::gauges::Gauges;
 use crate::ops::policy::{Action, action, remedy};
@@ -43,6 +43,8 @@ const LETTERS_AT_ONCE: i64 = 500;
 /// at which they were read.
 const IDLE_WAIT: Duration = Duration::from_millis(500);
 const IDLE_WAIT_IN_COPY: Duration = Duration::from_millis(20);
+/// A frozen source changes nothing that would wake the stream.
+const IDLE_WAIT_AT_SWITCH: Duration = Duration::from_millis(4);
 /// Batches of the stream that wait for us; each may have 16 MB.
 const STREAM_BUFFER: usize = 1;
 
@@ -134,6 +136,8 @@ pub(crate) struct Wires {
     pub(crate) words: mpsc::UnboundedReceiver<Word>,
     pub(crate) say: mpsc::UnboundedSender<Word>,
     pub(crate) reports: mpsc::UnboundedReceiver<Report>,
+    /// How near the switch is.
+    pub(crate) phase: watch::Receiver<Phase>,
 }
 
 /// The router's state.
@@ -172,6 +176,10 @@ pub(crate) struct Router {
     landing: Option<(Uuid, usize)>,
     /// What the log has lost, and nobody has dealt with yet.
     lost: Vec<(Vec<CollectionId>, String)>,
+    /// How far the stream was put into the log.
+    passed: ClusterTime,
+    /// The switch's fence that was put into the log last.
+    fenced: Option<Uuid>,
 }
 
 /// Asks the control store until it answers: a target that is away must not end the capture.
@@ -201,6 +209,7 @@ mod copies;
 mod history;
 mod landing;
 mod letters;
+mod switch;
 
 /// What the router needs to begin.
 pub(crate) struct Parts {
@@ -303,6 +312,8 @@ impl Router {
             landed: 0,
             landing: None,
             lost,
+            passed: ClusterTime::default(),
+            fenced: None,
         })
     }
 
@@ -330,12 +341,12 @@ impl Router {
         self.make_good().await?;
         // Copies that ended just before the last stop.
         self.finish_copies().await?;
-        let mut copied = None;
+        let mut waits = None;
         loop {
-            let now = self.gauges.copy_complete.load(Ordering::Acquire);
-            if copied != Some(now) {
-                stream.hurry(if now { IDLE_WAIT } else { IDLE_WAIT_IN_COPY });
-                copied = Some(now);
+            let wait = self.idle_wait();
+            if waits != Some(wait) {
+                stream.hurry(wait);
+                waits = Some(wait);
             }
             let step = tokio::select! {
                 biased;
@@ -355,7 +366,7 @@ impl Router {
                         let recovered = self.on_history_lost(&error).await;
                         if recovered.is_ok() {
                             stream = self.mongo.stream(self.start(), watched.clone(), STREAM_BUFFER);
-                            copied = None;
+                            waits = None;
                         }
                         recovered
                     }
@@ -365,12 +376,13 @@ impl Router {
                             return Ok(());
                         }
                         stream = self.mongo.stream(self.start(), watched.clone(), STREAM_BUFFER);
-                        copied = None;
+                        waits = None;
                         Ok(())
                     }
                     Err(error) => Err(error),
                 },
                 _ = letters.tick() => self.retry_letters().await,
+                Ok(()) = self.wires.phase.changed() => self.fence().await,
             };
             let step = match step {
                 Ok(()) => self.make_good().await,
@@ -428,7 +440,8 @@ impl Router {
             }
             last = Some(position);
         }
-        self.publish(events, batch.position, batch.passed).await
+        self.publish(events, batch.position, batch.passed).await?;
+        self.fence().await
     }
 
     fn name(&self, collection: CollectionId) -> String {
@@ -515,6 +528,7 @@ impl Router {
         }
         self.removals.clear();
         self.position = position.clone();
+        self.passed = self.passed.max(passed);
         let bytes = events.iter().map(|event| event.document.len() + 64).sum();
         let batch = Batch {
             events,

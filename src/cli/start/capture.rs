@@ -24,6 +24,7 @@ use crate::capture::watcher::Watcher;
 use crate::cli::exit::Failure;
 use crate::cli::topics::{Ready, topics_ready};
 use crate::config::{KafkaLog, Values};
+use crate::cutover;
 use crate::ops::gauges::Gauges;
 use crate::ops::stop::Stop;
 
@@ -140,7 +141,8 @@ pub(super) async fn start(
         log: Log::Kafka { outgoing: Arc::clone(&outgoing), admin, watcher: watch_in.clone() },
         lost,
     };
-    let wires = Wires { log: log_in, applied: applied_out, words, say: say.clone(), reports };
+    let (phase_in, phase) = cutover::watch::channel();
+    let wires = Wires { log: log_in, applied: applied_out, words, say: say.clone(), reports, phase };
     let router = Router::new(parts, wires).await?;
     let publisher = Publisher {
         outgoing: Arc::clone(&outgoing),
@@ -186,6 +188,15 @@ pub(super) async fn start(
         };
         tasks.spawn(async move { ("copy", copier.run().await) });
     }
+    let watch = cutover::watch::Watch {
+        migration: plan.migration.clone(),
+        target: target.clone(),
+        mongo,
+        freeze: migration.cutover.freeze.clone(),
+        phase: phase_in,
+        stop: stop.clone(),
+    };
+    tasks.spawn(async move { ("cutover", watch.run().await) });
     tasks.spawn(async move { ("capture", router.run().await) });
     announce(plan, takeover.first_run);
     Ok(())

@@ -19,6 +19,7 @@ use crate::apply::stream;
 use crate::capture::copier::{Copier, Outlet};
 use crate::capture::router::{Chunking, Log, Parts, Router, Wires};
 use crate::cli::exit::Failure;
+use crate::cutover;
 use crate::ops::gauges::Gauges;
 use crate::ops::stop::Stop;
 
@@ -94,7 +95,8 @@ pub(super) async fn start(
         log: Log::Direct,
         lost: Vec::new(),
     };
-    let wires = Wires { log: log_in, applied: applied_out, words, say: say.clone(), reports };
+    let (phase_in, phase) = cutover::watch::channel();
+    let wires = Wires { log: log_in, applied: applied_out, words, say: say.clone(), reports, phase };
     let router = Router::new(parts, wires).await?;
 
     let running = stream::run(
@@ -122,6 +124,15 @@ pub(super) async fn start(
         };
         tasks.spawn(async move { ("copy", copier.run().await) });
     }
+    let watch = cutover::watch::Watch {
+        migration: plan.migration.clone(),
+        target: target.clone(),
+        mongo,
+        freeze: migration.cutover.freeze.clone(),
+        phase: phase_in,
+        stop: stop.clone(),
+    };
+    tasks.spawn(async move { ("cutover", watch.run().await) });
     tasks.spawn(async move { ("capture", router.run().await) });
     announce(plan, takeover.first_run);
     Ok(())

@@ -1,0 +1,179 @@
+//! `slackwater cutover`: shows the plan, makes the switch, or takes it back.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use slackwater_connectors::mongodb::Mongo;
+use slackwater_connectors::postgres::control::Control;
+use slackwater_connectors::postgres::cutover::CutoverState;
+
+use super::exit::Failure;
+use super::load;
+use crate::config::Migration;
+use crate::cutover::facts;
+use crate::cutover::lead::{Leader, Outcome, who};
+use crate::cutover::plan::{self, Blocker, blockers, listed, steps};
+use crate::cutover::report::Made;
+
+/// Something stands in the way; nothing was changed.
+const BLOCKED: u8 = 8;
+/// The source was frozen, or about to be, and is as before.
+const TAKEN_BACK: u8 = 9;
+
+/// What is asked for.
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub(super) plan: bool,
+    pub(super) abort: bool,
+    pub(super) json: bool,
+    pub(super) report: Option<PathBuf>,
+}
+
+pub(super) async fn run(path: &Path, wish: Wish) -> Result<ExitCode, Failure> {
+    let migration = load::migration(path)?;
+    if wish.plan {
+        return show(&migration, wish.json).await;
+    }
+    let plan = load::plan(&migration).await?;
+    let mongo = source(&migration).await?;
+    let say = |made: &Made| tell(made, wish.json);
+    let leader = Leader::new(&migration, &plan, mongo, &say).await?;
+    let outcome = if wish.abort {
+        match leader.abort("an operator took it back").await? {
+            Some(outcome) => outcome,
+            None => {
+                print("no cutover is under way: nothing to take back");
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    } else {
+        leader.run().await?
+    };
+    Ok(end(&migration, &wish, outcome))
+}
+
+async fn source(migration: &Migration) -> Result<Mongo, Failure> {
+    let Some(source) = migration.sources.first() else {
+        return Err(Failure::Unsuitable(vec!["the migration file names no source".to_owned()]));
+    };
+    Ok(Mongo::connect(&source.uri, &source.database).await?)
+}
+
+/// The steps, and what blocks now. Changes nothing.
+async fn show(migration: &Migration, json: bool) -> Result<ExitCode, Failure> {
+    let Some(control) = Control::peek(&migration.target.uri).await? else {
+        let line = "slackwater has never run against this target; start it with `slackwater run`";
+        return Err(Failure::Unsuitable(vec![line.to_owned()]));
+    };
+    let row = control.cutover(&migration.name).await?;
+    if row.as_ref().is_some_and(|row| row.state == CutoverState::Open) {
+        print("the migration is switched: the target is the one to write to");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mongo = source(migration).await.ok();
+    let busy = row
+        .as_ref()
+        .filter(|row| row.state != CutoverState::Reverted)
+        .map(|row| who(Some(row)));
+    let facts = facts::gather(migration, &control, mongo.as_ref(), busy).await?;
+    let found = blockers(migration, &facts);
+    if json {
+        let steps: Vec<_> = steps(migration)
+            .into_iter()
+            .map(|step| serde_json::json!({"step": step.name, "what": step.text}))
+            .collect();
+        let plan = serde_json::json!({
+            "migration": migration.name, "lag_ms": facts.look.lag_ms(), "steps": steps, "blockers": json_of(&found),
+        });
+        print(&format!("{plan:#}"));
+    } else {
+        print(plan::text(migration, &found).trim_end());
+    }
+    Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BLOCKED) })
+}
+
+fn json_of(blockers: &[Blocker]) -> Vec<serde_json::Value> {
+    let json = |blocker: &Blocker| {
+        serde_json::json!({"blocker": blocker.name, "what": blocker.text, "remedy": blocker.remedy})
+    };
+    blockers.iter().map(json).collect()
+}
+
+/// One line a step, as it is made.
+fn tell(made: &Made, json: bool) {
+    let line = format!("{:<10} {:>8.1} ms  {}", made.name, made.took_ms, made.text);
+    let mut stderr = std::io::stderr().lock();
+    // Where it is closed nobody looks.
+    let _ = if json { Ok(()) } else { writeln!(stderr, "{line}") };
+}
+
+fn end(migration: &Migration, wish: &Wish, outcome: Outcome) -> ExitCode {
+    match outcome {
+        Outcome::Blocked(found) => {
+            if wish.json {
+                let json = serde_json::json!({
+                    "migration": migration.name, "state": "blocked", "blockers": json_of(&found),
+                });
+                print(&format!("{json:#}"));
+            } else {
+                print(&format!("The cutover is blocked, and nothing was changed:\n{}", listed(&found).trim_end()));
+            }
+            ExitCode::from(BLOCKED)
+        }
+        Outcome::Ended(report) => {
+            let json = format!("{:#}", report.json());
+            let mut kept = None;
+            if let Some(folder) = &wish.report {
+                kept = keep(folder, &json, Some(&report.page()));
+            }
+            if wish.json {
+                print(&json);
+            } else {
+                print(&report.outcome());
+                for warning in &report.warnings {
+                    print(&format!("warning: {warning}"));
+                }
+                if let Some(kept) = kept {
+                    print(&kept);
+                }
+            }
+            // Taken back is what was asked for, or what was not.
+            if (report.state == CutoverState::Open) != wish.abort {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(TAKEN_BACK)
+            }
+        }
+        Outcome::Before { report, failed } => {
+            if let (Some(folder), Some(report)) = (&wish.report, &report) {
+                keep(folder, report, None);
+            }
+            if wish.json {
+                print(report.as_deref().unwrap_or("{}"));
+            } else {
+                print(&format!("{} is switched already: the target is the one to write to", migration.name));
+                failed.iter().for_each(|line| print(&format!("warning: {line}")));
+            }
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Writes the report; where it is, for people. What goes wrong with it changes nothing about the outcome.
+fn keep(folder: &Path, json: &str, page: Option<&str>) -> Option<String> {
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        std::fs::write(folder.join("cutover.json"), json)?;
+        page.map_or(Ok(()), |page| std::fs::write(folder.join("cutover.html"), page))
+    };
+    match write() {
+        Ok(()) => Some(format!("report: {}", folder.join("cutover.html").display())),
+        Err(error) => Some(format!("warning: the report cannot be written into {}: {error}", folder.display())),
+    }
+}
+
+fn print(text: &str) {
+    // A reader that has gone away wants no answer.
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}

@@ -1,0 +1,70 @@
+//! Stopping the writers of the source, and letting them write again.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use slackwater_connectors::error::{Error, Kind, Result};
+use slackwater_connectors::mongodb::Mongo;
+use slackwater_topics::ClusterTime;
+
+use crate::config::Freeze;
+
+/// Stops the writers. Returns a time of the source at or after everything that was acknowledged to them.
+pub(super) async fn freeze(way: &Freeze, mongo: &Mongo, within: Duration) -> Result<ClusterTime> {
+    match way {
+        Freeze::BlockWrites => mongo.block_writes(within).await,
+        Freeze::Command { freeze, .. } => {
+            run("freezing the source", freeze).await?;
+            mongo.note("cutover").await
+        }
+        // They were stopped before the deadline began.
+        Freeze::ByHand => mongo.note("cutover").await,
+    }
+}
+
+/// Lets the writers write again. May be done twice.
+pub(super) async fn unfreeze(way: &Freeze, mongo: &Mongo) -> Result<()> {
+    match way {
+        Freeze::BlockWrites => mongo.unblock_writes().await,
+        Freeze::Command { unfreeze, .. } => run("unfreezing the source", unfreeze).await,
+        Freeze::ByHand => {
+            tracing::warn!("the cutover is taken back: let the writers of the source write again");
+            Ok(())
+        }
+    }
+}
+
+/// Runs a command of the team to its end.
+pub(super) async fn run(doing: &str, words: &[String]) -> Result<()> {
+    let Some((program, arguments)) = words.split_first() else { return Ok(()) };
+    let fail = |what: String| Error::new(Kind::Unsuitable, format!("{doing} with `{program}`"), what);
+    let status = tokio::process::Command::new(program)
+        .args(arguments)
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .status()
+        .await
+        .map_err(|error| fail(format!("it cannot be started: {error}")))?;
+    if status.success() { Ok(()) } else { Err(fail(format!("it ended with {status}"))) }
+}
+
+/// Asks a person to stop the writers, and waits for the answer.
+pub(super) async fn ask() -> Result<()> {
+    let fail = |what: &str| Error::new(Kind::Unsuitable, "asking for the freeze", what);
+    if !std::io::stdin().is_terminal() {
+        return Err(fail("`freeze: by_hand` needs somebody at a terminal"));
+    }
+    let asked = tokio::task::spawn_blocking(|| {
+        let mut stderr = std::io::stderr().lock();
+        // Where stderr is closed the answer cannot come either.
+        let _ = write!(stderr, "Stop the writers of the source now, then press Enter (Ctrl-C gives up): ");
+        let _ = stderr.flush();
+        drop(stderr);
+        std::io::stdin().lock().read_line(&mut String::new())
+    })
+    .await;
+    match asked {
+        Ok(Ok(read)) if read > 0 => Ok(()),
+        _ => Err(fail("nobody answered")),
+    }
+}

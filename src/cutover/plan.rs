@@ -1,0 +1,308 @@
+//! What a cutover would do, and what stands in its way. Pure: made of the file and of facts that somebody else has found.
+
+use slackwater_connectors::mongodb::FreezeRight;
+
+use crate::config::{Cutover, Finish, Freeze, Migration, Notice};
+use crate::ops::look::{Look, SILENT_MS, is_up};
+
+/// More names of one kind are not listed.
+const MOST_NAMES: usize = 4;
+
+/// What was found before anything is changed.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) look: Look,
+    /// Whether the source can be frozen; `None` where it does not answer.
+    pub(crate) right: Option<FreezeRight>,
+    /// Whether its writers are blocked already; `None` where we may not ask.
+    pub(crate) frozen: Option<bool>,
+    pub(crate) checks: Vec<Checked>,
+    /// A process that works on a cutover of this migration at this moment, and since when that was armed.
+    pub(crate) busy: Option<String>,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Checked {
+    pub(crate) name: String,
+    /// Rows, or why it could not run.
+    pub(crate) found: Result<u64, String>,
+}
+
+impl Checked {
+    /// Why it does not hold.
+    pub(crate) fn complaint(&self) -> Option<String> {
+        match &self.found {
+            Ok(0) => None,
+            Ok(rows) => Some(format!("`{}` finds {rows} rows, and should find none", self.name)),
+            Err(error) => Some(format!("`{}` cannot run: {error}", self.name)),
+        }
+    }
+}
+
+/// Something that stands in the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Blocker {
+    /// The same word in every report.
+    pub(crate) name: &'static str,
+    pub(crate) text: String,
+    /// What to do.
+    pub(crate) remedy: &'static str,
+}
+
+/// A step, in the order in which they are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) text: String,
+}
+
+/// The steps of this migration's cutover.
+pub(crate) fn steps(migration: &Migration) -> Vec<Step> {
+    let cutover = &migration.cutover;
+    let step = |name, text: String| Step { name, text };
+    let mut steps = vec![step(
+        "preflight",
+        format!(
+            "{} collections copied, the target at most {} behind, nothing failed, {} hold",
+            migration.collections.len(),
+            time(cutover.max_lag.as_millis()),
+            count(migration.checks.len(), "check", "checks")
+        ),
+    )];
+    if !cutover.before.is_empty() {
+        steps.push(step("before", names(cutover.before.iter().map(|statement| statement.name.as_str()))));
+    }
+    steps.push(step("arm", "capture follows closely; a fence passes the whole way, as a rehearsal".into()));
+    steps.push(step("freeze", format!("{}; the deadline begins: {}", how(&cutover.freeze), time(cutover.deadline.as_millis()))));
+    steps.push(step("fence", "everything up to the freeze is applied, in every partition".into()));
+    steps.push(step("drained", "no dead letter is left".into()));
+    steps.push(step(
+        "proof",
+        format!("as many rows as documents, {}, the source still frozen", count(migration.checks.len(), "check", "checks")),
+    ));
+    steps.push(step("finishing", finishing(cutover)));
+    steps.push(step("open", "the target is the one to write to; slackwater writes nothing any more".into()));
+    if !cutover.open.is_empty() {
+        steps.push(step("told", names(cutover.open.iter().map(kind))));
+    }
+    steps.push(step("report", "what was done, and how long it took".into()));
+    steps
+}
+
+fn kind(notice: &Notice) -> &str {
+    match notice {
+        Notice::Command(words) => words.first().map_or("a command", String::as_str),
+        // Its address may hold a secret.
+        Notice::Webhook(_) => "a webhook",
+    }
+}
+
+fn finishing(cutover: &Cutover) -> String {
+    if cutover.after.is_empty() {
+        return "nothing".into();
+    }
+    names(cutover.after.iter().map(|step| match step {
+        Finish::Sequences => "sequences",
+        Finish::Sql(statement) => statement.name.as_str(),
+    }))
+}
+
+/// How the writers are stopped, in words.
+pub(crate) fn how(freeze: &Freeze) -> &'static str {
+    match freeze {
+        Freeze::BlockWrites => "MongoDB refuses writers",
+        Freeze::ByHand => "somebody stops the writers and says so",
+        Freeze::Command { .. } => "the team's command stops the writers",
+    }
+}
+
+/// What stands in the way. Empty: it may begin.
+pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
+    let mut found = Vec::new();
+    let mut block = |name, text: String, remedy| found.push(Blocker { name, text, remedy });
+    let look = &facts.look;
+    if let Some(who) = &facts.busy {
+        block(
+            "another_cutover",
+            format!("another process makes the switch: {who}"),
+            "wait for it, or take it back with `slackwater cutover FILE --abort`",
+        );
+    }
+    if !look.copied() {
+        let open: Vec<&str> = look
+            .collections
+            .iter()
+            .filter(|row| crate::ops::look::state(row) != "copied")
+            .map(|row| row.collection.as_str())
+            .collect();
+        let missing = look.named.saturating_sub(look.collections.len());
+        let mut text = format!(
+            "{} of {} collections are copied",
+            look.copied_collections(),
+            look.named.max(look.collections.len())
+        );
+        if !open.is_empty() {
+            text += &format!("; not yet: {}", names(open.into_iter()));
+        }
+        if missing > 0 {
+            text += &format!("; {missing} not begun");
+        }
+        block("snapshot_unfinished", text, "wait until `slackwater status` calls all of them copied");
+    }
+    if look.live("capture") == 0 {
+        block(
+            "capture_stopped",
+            "no process reads the source".into(),
+            "start `slackwater run` or `slackwater capture`",
+        );
+    }
+    for (name, trouble) in look.troubles() {
+        block("trouble", format!("{name}: {trouble}"), "see its log");
+    }
+    stopped(look, &mut block);
+    let limit = i64::try_from(migration.cutover.max_lag.as_millis()).unwrap_or(i64::MAX);
+    match look.lag_ms() {
+        Some(lag) if lag > limit => block(
+            "lag",
+            format!("the target is {} behind, and {} is allowed", time(lag as u128), time(limit as u128)),
+            "wait until it has caught up, or raise `cutover.max_lag`",
+        ),
+        Some(_) => {}
+        None => block("lag", "how far the target is behind is not known".into(), "see `slackwater status`"),
+    }
+    let lost: Vec<String> = look
+        .partitions
+        .iter()
+        .filter(|row| row.lost.is_some())
+        .map(|row| format!("{}/{}", row.topic, row.partition))
+        .collect();
+    if !lost.is_empty() {
+        block(
+            "lost_partition",
+            format!("Kafka has lost records of {}", names(lost.iter().map(String::as_str))),
+            "wait until their collections are copied again",
+        );
+    }
+    if look.dead_letters() > 0 {
+        let of: Vec<String> =
+            look.letters.iter().map(|row| format!("{} of {} ({})", row.count, row.collection, row.kind)).collect();
+        block(
+            "dead_letters",
+            format!("{} are left: {}", count(look.dead_letters() as usize, "dead letter", "dead letters"), names(of.iter().map(String::as_str))),
+            "mend the documents or the rules; `slackwater status` lists them",
+        );
+    }
+    if migration.cutover.freeze == Freeze::BlockWrites {
+        freezing(facts, &mut block);
+    }
+    for check in &facts.checks {
+        if let Some(complaint) = check.complaint() {
+            block("check_fails", complaint, "mend the data, or the check in the migration file");
+        }
+    }
+    found
+}
+
+fn stopped(look: &Look, block: &mut impl FnMut(&'static str, String, &'static str)) {
+    if !look.is_kafka() {
+        return;
+    }
+    let still: Vec<String> = look
+        .partitions
+        .iter()
+        .filter(|row| {
+            let member = row.member.as_deref();
+            let process = member
+                .and_then(|member| look.processes.iter().find(|process| process.name == format!("apply/{member}")));
+            // A partition hears from its capture once a second, so its applier's silence shows there too.
+            member.is_none() || row.idle_ms >= SILENT_MS || process.is_some_and(|process| !is_up(process))
+        })
+        .map(|row| match &row.member {
+            Some(member) => format!("{}/{} ({member})", row.topic, row.partition),
+            None => format!("{}/{} (nobody)", row.topic, row.partition),
+        })
+        .collect();
+    if !still.is_empty() {
+        block(
+            "applier_stopped",
+            format!(
+                "{} with no news: {}",
+                count(still.len(), "partition", "partitions"),
+                names(still.iter().map(String::as_str))
+            ),
+            "start its applier again, or wait until another one has taken its partitions",
+        );
+    }
+}
+
+fn freezing(facts: &Facts, block: &mut impl FnMut(&'static str, String, &'static str)) {
+    match &facts.right {
+        Some(FreezeRight::Given) => {}
+        Some(FreezeRight::Missing) => block(
+            "no_right_to_freeze",
+            "our user may not freeze the source".into(),
+            "give it the action `setUserWriteBlockMode` on the cluster, or write `freeze: by_hand`",
+        ),
+        Some(FreezeRight::Unknown((major, minor, patch))) => block(
+            "no_right_to_freeze",
+            format!("MongoDB {major}.{minor}.{patch} cannot be frozen; 6.0 and later can"),
+            "write `freeze: by_hand` or name commands that stop the writers",
+        ),
+        None => block("source_away", "the source does not answer".into(), "check that it is up"),
+    }
+    if facts.frozen == Some(true) {
+        block(
+            "frozen_already",
+            "the source refuses writers already, and not because of us".into(),
+            "let its writers write again, or write `freeze: by_hand`",
+        );
+    }
+}
+
+/// A plan for people.
+pub(crate) fn text(migration: &Migration, blockers: &[Blocker]) -> String {
+    let mut text = format!("cutover of {}\n\n", migration.name);
+    for (number, step) in steps(migration).iter().enumerate() {
+        text += &format!("{:>3}  {:<10} {}\n", number + 1, step.name, step.text);
+    }
+    if blockers.is_empty() {
+        return text + "\nNothing blocks it now.\n";
+    }
+    text += "\nBlocked now:\n";
+    text + &listed(blockers)
+}
+
+/// What blocks, for people.
+pub(crate) fn listed(blockers: &[Blocker]) -> String {
+    blockers.iter().fold(String::new(), |text, blocker| {
+        text + &format!("  {}: {}\n    help: {}\n", blocker.name, blocker.text, blocker.remedy)
+    })
+}
+
+fn count(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+fn names<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
+    let all = names.len();
+    let mut list: Vec<&str> = names.take(MOST_NAMES).collect();
+    let more = format!("{} more", all.saturating_sub(MOST_NAMES));
+    if all > MOST_NAMES {
+        list.push(&more);
+    }
+    list.join(", ")
+}
+
+/// Milliseconds as people say them.
+pub(crate) fn time(millis: u128) -> String {
+    match millis {
+        0..1_000 => format!("{millis} ms"),
+        _ if millis.is_multiple_of(1_000) => format!("{} s", millis / 1_000),
+        _ => format!("{:.1} s", millis as f64 / 1_000.0),
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

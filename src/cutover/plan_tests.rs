@@ -1,0 +1,140 @@
+use super::*;
+use crate::config::parse;
+use crate::ops::look::tests::{look, partition, process, stream};
+use slackwater_connectors::postgres::control::{CollectionRow, CopyState};
+
+const FILE: &str = r#"migration: crm
+sources: { legacy: { mongodb: { uri: "mongodb://h", database: d } } }
+target: { postgres: { uri: "postgres://u@h/d" } }
+collections:
+  legacy.users: { into: users, columns: { id: { uuid: _id } } }
+checks:
+  - { name: no orphans, returns_nothing: "select 1" }
+cutover:
+  max_lag: 1500ms
+  deadline: 5s
+  before: [ { name: statistics, sql: analyze users } ]
+  after: [ sequences, { name: search index, sql: refresh materialized view search } ]
+  open: [ { command: [ ./announce.sh, --all ] }, { webhook: "https://h/secret" } ]
+"#;
+
+fn migration(text: &str) -> Migration {
+    parse("file.yaml", text, &|_| None).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+}
+
+fn copied() -> CollectionRow {
+    CollectionRow {
+        collection: "legacy.users".into(),
+        state: CopyState::Copied,
+        generation: 1,
+        documents_estimate: 10,
+        fresh: false,
+        reload: false,
+        started_at: None,
+        finished_at: None,
+        documents_copied: 10,
+        chunks_done: 1,
+        chunks_total: 1,
+    }
+}
+
+/// Nothing stands in the way of this.
+fn facts() -> Facts {
+    let look = Look {
+        collections: vec![copied()],
+        lanes: vec![stream(Some(101_500))],
+        processes: vec![process("run", "run", 100)],
+        ..look()
+    };
+    let checks = vec![Checked { name: "no orphans".into(), found: Ok(0) }];
+    Facts { look, right: Some(FreezeRight::Given), frozen: Some(false), checks, busy: None }
+}
+
+fn names(facts: &Facts) -> Vec<&'static str> {
+    blockers(&migration(FILE), facts).into_iter().map(|blocker| blocker.name).collect()
+}
+
+#[test]
+fn the_plan_to_read() {
+    let text = text(&migration(FILE), &[]);
+    assert_eq!(
+        text,
+        "cutover of crm
+
+  1  preflight  1 collections copied, the target at most 1.5 s behind, nothing failed, 1 check hold
+  2  before     statistics
+  3  arm        capture follows closely; a fence passes the whole way, as a rehearsal
+  4  freeze     MongoDB refuses writers; the deadline begins: 5 s
+  5  fence      everything up to the freeze is applied, in every partition
+  6  drained    no dead letter is left
+  7  proof      as many rows as documents, 1 check, the source still frozen
+  8  finishing  sequences, search index
+  9  open       the target is the one to write to; slackwater writes nothing any more
+ 10  told       ./announce.sh, a webhook
+ 11  report     what was done, and how long it took
+
+Nothing blocks it now.
+"
+    );
+    assert!(!text.contains("secret"), "an address may hold one");
+}
+
+#[test]
+fn a_file_that_says_nothing_of_it() {
+    let (head, _) = FILE.split_once("checks:").expect("the section");
+    let text = text(&migration(head), &[]);
+    assert!(text.contains("at most 2 s behind") && text.contains("the deadline begins: 5 s"), "{text}");
+    assert!(text.contains("finishing  sequences") && !text.contains("told"), "{text}");
+}
+
+#[test]
+fn nothing_stands_in_the_way() {
+    assert_eq!(names(&facts()), Vec::<&str>::new());
+}
+
+#[test]
+fn each_blocker_by_its_name() {
+    let with = |change: &dyn Fn(&mut Facts)| {
+        let mut facts = facts();
+        change(&mut facts);
+        names(&facts)
+    };
+    assert_eq!(with(&|facts| facts.busy = Some("host-1 (armed)".into())), ["another_cutover"]);
+    assert_eq!(with(&|facts| facts.look.collections[0].state = CopyState::Copying), ["snapshot_unfinished"]);
+    assert_eq!(with(&|facts| facts.look.collections.clear()), ["snapshot_unfinished"]);
+    assert_eq!(with(&|facts| facts.look.processes[0].silent_ms = 9_000), ["capture_stopped"]);
+    assert_eq!(with(&|facts| facts.look.processes[0].trouble = Some("no broker".into())), ["trouble"]);
+    assert_eq!(with(&|facts| facts.look.clock += 1_500), ["lag"]);
+    assert_eq!(with(&|facts| facts.look.lanes.clear()), ["lag"], "unknown is not small");
+    assert_eq!(with(&|facts| facts.right = Some(FreezeRight::Missing)), ["no_right_to_freeze"]);
+    assert_eq!(with(&|facts| facts.right = Some(FreezeRight::Unknown((5, 0, 9)))), ["no_right_to_freeze"]);
+    assert_eq!(with(&|facts| facts.right = None), ["source_away"]);
+    assert_eq!(with(&|facts| facts.frozen = Some(true)), ["frozen_already"]);
+    assert_eq!(with(&|facts| facts.frozen = None), Vec::<&str>::new(), "who may not ask cannot know");
+    assert_eq!(with(&|facts| facts.checks[0].found = Ok(3)), ["check_fails"]);
+    assert_eq!(with(&|facts| facts.checks[0].found = Err("no such table".into())), ["check_fails"]);
+}
+
+#[test]
+fn partitions_that_stand_still_are_named() {
+    let kafka = |rows: Vec<_>| {
+        let mut facts = facts();
+        facts.look.processes =
+            vec![process("capture", "capture", 100), process("apply/one", "apply", 100)];
+        facts.look.partitions = rows;
+        facts
+    };
+    assert_eq!(names(&kafka(vec![partition("t", 0, Some(101_500))])), Vec::<&str>::new());
+    let mut nobody = partition("t", 1, Some(101_500));
+    nobody.member = None;
+    assert_eq!(names(&kafka(vec![nobody])), ["applier_stopped"]);
+    let mut silent = partition("t", 2, Some(101_500));
+    silent.idle_ms = SILENT_MS;
+    let facts = kafka(vec![partition("t", 0, Some(101_500)), silent]);
+    let found = blockers(&migration(FILE), &facts);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].text.contains("t/2 (one)") && !found[0].text.contains("t/0"), "{found:?}");
+    let mut lost = partition("t", 3, Some(101_500));
+    lost.lost = Some("cut".into());
+    assert_eq!(names(&kafka(vec![lost])), ["lost_partition"]);
+}

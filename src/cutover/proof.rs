@@ -1,0 +1,104 @@
+//! As many rows as documents: what can be counted while nobody writes, in the time that a freeze has.
+//!
+//! A document makes one row in each of its own tables. What the source believes to hold is asked first, which takes no time;
+//! where that differs from the rows its documents are counted one by one. Rows of arrays are not counted here: how
+//! many there are only the mapping of every document tells.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::try_join_all;
+use slackwater_connectors::error::Result;
+use slackwater_connectors::mongodb::Mongo;
+use slackwater_connectors::postgres::finish::Finisher;
+
+use crate::mapping::Plan;
+
+/// A table, and the collections of which each document is a row there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) schema: String,
+    pub(super) table: String,
+    /// Indices into the plan.
+    pub(super) collections: Vec<usize>,
+}
+
+/// What was counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) table: String,
+    /// The collections' names.
+    pub(crate) collections: Vec<String>,
+    pub(crate) documents: u64,
+    pub(crate) rows: u64,
+}
+
+impl Count {
+    pub(crate) fn differs(&self) -> bool {
+        self.documents != self.rows
+    }
+}
+
+/// The tables that can be counted. One that rows of arrays go into as well cannot.
+pub(super) fn tables(plan: &Plan) -> Vec<Counted> {
+    let mut found: BTreeMap<(String, String), Option<Vec<usize>>> = BTreeMap::new();
+    for (index, collection) in plan.collections.iter().enumerate() {
+        let own = collection.own_tables();
+        for table in &collection.tables {
+            let spec = &plan.tables[*table];
+            let name = (spec.table.schema.clone(), spec.table.name.clone());
+            let entry = found.entry(name).or_insert_with(|| Some(Vec::new()));
+            match entry {
+                Some(collections) if own.contains(table) => collections.push(index),
+                _ => *entry = None,
+            }
+        }
+    }
+    found
+        .into_iter()
+        .filter_map(|((schema, table), collections)| Some(Counted { schema, table, collections: collections? }))
+        .collect()
+}
+
+/// What the source believes to hold, by collection.
+pub(super) async fn documents(plan: &Plan, mongo: &Mongo) -> Result<Vec<u64>> {
+    try_join_all(plan.collections.iter().map(|collection| mongo.count_quickly(&collection.collection))).await
+}
+
+/// Counts rows, each connection its share of the tables, and compares.
+pub(super) async fn compare(
+    plan: &Plan,
+    tables: &[Counted],
+    mongo: &Mongo,
+    finishers: &[Finisher],
+    documents: &[u64],
+) -> Result<Vec<Count>> {
+    let share = |worker: usize| tables.iter().enumerate().skip(worker).step_by(finishers.len().max(1));
+    let counted = try_join_all(finishers.iter().enumerate().map(|(worker, finisher)| async move {
+        let mut counted = Vec::new();
+        for (place, table) in share(worker) {
+            counted.push((place, finisher.count(&table.schema, &table.table).await?));
+        }
+        Ok::<_, slackwater_connectors::error::Error>(counted)
+    }))
+    .await?;
+    let mut rows = vec![0; tables.len()];
+    for (place, count) in counted.into_iter().flatten() {
+        rows[place] = count;
+    }
+    try_join_all(tables.iter().zip(rows).map(|(table, rows)| async move {
+        let believed: u64 = table.collections.iter().map(|index| documents[*index]).sum();
+        let mut count = Count {
+            table: format!("{}.{}", table.schema, table.table),
+            collections: table.collections.iter().map(|index| plan.collections[*index].name.clone()).collect(),
+            documents: believed,
+            rows,
+        };
+        if count.differs() {
+            let names = table.collections.iter().map(|index| &plan.collections[*index].collection);
+            let exact = try_join_all(names.map(|name| mongo.count_exactly(name))).await?;
+            count.documents = exact.iter().sum();
+        }
+        Ok(count)
+    }))
+    .await
+}

@@ -1,0 +1,169 @@
+//! What the process that reads the source does for a cutover that another process leads.
+//!
+//! - Armed: it follows closely, so that an idle source costs no half second.
+//! - A fence is wanted: as soon as the stream has passed its time it goes into the log, behind everything before it.
+//! - The deadline has passed and the leader is silent: the source is unfrozen here. Somebody has to: a frozen source that
+//!   nobody remembers is an outage.
+//! - It was opened: this process has nothing more to do and ends.
+//!
+//! Nothing is kept: the record in the control store says all of it again after a restart.
+
+use std::time::{Duration, Instant};
+
+use slackwater_connectors::error::{Error, Kind, Result};
+use slackwater_connectors::mongodb::Mongo;
+use slackwater_connectors::postgres::control::Control;
+use slackwater_connectors::postgres::cutover::{CutoverRow, CutoverState};
+use slackwater_connectors::secret::Secret;
+use slackwater_topics::ClusterTime;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::freeze::unfreeze;
+use crate::config::Freeze;
+use crate::ops::policy::{Action, action};
+use crate::ops::stop::Stop;
+
+/// How often the record is looked at while there is no cutover …
+const CALM: Duration = Duration::from_millis(500);
+/// … and while one is under way.
+const NEAR: Duration = Duration::from_millis(4);
+/// A leader that has armed and does nothing more is not followed closely for longer.
+const MOST_ARMED_MS: i64 = 120_000;
+/// How long past the deadline the leader itself may take to unfreeze.
+const GRACE_MS: i64 = 1_000;
+
+/// How near the switch is, for those who read the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// There is none.
+    #[default]
+    Calm,
+    /// One is under way. The fence that is wanted goes into the log when its time has passed.
+    Near { fence: Option<(Uuid, ClusterTime)> },
+}
+
+/// The watch.
+pub(crate) struct Watch {
+    pub(crate) migration: String,
+    pub(crate) target: Secret,
+    pub(crate) mongo: Mongo,
+    pub(crate) freeze: Freeze,
+    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) stop: Stop,
+}
+
+/// The channel on which the phase is told.
+pub(crate) fn channel() -> (watch::Sender<Phase>, watch::Receiver<Phase>) {
+    watch::channel(Phase::Calm)
+}
+
+impl Watch {
+    /// Watches until it is to stop, or until the migration is switched.
+    pub(crate) async fn run(mut self) -> Result<()> {
+        let mut control: Option<Control> = None;
+        let mut reverting: Option<Instant> = None;
+        loop {
+            let wait = match self.look(&mut control, &mut reverting).await {
+                Ok(wait) => wait,
+                Err(error) if matches!(action(error.kind), Action::Wait | Action::Retry) => {
+                    tracing::debug!(%error, "the cutover's record cannot be read");
+                    control = None;
+                    CALM
+                }
+                Err(error) => return Err(error),
+            };
+            if !self.stop.sleep(wait).await {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn look(
+        &self,
+        control: &mut Option<Control>,
+        reverting: &mut Option<Instant>,
+    ) -> Result<Duration> {
+        let control = match control {
+            Some(control) => control,
+            None => control.insert(Control::open(&self.target).await?),
+        };
+        let row = control.cutover(&self.migration).await?;
+        let phase = phase(row.as_ref());
+        self.phase.send_if_modified(|told| std::mem::replace(told, phase) != phase);
+        let Some(row) = row else { return Ok(CALM) };
+        if row.state != CutoverState::Reverting {
+            *reverting = None;
+        }
+        match row.state {
+            CutoverState::Open => {
+                return Err(Error::new(Kind::Switched, "following the source", "the target is open"));
+            }
+            CutoverState::Reverted => {}
+            CutoverState::Armed => {
+                if phase != Phase::Calm && !row.heard {
+                    control.hear_cutover(row.id).await?;
+                }
+            }
+            CutoverState::Freezing | CutoverState::Frozen => {
+                if row.left_ms.is_some_and(|left| left < -GRACE_MS) {
+                    let reason = "the deadline passed and the process that led the cutover was silent";
+                    if control.revert_cutover(row.id, reason, Some(GRACE_MS)).await? {
+                        tracing::warn!(reason, "taking the cutover back");
+                        control.end_leaseholder(row.id).await?;
+                    }
+                }
+            }
+            CutoverState::Reverting => self.take_back(control, &row, reverting).await?,
+        }
+        Ok(if phase == Phase::Calm && row.state != CutoverState::Reverting { CALM } else { NEAR })
+    }
+
+    /// Unfreezes, where nobody else is at it.
+    async fn take_back(
+        &self,
+        control: &Control,
+        row: &CutoverRow,
+        since: &mut Option<Instant>,
+    ) -> Result<()> {
+        let since = since.get_or_insert_with(Instant::now);
+        if !control.lease_cutover(&self.migration).await? {
+            if since.elapsed() > Duration::from_millis(GRACE_MS as u64) {
+                *since = Instant::now();
+                control.end_leaseholder(row.id).await?;
+            }
+            return Ok(());
+        }
+        let done = self.unfreeze(control, row.id).await;
+        control.end_lease(&self.migration).await?;
+        done
+    }
+
+    async fn unfreeze(&self, control: &Control, id: Uuid) -> Result<()> {
+        // Between our look and our lease somebody else may have done it, and another one may have begun.
+        let row = control.cutover(&self.migration).await?;
+        if !row.is_some_and(|row| row.id == id && row.state == CutoverState::Reverting) {
+            return Ok(());
+        }
+        if let Err(error) = unfreeze(&self.freeze, &self.mongo).await {
+            tracing::error!(%error, "the source is frozen and cannot be unfrozen; trying again");
+            return Err(Error::new(Kind::Unreachable, "taking the cutover back", "the source is frozen still"));
+        }
+        control.reverted_cutover(id).await?;
+        tracing::warn!("the source is unfrozen: its writers may write again");
+        Ok(())
+    }
+}
+
+fn phase(row: Option<&CutoverRow>) -> Phase {
+    match row {
+        Some(row) => match row.state {
+            CutoverState::Armed if row.armed_for_ms > MOST_ARMED_MS => Phase::Calm,
+            CutoverState::Armed | CutoverState::Freezing | CutoverState::Frozen => {
+                Phase::Near { fence: row.fence }
+            }
+            CutoverState::Open | CutoverState::Reverting | CutoverState::Reverted => Phase::Calm,
+        },
+        None => Phase::Calm,
+    }
+}

@@ -1,0 +1,175 @@
+//! The switch, on servers of the test's own: a frozen MongoDB refuses everybody's writes.
+
+mod kills;
+mod many;
+mod refusals;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bson::doc;
+use serde_json::Value;
+use slackwater_migrations::crm_demo::{self, Pace, Writers, Written};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::harness::{Slackwater, Stage, until};
+use crate::kafka::pipeline::{Log, Pipeline};
+use crate::trial::CATCH_UP;
+
+/// What stands between capture and apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Direct,
+    Kafka,
+}
+
+/// A migration that is ready to be switched: copied, followed, written to.
+struct Scene {
+    way: Way,
+    stage: Stage,
+    file: PathBuf,
+    /// Topics and group, where the log is Kafka.
+    topics: Option<(crate::kafka::records::Topics, String)>,
+    processes: Vec<Slackwater>,
+    stop: watch::Sender<bool>,
+    writers: JoinHandle<slackwater_migrations::Result<Written>>,
+}
+
+/// The section of the migration file; `more` is added to it.
+fn section(more: &str) -> String {
+    format!(
+        "snapshot: {{ workers: 2, chunk_documents: 1000 }}\nchecks:\n  \
+         - {{ name: lines have invoices, returns_nothing: \"select from invoice_lines l where not exists \
+         (select from invoices i where i.id = l.invoice_id)\" }}\ncutover:\n  max_lag: 10s\n{more}\n"
+    )
+}
+
+impl Scene {
+    /// Documents loaded, processes started, writers at work; waits until everything is copied.
+    async fn set(name: &str, way: Way, mongodb: &str, brokers: &str, seed: u64, more: &str) -> Self {
+        let stage = Stage::at(name, mongodb).await;
+        stage.fill(seed, 1_500).await;
+        Self::on(stage, way, brokers, seed, more).await
+    }
+
+    async fn on(stage: Stage, way: Way, brokers: &str, seed: u64, more: &str) -> Self {
+        let text = format!("{}\n{}", crm_demo::MIGRATION_FILE, section(more));
+        let pace = Pace { writers: 8, rate: Some(1_000.0) };
+        let writers = Writers::learn(&stage.source, seed, pace).await.expect("documents can be read");
+        let (stop, stopped) = watch::channel(false);
+        let (stage, file, topics, processes) = match way {
+            Way::Direct => {
+                let file = stage.file("cutover.yaml", &text);
+                let run = stage.run(&file);
+                (stage, file, None, vec![run])
+            }
+            Way::Kafka => {
+                let pipeline = Pipeline::on(stage, &text, &Log::at(brokers)).await;
+                let processes = vec![
+                    pipeline.capture("capture"),
+                    pipeline.apply("one", Some("one")),
+                    pipeline.apply("two", Some("two")),
+                ];
+                let Pipeline { stage, file, topics, group } = pipeline;
+                (stage, file, Some((topics, group)), processes)
+            }
+        };
+        let writers = tokio::spawn(writers.write(stopped));
+        let mut scene = Self { way, stage, file, topics, processes, stop, writers };
+        scene.near().await;
+        scene
+    }
+
+    fn path(&self) -> &str {
+        self.file.to_str().expect("a path in UTF-8")
+    }
+
+    /// Waits until everything is copied and applied soon.
+    async fn near(&mut self) {
+        until("it is copied and follows closely", CATCH_UP, async || {
+            self.processes.iter_mut().for_each(Slackwater::still_runs);
+            let status = self.stage.status(&self.file).await;
+            let near = status["lag_ms"].as_i64().or(status["lag_seconds"].as_i64().map(|lag| lag * 1_000));
+            (status["copied"] == true && near.is_some_and(|lag| lag < 3_000)).then_some(())
+        })
+        .await;
+    }
+
+    /// `slackwater cutover FILE` with these arguments: code and what it printed as JSON.
+    async fn cutover(&self, arguments: &[&str]) -> (Option<i32>, Value) {
+        let all = [&["cutover", self.path(), "--json"], arguments].concat();
+        let output = self.stage.output(&all).await;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let json = serde_json::from_str(&said);
+        let complaint = || format!("{said}\n{}", String::from_utf8_lossy(&output.stderr));
+        (output.status.code(), json.unwrap_or_else(|_| panic!("no JSON: {}", complaint())))
+    }
+
+    /// Ends the writers; what was acknowledged to them.
+    async fn end_writers(&mut self) -> Written {
+        self.stop.send_replace(true);
+        let writers = std::mem::replace(&mut self.writers, tokio::spawn(async { Ok(Written::default()) }));
+        writers.await.expect("a task").expect("the writers write")
+    }
+
+    /// After the switch: every process has ended by itself and says that all is well, and so does one that is started
+    /// again; the target has every write that was acknowledged, and is equal by the oracle.
+    async fn is_switched(&mut self) -> Written {
+        let written = self.end_writers().await;
+        for process in &mut self.processes {
+            let ended = until("the process ends by itself", CATCH_UP, async || process.ended()).await;
+            assert!(ended.success(), "{}: {ended}\n{}", process.name(), process.tail());
+            assert!(process.said("is switched"), "{}", process.tail());
+        }
+        let again = match self.way {
+            Way::Direct => "run",
+            Way::Kafka => "capture",
+        };
+        let output = self.stage.output(&[again, self.path()]).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let lost = written.lost(&self.stage.target).await.expect("rows can be read");
+        assert!(lost.is_empty(), "{} acknowledged changes are lost: {:?}", lost.len(), lost.first());
+        let report = self.stage.crm_compare().await;
+        assert!(report.is_equal(), "{report}");
+        written
+    }
+
+    /// Lets the server's writers write again, whatever has happened.
+    async fn thaw(&self) {
+        let command = doc! {"setUserWriteBlockMode": 1, "global": false};
+        let thawed = self.stage.source.client().database("admin").run_command(command).await;
+        thawed.expect("the source can be unfrozen");
+    }
+
+    /// Whether the source refuses writers.
+    async fn is_frozen(&self) -> bool {
+        let status = self.stage.source.client().database("admin").run_command(doc! {"serverStatus": 1}).await;
+        let status = status.expect("the server answers");
+        let repl = status.get_document("repl").expect("a replica set");
+        repl.get("userWriteBlockMode").and_then(|mode| mode.as_i32().map(i64::from).or(mode.as_i64())) == Some(2)
+    }
+
+    /// Takes everything away.
+    async fn clear(self) {
+        let Self { stage, topics, processes, .. } = self;
+        for process in processes {
+            drop(process);
+        }
+        if let Some((topics, group)) = topics {
+            topics.delete().await;
+            topics.delete_group(&group).await;
+        }
+        stage.clear().await;
+    }
+}
+
+/// The middle, the 99th of a hundred, and the largest.
+fn spread(mut numbers: Vec<f64>) -> (f64, f64, f64) {
+    numbers.sort_by(f64::total_cmp);
+    let at = |share: f64| numbers[((numbers.len() as f64 * share).ceil() as usize).clamp(1, numbers.len()) - 1];
+    (at(0.5), at(0.99), at(1.0))
+}
+
+/// A deadline that no test comes near.
+const LONG: Duration = Duration::from_secs(120);
