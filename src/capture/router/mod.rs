@@ -15,7 +15,7 @@ use bytes::Bytes;
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::kafka::Admin;
 use slackwater_connectors::mongodb::{
-    Bound, Change, DocumentChange, Mongo, Op as SourceOp, Range, Start, StreamBatch,
+    Bound, Change, DocumentChange, Heard, Mongo, Op as SourceOp, Range, Start, StreamBatch,
 };
 use slackwater_connectors::postgres::control::{Control, CopyState};
 use slackwater_connectors::retry::Pauses;
@@ -24,6 +24,7 @@ use slackwater_topics::{ClusterTime, CollectionId, Document, Event, Key, Op, Pos
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
+use super::beats::Beats;
 use super::lookup::{Horizons, is_complete};
 use super::merge::{Arrival, Merge, PieceId, Route};
 use super::outgoing::Outgoing;
@@ -134,6 +135,7 @@ pub(crate) struct Wires {
     pub(crate) words: mpsc::UnboundedReceiver<Word>,
     pub(crate) say: mpsc::UnboundedSender<Word>,
     pub(crate) reports: mpsc::UnboundedReceiver<Report>,
+    pub(crate) heard: watch::Receiver<Option<Heard>>,
 }
 
 /// The router's state.
@@ -172,6 +174,7 @@ pub(crate) struct Router {
     landing: Option<(Uuid, usize)>,
     /// What the log has lost, and nobody has dealt with yet.
     lost: Vec<(Vec<CollectionId>, String)>,
+    beats: Beats,
 }
 
 /// Asks the control store until it answers: a target that is away must not end the capture.
@@ -201,6 +204,7 @@ mod copies;
 mod history;
 mod landing;
 mod letters;
+mod moments;
 
 /// What the router needs to begin.
 pub(crate) struct Parts {
@@ -303,6 +307,7 @@ impl Router {
             landed: 0,
             landing: None,
             lost,
+            beats: Beats::default(),
         })
     }
 
@@ -347,6 +352,10 @@ impl Router {
                 Some(report) = self.wires.reports.recv() => self.on_report(report).await,
                 changed = self.wires.applied.changed() => match changed {
                     Ok(()) => self.release().await,
+                    Err(_) => return Ok(()),
+                },
+                heard = self.wires.heard.changed() => match heard {
+                    Ok(()) => self.on_moment().await,
                     Err(_) => return Ok(()),
                 },
                 batch = stream.next() => match batch {
@@ -515,17 +524,21 @@ impl Router {
         }
         self.removals.clear();
         self.position = position.clone();
+        let as_of = self.beats.pass(passed);
         let bytes = events.iter().map(|event| event.document.len() + 64).sum();
         let batch = Batch {
             events,
             position: Some(position),
             passed,
+            as_of,
             horizon: self.horizons.latest(),
             noted: self.noted(),
             bytes,
             ..Batch::default()
         };
-        self.send(batch).await
+        self.send(batch).await?;
+        self.read_as_of(as_of);
+        Ok(())
     }
 
     async fn look_up(
