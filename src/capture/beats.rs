@@ -17,6 +17,8 @@ const MOST: usize = 4_096;
 pub(crate) struct Beats {
     waiting: VecDeque<Heard>,
     passed: ClusterTime,
+    /// Moments that are nearer to the last one than this, in milliseconds, are not kept.
+    apart: i64,
 }
 
 impl Beats {
@@ -26,15 +28,32 @@ impl Beats {
             // What waits has a later time and an earlier moment only where a primary's clock was set back.
             return Some(heard.clock);
         }
-        if self.waiting.len() >= MOST {
-            let mut odd = false;
-            self.waiting.retain(|_| {
-                odd = !odd;
-                odd
-            });
+        let Some(last) = self.waiting.back() else {
+            self.apart = 0;
+            self.waiting.push_back(heard);
+            return None;
+        };
+        if heard.clock.saturating_sub(last.clock) < self.apart {
+            return None;
         }
         self.waiting.push_back(heard);
+        if self.waiting.len() > MOST {
+            self.thin();
+        }
         None
+    }
+
+    /// Keeps half of them, evenly spread.
+    fn thin(&mut self) {
+        self.apart = (2 * self.apart).max(2_000);
+        let (apart, mut kept) = (self.apart, None);
+        self.waiting.retain(|heard| {
+            let far = kept.is_none_or(|kept| heard.clock.saturating_sub(kept) >= apart);
+            if far {
+                kept = Some(heard.clock);
+            }
+            far
+        });
     }
 
     /// The stream has brought everything up to here; the newest moment that it has passed with that.
@@ -88,10 +107,11 @@ mod tests {
     fn a_stream_that_is_days_behind_takes_no_memory() {
         let mut beats = Beats::default();
         for second in 0..500_000 {
-            assert_eq!(beats.hear(heard(second + 10, second as i64)), None);
+            assert_eq!(beats.hear(heard(second + 10, second as i64 * 1_000)), None);
         }
         assert!(beats.waiting.len() <= MOST);
-        assert!(beats.pass(ClusterTime(300_000)).is_some_and(|clock| (200_000..=299_990).contains(&clock)));
+        let found = beats.pass(ClusterTime(300_000)).expect("a moment");
+        assert!((299_000_000..=299_990_000).contains(&found), "{found} is not too old");
         assert!(beats.pass(ClusterTime(600_000)).is_some());
     }
 }

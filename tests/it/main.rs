@@ -13,6 +13,7 @@ mod items;
 mod judge;
 mod kafka;
 mod kill;
+mod lag;
 mod letters;
 mod mongod;
 mod refusals;

@@ -1,11 +1,11 @@
 //! Kafka as the log: capture and appliers as processes of their own, brokers that die, and what stands in topics.
 
-mod broker;
+pub(crate) mod broker;
 mod debezium;
 mod kill;
 mod large;
 mod outage;
-mod pipeline;
+pub(crate) mod pipeline;
 mod rebalance;
 mod records;
 mod replay;
