@@ -14,7 +14,7 @@
 //! - Another process has taken over: the lane's epoch is not ours any more, every statement of ours fails, we stop.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::postgres::progress::{
@@ -28,7 +28,9 @@ use slackwater_topics::{Barrier, Event};
 use super::batch::{Batch, keep_last};
 use super::letters::Letters;
 use crate::mapping::{self, Mapper, Plan, Rejection};
+use crate::ops::board::Place;
 use crate::ops::gauges::Gauges;
+use crate::ops::metrics::{self, Retry};
 use crate::ops::policy::{Action, action, remedy};
 use crate::ops::stop::Stop;
 
@@ -114,6 +116,7 @@ impl Lane {
             batch.events = keep_last(std::mem::take(&mut batch.events));
         }
         let events = &batch.events;
+        let bytes: u64 = events.iter().map(|event| event.document.len() as u64).sum();
         let mut advance = Advance {
             sequence: self.sink.progress().sequence,
             position: batch.position.clone(),
@@ -138,6 +141,7 @@ impl Lane {
         let mut waited = 0;
         let mut pauses = Pauses::for_server();
         let mut said = false;
+        let begun = Instant::now();
         loop {
             let attempt = if careful {
                 self.write_carefully(&advance, events, &given).await
@@ -148,8 +152,11 @@ impl Lane {
                 Ok(counts) => {
                     if said {
                         tracing::info!(lane = self.name, "writing again");
+                        self.gauges.board.set(Place::Target, None);
                     }
                     Gauges::add(&self.gauges.rows, counts.upserted + counts.deleted);
+                    Gauges::add(&self.gauges.bytes, bytes);
+                    metrics::wrote(taken, counts.upserted + counts.deleted, bytes, begun.elapsed());
                     return Ok(counts);
                 }
                 Err(error) => error,
@@ -163,6 +170,7 @@ impl Lane {
                 Action::Quarantine if !careful && self.patient && waited < PATIENCE && dangles(&error) => {
                     tracing::debug!(lane = self.name, %error, "a reference is not there yet; waiting for it");
                     waited += 1;
+                    metrics::retried(Retry::Reference);
                     if !self.stop.sleep(PATIENCE_PAUSE).await {
                         return Err(Stopped::Asked);
                     }
@@ -170,12 +178,14 @@ impl Lane {
                 Action::Quarantine if !careful => {
                     tracing::debug!(lane = self.name, %error, "a record cannot be written; looking for it");
                     careful = true;
+                    metrics::retried(Retry::Search);
                 }
                 Action::Quarantine | Action::Halt | Action::Recopy | Action::Yield => {
                     return Err(Stopped::Failed(error));
                 }
                 Action::Retry => {
                     tracing::debug!(lane = self.name, %error, "trying again");
+                    metrics::retried(Retry::Contention);
                     if !self.stop.sleep(Duration::from_millis(5)).await {
                         return Err(Stopped::Asked);
                     }
@@ -187,9 +197,12 @@ impl Lane {
                         tracing::warn!(lane = self.name, %error, remedy = remedy(error.kind), "waiting for the target");
                         said = true;
                     }
+                    metrics::retried(Retry::Wait);
+                    self.gauges.board.set(Place::Target, Some(format!("waiting for the target: {error}")));
                     if self.reconnect(&mut pauses).await? && self.sink.progress().sequence > advance.sequence
                     {
                         tracing::info!(lane = self.name, "the commit had arrived, its answer had not");
+                        self.gauges.board.set(Place::Target, None);
                         return Ok(Counts::default());
                     }
                     advance.sequence = self.sink.progress().sequence;
@@ -205,7 +218,10 @@ impl Lane {
                 return Err(Stopped::Asked);
             }
             match self.sink.reopen().await {
-                Ok(()) => return Ok(true),
+                Ok(()) => {
+                    metrics::reconnected("target");
+                    return Ok(true);
+                }
                 Err(error) => match action(error.kind) {
                     Action::Wait | Action::Retry => {
                         tracing::debug!(lane = self.name, %error, "the target is still away");

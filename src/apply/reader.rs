@@ -119,6 +119,7 @@ impl Reader {
                 let intake =
                     Intake::new(Arc::clone(&topic.name), partition.number, collection, offset, claim);
                 intakes.insert(partition, intake);
+                self.gauges.claimed.fetch_add(1, Ordering::Relaxed);
             }
             Delivery::Revoked(partition) => {
                 if let Some(old) = intakes.remove(&partition) {
@@ -141,6 +142,7 @@ impl Reader {
 
     /// What was gathered from a partition that is not ours under this claim any more is left out.
     fn let_go(&self, intake: &Intake, partition: Partition, gathered: &mut Gathered) {
+        self.gauges.claimed.fetch_sub(1, Ordering::Relaxed);
         let topic = &self.topics[usize::from(partition.topic)];
         gathered.drop_partition(intake, |event| {
             event.collection == topic.collection

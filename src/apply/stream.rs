@@ -81,7 +81,8 @@ pub(crate) async fn run(
         // While pieces are copied every position is saved: a change that was left to a piece must not come again, as an
         // older one, after that piece is in the target.
         let copied = gauges.copy_complete.load(Ordering::Acquire);
-        if nothing && copied && saved.elapsed() < IDLE_SAVE {
+        // A moment of the source comes once a second, and is what tells that we are not behind.
+        if nothing && copied && batch.as_of.is_none() && saved.elapsed() < IDLE_SAVE {
             // Nothing to write: all that came before is committed, so the time counts already.
             advance(&applied, passed, &gauges);
             idle = Some(batch);

@@ -1,10 +1,12 @@
 //! From a source into the log: the copy beside the stream, in one order.
 
+mod beats;
 pub(crate) mod copier;
 mod lookup;
 mod merge;
 pub(crate) mod outgoing;
 pub(crate) mod publisher;
+pub(crate) mod pulse;
 pub(crate) mod router;
 pub(crate) mod watcher;
 

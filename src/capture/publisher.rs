@@ -28,12 +28,16 @@ use super::watcher::Watched;
 use crate::apply::batch::Batch;
 use crate::apply::stream::{Report, now_millis};
 use crate::mapping::Plan;
+use crate::ops::board::Place;
 use crate::ops::gauges::Gauges;
 use crate::ops::policy::{Action, action, remedy};
 use crate::ops::stop::Stop;
 
-/// Every partition learns this often how far the source was read, whether or not something was for it.
-const MARK_EVERY: Duration = Duration::from_secs(1);
+/// Every partition learns how far the source was read, whether or not something was for it: as often as the source says what
+/// time it is, which is once a second, …
+const MARKS_APART: Duration = Duration::from_millis(500);
+/// … and where it does not say, this often.
+const MARK_EVERY: Duration = Duration::from_millis(1_500);
 /// Positions are saved this often while nothing waits for them. What comes twice after a crash is dropped by readers.
 const SAVE_EVERY: Duration = Duration::from_millis(200);
 /// Without any news the capture still says that it lives, and learns whether it was succeeded.
@@ -41,7 +45,7 @@ const BEAT: Duration = Duration::from_secs(1);
 /// A clean stop waits this long for acknowledgements.
 const FAREWELL: Duration = Duration::from_millis(1_500);
 /// Without an acknowledgement for so long the broker is said to be away.
-const STALLED: Duration = Duration::from_secs(5);
+const STALLED: Duration = Duration::from_secs(3);
 /// Batches that were sent and are not acknowledged. The bytes are bounded by the producer's queue.
 const ON_THE_WAY: usize = 4_096;
 
@@ -50,6 +54,7 @@ struct Sent {
     ticket: Arc<Ticket>,
     position: Option<Position>,
     passed: ClusterTime,
+    as_of: Option<i64>,
     /// Answered when it is acknowledged.
     report: Option<Report>,
 }
@@ -88,6 +93,7 @@ impl Publisher {
             pen,
             passed: ClusterTime::default(),
             as_of: None,
+            marked: None,
         };
         let saver = Saver {
             outgoing,
@@ -121,13 +127,15 @@ struct Sender {
     passed: ClusterTime,
     /// And as of when, by the source's clock.
     as_of: Option<i64>,
+    /// The newest moment that the partitions have been told of.
+    marked: Option<i64>,
 }
 
 impl Sender {
     async fn run(mut self) -> Result<()> {
         let mut marked = Instant::now();
         loop {
-            let wait = MARK_EVERY.saturating_sub(marked.elapsed());
+            let wait = self.pause().saturating_sub(marked.elapsed());
             let batch = tokio::select! {
                 biased;
                 () = self.stop.wait() => return Ok(()),
@@ -142,18 +150,30 @@ impl Sender {
             {
                 return Ok(());
             }
-            if marked.elapsed() >= MARK_EVERY && self.passed > ClusterTime::default() {
+            if marked.elapsed() >= self.pause() && self.passed > ClusterTime::default() {
                 marked = Instant::now();
+                self.marked = self.as_of;
                 let ticket = Ticket::new();
                 self.outgoing.marks(&self.outgoing.all(), (self.passed, self.as_of), None, &ticket).await?;
                 ticket.close();
                 // Nothing hangs on this acknowledgement but the knowledge that the broker is there.
-                let sent = Sent { ticket, position: None, passed: ClusterTime::default(), report: None };
+                let sent = Sent {
+                    ticket,
+                    position: None,
+                    passed: ClusterTime::default(),
+                    as_of: None,
+                    report: None,
+                };
                 if self.sent.send(sent).await.is_err() {
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// Between two rounds of marks.
+    fn pause(&self) -> Duration {
+        if self.as_of > self.marked { MARKS_APART } else { MARK_EVERY }
     }
 
     /// False where nobody waits for acknowledgements any more.
@@ -183,6 +203,8 @@ impl Sender {
             }
         }
         Gauges::add(&self.gauges.sent, batch.events.len() as u64);
+        let bytes: usize = batch.events.iter().map(|event| event.document.len()).sum();
+        Gauges::add(&self.gauges.bytes, bytes as u64);
         if let Some(newest) = batch.events.iter().map(|event| event.time).max() {
             self.gauges.source_time.fetch_max(newest, Ordering::Relaxed);
         }
@@ -214,7 +236,8 @@ impl Sender {
             }
         }
         ticket.close();
-        let sent = Sent { ticket, position: batch.position, passed: batch.passed, report };
+        let sent =
+            Sent { ticket, position: batch.position, passed: batch.passed, as_of: batch.as_of, report };
         Ok(self.sent.send(sent).await.is_ok())
     }
 }
@@ -250,7 +273,7 @@ impl Saver {
         let mut ended = false;
         let mut stalled = Stalled::default();
         loop {
-            stalled.look(&self.outgoing, !waiting.is_empty());
+            stalled.look(&self.outgoing, &self.gauges, !waiting.is_empty());
             while let Ok(more) = sent.try_recv() {
                 waiting.push_back(more);
             }
@@ -259,7 +282,7 @@ impl Saver {
                     break;
                 }
                 let Some(first) = waiting.pop_front() else { break };
-                stalled.over();
+                stalled.over(&self.gauges);
                 self.acknowledged(first, &mut unsaved).await?;
             }
             let copied = self.gauges.copy_complete.load(Ordering::Acquire);
@@ -320,6 +343,10 @@ impl Saver {
             unsaved.position = sent.position;
         }
         unsaved.passed = unsaved.passed.max(sent.passed);
+        if let Some(as_of) = sent.as_of {
+            self.gauges.read_as_of.fetch_max(as_of, Ordering::Relaxed);
+            self.gauges.read_through.fetch_max(sent.passed.0, Ordering::Relaxed);
+        }
         if let Some(report) = sent.report {
             // The router ends everything when it ends.
             let _ = self.reports.send(report);
@@ -411,15 +438,24 @@ impl Default for Stalled {
 }
 
 impl Stalled {
-    fn look(&mut self, outgoing: &Outgoing, waiting: bool) {
+    fn look(&mut self, outgoing: &Outgoing, gauges: &Gauges, waiting: bool) {
         if !waiting {
             self.since = Instant::now();
         }
-        if self.said || self.since.elapsed() < STALLED {
+        if self.since.elapsed() < STALLED {
             return;
         }
-        self.said = true;
-        match outgoing.producer.trouble() {
+        let trouble = outgoing.producer.trouble();
+        let mut text =
+            format!("Kafka has not acknowledged anything for {} s", self.since.elapsed().as_secs());
+        if let Some(error) = &trouble {
+            text += &format!(" ({error})");
+        }
+        gauges.board.set(Place::Kafka, Some(text));
+        if std::mem::replace(&mut self.said, true) {
+            return;
+        }
+        match trouble {
             Some(error) => {
                 tracing::warn!(%error, remedy = remedy(error.kind), "waiting for Kafka; nothing is lost");
             }
@@ -427,8 +463,9 @@ impl Stalled {
         }
     }
 
-    fn over(&mut self) {
+    fn over(&mut self, gauges: &Gauges) {
         if self.said {
+            gauges.board.set(Place::Kafka, None);
             tracing::info!("Kafka acknowledges again");
         }
         *self = Self::default();

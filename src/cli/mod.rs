@@ -11,6 +11,7 @@ mod start;
 mod status;
 mod topics;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -65,12 +66,18 @@ enum Command {
     Run {
         /// The migration file.
         file: PathBuf,
+        /// Where to answer /metrics, /healthz and /readyz, for example 0.0.0.0:9464.
+        #[arg(long, env = "SLACKWATER_LISTEN", value_name = "ADDRESS")]
+        listen: Option<SocketAddr>,
     },
     /// Copies and follows the source into Kafka; `slackwater apply` takes it from there. Until SIGTERM or SIGINT.
     #[command(after_help = "Example: slackwater capture migration.yaml")]
     Capture {
         /// The migration file.
         file: PathBuf,
+        /// Where to answer /metrics, /healthz and /readyz, for example 0.0.0.0:9464.
+        #[arg(long, env = "SLACKWATER_LISTEN", value_name = "ADDRESS")]
+        listen: Option<SocketAddr>,
     },
     /// Applies what stands in Kafka to the target. Any number of processes share the work. Until SIGTERM or SIGINT.
     #[command(after_help = "Example: slackwater apply migration.yaml --member applier-0")]
@@ -80,6 +87,9 @@ enum Command {
         /// A name that stays the same over restarts, such as a pod's: then a short absence moves no partition.
         #[arg(long, env = "SLACKWATER_MEMBER")]
         member: Option<String>,
+        /// Where to answer /metrics, /healthz and /readyz, for example 0.0.0.0:9464.
+        #[arg(long, env = "SLACKWATER_LISTEN", value_name = "ADDRESS")]
+        listen: Option<SocketAddr>,
     },
     /// Tells how far it is: collections, lag, dead letters, incidents. Reads only.
     #[command(after_help = "Example: slackwater status migration.yaml --json | jq .lag_seconds")]
@@ -131,9 +141,9 @@ pub fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match cli.command {
             Command::Check { file, json } => check::run(&file, json).await,
-            Command::Run { file } => run::run(&file, Role::Run).await,
-            Command::Capture { file } => run::run(&file, Role::Capture).await,
-            Command::Apply { file, member } => run::run(&file, Role::Apply { member }).await,
+            Command::Run { file, listen } => run::run(&file, Role::Run, listen).await,
+            Command::Capture { file, listen } => run::run(&file, Role::Capture, listen).await,
+            Command::Apply { file, member, listen } => run::run(&file, Role::Apply { member }, listen).await,
             Command::Status { file, json, watch } => status::run(&file, json, watch).await,
             Command::Cutover { file, plan, abort, json, report } => {
                 cutover::run(&file, cutover::Wish { plan, abort, json, report }).await

@@ -3,6 +3,7 @@
 //! All tasks live and die together. The first that fails stops the others; on SIGTERM or SIGINT each ends after the
 //! transaction that it has under way, and what it had not committed comes again after the next start.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,7 +19,10 @@ use super::load;
 use super::progress;
 use super::start::{Role, Tasks, start};
 use crate::ops::gauges::Gauges;
+use crate::ops::health::Health;
+use crate::ops::http;
 use crate::ops::policy::{Action, action};
+use crate::ops::presence;
 use crate::ops::stop::{self, Stop};
 
 /// How often a start is tried while connections break.
@@ -26,7 +30,7 @@ const START_TRIES: usize = 9;
 /// A clean stop takes no longer.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
 
-pub(super) async fn run(path: &Path, role: Role) -> Result<ExitCode, Failure> {
+pub(super) async fn run(path: &Path, role: Role, listen: Option<SocketAddr>) -> Result<ExitCode, Failure> {
     // Before anything else: a signal while starting must not be lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
@@ -34,12 +38,20 @@ pub(super) async fn run(path: &Path, role: Role) -> Result<ExitCode, Failure> {
         tracing::info!("the migration is switched: there is nothing to do any more");
         return Ok(ExitCode::SUCCESS);
     }
+    let health = Arc::new(role.health());
+    // Before the work begins, and for as long as the process lives.
+    if let Some(address) = listen {
+        let listener = http::bind(address).await?;
+        tracing::info!(%address, "listening for /metrics, /healthz and /readyz");
+        tokio::spawn(http::serve(listener, Arc::clone(&health)));
+    }
     let (stopper, stop) = stop::channel();
     let (mut tasks, gauges) = tokio::select! {
-        started = start_patiently(path, &role, &stop) => started?,
+        started = start_patiently(path, &role, &health, &stop) => started?,
         _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
         _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
     };
+    health.works(&gauges);
     let show = tokio::spawn(progress::show(Arc::clone(&gauges), matches!(role, Role::Capture), stop));
     let ended = tokio::select! {
         _ = terminate.recv() => None,
@@ -47,6 +59,7 @@ pub(super) async fn run(path: &Path, role: Role) -> Result<ExitCode, Failure> {
         ended = tasks.join_next() => ended,
     };
     stopper.stop();
+    health.stops();
     let mut failure = ended.and_then(failed);
     if failure.is_none() {
         tracing::info!("stopping");
@@ -64,6 +77,7 @@ pub(super) async fn run(path: &Path, role: Role) -> Result<ExitCode, Failure> {
     let _ = show.await;
     match failure {
         None => {
+            presence::farewell(&health, &gauges).await;
             tracing::info!("stopped; the next run goes on from here");
             Ok(ExitCode::SUCCESS)
         }
@@ -111,12 +125,17 @@ fn failed(ended: Result<(&'static str, Result<(), Error>), tokio::task::JoinErro
 }
 
 /// A connection that breaks in the middle of the start is no reason to give up; a server that is away for longer is.
-async fn start_patiently(path: &Path, role: &Role, stop: &Stop) -> Result<(Tasks, Arc<Gauges>), Failure> {
+async fn start_patiently(
+    path: &Path,
+    role: &Role,
+    health: &Arc<Health>,
+    stop: &Stop,
+) -> Result<(Tasks, Arc<Gauges>), Failure> {
     let mut pauses = Pauses::for_server();
     let mut tries = 1;
     loop {
         let gauges = Arc::new(Gauges::default());
-        match start(path, role, &gauges, stop).await {
+        match start(path, role, (&gauges, health), stop).await {
             Ok(tasks) => return Ok((tasks, gauges)),
             Err(Failure::Server(error)) if passes(error.kind) && tries < START_TRIES => {
                 tracing::debug!(%error, "the start was cut short; trying again");

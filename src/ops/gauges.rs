@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
+use super::board::Board;
+
 /// Shared by all tasks of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
@@ -23,6 +25,16 @@ pub(crate) struct Gauges {
     pub(crate) current_at: AtomicI64,
     /// Every collection was copied.
     pub(crate) copy_complete: AtomicBool,
+    /// Bytes of the documents in what was applied or sent.
+    pub(crate) bytes: AtomicU64,
+    /// What is in the log holds all that the source had at this moment of its clock, milliseconds since 1970 …
+    pub(crate) read_as_of: AtomicI64,
+    /// … and at this operation time.
+    pub(crate) read_through: AtomicU64,
+    /// Partitions of the log that are ours to apply.
+    pub(crate) claimed: AtomicU64,
+    /// What is waited for.
+    pub(crate) board: Board,
 }
 
 impl Gauges {

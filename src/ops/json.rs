@@ -25,11 +25,13 @@ pub(crate) fn json(look: &Look) -> Value {
         "source_operation_time": look.operation_time().map(|time| time.0),
         "sources": sources(look),
         "processes": processes(look),
+        "troubles": troubles(look),
         "collections": collections(look),
         "lanes": lanes(look),
         "captured": captured(look),
         "partitions": partitions(look),
         "dead_letters": letters(look),
+        "dead_letters_total": look.dead_letters(),
         "tallies": tallies(look),
         "incidents": incidents(look),
         "incidents_total": look.incidents_total,
@@ -71,6 +73,11 @@ fn processes(look: &Look) -> Vec<Value> {
         })
     };
     look.processes.iter().map(process).collect()
+}
+
+fn troubles(look: &Look) -> Vec<Value> {
+    let troubles = look.troubles();
+    troubles.iter().map(|(name, text)| json!({ "name": name, "text": text })).collect()
 }
 
 fn collections(look: &Look) -> Vec<Value> {

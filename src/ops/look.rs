@@ -163,8 +163,7 @@ impl Look {
     /// What is waited for, and who does.
     pub(crate) fn troubles(&self) -> Vec<(&str, &str)> {
         let processes = self.processes.iter().filter(|row| is_up(row));
-        let said = processes.filter_map(|row| Some((row.name.as_str(), row.trouble.as_deref()?)));
-        said.collect()
+        processes.filter_map(|row| Some((row.name.as_str(), row.trouble.as_deref()?))).collect()
     }
 }
 

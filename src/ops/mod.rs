@@ -1,9 +1,15 @@
 //! What operators see and decide by.
 
+pub(crate) mod board;
 pub(crate) mod gauges;
+pub(crate) mod health;
+pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod look;
+mod looker;
+pub(crate) mod metrics;
 pub(crate) mod policy;
 pub(crate) mod preflight;
+pub(crate) mod presence;
 pub(crate) mod stop;
 pub(crate) mod text;

@@ -14,6 +14,7 @@ mod items;
 mod judge;
 mod kafka;
 mod kill;
+mod lag;
 mod letters;
 mod mongod;
 mod refusals;

@@ -24,8 +24,9 @@ use slackwater_topics::Mark;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::error::explain;
+use super::error::{explain, of_code};
 use super::group::{Change, Group, assign};
+use super::report::Trouble;
 use super::settings::Settings;
 use crate::error::{Error, Kind, Result};
 
@@ -131,29 +132,38 @@ enum Wish {
 
 /// Speaks to the consumer.
 #[derive(Clone, Debug)]
-pub struct Handle(UnboundedSender<Wish>);
+pub struct Handle {
+    wishes: UnboundedSender<Wish>,
+    trouble: Arc<Trouble>,
+}
 
 impl Handle {
     /// The claim is not good any more: claim anew, where the partition is still assigned.
     pub fn reclaim(&self, partition: Partition) {
         // A consumer that has ended needs no wishes.
-        let _ = self.0.send(Wish::Reclaim(partition));
+        let _ = self.wishes.send(Wish::Reclaim(partition));
     }
 
     /// Everything before `offset` is in the target. For the broker's tools only.
     pub fn committed(&self, partition: Partition, offset: i64) {
-        let _ = self.0.send(Wish::Committed(partition, offset));
+        let _ = self.wishes.send(Wish::Committed(partition, offset));
+    }
+
+    /// Why nothing comes, where no broker was left and nothing has come since. Reading waits all the same.
+    pub fn trouble(&self) -> Option<Error> {
+        Some(of_code("reading from Kafka", self.trouble.outage()?))
     }
 }
 
 /// What the consumer hears of its [`Handle`]s.
 #[derive(Debug)]
-pub struct Wishes(UnboundedReceiver<Wish>);
+pub struct Wishes(UnboundedReceiver<Wish>, Arc<Trouble>);
 
 /// A way to speak to a consumer that is still to be started.
 pub fn handle() -> (Handle, Wishes) {
     let (wishes, heard) = unbounded_channel();
-    (Handle(wishes), Wishes(heard))
+    let trouble = Arc::new(Trouble::default());
+    (Handle { wishes, trouble: Arc::clone(&trouble) }, Wishes(heard, trouble))
 }
 
 /// Starts the thread. It ends when all readers are gone, when the desk says so, or with an error.
@@ -164,8 +174,8 @@ pub fn start<D: Desk>(
     readers: Vec<Sender<Delivery<D::Claim>>>,
     wishes: Wishes,
 ) -> Result<JoinHandle<Result<()>>> {
-    let Wishes(heard) = wishes;
-    let consumer = Group::open(settings, &membership)?;
+    let Wishes(heard, trouble) = wishes;
+    let consumer = Group::open(settings, &membership, trouble)?;
     let reading = Reading {
         consumer,
         settings: settings.clone(),
@@ -265,7 +275,8 @@ impl<D: Desk> Reading<D> {
                 return Ok(Err(Ended));
             }
         }
-        self.consumer = Group::open(&self.settings, &self.membership)?;
+        let trouble = Arc::clone(&self.consumer.context().trouble);
+        self.consumer = Group::open(&self.settings, &self.membership, trouble)?;
         self.subscribe()?;
         Ok(Ok(()))
     }
@@ -278,6 +289,7 @@ impl<D: Desk> Reading<D> {
             let outcome = match consumer.poll(wait) {
                 None => Polled::Nothing,
                 Some(Ok(message)) => {
+                    consumer.context().trouble.over();
                     let at = place_of(&mut self.places, &self.topics, &message);
                     match at {
                         Some(partition) if self.held.get(&partition) == Some(&Held::Claimed) => {
@@ -321,6 +333,7 @@ impl<D: Desk> Reading<D> {
         for change in self.consumer.context().take() {
             match change {
                 Change::Assigned(names) => {
+                    self.consumer.context().trouble.over();
                     if self.join(&names)?.is_err() {
                         return Ok(Err(Ended));
                     }

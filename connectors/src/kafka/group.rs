@@ -1,7 +1,7 @@
 //! A member of a consumer group: hears what the group decides, and lets its thread act on it.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -11,7 +11,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::consumer::Membership;
-use super::report::log;
+use super::report::{Trouble, log};
 use super::settings::Settings;
 use crate::error::Result;
 
@@ -31,10 +31,16 @@ pub(super) enum Change {
 pub(super) struct Group {
     any: AtomicBool,
     changes: Mutex<Vec<Change>>,
+    /// The last that went wrong, shared with who asks.
+    pub(super) trouble: Arc<Trouble>,
 }
 
 impl Group {
-    pub(super) fn open(settings: &Settings, membership: &Membership) -> Result<BaseConsumer<Self>> {
+    pub(super) fn open(
+        settings: &Settings,
+        membership: &Membership,
+        trouble: Arc<Trouble>,
+    ) -> Result<BaseConsumer<Self>> {
         let mut config = settings.consuming();
         config
             .set("group.id", &membership.group)
@@ -58,7 +64,7 @@ impl Group {
         if let Some(member) = &membership.member {
             config.set("group.instance.id", member);
         }
-        settings.open(&config, Self::default())
+        settings.open(&config, Self { trouble, ..Self::default() })
     }
 
     /// Whether something was decided that nobody has looked at.
@@ -93,6 +99,7 @@ impl ClientContext for Group {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.trouble.note(&error);
         tracing::debug!(target: "kafka", %error, reason, "consumer");
     }
 }

@@ -41,9 +41,11 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
 }
 
 /// The last trouble with the connection, until something works again.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Trouble {
     there: AtomicBool,
+    /// No broker is left.
+    down: AtomicBool,
     code: Mutex<Option<RDKafkaErrorCode>>,
 }
 
@@ -56,6 +58,9 @@ impl Trouble {
             *kept = Some(code);
         }
         self.there.store(true, Ordering::Release);
+        if code == RDKafkaErrorCode::AllBrokersDown {
+            self.down.store(true, Ordering::Release);
+        }
     }
 
     /// It works.
@@ -63,8 +68,14 @@ impl Trouble {
         // Called for every acknowledgement: no lock and no write while there is nothing to forget.
         if self.there.load(Ordering::Relaxed) {
             *self.code.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.down.store(false, Ordering::Release);
             self.there.store(false, Ordering::Release);
         }
+    }
+
+    /// What it is, where no broker is left: the loss of one is mended by itself.
+    pub(super) fn outage(&self) -> Option<RDKafkaErrorCode> {
+        if self.down.load(Ordering::Acquire) { self.code() } else { None }
     }
 
     /// What it is.

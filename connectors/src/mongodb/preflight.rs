@@ -2,12 +2,12 @@
 //!
 //! Facts only; whether a fact is a mistake is the caller's to say.
 
-use bson::{Bson, doc, rawdoc};
+use bson::{doc, rawdoc};
 use mongodb::Database;
-use slackwater_topics::ClusterTime;
 
 use super::client::{CollectionInfo, Mongo};
 use super::error::cleaned;
+use super::pulse::oplog_end;
 use crate::error::{Error, Kind, Result};
 
 /// What was found.
@@ -121,19 +121,6 @@ async fn feature_version(admin: &Database) -> Option<String> {
 }
 
 async fn oplog_hours(local: &Database) -> Option<f64> {
-    let end = async |direction: i32| {
-        let find = doc! {
-            "find": "oplog.rs", "sort": {"$natural": direction}, "limit": 1, "singleBatch": true,
-            "projection": {"ts": 1},
-        };
-        let reply = local.run_command(find).await.ok()?;
-        let first =
-            reply.get_document("cursor").ok()?.get_array("firstBatch").ok()?.first()?.as_document()?;
-        match first.get("ts") {
-            Some(Bson::Timestamp(ts)) => Some(ClusterTime::new(ts.time, ts.increment)),
-            _ => None,
-        }
-    };
-    let (first, last) = (end(1).await?, end(-1).await?);
+    let (first, last) = (oplog_end(local, 1).await?, oplog_end(local, -1).await?);
     Some(f64::from(last.seconds().saturating_sub(first.seconds())) / 3600.0)
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::kafka::Admin;
 use slackwater_connectors::mongodb::{
-    Bound, Change, DocumentChange, Mongo, Op as SourceOp, Range, Start, StreamBatch,
+    Bound, Change, DocumentChange, Heard, Mongo, Op as SourceOp, Range, Start, StreamBatch,
 };
 use slackwater_connectors::postgres::control::{Control, CopyState};
 use slackwater_connectors::retry::Pauses;
@@ -23,6 +23,7 @@ use slackwater_topics::{ClusterTime, CollectionId, Document, Event, Key, Op, Pos
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
+use super::beats::Beats;
 use super::lookup::{Horizons, is_complete};
 use super::merge::{Arrival, Merge, PieceId, Route};
 use super::outgoing::Outgoing;
@@ -138,6 +139,7 @@ pub(crate) struct Wires {
     pub(crate) reports: mpsc::UnboundedReceiver<Report>,
     /// How near the switch is.
     pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) heard: watch::Receiver<Option<Heard>>,
 }
 
 /// The router's state.
@@ -180,6 +182,7 @@ pub(crate) struct Router {
     passed: ClusterTime,
     /// The switch's fence that was put into the log last.
     fenced: Option<Uuid>,
+    beats: Beats,
 }
 
 /// Asks the control store until it answers: a target that is away must not end the capture.
@@ -209,6 +212,7 @@ mod copies;
 mod history;
 mod landing;
 mod letters;
+mod moments;
 mod switch;
 
 /// What the router needs to begin.
@@ -314,6 +318,7 @@ impl Router {
             lost,
             passed: ClusterTime::default(),
             fenced: None,
+            beats: Beats::default(),
         })
     }
 
@@ -358,6 +363,10 @@ impl Router {
                 Some(report) = self.wires.reports.recv() => self.on_report(report).await,
                 changed = self.wires.applied.changed() => match changed {
                     Ok(()) => self.release().await,
+                    Err(_) => return Ok(()),
+                },
+                heard = self.wires.heard.changed() => match heard {
+                    Ok(()) => self.on_moment().await,
                     Err(_) => return Ok(()),
                 },
                 batch = stream.next() => match batch {
@@ -529,17 +538,21 @@ impl Router {
         self.removals.clear();
         self.position = position.clone();
         self.passed = self.passed.max(passed);
+        let as_of = self.beats.pass(passed);
         let bytes = events.iter().map(|event| event.document.len() + 64).sum();
         let batch = Batch {
             events,
             position: Some(position),
             passed,
+            as_of,
             horizon: self.horizons.latest(),
             noted: self.noted(),
             bytes,
             ..Batch::default()
         };
-        self.send(batch).await
+        self.send(batch).await?;
+        self.read_as_of(as_of);
+        Ok(())
     }
 
     async fn look_up(

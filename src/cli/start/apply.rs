@@ -18,6 +18,7 @@ use crate::apply::letters::Letters;
 use crate::apply::reader::{Reader, Topic};
 use crate::cli::exit::Failure;
 use crate::config::KafkaLog;
+use crate::ops::board::Place;
 use crate::ops::gauges::Gauges;
 use crate::ops::stop::Stop;
 
@@ -25,6 +26,8 @@ use crate::ops::stop::Stop;
 const BUFFER: usize = 4;
 /// While no capture has begun the migration it is asked again this often.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How often the consumer is asked whether it hears from Kafka.
+const LISTEN_EVERY: Duration = Duration::from_secs(1);
 
 /// Prepares everything and starts the tasks.
 pub(super) async fn start(
@@ -40,7 +43,7 @@ pub(super) async fn start(
     let settings = kafka.settings("apply");
     kafka::check(&settings)?;
     let mut control = Control::open(target).await?;
-    let name = member.map_or_else(process, str::to_owned);
+    let name = named(member);
     let mut lanes = Vec::new();
     for writer in 0..kafka.writers {
         let lane = format!("apply/{name}/{writer}");
@@ -81,6 +84,14 @@ pub(super) async fn start(
         member: member.map(str::to_owned),
         topics: topics.iter().map(|topic| (Arc::clone(&topic.name), topic.partitions)).collect(),
     };
+    let (consumer, waits, mut stopped) = (handle, Arc::clone(gauges), stop.clone());
+    tasks.spawn(async move {
+        while stopped.sleep(LISTEN_EVERY).await {
+            let trouble = consumer.trouble().map(|error| format!("Kafka does not answer ({error})"));
+            waits.board.set(Place::Consumer, trouble);
+        }
+        ("listen", Ok(()))
+    });
     let thread = kafka::start(&settings, membership, claims, readers, wishes)?;
     tasks.spawn_blocking(move || {
         let ended = thread.join();
@@ -91,7 +102,11 @@ pub(super) async fn start(
     Ok(())
 }
 
-/// A name for a process that was given none.
+/// The name of a process; one is made for a process that was given none.
+pub(super) fn named(member: Option<&str>) -> String {
+    member.map_or_else(process, str::to_owned)
+}
+
 fn process() -> String {
     let host = std::env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
     format!("{}-{}", host.unwrap_or_else(|| "host".to_owned()), std::process::id())

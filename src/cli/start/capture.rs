@@ -19,6 +19,7 @@ use crate::capture::LANE;
 use crate::capture::copier::{Copier, Logging, Outlet};
 use crate::capture::outgoing::{Outgoing, Topic};
 use crate::capture::publisher::Publisher;
+use crate::capture::pulse::Pulse;
 use crate::capture::router::{Chunking, Log, Parts, Router, Wires};
 use crate::capture::watcher::Watcher;
 use crate::cli::exit::Failure;
@@ -117,6 +118,7 @@ pub(super) async fn start(
     let (say, words) = mpsc::unbounded_channel();
     let (report, reports) = mpsc::unbounded_channel();
     let (watch_in, watched) = mpsc::unbounded_channel();
+    let (heard_in, heard) = watch::channel(None);
     let chunking =
         Chunking { bytes: migration.snapshot.chunk_bytes, documents: migration.snapshot.chunk_documents };
     let acting = async || -> Result<Control, Error> {
@@ -142,8 +144,20 @@ pub(super) async fn start(
         lost,
     };
     let (phase_in, phase) = cutover::watch::channel();
-    let wires = Wires { log: log_in, applied: applied_out, words, say: say.clone(), reports, phase };
+    let wires = Wires { log: log_in, applied: applied_out, words, say: say.clone(), reports, heard, phase };
     let router = Router::new(parts, wires).await?;
+    let pulse = Pulse {
+        mongo: mongo.clone(),
+        control: acting().await?,
+        target: target.clone(),
+        migration: plan.migration.clone(),
+        source: source.name.value.clone(),
+        epoch: takeover.epoch,
+        heard: heard_in,
+        gauges: Arc::clone(gauges),
+        stop: stop.clone(),
+    };
+    tasks.spawn(async move { ("pulse", pulse.run().await) });
     let publisher = Publisher {
         outgoing: Arc::clone(&outgoing),
         plan: Arc::clone(plan),

@@ -17,6 +17,7 @@ use crate::apply::lane::{Lane, Stopped, Way};
 use crate::apply::letters::Letters;
 use crate::apply::stream;
 use crate::capture::copier::{Copier, Outlet};
+use crate::capture::pulse::Pulse;
 use crate::capture::router::{Chunking, Log, Parts, Router, Wires};
 use crate::cli::exit::Failure;
 use crate::cutover;
@@ -37,6 +38,9 @@ pub(super) async fn start(
 ) -> Result<(), Failure> {
     let Loaded { migration, plan, fingerprint } = loaded;
     let target = migration.target.uri.clone();
+    let Some(source) = migration.sources.first() else {
+        return Err(Failure::Unsuitable(vec!["the migration file names no source".to_owned()]));
+    };
     let workers = migration.snapshot.workers;
     let copy_lanes: Vec<String> = (0..workers).map(|worker| format!("copy/{worker}")).collect();
     let lanes: Vec<&str> =
@@ -76,6 +80,7 @@ pub(super) async fn start(
     let (applied_in, applied_out) = watch::channel(ClusterTime::default());
     let (say, words) = mpsc::unbounded_channel();
     let (report, reports) = mpsc::unbounded_channel();
+    let (heard_in, heard) = watch::channel(None);
     let chunking =
         Chunking { bytes: migration.snapshot.chunk_bytes, documents: migration.snapshot.chunk_documents };
     let parts = Parts {
@@ -96,8 +101,22 @@ pub(super) async fn start(
         lost: Vec::new(),
     };
     let (phase_in, phase) = cutover::watch::channel();
-    let wires = Wires { log: log_in, applied: applied_out, words, say: say.clone(), reports, phase };
+    let wires = Wires { log: log_in, applied: applied_out, words, say: say.clone(), reports, heard, phase };
     let router = Router::new(parts, wires).await?;
+    let mut pulsing = Control::open(&target).await?;
+    pulsing.act_as(&plan.migration, takeover.epoch);
+    let pulse = Pulse {
+        mongo: mongo.clone(),
+        control: pulsing,
+        target: target.clone(),
+        migration: plan.migration.clone(),
+        source: source.name.value.clone(),
+        epoch: takeover.epoch,
+        heard: heard_in,
+        gauges: Arc::clone(gauges),
+        stop: stop.clone(),
+    };
+    tasks.spawn(async move { ("pulse", pulse.run().await) });
 
     let running = stream::run(
         stream_lane,

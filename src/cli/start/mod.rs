@@ -14,9 +14,12 @@ use tokio::task::JoinSet;
 use super::check::findings_or_failure;
 use super::exit::Failure;
 use super::load;
+use crate::apply::stream::now_millis;
 use crate::config::{Log, Migration};
 use crate::mapping::Plan;
 use crate::ops::gauges::Gauges;
+use crate::ops::health::{About, Health, Part};
+use crate::ops::presence;
 use crate::ops::stop::Stop;
 
 /// The tasks of a process: they live and die together.
@@ -33,6 +36,18 @@ pub(super) enum Role {
     Apply { member: Option<String> },
 }
 
+impl Role {
+    /// How a process with this role is called, before anything is known of it.
+    pub(super) fn health(&self) -> Health {
+        let (part, name) = match self {
+            Self::Run => (Part::Run, "run".to_owned()),
+            Self::Capture => (Part::Capture, "capture".to_owned()),
+            Self::Apply { member } => (Part::Apply, format!("apply/{}", apply::named(member.as_deref()))),
+        };
+        Health::new(part, name, now_millis())
+    }
+}
+
 /// A migration file and what it was compiled to.
 struct Loaded {
     migration: Migration,
@@ -44,28 +59,43 @@ struct Loaded {
 pub(super) async fn start(
     path: &Path,
     role: &Role,
-    gauges: &Arc<Gauges>,
+    (gauges, health): (&Arc<Gauges>, &Arc<Health>),
     stop: &Stop,
 ) -> Result<Tasks, Failure> {
     let migration = load::migration(path)?;
+    health.is_about(About {
+        migration: migration.name.clone(),
+        named: migration.collections.len(),
+        target: migration.target.uri.clone(),
+        kafka: matches!(migration.log, Log::Kafka(_)),
+    });
     let plan = load::plan(&migration).await?;
     let loaded = Loaded { migration, plan, fingerprint: load::fingerprint(path)? };
     let mut tasks = JoinSet::new();
+    // An applier may have to wait for a capture; others are there once they own the migration.
+    let present = |tasks: &mut Tasks| {
+        let presence = presence::run(Arc::clone(health), Arc::clone(gauges), stop.clone());
+        tasks.spawn(async move { ("presence", presence.await) });
+    };
     match (role, &loaded.migration.log) {
         (Role::Run, Log::Direct) => {
             let (mongo, _) = source(&loaded).await?;
             direct::start(&loaded, mongo, &mut tasks, gauges, stop).await?;
+            present(&mut tasks);
         }
         (Role::Run, Log::Kafka(kafka)) => {
             let (mongo, preflight) = source(&loaded).await?;
             capture::start(&loaded, kafka, (mongo, &preflight), &mut tasks, gauges, stop).await?;
             apply::start(&loaded, kafka, None, &mut tasks, gauges, stop).await?;
+            present(&mut tasks);
         }
         (Role::Capture, Log::Kafka(kafka)) => {
             let (mongo, preflight) = source(&loaded).await?;
             capture::start(&loaded, kafka, (mongo, &preflight), &mut tasks, gauges, stop).await?;
+            present(&mut tasks);
         }
         (Role::Apply { member }, Log::Kafka(kafka)) => {
+            present(&mut tasks);
             apply::start(&loaded, kafka, member.as_deref(), &mut tasks, gauges, stop).await?;
         }
         (Role::Capture | Role::Apply { .. }, Log::Direct) => {

@@ -31,7 +31,7 @@ pub(crate) struct Broker {
 }
 
 /// Ports that nobody listens on.
-pub(super) fn free_ports() -> [i64; 2] {
+pub(crate) fn free_ports() -> [i64; 2] {
     let mut chance = Chance::new(RandomState::new().hash_one(std::process::id()));
     let mut kept = Vec::new();
     while kept.len() < 2 {

@@ -1,0 +1,81 @@
+//! What time it is at the source, and how far back it remembers: one cheap command each, nothing is written.
+
+use bson::{Document, doc, rawdoc};
+use mongodb::Database;
+use slackwater_topics::ClusterTime;
+
+use super::client::Mongo;
+use super::error::cleaned;
+use crate::error::{Error, Kind, Result};
+
+/// A moment of the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Every write that was acknowledged before the moment is at or before this operation time.
+    pub time: ClusterTime,
+    /// The moment, by the server's own clock, milliseconds since 1970.
+    pub clock: i64,
+}
+
+impl Mongo {
+    /// Asks the primary for its clock and its operation time. `hello` needs no right and waits for nothing.
+    pub async fn hello(&self) -> Result<Heard> {
+        let doing = "asking the source what time it is";
+        let reply = self.other("admin").run_raw_command(rawdoc! {"hello": 1}).await;
+        let reply = reply.map_err(|error| cleaned(doing, &error))?;
+        heard(&reply).ok_or_else(|| {
+            Error::new(Kind::Unsuitable, doing, "it does not say; is it part of a replica set?")
+        })
+    }
+
+    /// The oldest change that the source still has. `None` where it does not say, for which it needs a right.
+    pub async fn oplog_from(&self) -> Option<ClusterTime> {
+        oplog_end(&self.other("local"), 1).await
+    }
+}
+
+/// The clock is read before the operation time: what was acknowledged until then is in it.
+fn heard(reply: &Document) -> Option<Heard> {
+    let time = |document: &Document, name: &str| {
+        document.get_timestamp(name).ok().map(|ts| ClusterTime::new(ts.time, ts.increment))
+    };
+    let clock = reply.get_datetime("localTime").ok()?.timestamp_millis();
+    let own = time(reply, "operationTime");
+    // A router speaks for several primaries and has an operation time of none of them.
+    let router = reply.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
+    let cluster = reply.get_document("$clusterTime").ok().filter(|_| router);
+    let gossiped = cluster.and_then(|cluster| time(cluster, "clusterTime"));
+    Some(Heard { time: own.max(gossiped)?, clock })
+}
+
+/// The time of the oldest (1) or newest (-1) entry of the oplog.
+pub(super) async fn oplog_end(local: &Database, direction: i32) -> Option<ClusterTime> {
+    let find = doc! {
+        "find": "oplog.rs", "sort": {"$natural": direction}, "limit": 1, "singleBatch": true,
+        "projection": {"ts": 1},
+    };
+    let reply = local.run_command(find).await.ok()?;
+    let first = reply.get_document("cursor").ok()?.get_array("firstBatch").ok()?.first()?.as_document()?;
+    let ts = first.get_timestamp("ts").ok()?;
+    Some(ClusterTime::new(ts.time, ts.increment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::{DateTime, Timestamp};
+
+    #[test]
+    fn a_moment_of_a_primary_and_of_a_router() {
+        let clock = DateTime::from_millis(1_700_000_000_123);
+        let (own, cluster) = (Timestamp { time: 5, increment: 1 }, Timestamp { time: 7, increment: 2 });
+        let mut reply = doc! {
+            "ok": 1, "localTime": clock, "operationTime": own, "$clusterTime": {"clusterTime": cluster},
+        };
+        let found = heard(&reply).expect("a moment");
+        assert_eq!(found, Heard { time: ClusterTime::new(5, 1), clock: 1_700_000_000_123 });
+        reply.insert("msg", "isdbgrid");
+        assert_eq!(heard(&reply).expect("a moment").time, ClusterTime::new(7, 2));
+        assert_eq!(heard(&doc! {"ok": 1, "localTime": clock}), None, "a server of its own has none");
+    }
+}
