@@ -114,7 +114,7 @@ pub struct Fencing {
     pub all: usize,
 }
 
-const COLUMNS: &str = "id, state, owner, host, freeze, (extract(epoch FROM armed_at) * 1000)::bigint, \
+const COLUMNS: &str = "id, state, owner, host, way, (extract(epoch FROM armed_at) * 1000)::bigint, \
     (extract(epoch FROM clock_timestamp() - armed_at) * 1000)::bigint, heard_at IS NOT NULL, fence_id, fence_time, \
     deadline_ms - (extract(epoch FROM clock_timestamp() - freezing_at) * 1000)::bigint, \
     (extract(epoch FROM open_at) * 1000)::bigint, reason, told_at IS NOT NULL, report";
@@ -161,7 +161,7 @@ impl Control {
 
     /// Begins a cutover. Fails where there is one that was not taken back.
     pub async fn arm_cutover(&self, migration: &str, new: NewCutover<'_>) -> Result<()> {
-        let sql = "INSERT INTO slackwater.cutovers (id, migration, owner, host, freeze, deadline_ms) \
+        let sql = "INSERT INTO slackwater.cutovers (id, migration, owner, host, way, deadline_ms) \
                    VALUES ($1::text::uuid, $2, $3::text::uuid, $4, $5, $6)";
         let (id, owner) = (new.id.to_string(), new.owner.to_string());
         self.change(

@@ -89,9 +89,11 @@ impl Scene {
     async fn near(&mut self) {
         until("it is copied and follows closely", CATCH_UP, async || {
             self.processes.iter_mut().for_each(Slackwater::still_runs);
-            let status = self.stage.status(&self.file).await;
-            let near = status["lag_ms"].as_i64().or(status["lag_seconds"].as_i64().map(|lag| lag * 1_000));
-            (status["copied"] == true && near.is_some_and(|lag| lag < 3_000)).then_some(())
+            // Before the first process has begun there is nothing to look at.
+            let output = self.stage.output(&["status", self.path(), "--json"]).await;
+            let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+            let near = status["lag_ms"].as_i64().is_some_and(|lag| lag < 3_000);
+            (status["copied"] == true && near).then_some(())
         })
         .await;
     }

@@ -15,7 +15,7 @@ CREATE TABLE slackwater.cutovers (
     owner uuid NOT NULL,
     host text NOT NULL,
     backend int NOT NULL DEFAULT pg_backend_pid(),
-    freeze text NOT NULL,
+    way text NOT NULL,
     deadline_ms bigint NOT NULL,
     armed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- Capture follows closely since then.
