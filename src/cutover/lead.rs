@@ -30,7 +30,7 @@ use uuid::Uuid;
 use super::facts::{self, check};
 use super::freeze::{ask, freeze, unfreeze};
 use super::notice::tell;
-use super::plan::{Blocker, Checked, Facts, blockers, how, time};
+use super::plan::{Blocker, Checked, Facts, blockers, how, passing, time};
 use super::proof::{self, Count, Counted};
 use super::report::{Made, Report};
 use super::resume::{Resume, resume};
@@ -40,6 +40,9 @@ use crate::ops::policy::{Action, action};
 
 /// How often the log's progress is looked at while a fence is on its way.
 const LOOK_EVERY: Duration = Duration::from_millis(3);
+/// How long references that came before their targets are waited for, and how often they are looked at.
+const SETTLE_WITHIN: Duration = Duration::from_secs(5);
+const SETTLE_EVERY: Duration = Duration::from_millis(100);
 /// How long capture may take to answer, and a fence to pass while the source is written to.
 const REHEARSAL_WITHIN: Duration = Duration::from_secs(15);
 /// The first fence waits for the stream to hurry; what the second one takes is what the freeze will take.
@@ -219,8 +222,14 @@ impl<'a> Leader<'a> {
 
     async fn preflight(&mut self) -> Result<Option<Vec<Blocker>>> {
         let begun = Instant::now();
-        let facts = self.facts(None).await?;
-        let found = blockers(self.migration, &facts);
+        let (facts, found) = loop {
+            let facts = self.facts(None).await?;
+            let found = blockers(self.migration, &facts);
+            if found.is_empty() || !passing(&facts, &found) || begun.elapsed() > SETTLE_WITHIN {
+                break (facts, found);
+            }
+            tokio::time::sleep(SETTLE_EVERY).await;
+        };
         let lag = facts.look.lag_ms().unwrap_or_default();
         self.checks = facts.checks;
         if !found.is_empty() {
@@ -331,20 +340,26 @@ impl<'a> Leader<'a> {
             Ok(Ok(())) => self.opened(id).await,
             Ok(Err(ended)) => self.back(id, ended.into()).await,
             Err(_) => {
-                let reason = match self.control.cutover(&self.migration.name).await {
-                    Ok(Some(CutoverRow { fence: Some((fence, time)), state: CutoverState::Frozen, .. })) => {
-                        match self.control.fencing(&self.migration.name, fence, time).await {
-                            Ok(fencing) if !fencing.missing.is_empty() => {
-                                format!("{}; the fence had not passed {}", self.late(), missing(&fencing))
-                            }
-                            _ => self.late(),
-                        }
-                    }
-                    _ => self.late(),
-                };
+                // Why is worth a question, and not worth an error.
+                let reason = self.what_was_missing().await.unwrap_or_else(|_| self.late());
                 self.back(id, reason).await
             }
         }
+    }
+
+    /// What the freeze waited for in vain.
+    async fn what_was_missing(&self) -> Result<String> {
+        let name = &self.migration.name;
+        if let Some(CutoverRow { fence: Some((fence, time)), state: CutoverState::Frozen, .. }) =
+            self.control.cutover(name).await?
+        {
+            let fencing = self.control.fencing(name, fence, time).await?;
+            if !fencing.missing.is_empty() {
+                return Ok(format!("{}; the fence had not passed {}", self.late(), missing(&fencing)));
+            }
+        }
+        let left = self.letters().await?;
+        Ok(if left > 0 { format!("{}; dead_letters: {left} left", self.late()) } else { self.late() })
     }
 
     fn late(&self) -> String {
@@ -376,10 +391,9 @@ impl<'a> Leader<'a> {
         let documents = documents?;
 
         let begun = Instant::now();
-        let letters = self.control.dead_letter_counts(&self.migration.name).await?;
-        let left: u64 = letters.iter().map(|row| row.count).sum();
-        if left > 0 {
-            return Err(Ended::Back(format!("dead_letters: {left} are left, and were not before the freeze")));
+        // One that came in just before is tried again within a second; the deadline bounds the wait.
+        while self.letters().await? > 0 {
+            tokio::time::sleep(LOOK_EVERY).await;
         }
         self.made("drained", "no dead letter is left".into(), begun);
 
@@ -428,6 +442,11 @@ impl<'a> Leader<'a> {
         }
         self.made("open", "the target is the one to write to".into(), begun);
         Ok(())
+    }
+
+    async fn letters(&self) -> Result<u64> {
+        let letters = self.control.dead_letter_counts(&self.migration.name).await?;
+        Ok(letters.iter().map(|row| row.count).sum())
     }
 
     /// Whether the source is still frozen, as far as anybody may ask.

@@ -8,6 +8,9 @@ use crate::ops::look::{Look, SILENT_MS, is_up};
 /// More names of one kind are not listed.
 const MOST_NAMES: usize = 4;
 
+/// SQLSTATE of a foreign key that is not met.
+const LATE_REFERENCE: &str = "23503";
+
 /// What was found before anything is changed.
 #[derive(Debug)]
 pub(crate) struct Facts {
@@ -64,8 +67,8 @@ pub(crate) fn steps(migration: &Migration) -> Vec<Step> {
     let mut steps = vec![step(
         "preflight",
         format!(
-            "{} collections copied, the target at most {} behind, nothing failed, {} hold",
-            migration.collections.len(),
+            "{} copied, the target at most {} behind, nothing failed, {}",
+            count(migration.collections.len(), "collection", "collections"),
             time(cutover.max_lag.as_millis()),
             count(migration.checks.len(), "check", "checks")
         ),
@@ -189,7 +192,7 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
             look.letters.iter().map(|row| format!("{} of {} ({})", row.count, row.collection, row.kind)).collect();
         block(
             "dead_letters",
-            format!("{} are left: {}", count(look.dead_letters() as usize, "dead letter", "dead letters"), names(of.iter().map(String::as_str))),
+            format!("{} left: {}", count(look.dead_letters() as usize, "dead letter", "dead letters"), names(of.iter().map(String::as_str))),
             "mend the documents or the rules; `slackwater status` lists them",
         );
     }
@@ -202,6 +205,12 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
         }
     }
     found
+}
+
+/// Whether what blocks may be over in a moment: references that came before their targets are tried again each second.
+pub(crate) fn passing(facts: &Facts, blockers: &[Blocker]) -> bool {
+    blockers.iter().all(|blocker| blocker.name == "dead_letters")
+        && facts.look.letters.iter().all(|row| row.kind == LATE_REFERENCE)
 }
 
 fn stopped(look: &Look, block: &mut impl FnMut(&'static str, String, &'static str)) {

@@ -2,6 +2,7 @@ use super::*;
 use crate::config::parse;
 use crate::ops::look::tests::{look, partition, process, stream};
 use slackwater_connectors::postgres::control::{CollectionRow, CopyState};
+use slackwater_connectors::postgres::ledger::DeadLetterCount;
 
 const FILE: &str = r#"migration: crm
 sources: { legacy: { mongodb: { uri: "mongodb://h", database: d } } }
@@ -61,7 +62,7 @@ fn the_plan_to_read() {
         text,
         "cutover of crm
 
-  1  preflight  1 collections copied, the target at most 1.5 s behind, nothing failed, 1 check hold
+  1  preflight  1 collection copied, the target at most 1.5 s behind, nothing failed, 1 check
   2  before     statistics
   3  arm        capture follows closely; a fence passes the whole way, as a rehearsal
   4  freeze     MongoDB refuses writers; the deadline begins: 5 s
@@ -113,6 +114,21 @@ fn each_blocker_by_its_name() {
     assert_eq!(with(&|facts| facts.frozen = None), Vec::<&str>::new(), "who may not ask cannot know");
     assert_eq!(with(&|facts| facts.checks[0].found = Ok(3)), ["check_fails"]);
     assert_eq!(with(&|facts| facts.checks[0].found = Err("no such table".into())), ["check_fails"]);
+}
+
+#[test]
+fn what_may_be_over_in_a_moment() {
+    let letter = |kind: &str| DeadLetterCount { collection: "legacy.users".into(), kind: kind.into(), count: 2 };
+    let mut facts = facts();
+    facts.look.letters = vec![letter("23503")];
+    let found = blockers(&migration(FILE), &facts);
+    assert!(found[0].text.contains("2 dead letters left: 2 of legacy.users (23503)"), "{found:?}");
+    assert!(passing(&facts, &found));
+    facts.look.letters.push(letter("invalid"));
+    assert!(!passing(&facts, &blockers(&migration(FILE), &facts)));
+    facts.look.letters.truncate(1);
+    facts.right = None;
+    assert!(!passing(&facts, &blockers(&migration(FILE), &facts)));
 }
 
 #[test]
