@@ -178,6 +178,7 @@ pub fn start<D: Desk>(
         batches: Vec::new(),
         places: HashMap::new(),
         committed: HashMap::new(),
+        untold: false,
         told: Instant::now(),
         asked: Instant::now(),
     };
@@ -223,6 +224,8 @@ struct Reading<D: Desk> {
     /// librdkafka's own pointer of a topic, so that its name need not be looked at for each record.
     places: HashMap<usize, Option<u16>>,
     committed: HashMap<Partition, i64>,
+    /// Some of it was not told to the broker yet.
+    untold: bool,
     told: Instant,
     asked: Instant,
 }
@@ -505,6 +508,7 @@ impl<D: Desk> Reading<D> {
                 Wish::Committed(partition, offset) => {
                     if self.held.contains_key(&partition) {
                         self.committed.insert(partition, offset);
+                        self.untold = true;
                     }
                 }
             }
@@ -519,20 +523,27 @@ impl<D: Desk> Reading<D> {
         self.claim_anew(&waiting)
     }
 
-    /// Tells the broker how far the target is.
+    /// Tells the broker how far the target is. Only for tools, but they are to see the end of it, too: what the broker did not
+    /// take, as it takes nothing while the group shares out its partitions, is told again.
     fn tell(&mut self) {
-        if self.committed.is_empty() || self.told.elapsed() < TELL_EVERY {
+        if self.told.elapsed() < TELL_EVERY {
             return;
         }
         self.told = Instant::now();
+        self.untold |= self.consumer.context().refused();
+        if !self.untold || self.committed.is_empty() {
+            return;
+        }
+        self.untold = false;
         let mut offsets = TopicPartitionList::new();
-        for (partition, offset) in self.committed.drain() {
+        for (partition, offset) in &self.committed {
             let name = &self.topics[usize::from(partition.topic)].0;
-            // Only for tools: what cannot be told is told the next time.
-            let _ = offsets.add_partition_offset(name, partition.number, Offset::Offset(offset));
+            // A partition twice, which cannot be.
+            let _ = offsets.add_partition_offset(name, partition.number, Offset::Offset(*offset));
         }
         if let Err(error) = self.consumer.commit(&offsets, CommitMode::Async) {
             tracing::debug!(%error, "telling the broker how far we are");
+            self.untold = true;
         }
     }
 
