@@ -24,7 +24,7 @@ use slackwater_topics::Mark;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::error::explain;
+use super::error::{explain, of_code};
 use super::group::{Change, Group, assign};
 use super::settings::Settings;
 use crate::error::{Error, Kind, Result};
@@ -484,9 +484,10 @@ impl<D: Desk> Reading<D> {
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::UnknownTopicOrPartition
                 | RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownPartition
-                | RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::GroupAuthorizationFailed,
+                | RDKafkaErrorCode::UnknownPartition,
+            ) => Err(self.missing().unwrap_or_else(|| explain("reading from Kafka", error))),
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed,
             ) => Err(explain("reading from Kafka", error)),
             // Brokers that are away are waited for by the library.
             error => {
@@ -494,6 +495,20 @@ impl<D: Desk> Reading<D> {
                 Ok(())
             }
         }
+    }
+
+    /// The topic that is gone, or has too few partitions. The error that says so does not name it.
+    fn missing(&self) -> Option<Error> {
+        let seen = self.consumer.fetch_metadata(None, WATERMARKS_WITHIN).ok()?;
+        self.topics.iter().find_map(|(name, partitions)| {
+            let topic = seen.topics().iter().find(|topic| *topic.name() == **name);
+            let found = topic.map_or(0, |topic| topic.partitions().len());
+            let code = match found {
+                0 => RDKafkaErrorCode::UnknownTopicOrPartition,
+                _ => RDKafkaErrorCode::UnknownPartition,
+            };
+            (found < *partitions as usize).then(|| of_code(format!("reading topic {name}"), code))
+        })
     }
 
     /// Does what was wished, and asks for what has no place to begin yet.

@@ -52,6 +52,8 @@ impl Group {
             // A full queue is fetched into again as soon as there is room; the default waits for a second.
             ("fetch.queue.backoff.ms", "5"),
             ("fetch.wait.max.ms", "200"),
+            // Who has no partition of a topic learns only so that it is gone or has grown; the default is five minutes.
+            ("topic.metadata.refresh.interval.ms", "20000"),
         ] {
             if config.get(name).is_none() {
                 config.set(name, value);
