@@ -4,6 +4,8 @@ mod broker;
 mod debezium;
 mod kill;
 mod large;
+mod lost;
+mod offsets;
 mod outage;
 mod pipeline;
 mod rebalance;
