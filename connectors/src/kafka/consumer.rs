@@ -417,7 +417,7 @@ impl<D: Desk> Reading<D> {
 
     /// Claims partitions that we read already, and moves to where each is to go on.
     fn claim_anew(&mut self, wanted: &[Partition]) -> Result<std::result::Result<(), Ended>> {
-        let Some(claims) = self.claim(wanted) else { return Ok(Err(Ended)) };
+        let Some(mut claims) = self.claim(wanted) else { return Ok(Err(Ended)) };
         if claims.is_empty() {
             return Ok(Ok(()));
         }
@@ -427,17 +427,45 @@ impl<D: Desk> Reading<D> {
             let added = places.add_partition_offset(name, partition.number, Offset::Offset(*offset));
             added.map_err(|error| explain("moving to an offset", &error))?;
         }
-        match self.consumer.seek_partitions(places, SEEK_WITHIN) {
-            Ok(moved) if moved.elements().iter().all(|element| element.error().is_ok()) => {
-                Ok(self.begin(claims))
-            }
-            // It stays waiting and is asked about again.
-            Ok(_) => Ok(Ok(())),
+        let moved = match self.consumer.seek_partitions(places, SEEK_WITHIN) {
+            Ok(moved) => moved,
             Err(error) => {
+                // They stay waiting and are asked about again.
                 tracing::debug!(%error, "moving to an offset");
-                Ok(Ok(()))
+                return Ok(Ok(()));
             }
+        };
+        let mut stuck = TopicPartitionList::new();
+        for element in moved.elements() {
+            let Err(error) = element.error() else { continue };
+            tracing::debug!(topic = element.topic(), partition = element.partition(), %error, "moving to an offset");
+            let claim = claims.iter().find(|(partition, ..)| {
+                partition.number == element.partition()
+                    && *self.topics[usize::from(partition.topic)].0 == *element.topic()
+            });
+            let place = claim.map_or(Offset::End, |(_, offset, _)| Offset::Offset(*offset));
+            let added = stuck.add_partition_offset(element.topic(), element.partition(), place);
+            added.map_err(|error| explain("moving to an offset", &error))?;
         }
+        if stuck.count() > 0 && !self.take_again(&stuck)? {
+            claims.retain(|(partition, ..)| {
+                let name = &self.topics[usize::from(partition.topic)].0;
+                stuck.find_partition(name, partition.number).is_none()
+            });
+        }
+        Ok(self.begin(claims))
+    }
+
+    /// A partition that the library does not read any more, since its offset was outside or its topic was gone for a while,
+    /// cannot be moved. It is let go and taken again, which the group does not hear of. False where it is not ours any more.
+    fn take_again(&self, places: &TopicPartitionList) -> Result<bool> {
+        if let Err(error) = self.consumer.incremental_unassign(places) {
+            tracing::debug!(%error, "letting partitions go");
+            return Ok(false);
+        }
+        let taken = self.consumer.incremental_assign(places);
+        taken.map_err(|error| explain("taking partitions again", &error))?;
+        Ok(true)
     }
 
     /// Why the offset is not in the partition; `None` where it is, or where the broker does not say.
