@@ -4,14 +4,16 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use bson::doc;
 use bytes::Bytes;
 use slackwater_migrations::crm_demo::Pace;
 
 use super::broker::shared;
 use super::pipeline::{Log, Pipeline};
-use crate::harness::{Slackwater, number, until};
-use crate::state;
+use super::replay::{captured, position, present};
+use crate::harness::{Slackwater, Stage, number, postgres, until};
 use crate::trial::{CATCH_UP, Load};
+use crate::{items, state};
 
 const DOCUMENTS: u64 = 4_000;
 const SNAPSHOT: &str = "{ workers: 2, chunk_documents: 500 }";
@@ -230,6 +232,42 @@ async fn partitions_that_are_added_stay_empty() {
     pipeline.clear().await;
 }
 
+/// Waits until so many records wait, and some in every partition; how many.
+async fn unread(pipeline: &Pipeline, capture: &mut Slackwater, least: i64) -> i64 {
+    until("records wait in every partition", CATCH_UP, async || {
+        capture.still_runs();
+        let (applied, ends) = (pipeline.partitions().await, pipeline.topics.offsets().await);
+        let each = ends.iter().map(|(place, (_, end))| (end - applied[place].next_offset).max(0));
+        let each: Vec<i64> = each.collect();
+        let all: i64 = each.iter().sum();
+        (each.iter().all(|waiting| *waiting > 0) && all > least).then_some(all)
+    })
+    .await
+}
+
+/// Appliers that are frozen for a moment keep their partitions, and find them cut when they go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_retention_removes_under_an_applier_is_copied_again() {
+    let seed = number("SLACKWATER_TEST_SEED", 36);
+    let (pipeline, load, mut processes) = streaming("kafka_cut", seed, "").await;
+    let mut capture = processes.pop().expect("the capture");
+    for applier in &processes {
+        applier.signal("STOP").await;
+    }
+    let before = unread(&pipeline, &mut capture, 0).await;
+    let removed = pipeline.topics.cut().await;
+    for applier in &processes {
+        applier.signal("CONT").await;
+    }
+    println!("{removed} records removed, of which {before} or more were not applied");
+    processes.push(capture);
+    let topics: Vec<String> = pipeline.topics.names().await.into_keys().collect();
+    let lost = told(&pipeline, &mut processes, &topics[..1]).await;
+    println!("{lost:?}");
+    further(&pipeline, &mut processes).await;
+    finish(pipeline, load, processes).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_retention_removed_unread_is_copied_again() {
     let seed = number("SLACKWATER_TEST_SEED", 35);
@@ -238,18 +276,7 @@ async fn what_retention_removed_unread_is_copied_again() {
     for applier in processes {
         applier.stop().await;
     }
-    let unread = async || {
-        let (applied, ends) = (pipeline.partitions().await, pipeline.topics.offsets().await);
-        let each: Vec<i64> =
-            ends.iter().map(|(place, (_, end))| (end - applied[place].next_offset).max(0)).collect();
-        (each.iter().min().copied().unwrap_or_default(), each.iter().sum::<i64>())
-    };
-    let before = until("records wait in every partition", CATCH_UP, async || {
-        capture.still_runs();
-        let (least, all) = unread().await;
-        (least > 0 && all > 2_000).then_some(all)
-    })
-    .await;
+    let before = unread(&pipeline, &mut capture, 2_000).await;
     let removed = pipeline.topics.cut().await;
     println!("{removed} records removed, of which {before} or more were not applied");
     let mut processes = vec![pipeline.apply("one", None), pipeline.apply("two", Some("two")), capture];
@@ -259,4 +286,60 @@ async fn what_retention_removed_unread_is_copied_again() {
     assert!(lost.iter().any(|text| text.contains("removed by the topic's retention")), "{lost:?}");
     further(&pipeline, &mut processes).await;
     finish(pipeline, load, processes).await;
+}
+
+/// Capture has seen that the topic was made anew, and dies before its collection was begun anew. Meanwhile the new topic has
+/// grown past all that was acknowledged in the old one, so that its length tells nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capture_dies_before_it_has_begun_anew() {
+    let stage = Stage::new("kafka_grown").await;
+    items::prepare(&stage).await;
+    items::insert(&stage, 0..500).await;
+    let pipeline = Pipeline::on(stage, items::FILE, &Log { partitions: 1, ..Log::at(&shared()) }).await;
+    let applier = pipeline.apply("one", None);
+    let mut capture = pipeline.capture("capture");
+    items::equal(&pipeline.stage, &mut capture, CATCH_UP).await;
+    until("it is copied", CATCH_UP, async || state::copied(&pipeline.stage.target).await.then_some(())).await;
+    applier.stop().await;
+    // Only the old topic has these.
+    let some = doc! {"n": {"$lt": 100_i64}};
+    let change = doc! {"$inc": {"v": 1_i64}};
+    let changed = items::collection(&pipeline.stage).update_many(some, change).await;
+    assert_eq!(changed.expect("items can be changed").modified_count, 100);
+    captured(&pipeline, &mut capture).await;
+    let old = pipeline.topics.offsets().await;
+    // From now on nothing is begun anew.
+    let mut held = postgres(&pipeline.stage.postgres).await;
+    let transaction = held.transaction().await.expect("a transaction");
+    let lock = "LOCK TABLE slackwater.collections IN SHARE MODE";
+    transaction.batch_execute(lock).await.expect("a table can be locked");
+    pipeline.topics.delete().await;
+    pipeline.make_topics().await;
+    items::insert(&pipeline.stage, 500..3_000).await;
+    let time = present(&pipeline).await;
+    let survived =
+        until("the new topic is written to, or capture misses the old one", CATCH_UP, async || {
+            if capture.ended().is_some() {
+                return Some(false);
+            }
+            (position(&pipeline).await.0 >= time).then_some(true)
+        })
+        .await;
+    let new = pipeline.topics.offsets().await;
+    println!("capture survived: {survived}; the old topic was {old:?}, the new one is {new:?}");
+    if survived {
+        assert!(new.iter().all(|(place, (_, end))| *end > old[place].1), "the new one is longer");
+        capture.kill().await;
+    }
+    transaction.rollback().await.expect("a transaction ends");
+    let mut capture = pipeline.capture("capture");
+    let applier = pipeline.apply("one", None);
+    assert_eq!(items::equal(&pipeline.stage, &mut capture, CATCH_UP).await, 3_000);
+    let topics: Vec<String> = new.into_keys().map(|(topic, _)| topic).collect();
+    let mut processes = vec![applier, capture];
+    println!("{:?}", told(&pipeline, &mut processes, &topics).await);
+    for process in processes {
+        process.stop().await;
+    }
+    pipeline.clear().await;
 }

@@ -7,6 +7,7 @@ use bson::{Document, doc};
 use super::broker::shared;
 use super::pipeline::{Log, Pipeline};
 use super::records::Standing;
+use super::replay::captured;
 use crate::harness::{Slackwater, number, until};
 use crate::state;
 use crate::trial::CATCH_UP;
@@ -18,16 +19,7 @@ async fn changed(pipeline: &Pipeline) -> i64 {
     let users = pipeline.stage.source.collection::<Document>("users");
     let change = users.update_many(doc! {}, doc! {"$inc": {"v": 1_i64}}).await;
     let changed = change.expect("documents can be changed").modified_count as i64;
-    let hello = pipeline.stage.source.run_command(doc! {"hello": 1}).await.expect("MongoDB answers");
-    let time = hello.get_timestamp("operationTime").expect("a replica set");
-    let time = i64::from(time.time) << 32 | i64::from(time.increment);
-    until("the changes are captured", CATCH_UP, async || {
-        capture.still_runs();
-        let statement = "SELECT position_time FROM slackwater.positions";
-        let row = pipeline.stage.target.query_one(statement, &[]).await.expect("a position");
-        (row.get::<_, i64>(0) >= time).then_some(())
-    })
-    .await;
+    captured(pipeline, &mut capture).await;
     let before = pipeline.partitions().await.values().map(|partition| partition.next_offset).sum::<i64>();
     assert!(ends().await >= before + changed, "the changes wait");
     capture.stop().await;
