@@ -3,7 +3,8 @@
 //! # Invariant
 //!
 //! A position is saved when every record before it is acknowledged, and only by the newest capture. So a restart begins at
-//! a place that the log has reached, and sends again what came after; readers know it by its position.
+//! a place that the log has reached, and sends again what came after; readers know it by its position. Where a topic was
+//! made anew, its partitions are marked as lost before the next position is saved.
 //!
 //! # Crash
 //!
@@ -328,11 +329,10 @@ impl Saver {
         if let Ok(arrived) = tokio::time::timeout(FAREWELL, arriving).await {
             arrived?;
         }
-        if let Some(position) = &unsaved.position {
-            let acked = self.outgoing.acknowledged();
-            if let Err(error) = self.control.save_position(&self.source, position, &acked).await {
-                tracing::debug!(%error, "the last position was not saved");
-            }
+        if let Some(position) = &unsaved.position
+            && let Err(error) = self.put_down(position, &mut Vec::new()).await
+        {
+            tracing::debug!(%error, "the last position was not saved");
         }
         Ok(())
     }
@@ -364,12 +364,13 @@ impl Saver {
     ) -> Result<bool> {
         let mut pauses = Pauses::for_server();
         let mut said = false;
+        let mut anew = Vec::new();
         loop {
-            let acked = self.outgoing.acknowledged();
             // An old one again, where there is no news: so a capture that was succeeded learns of it.
-            let Some(position) = unsaved.position.as_ref().or(self.last.as_ref()) else { return Ok(true) };
-            let outcome = self.control.save_position(&self.source, position, &acked).await;
-            let error = match outcome {
+            let Some(position) = unsaved.position.as_ref().or(self.last.as_ref()).cloned() else {
+                return Ok(true);
+            };
+            let error = match self.put_down(&position, &mut anew).await {
                 Ok(()) => break,
                 Err(error) => error,
             };
@@ -416,12 +417,21 @@ impl Saver {
             further
         });
         self.gauges.current_at.store(now_millis(), Ordering::Relaxed);
-        if let Some(topic) = self.outgoing.producer.regressed() {
-            let name = &self.outgoing.topics[topic].name;
-            let text = format!("topic {name} was made anew while it was written to");
-            let _ = self.reports.send(Report::Lost { collections: vec![CollectionId(topic as u16)], text });
-        }
         Ok(true)
+    }
+
+    /// Saves a position, after topics that were made anew are marked: after a crash such a topic may have grown past all that
+    /// was acknowledged in the old one, and nothing else would tell. The watcher finds the mark.
+    async fn put_down(&mut self, position: &Position, anew: &mut Vec<usize>) -> Result<()> {
+        let acked = self.outgoing.acknowledged();
+        anew.extend(std::iter::from_fn(|| self.outgoing.producer.regressed()));
+        while let Some(topic) = anew.last() {
+            let name = &self.outgoing.topics[*topic].name;
+            let text = format!("topic {name} was made anew while it was written to");
+            self.control.mark_topic_lost(name, &text).await?;
+            anew.pop();
+        }
+        self.control.save_position(&self.source, position, &acked).await
     }
 }
 

@@ -164,7 +164,10 @@ impl Watcher {
             if !collections.contains(&id) {
                 collections.push(id);
             }
-            texts.push(lost.text.clone());
+            // What befell a whole topic is said of each of its partitions.
+            if !texts.contains(&lost.text) {
+                texts.push(lost.text.clone());
+            }
         }
         if !collections.is_empty() {
             let text = texts.join("; ");

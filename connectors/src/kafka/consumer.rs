@@ -188,6 +188,7 @@ pub fn start<D: Desk>(
         batches: Vec::new(),
         places: HashMap::new(),
         committed: HashMap::new(),
+        untold: false,
         told: Instant::now(),
         asked: Instant::now(),
     };
@@ -233,6 +234,8 @@ struct Reading<D: Desk> {
     /// librdkafka's own pointer of a topic, so that its name need not be looked at for each record.
     places: HashMap<usize, Option<u16>>,
     committed: HashMap<Partition, i64>,
+    /// Some of it was not told to the broker yet.
+    untold: bool,
     told: Instant,
     asked: Instant,
 }
@@ -427,7 +430,7 @@ impl<D: Desk> Reading<D> {
 
     /// Claims partitions that we read already, and moves to where each is to go on.
     fn claim_anew(&mut self, wanted: &[Partition]) -> Result<std::result::Result<(), Ended>> {
-        let Some(claims) = self.claim(wanted) else { return Ok(Err(Ended)) };
+        let Some(mut claims) = self.claim(wanted) else { return Ok(Err(Ended)) };
         if claims.is_empty() {
             return Ok(Ok(()));
         }
@@ -437,17 +440,45 @@ impl<D: Desk> Reading<D> {
             let added = places.add_partition_offset(name, partition.number, Offset::Offset(*offset));
             added.map_err(|error| explain("moving to an offset", &error))?;
         }
-        match self.consumer.seek_partitions(places, SEEK_WITHIN) {
-            Ok(moved) if moved.elements().iter().all(|element| element.error().is_ok()) => {
-                Ok(self.begin(claims))
-            }
-            // It stays waiting and is asked about again.
-            Ok(_) => Ok(Ok(())),
+        let moved = match self.consumer.seek_partitions(places, SEEK_WITHIN) {
+            Ok(moved) => moved,
             Err(error) => {
+                // They stay waiting and are asked about again.
                 tracing::debug!(%error, "moving to an offset");
-                Ok(Ok(()))
+                return Ok(Ok(()));
             }
+        };
+        let mut stuck = TopicPartitionList::new();
+        for element in moved.elements() {
+            let Err(error) = element.error() else { continue };
+            tracing::debug!(topic = element.topic(), partition = element.partition(), %error, "moving to an offset");
+            let claim = claims.iter().find(|(partition, ..)| {
+                partition.number == element.partition()
+                    && *self.topics[usize::from(partition.topic)].0 == *element.topic()
+            });
+            let place = claim.map_or(Offset::End, |(_, offset, _)| Offset::Offset(*offset));
+            let added = stuck.add_partition_offset(element.topic(), element.partition(), place);
+            added.map_err(|error| explain("moving to an offset", &error))?;
         }
+        if stuck.count() > 0 && !self.take_again(&stuck)? {
+            claims.retain(|(partition, ..)| {
+                let name = &self.topics[usize::from(partition.topic)].0;
+                stuck.find_partition(name, partition.number).is_none()
+            });
+        }
+        Ok(self.begin(claims))
+    }
+
+    /// A partition that the library does not read any more, since its offset was outside or its topic was gone for a while,
+    /// cannot be moved. It is let go and taken again, which the group does not hear of. False where it is not ours any more.
+    fn take_again(&self, places: &TopicPartitionList) -> Result<bool> {
+        if let Err(error) = self.consumer.incremental_unassign(places) {
+            tracing::debug!(%error, "letting partitions go");
+            return Ok(false);
+        }
+        let taken = self.consumer.incremental_assign(places);
+        taken.map_err(|error| explain("taking partitions again", &error))?;
+        Ok(true)
     }
 
     /// Why the offset is not in the partition; `None` where it is, or where the broker does not say.
@@ -494,9 +525,10 @@ impl<D: Desk> Reading<D> {
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::UnknownTopicOrPartition
                 | RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownPartition
-                | RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::GroupAuthorizationFailed,
+                | RDKafkaErrorCode::UnknownPartition,
+            ) => Err(self.missing().unwrap_or_else(|| explain("reading from Kafka", error))),
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed,
             ) => Err(explain("reading from Kafka", error)),
             // Brokers that are away are waited for by the library.
             error => {
@@ -504,6 +536,20 @@ impl<D: Desk> Reading<D> {
                 Ok(())
             }
         }
+    }
+
+    /// The topic that is gone, or has too few partitions. The error that says so does not name it.
+    fn missing(&self) -> Option<Error> {
+        let seen = self.consumer.fetch_metadata(None, WATERMARKS_WITHIN).ok()?;
+        self.topics.iter().find_map(|(name, partitions)| {
+            let topic = seen.topics().iter().find(|topic| *topic.name() == **name);
+            let found = topic.map_or(0, |topic| topic.partitions().len());
+            let code = match found {
+                0 => RDKafkaErrorCode::UnknownTopicOrPartition,
+                _ => RDKafkaErrorCode::UnknownPartition,
+            };
+            (found < *partitions as usize).then(|| of_code(format!("reading topic {name}"), code))
+        })
     }
 
     /// Does what was wished, and asks for what has no place to begin yet.
@@ -518,6 +564,7 @@ impl<D: Desk> Reading<D> {
                 Wish::Committed(partition, offset) => {
                     if self.held.contains_key(&partition) {
                         self.committed.insert(partition, offset);
+                        self.untold = true;
                     }
                 }
             }
@@ -532,20 +579,27 @@ impl<D: Desk> Reading<D> {
         self.claim_anew(&waiting)
     }
 
-    /// Tells the broker how far the target is.
+    /// Tells the broker how far the target is. Only for tools, but they are to see the end of it, too: what the broker did not
+    /// take, as it takes nothing while the group shares out its partitions, is told again.
     fn tell(&mut self) {
-        if self.committed.is_empty() || self.told.elapsed() < TELL_EVERY {
+        if self.told.elapsed() < TELL_EVERY {
             return;
         }
         self.told = Instant::now();
+        self.untold |= self.consumer.context().refused();
+        if !self.untold || self.committed.is_empty() {
+            return;
+        }
+        self.untold = false;
         let mut offsets = TopicPartitionList::new();
-        for (partition, offset) in self.committed.drain() {
+        for (partition, offset) in &self.committed {
             let name = &self.topics[usize::from(partition.topic)].0;
-            // Only for tools: what cannot be told is told the next time.
-            let _ = offsets.add_partition_offset(name, partition.number, Offset::Offset(offset));
+            // A partition twice, which cannot be.
+            let _ = offsets.add_partition_offset(name, partition.number, Offset::Offset(*offset));
         }
         if let Err(error) = self.consumer.commit(&offsets, CommitMode::Async) {
             tracing::debug!(%error, "telling the broker how far we are");
+            self.untold = true;
         }
     }
 

@@ -202,8 +202,8 @@ fn what(code: Code) -> String {
             "the topic is not there; `slackwater topics apply FILE` makes it"
         }
         C::UnknownPartition => {
-            "the topic has fewer partitions than were registered; was it made anew by hand? `slackwater topics apply \
-             FILE` makes a missing one as it has to be"
+            "the topic is gone, or was made anew with fewer partitions than were registered; `slackwater topics apply FILE` \
+             makes a missing one as it has to be"
         }
         C::InvalidTopic => "the topic's name is not one that Kafka takes, or the topic is internal",
         C::TopicAlreadyExists => "the topic is there already",

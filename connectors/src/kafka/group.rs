@@ -30,6 +30,8 @@ pub(super) enum Change {
 #[derive(Default)]
 pub(super) struct Group {
     any: AtomicBool,
+    /// The broker has not taken the offsets that it was told.
+    refused: AtomicBool,
     changes: Mutex<Vec<Change>>,
     /// The last that went wrong, shared with who asks.
     pub(super) trouble: Arc<Trouble>,
@@ -56,6 +58,8 @@ impl Group {
             // A full queue is fetched into again as soon as there is room; the default waits for a second.
             ("fetch.queue.backoff.ms", "5"),
             ("fetch.wait.max.ms", "200"),
+            // Who has no partition of a topic learns only so that it is gone or has grown; the default is five minutes.
+            ("topic.metadata.refresh.interval.ms", "20000"),
         ] {
             if config.get(name).is_none() {
                 config.set(name, value);
@@ -70,6 +74,11 @@ impl Group {
     /// Whether something was decided that nobody has looked at.
     pub(super) fn changed(&self) -> bool {
         self.any.load(Ordering::Relaxed)
+    }
+
+    /// Whether the broker has refused offsets since this was asked last.
+    pub(super) fn refused(&self) -> bool {
+        self.refused.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn take(&self) -> Vec<Change> {
@@ -130,6 +139,13 @@ impl ConsumerContext for Group {
                 self.note(Change::Revoked(names(partitions)));
             }
             other => self.note(Change::Failed(KafkaError::Rebalance(other.into()))),
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(target: "kafka", %error, "the broker does not take our offsets");
+            self.refused.store(true, Ordering::Relaxed);
         }
     }
 }

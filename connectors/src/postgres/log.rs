@@ -400,6 +400,29 @@ impl Control {
         Ok(marked == 1)
     }
 
+    /// Marks all partitions of a topic so, for the owner of the migration. Who reads them now cannot write what it has read.
+    pub async fn mark_topic_lost(&mut self, topic: &str, text: &str) -> Result<()> {
+        let doing = format!("marking topic {topic} as lost");
+        let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
+        let (transaction, migration) = self.owned(&doing).await?;
+        transaction.batch_execute(WAIT_FOR_OWNER).await.map_err(fail)?;
+        transaction
+            .execute(
+                "WITH held AS MATERIALIZED (
+                     SELECT topic, partition FROM slackwater.partitions
+                     WHERE migration = $1 AND topic = $2 ORDER BY topic, partition FOR NO KEY UPDATE
+                 )
+                 UPDATE slackwater.partitions AS p
+                 SET lost = coalesce(p.lost, $3), epoch = p.epoch + 1, member = NULL, updated_at = now()
+                 FROM held
+                 WHERE p.migration = $1 AND p.topic = held.topic AND p.partition = held.partition",
+                &[&migration, &topic, &text],
+            )
+            .await
+            .map_err(fail)?;
+        transaction.commit().await.map_err(fail)
+    }
+
     /// The partitions that are marked so.
     pub async fn lost_partitions(&self, migration: &str) -> Result<Vec<LostPartition>> {
         let sql = "SELECT topic, partition, collection, lost \

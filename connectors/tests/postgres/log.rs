@@ -121,6 +121,30 @@ async fn a_position_is_saved_with_what_was_acknowledged() {
 }
 
 #[tokio::test]
+async fn a_topic_that_is_lost_is_read_no_further() {
+    with(|database| async move {
+        let mut control = begun(&database).await;
+        let claimed = claim(&mut control, "a", &[0, 1]).await;
+        assert!(control.mark_lost(MIGRATION, TOPIC, 1, 1, "gone").await.expect("marked"));
+        control.mark_topic_lost(TOPIC, "made anew").await.expect("marked");
+        let lost = control.lost_partitions(MIGRATION).await.expect("the lost");
+        let texts: Vec<&str> = lost.iter().map(|lost| lost.text.as_str()).collect();
+        assert_eq!(texts, ["made anew", "gone", "made anew"], "what was said first stays");
+        let mut sink = lane(&database, "apply/a/0", vec![]).await;
+        let none = WriteSet { tables: vec![], copy: false };
+        let error = sink.apply(&moving(0, vec![step(&claimed[0])]), &none, &Notes::default()).await;
+        assert_eq!(error.expect_err("marked").kind, Kind::Revoked);
+        assert!(claim(&mut control, "a", &[0]).await[0].lost);
+
+        let mut new = Control::open(&database.url).await.expect("opened");
+        new.take_over(MIGRATION, "hash", Uuid::nil(), "kafka", &["main"]).await.expect("taken over");
+        let error = control.mark_topic_lost(TOPIC, "late").await.expect_err("succeeded");
+        assert_eq!(error.kind, Kind::Fenced);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_reload_skips_what_is_on_its_way() {
     with(|database| async move {
         let mut control = begun(&database).await;

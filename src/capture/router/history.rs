@@ -87,6 +87,9 @@ impl Router {
         while self.sweeping {
             self.next_word().await?;
         }
+        // A fence that was still on its way to the publisher has reached the watcher only now. Appliers may skip its marks, so
+        // it would never pass, and hold back all behind it.
+        self.recall_fences().await;
         self.draining = false;
         let names: Vec<String> = collections.iter().map(|id| self.name(*id)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();

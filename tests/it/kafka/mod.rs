@@ -4,6 +4,8 @@ pub(crate) mod broker;
 mod debezium;
 mod kill;
 mod large;
+mod lost;
+mod offsets;
 mod outage;
 pub(crate) mod pipeline;
 mod rebalance;

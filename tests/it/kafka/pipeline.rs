@@ -157,13 +157,17 @@ impl Pipeline {
     /// When nobody sends any more: each partition is applied to its end, and its counters are what stands in its topic, as
     /// reckoned from the records alone. No record was applied twice, and none was left out. The sum of all.
     pub(crate) async fn counted_exactly(&self, deadline: Duration) -> Standing {
-        let ends = self.topics.offsets().await;
-        until("the partitions are applied to their ends", deadline, async || {
-            let applied = self.partitions().await;
-            ends.iter().all(|(place, (_, end))| applied[place].next_offset >= *end).then_some(())
-        })
-        .await;
-        let standing = self.topics.reckon().await;
+        self.counted_beside(&[], deadline).await
+    }
+
+    /// The same, where these partitions are nobody's: nothing stands in them.
+    pub(crate) async fn counted_beside(&self, unused: &[(String, i32)], deadline: Duration) -> Standing {
+        self.applied_to_the_end(unused, deadline).await;
+        let mut standing = self.topics.reckon().await;
+        for place in unused {
+            let standing = standing.remove(place).expect("a partition that is there");
+            assert_eq!(standing, Standing::default(), "{place:?} is empty");
+        }
         let applied = self.partitions().await;
         assert_eq!(applied.len(), standing.len(), "every partition is registered");
         let mut sum = Standing::default();
@@ -175,6 +179,17 @@ impl Pipeline {
             sum.add(standing);
         }
         sum
+    }
+
+    /// Waits until each partition is applied to the end that it has now, except for these.
+    pub(crate) async fn applied_to_the_end(&self, unused: &[(String, i32)], deadline: Duration) {
+        let mut ends = self.topics.offsets().await;
+        ends.retain(|place, _| !unused.contains(place));
+        until("the partitions are applied to their ends", deadline, async || {
+            let applied = self.partitions().await;
+            ends.iter().all(|(place, (_, end))| applied[place].next_offset >= *end).then_some(())
+        })
+        .await;
     }
 
     /// Takes the topics, the group and the databases away.

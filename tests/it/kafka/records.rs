@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -196,6 +196,53 @@ impl Topics {
             }
         })
         .await;
+    }
+
+    /// Where a group is, as the broker was told; none where it was told nothing.
+    pub(crate) async fn committed(&self, group: &str) -> BTreeMap<(String, i32), i64> {
+        let group = group.to_owned();
+        self.ask(move |topics| {
+            let client = topics.outsider(&group);
+            let mut places = TopicPartitionList::new();
+            for (name, partitions) in topics.partitions(&client) {
+                places.add_partition_range(&name, 0, partitions - 1);
+            }
+            let told = client.committed_offsets(places, ANSWER).expect("the broker answers");
+            let told = told.elements().into_iter().filter_map(|element| match element.offset() {
+                Offset::Offset(offset) => Some(((element.topic().to_owned(), element.partition()), offset)),
+                _ => None,
+            });
+            told.collect()
+        })
+        .await
+    }
+
+    /// Tells the broker where a group is, as soon as nobody is a member of it.
+    pub(crate) async fn commit(&self, group: &str, offsets: &BTreeMap<(String, i32), i64>) {
+        let mut places = TopicPartitionList::new();
+        for ((topic, partition), offset) in offsets {
+            places.add_partition_offset(topic, *partition, Offset::Offset(*offset)).expect("an offset");
+        }
+        until("the group's offsets can be set", PATIENCE, async || {
+            let (group, places) = (group.to_owned(), places.clone());
+            let told =
+                self.ask(move |topics| topics.outsider(&group).commit(&places, CommitMode::Sync)).await;
+            match told {
+                Ok(()) => Some(()),
+                // A group that has members takes offsets from them only.
+                Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId)) => None,
+                Err(error) => panic!("the group's offsets cannot be set: {error}"),
+            }
+        })
+        .await;
+        assert_eq!(self.committed(group).await, *offsets, "the broker was told so");
+    }
+
+    /// Speaks of a group without being in it.
+    fn outsider(&self, group: &str) -> BaseConsumer {
+        let mut config = self.config();
+        config.set("group.id", group).set("enable.auto.commit", "false");
+        config.create().expect("options that fit")
     }
 
     /// Where each partition begins and ends.

@@ -14,19 +14,25 @@ use crate::trial::CATCH_UP;
 use crate::{items, state};
 
 /// A position as it is kept.
-type Position = (i64, Vec<u8>);
+pub(super) type Position = (i64, Vec<u8>);
 
-async fn position(pipeline: &Pipeline) -> Position {
+/// How far capture has read the source.
+pub(super) async fn position(pipeline: &Pipeline) -> Position {
     let statement = "SELECT position_time, position_token FROM slackwater.positions";
     let row = pipeline.stage.target.query_one(statement, &[]).await.expect("a position");
     (row.get(0), row.get(1))
 }
 
-/// Waits until capture has read the source up to now.
-async fn captured(pipeline: &Pipeline, capture: &mut Slackwater) {
+/// The source's present.
+pub(super) async fn present(pipeline: &Pipeline) -> i64 {
     let hello = pipeline.stage.source.run_command(doc! {"hello": 1}).await.expect("MongoDB answers");
     let time = hello.get_timestamp("operationTime").expect("a replica set");
-    let time = i64::from(time.time) << 32 | i64::from(time.increment);
+    i64::from(time.time) << 32 | i64::from(time.increment)
+}
+
+/// Waits until capture has read the source up to now.
+pub(super) async fn captured(pipeline: &Pipeline, capture: &mut Slackwater) {
+    let time = present(pipeline).await;
     until("the source is captured up to now", CATCH_UP, async || {
         capture.still_runs();
         (position(pipeline).await.0 >= time).then_some(())
