@@ -39,8 +39,8 @@ pub(crate) struct Claim {
     pub(crate) high: Position,
 }
 
-/// A partition that is being read.
-#[derive(Debug)]
+/// A partition that is being read. A copy may be taken ahead, to see what would come of records.
+#[derive(Clone, Debug)]
 pub(crate) struct Intake {
     topic: Arc<str>,
     number: i32,
@@ -63,7 +63,7 @@ pub(crate) struct Intake {
 type Taken = Result<Record, Box<DeadLetter>>;
 
 /// Since the last commit.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct News {
     events: u64,
     duplicates: u64,
@@ -73,7 +73,7 @@ struct News {
 }
 
 /// Parts of an event that is not complete.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Joining {
     first: i64,
     epoch: i64,
@@ -143,6 +143,15 @@ impl Intake {
         let bytes = raw.value.as_ref().map_or(0, Bytes::len);
         self.seen = raw.offset + 1;
         self.follow(raw.offset, taken, bytes, out)
+    }
+
+    /// When it happened, where the record says so.
+    pub(crate) fn time_of(&self, raw: &Raw) -> Option<ClusterTime> {
+        match self.read(raw.value.as_ref(), raw).ok()? {
+            Record::Event(event, _) if event.position != Position::default() => Some(event.position.time),
+            Record::Mark(mark) => Some(mark.time),
+            Record::Event(..) | Record::Part(_) | Record::Tombstone => None,
+        }
     }
 
     fn read(&self, value: Option<&Bytes>, raw: &Raw) -> Result<Record, EnvelopeError> {
@@ -312,15 +321,6 @@ impl Intake {
         self.stored = next;
         self.news = News::default();
         moved.then_some(next)
-    }
-}
-
-impl Gathered {
-    /// Leaves out what came from a partition that is not ours any more.
-    pub(crate) fn drop_partition(&mut self, intake: &Intake, is_of: impl Fn(&Event) -> bool) {
-        self.events.retain(|event| !is_of(event));
-        let lane = intake.lane();
-        self.fences.retain(|fence| fence.lane.as_ref() != Some(&lane));
     }
 }
 
