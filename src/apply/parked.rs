@@ -38,8 +38,10 @@ const MOST_RECORDS: usize = 20_000;
 const MOST_WAITING: usize = 48 << 20;
 /// What a record takes beside its value.
 const RECORD: usize = 256;
-/// So many are tried partition by partition, and so many may go to the dead letters together.
+/// So many are tried partition by partition.
 const FEW: usize = 64;
+/// So many of which all references were here, if they are to come at all, are gone through for wrong ones together.
+const PROVEN: usize = 2_000;
 /// So many are tried again as they are, so often: what they refer to is under way in another process.
 const SOME: usize = 256;
 const HESITATIONS: u32 = 2;
@@ -201,7 +203,7 @@ impl Parked {
                 return Some(Pick { takes: vec![(partition, within(most, bound))], last: false });
             };
             if let Some(passed) = passed(partition).filter(|passed| head <= *passed) {
-                return Some(Pick { takes: vec![(partition, within(FEW, passed))], last: true });
+                return Some(Pick { takes: vec![(partition, within(PROVEN, passed))], last: true });
             }
             let last = self.is_full() || now.duration_since(blocked.since) >= GIVE_UP;
             return Some(Pick { takes: vec![(partition, 1)], last });

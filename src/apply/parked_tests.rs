@@ -188,7 +188,6 @@ fn no_more_waits_than_memory_allows() {
 /// An object comes, is referred to by others, is released and goes; at the time that is its place in the source.
 #[derive(Clone, Debug)]
 struct Change {
-    partition: u16,
     object: usize,
     gone: bool,
     refers: Vec<usize>,
@@ -220,7 +219,7 @@ impl World {
             let (home, change) = match victim {
                 Some(object) => {
                     let (home, _) = there.remove(&object).expect("it is there");
-                    (home, Change { partition: home, object, gone: true, refers: Vec::new() })
+                    (home, Change { object, gone: true, refers: Vec::new() })
                 }
                 None => {
                     let home = home % partitions as u16;
@@ -231,7 +230,7 @@ impl World {
                     if orphans.contains(&place) {
                         refers.push(usize::MAX);
                     }
-                    (home, Change { partition: home, object: place, gone: false, refers })
+                    (home, Change { object: place, gone: false, refers })
                 }
             };
             log[usize::from(home)].push((time, change));

@@ -4,6 +4,7 @@ mod broker;
 mod debezium;
 mod kill;
 mod large;
+mod missing;
 mod outage;
 mod pipeline;
 mod rebalance;
