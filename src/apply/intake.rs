@@ -50,6 +50,8 @@ pub(crate) struct Intake {
     epoch: i64,
     /// As committed.
     stored: i64,
+    /// Likewise, since the claim.
+    through: ClusterTime,
     /// One past the last record seen.
     seen: i64,
     capture: i64,
@@ -111,6 +113,7 @@ impl Intake {
             name,
             epoch: claim.epoch,
             stored: offset,
+            through: ClusterTime::default(),
             seen: offset,
             capture: claim.capture,
             high: claim.high,
@@ -152,6 +155,26 @@ impl Intake {
             Record::Mark(mark) => Some(mark.time),
             Record::Event(..) | Record::Part(_) | Record::Tombstone => None,
         }
+    }
+
+    /// Through which time the partition is applied as soon as everything before this record is, which comes next.
+    pub(crate) fn reached(&self, next: &Raw) -> Option<ClusterTime> {
+        let record = self.read(next.value.as_ref(), next).ok()?;
+        let heard = epoch_of(&record).is_some_and(|epoch| epoch >= self.capture);
+        let time = match record {
+            _ if !heard || self.joining.is_some() => None,
+            Record::Event(event, _) if event.op != Op::Snapshot => Some(event.position.time),
+            Record::Mark(mark) => Some(mark.time),
+            Record::Event(..) | Record::Part(_) | Record::Tombstone => None,
+        };
+        // What happened at the same time may stand behind it.
+        time.map(|time| ClusterTime(time.0.saturating_sub(1)))
+    }
+
+    /// Lets the next commit say through which time the partition is applied, though nothing of it goes with that.
+    pub(crate) fn say_reached(&mut self, next: &Raw) {
+        let reached = self.reached(next).unwrap_or_default();
+        self.news.applied_through = self.news.applied_through.max(reached);
     }
 
     fn read(&self, value: Option<&Bytes>, raw: &Raw) -> Result<Record, EnvelopeError> {
@@ -298,7 +321,8 @@ impl Intake {
     /// What a commit says of this partition; nothing where nothing has come.
     pub(crate) fn advance(&self) -> Option<PartitionAdvance> {
         let next = self.next();
-        (next > self.stored).then(|| PartitionAdvance {
+        let news = next > self.stored || self.news.applied_through > self.through;
+        news.then(|| PartitionAdvance {
             topic: Arc::clone(&self.topic),
             partition: self.number,
             epoch: self.epoch,
@@ -319,6 +343,7 @@ impl Intake {
         let next = self.next();
         let moved = next > self.stored;
         self.stored = next;
+        self.through = self.through.max(self.news.applied_through);
         self.news = News::default();
         moved.then_some(next)
     }

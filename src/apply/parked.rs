@@ -49,8 +49,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(15);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// A reference that is late by more than this is called wrong without proof.
 const GIVE_UP: Duration = Duration::from_secs(8);
-/// Nothing is applied that happened so long after a blocked record.
-const AHEAD: ClusterTime = ClusterTime(5 << 32);
+/// Nothing is applied that happened so long after a blocked record; less where there is much to catch up with.
+const AHEAD: u64 = 5 << 32;
+const AHEAD_OF_MUCH: u64 = 1 << 32;
+const MUCH: u64 = 2 << 32;
 
 /// All that waits.
 #[derive(Debug)]
@@ -60,6 +62,8 @@ pub(crate) struct Parked {
     together: usize,
     hesitated: u32,
     again: Option<Instant>,
+    /// What was tried last was written.
+    good: bool,
     /// Something dangled since all was applied the last time; from then on the times of records are known.
     uneven: bool,
     newest: ClusterTime,
@@ -109,6 +113,7 @@ impl Default for Parked {
             together: MOST_RECORDS,
             hesitated: 0,
             again: None,
+            good: true,
             uneven: false,
             newest: ClusterTime::default(),
             bytes: 0,
@@ -168,28 +173,30 @@ impl Parked {
             .map(|waiting| &waiting.raw)
     }
 
-    /// Through which time a partition is applied, as far as what waits of it tells.
-    pub(crate) fn reached(&self, partition: Partition) -> Option<ClusterTime> {
-        let first = self.queues.get(&partition)?.records.front().filter(|_| self.uneven)?;
-        // What happened at the same time may stand behind it.
-        Some(ClusterTime(first.time.0.saturating_sub(1)))
+    /// Whether some partition is blocked.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.queues.values().any(|queue| queue.blocked.is_some())
     }
 
-    /// Whether a partition is blocked that is due: it is worth asking how far the others are.
-    pub(crate) fn asks(&self, now: Instant) -> bool {
-        self.queues.values().any(|queue| queue.blocked.is_some_and(|blocked| blocked.again <= now))
+    /// The record of a partition behind its first so many, where it has come.
+    pub(crate) fn record(&self, partition: Partition, place: usize) -> Option<&Raw> {
+        self.queues.get(&partition)?.records.get(place).map(|waiting| &waiting.raw)
     }
 
-    /// What to try now. `passed` tells through which time all partitions but one are applied, where that is known.
+    /// What to try now. `passed` tells through which time all partitions but one are applied, where that is known, and
+    /// `others` through which all those are that nothing waits of here.
     pub(crate) fn next(
         &self,
         now: Instant,
         passed: impl Fn(Partition) -> Option<ClusterTime>,
+        others: ClusterTime,
     ) -> Option<Pick> {
         let bound = self.bound();
         let alone = self.queues.iter().filter_map(|(partition, queue)| {
             let head = queue.records.front()?.time;
-            let ready = queue.blocked.is_none_or(|blocked| blocked.again <= now);
+            let ready = queue.blocked.is_none_or(|blocked| {
+                blocked.again <= now || passed(*partition).is_some_and(|passed| head <= passed)
+            });
             let in_time = queue.blocked.is_some() || head <= bound;
             (ready && in_time).then_some((head, *partition, queue, queue.alone?))
         });
@@ -211,7 +218,7 @@ impl Parked {
         if self.again.is_some_and(|again| again > now) {
             return None;
         }
-        let takes = if self.uneven { self.by_time(bound) } else { self.by_partition() };
+        let takes = if self.uneven { self.by_time(bound, others) } else { self.by_partition() };
         (!takes.is_empty()).then_some(Pick { takes, last: false })
     }
 
@@ -219,7 +226,9 @@ impl Parked {
     fn bound(&self) -> ClusterTime {
         let blocked = self.queues.values().filter(|queue| queue.blocked.is_some());
         let first = blocked.filter_map(|queue| queue.records.front().map(|waiting| waiting.time)).min();
-        first.map_or(ClusterTime(u64::MAX), |first| ClusterTime(first.0.saturating_add(AHEAD.0)))
+        let Some(first) = first else { return ClusterTime(u64::MAX) };
+        let ahead = if self.newest.0.saturating_sub(first.0) > MUCH { AHEAD_OF_MUCH } else { AHEAD };
+        ClusterTime(first.0.saturating_add(ahead))
     }
 
     fn by_partition(&self) -> Vec<(Partition, usize)> {
@@ -242,7 +251,8 @@ impl Parked {
         takes
     }
 
-    fn by_time(&self, bound: ClusterTime) -> Vec<(Partition, usize)> {
+    /// What all others have passed needs nothing of theirs: it goes in one step.
+    fn by_time(&self, bound: ClusterTime, others: ClusterTime) -> Vec<(Partition, usize)> {
         let mut heads: BinaryHeap<Reverse<(ClusterTime, Partition, usize)>> = BinaryHeap::new();
         let reach = |heads: &mut BinaryHeap<_>, partition: Partition, queue: &Queue, place: usize| {
             if let Some(waiting) = queue.records.get(place).filter(|waiting| waiting.time <= bound) {
@@ -254,8 +264,11 @@ impl Parked {
         }
         let (mut records, mut bytes) = (0, 0);
         let mut takes: BTreeMap<Partition, usize> = BTreeMap::new();
-        while records < self.together && bytes < MOST_BYTES {
-            let Some(Reverse((_, partition, place))) = heads.pop() else { break };
+        while records < MOST_RECORDS && bytes < MOST_BYTES {
+            let Some(Reverse((time, partition, place))) = heads.pop() else { break };
+            if records >= self.together && !(self.good && time <= others) {
+                break;
+            }
             let queue = &self.queues[&partition];
             takes.insert(partition, place + 1);
             records += 1;
@@ -286,6 +299,7 @@ impl Parked {
         }
         self.hesitated = 0;
         self.again = None;
+        self.good = true;
         self.together = (self.together * 2).min(MOST_RECORDS);
         self.calm();
     }
@@ -315,6 +329,7 @@ impl Parked {
             return;
         }
         self.again = None;
+        self.good = false;
         self.date(time_of);
         match pick.takes.as_slice() {
             [(partition, count)] if *count <= FEW => {

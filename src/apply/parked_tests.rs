@@ -36,7 +36,7 @@ fn refuse(parked: &mut Parked, pick: &Pick, now: Instant) {
 /// Refuses whatever is tried until something is tried that `stops` lets through; what that is.
 fn refuse_until(parked: &mut Parked, now: &mut Instant, stops: impl Fn(&Pick) -> bool) -> Pick {
     for _ in 0..1_000 {
-        match parked.next(*now, nobody) {
+        match parked.next(*now, nobody, ClusterTime::default()) {
             Some(pick) if stops(&pick) => return pick,
             Some(pick) => refuse(parked, &pick, *now),
             None => *now = parked.due().expect("something waits"),
@@ -52,10 +52,10 @@ fn everything_goes_together_while_nothing_dangles() {
         push(&mut parked, 1, offset, 1_000);
         push(&mut parked, 0, offset, 7);
     }
-    let pick = parked.next(Instant::now(), nobody).expect("something waits");
+    let pick = parked.next(Instant::now(), nobody, ClusterTime::default()).expect("something waits");
     assert_eq!(pick, Pick { takes: vec![(partition(0), 100), (partition(1), 100)], last: false });
     parked.written(&pick);
-    assert_eq!(parked.next(Instant::now(), nobody), None);
+    assert_eq!(parked.next(Instant::now(), nobody, ClusterTime::default()), None);
     assert_eq!((parked.bytes, parked.due()), (0, None));
 }
 
@@ -64,11 +64,11 @@ fn a_little_is_tried_again_as_it_is() {
     let mut parked = Parked::default();
     push(&mut parked, 0, 0, 5);
     let now = Instant::now();
-    let pick = parked.next(now, nobody).expect("something waits");
+    let pick = parked.next(now, nobody, ClusterTime::default()).expect("something waits");
     refuse(&mut parked, &pick, now);
-    assert_eq!(parked.next(now, nobody), None, "not at once");
+    assert_eq!(parked.next(now, nobody, ClusterTime::default()), None, "not at once");
     push(&mut parked, 1, 0, 6);
-    let again = parked.next(now + FIRST_PAUSE, nobody).expect("it is due");
+    let again = parked.next(now + FIRST_PAUSE, nobody, ClusterTime::default()).expect("it is due");
     assert_eq!(again.records(), 2, "what has come meanwhile goes with it");
     parked.written(&again);
     assert!(!parked.is_uneven());
@@ -83,13 +83,21 @@ fn much_is_tried_in_the_order_of_the_source() {
         push(&mut parked, 1, offset, offset as u64);
     }
     let now = Instant::now();
-    let all = parked.next(now, nobody).expect("something waits");
+    let all = parked.next(now, nobody, ClusterTime::default()).expect("something waits");
     refuse(&mut parked, &all, now);
-    let pick = parked.next(now, nobody).expect("at once, and less");
+    let pick = parked.next(now, nobody, ClusterTime::default()).expect("at once, and less");
     assert_eq!(pick, Pick { takes: vec![(partition(1), 500)], last: false });
     parked.written(&pick);
-    let pick = parked.next(now, nobody).expect("more waits");
+    let pick = parked.next(now, nobody, ClusterTime::default()).expect("more waits");
     assert_eq!(pick.takes, [(partition(0), 500), (partition(1), 500)]);
+    refuse(&mut parked, &pick, now);
+    let takes = |others| parked.next(now, nobody, ClusterTime(others)).expect("more waits").takes;
+    assert_eq!(takes(0), [(partition(1), 250)]);
+    assert_eq!(takes(900), [(partition(1), 250)], "what was refused is not tried again as it is");
+    let pick = Pick { takes: takes(0), last: false };
+    parked.written(&pick);
+    let takes = |others| parked.next(now, nobody, ClusterTime(others)).expect("more waits").takes;
+    assert_eq!(takes(10_799), [(partition(0), 800), (partition(1), 250)], "others have passed all that");
 }
 
 #[test]
@@ -99,7 +107,7 @@ fn a_partition_that_is_blocked_lets_others_go_on_but_not_far() {
         push(&mut parked, 0, offset, 50);
         push(&mut parked, 1, offset, 60 + offset as u64);
     }
-    push(&mut parked, 1, 100, 51 + AHEAD.0);
+    push(&mut parked, 1, 100, 51 + AHEAD_OF_MUCH + MUCH);
     let mut now = Instant::now();
     let of_other = |pick: &Pick| pick.takes.iter().all(|(place, _)| *place == partition(1));
     let mut other = 0;
@@ -111,15 +119,18 @@ fn a_partition_that_is_blocked_lets_others_go_on_but_not_far() {
     assert_eq!(parked.queues[&partition(0)].alone, Some(1));
     for _ in 0..20 {
         now = parked.due().expect("the other is blocked");
-        let pick = parked.next(now, nobody).expect("it is due");
+        let pick = parked.next(now, nobody, ClusterTime::default()).expect("it is due");
         assert_eq!(pick.takes, [(partition(0), 1)], "what happened much later waits");
         refuse(&mut parked, &pick, now);
-        assert_eq!(parked.next(now, nobody), None);
+        assert_eq!(parked.next(now, nobody, ClusterTime::default()), None);
     }
     let pick = refuse_until(&mut parked, &mut now, |pick| pick.last);
     assert_eq!(pick.takes, [(partition(0), 1)], "it was given up");
     parked.written(&pick);
-    assert_eq!(parked.next(now, nobody).expect("it goes on").takes, [(partition(0), 4)]);
+    assert_eq!(
+        parked.next(now, nobody, ClusterTime::default()).expect("it goes on").takes,
+        [(partition(0), 4)]
+    );
 }
 
 #[test]
@@ -133,13 +144,13 @@ fn a_reference_is_wrong_when_all_others_have_passed_it() {
     let pick = refuse_until(&mut parked, &mut now, head);
     refuse(&mut parked, &pick, now);
     now = parked.due().expect("it is blocked");
-    assert!(parked.asks(now));
-    let pick = parked.next(now, |_| Some(ClusterTime(49))).expect("it is due");
+    assert!(parked.is_blocked());
+    let pick = parked.next(now, |_| Some(ClusterTime(49)), ClusterTime::default()).expect("it is due");
     assert!(!pick.last, "it may still come");
-    let pick = parked.next(now, |_| Some(ClusterTime(60))).expect("it is due");
+    let pick = parked.next(now, |_| Some(ClusterTime(60)), ClusterTime::default()).expect("it is due");
     assert_eq!(pick, Pick { takes: vec![(partition(0), 2)], last: true });
     parked.written(&pick);
-    assert!(!parked.asks(now + LONGEST_PAUSE));
+    assert!(!parked.is_blocked());
 }
 
 #[test]
@@ -155,7 +166,6 @@ fn what_has_no_time_of_its_own_counts_as_the_newest_before_it() {
     parked.push(partition(1), raw(2, None), time_of);
     let times: Vec<u64> = parked.queues[&partition(1)].records.iter().map(|waiting| waiting.time.0).collect();
     assert_eq!(times, [50, 50, 80]);
-    assert_eq!(parked.reached(partition(1)), Some(ClusterTime(49)));
 }
 
 #[test]
@@ -164,8 +174,8 @@ fn no_more_waits_than_memory_allows() {
     let large = |offset| Raw { value: Some(vec![0; 1 << 20].into()), ..raw(offset, None) };
     let mut now = Instant::now();
     parked.push(partition(0), large(0), |_| None);
-    let head = parked.next(now, nobody).expect("something waits");
-    while !parked.asks(now) {
+    let head = parked.next(now, nobody, ClusterTime::default()).expect("something waits");
+    while !parked.is_blocked() {
         refuse(&mut parked, &head, now);
         now = parked.due().expect("something waits");
     }
@@ -173,11 +183,13 @@ fn no_more_waits_than_memory_allows() {
         if parked.is_full() {
             break;
         }
-        assert!(!parked.next(now + LONGEST_PAUSE, nobody).is_some_and(|pick| pick.last));
+        assert!(
+            !parked.next(now + LONGEST_PAUSE, nobody, ClusterTime::default()).is_some_and(|pick| pick.last)
+        );
         parked.push(partition(0), large(offset), |_| None);
     }
     assert!((MOST_WAITING..MOST_WAITING + (2 << 20)).contains(&parked.bytes));
-    let pick = parked.next(now + LONGEST_PAUSE, nobody).expect("it is due");
+    let pick = parked.next(now + LONGEST_PAUSE, nobody, ClusterTime::default()).expect("it is due");
     assert!(pick.last, "the oldest has to give");
     parked.written(&pick);
     assert!(!parked.is_full());
@@ -202,6 +214,8 @@ struct World {
     /// What has come, and what was written, of each partition.
     at: Vec<usize>,
     applied: Vec<usize>,
+    /// How far it is said to be.
+    said: Vec<ClusterTime>,
     rows: HashMap<usize, Vec<usize>>,
     letters: BTreeSet<usize>,
     now: Instant,
@@ -240,6 +254,7 @@ impl World {
             owner: (0..partitions).map(|place| place % readers).collect(),
             at: vec![0; partitions],
             applied: vec![0; partitions],
+            said: vec![ClusterTime::default(); partitions],
             log,
             rows: HashMap::new(),
             letters: BTreeSet::new(),
@@ -307,15 +322,20 @@ impl World {
 
     /// A reader tries something; whether there was anything to try.
     fn step(&mut self, reader: usize) -> bool {
-        let through: Vec<ClusterTime> = (0..self.log.len()).map(|place| self.through(place)).collect();
+        let through: Vec<ClusterTime> =
+            (0..self.log.len()).map(|place| self.through(place).max(self.said[place])).collect();
         let parked = &self.readers[reader];
+        let reached = |place: usize| {
+            let next = parked.record(partition(place as u16), 0)?;
+            Some(ClusterTime(time_of(next)?.0 - 1))
+        };
         let passed = |of: Partition| {
             let others = (0..through.len()).filter(|place| *place != usize::from(of.topic));
-            others
-                .map(|place| parked.reached(partition(place as u16)).unwrap_or_default().max(through[place]))
-                .min()
+            others.map(|place| reached(place).unwrap_or_default().max(through[place])).min()
         };
-        let Some(pick) = parked.next(self.now, passed) else { return false };
+        let others = (0..through.len()).filter(|place| reached(*place).is_none());
+        let others = others.map(|place| through[place]).min().unwrap_or(ClusterTime(u64::MAX));
+        let Some(pick) = parked.next(self.now, passed, others) else { return false };
         let changes = self.changes(&pick);
         if !self.apply(&changes) {
             if !pick.last {
@@ -332,6 +352,12 @@ impl World {
             self.applied[usize::from(place.topic)] += count;
         }
         self.readers[reader].written(&pick);
+        for place in 0..self.log.len() {
+            if let Some(next) = self.readers[reader].record(partition(place as u16), 0) {
+                let time = time_of(next).expect("a time");
+                self.said[place] = self.said[place].max(ClusterTime(time.0 - 1));
+            }
+        }
         true
     }
 

@@ -39,7 +39,9 @@ use crate::ops::stop::Stop;
 
 /// Without any news the lane still says that it lives, and looks whether others wrote dead letters.
 const BEAT: Duration = Duration::from_secs(2);
-/// While something is blocked it is asked this often how far other partitions are.
+/// Others may wait to hear how far it is.
+const BEAT_BLOCKED: Duration = Duration::from_millis(250);
+/// While processes wait for each other it is asked this often how far other partitions are.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A topic as its readers know it.
@@ -86,8 +88,10 @@ impl Reader {
             let mut pick = self.pick(&mut work).await;
             let mut beat = false;
             if pick.is_none() {
-                let wait = BEAT.saturating_sub(wrote.elapsed());
+                let every = if work.parked.is_blocked() { BEAT_BLOCKED } else { BEAT };
+                let wait = every.saturating_sub(wrote.elapsed());
                 let due = work.parked.due().map(|due| due.saturating_duration_since(Instant::now()));
+                let due = due.map(|due| if work.parked.is_blocked() { due.min(LOOK_EVERY) } else { due });
                 let full = work.parked.is_full();
                 let first = tokio::select! {
                     biased;
@@ -98,7 +102,7 @@ impl Reader {
                     },
                     () = tokio::time::sleep(due.map_or(wait, |due| due.min(wait))) => None,
                 };
-                beat = first.is_none() && wrote.elapsed() >= BEAT;
+                beat = first.is_none() && wrote.elapsed() >= every;
                 first.into_iter().for_each(|delivery| self.take(delivery, &mut work));
             }
             while !work.parked.is_full() && (work.parked.is_uneven() || !work.parked.is_enough()) {
@@ -124,15 +128,30 @@ impl Reader {
 
     /// What to try now.
     async fn pick(&mut self, work: &mut Work) -> Option<Pick> {
-        let now = Instant::now();
-        if work.parked.asks(now) && work.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
+        if work.parked.is_uneven() && work.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
             self.look_at_others(work).await;
         }
-        let Work { parked, passed, .. } = work;
-        parked.next(now, |partition| {
-            let others = passed.iter().filter(|(other, _)| **other != partition);
-            others.map(|(other, passed)| parked.reached(*other).unwrap_or_default().max(*passed)).min()
-        })
+        let Work { intakes, parked, passed, .. } = work;
+        let reached = |partition: &Partition| {
+            let next = parked.record(*partition, 0)?;
+            Some(intakes.get(partition)?.reached(next).unwrap_or_default())
+        };
+        let reached: BTreeMap<Partition, ClusterTime> = if parked.is_uneven() {
+            passed.keys().filter_map(|partition| Some((*partition, reached(partition)?))).collect()
+        } else {
+            BTreeMap::new()
+        };
+        let through = |partition: &Partition, passed: &ClusterTime| {
+            reached.get(partition).map_or(*passed, |reached| *passed.max(reached))
+        };
+        let others = passed.iter().filter(|(partition, _)| !reached.contains_key(partition));
+        let none = if passed.is_empty() { ClusterTime::default() } else { ClusterTime(u64::MAX) };
+        let others = others.map(|(_, passed)| *passed).min().unwrap_or(none);
+        let but_one = |one: Partition| {
+            let others = passed.iter().filter(|(partition, _)| **partition != one);
+            others.map(|(partition, passed)| through(partition, passed)).min()
+        };
+        parked.next(Instant::now(), but_one, others)
     }
 
     /// How far each partition is. Nothing is known while the control store does not answer.
@@ -195,6 +214,16 @@ impl Reader {
                 })?;
             }
             ahead.insert(*partition, intake);
+        }
+        if work.parked.is_uneven() {
+            // Others wait until we are past some time: they are told how far we are in each partition.
+            for (partition, intake) in &work.intakes {
+                let taken =
+                    pick.takes.iter().find(|(taken, _)| taken == partition).map_or(0, |(_, count)| *count);
+                if let Some(next) = work.parked.record(*partition, taken) {
+                    ahead.entry(*partition).or_insert_with(|| intake.clone()).say_reached(next);
+                }
+            }
         }
         Ok((gathered, ahead))
     }
