@@ -39,8 +39,8 @@ pub(crate) struct Claim {
     pub(crate) high: Position,
 }
 
-/// A partition that is being read.
-#[derive(Debug)]
+/// A partition that is being read. A copy may be taken ahead, to see what would come of records.
+#[derive(Clone, Debug)]
 pub(crate) struct Intake {
     topic: Arc<str>,
     number: i32,
@@ -50,6 +50,8 @@ pub(crate) struct Intake {
     epoch: i64,
     /// As committed.
     stored: i64,
+    /// Likewise, since the claim.
+    through: ClusterTime,
     /// One past the last record seen.
     seen: i64,
     capture: i64,
@@ -63,7 +65,7 @@ pub(crate) struct Intake {
 type Taken = Result<Record, Box<DeadLetter>>;
 
 /// Since the last commit.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct News {
     events: u64,
     duplicates: u64,
@@ -74,7 +76,7 @@ struct News {
 }
 
 /// Parts of an event that is not complete.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Joining {
     first: i64,
     epoch: i64,
@@ -112,6 +114,7 @@ impl Intake {
             name,
             epoch: claim.epoch,
             stored: offset,
+            through: ClusterTime::default(),
             seen: offset,
             capture: claim.capture,
             high: claim.high,
@@ -144,6 +147,35 @@ impl Intake {
         let bytes = raw.value.as_ref().map_or(0, Bytes::len);
         self.seen = raw.offset + 1;
         self.follow(raw.offset, taken, bytes, out)
+    }
+
+    /// When it happened, where the record says so.
+    pub(crate) fn time_of(&self, raw: &Raw) -> Option<ClusterTime> {
+        match self.read(raw.value.as_ref(), raw).ok()? {
+            Record::Event(event, _) if event.position != Position::default() => Some(event.position.time),
+            Record::Mark(mark) => Some(mark.time),
+            Record::Event(..) | Record::Part(_) | Record::Tombstone => None,
+        }
+    }
+
+    /// Through which time the partition is applied as soon as everything before this record is, which comes next.
+    pub(crate) fn reached(&self, next: &Raw) -> Option<ClusterTime> {
+        let record = self.read(next.value.as_ref(), next).ok()?;
+        let heard = epoch_of(&record).is_some_and(|epoch| epoch >= self.capture);
+        let time = match record {
+            _ if !heard || self.joining.is_some() => None,
+            Record::Event(event, _) if event.op != Op::Snapshot => Some(event.position.time),
+            Record::Mark(mark) => Some(mark.time),
+            Record::Event(..) | Record::Part(_) | Record::Tombstone => None,
+        };
+        // What happened at the same time may stand behind it.
+        time.map(|time| ClusterTime(time.0.saturating_sub(1)))
+    }
+
+    /// Lets the next commit say through which time the partition is applied, though nothing of it goes with that.
+    pub(crate) fn say_reached(&mut self, next: &Raw) {
+        let reached = self.reached(next).unwrap_or_default();
+        self.news.applied_through = self.news.applied_through.max(reached);
     }
 
     fn read(&self, value: Option<&Bytes>, raw: &Raw) -> Result<Record, EnvelopeError> {
@@ -291,7 +323,8 @@ impl Intake {
     /// What a commit says of this partition; nothing where nothing has come.
     pub(crate) fn advance(&self) -> Option<PartitionAdvance> {
         let next = self.next();
-        (next > self.stored).then(|| PartitionAdvance {
+        let news = next > self.stored || self.news.applied_through > self.through;
+        news.then(|| PartitionAdvance {
             topic: Arc::clone(&self.topic),
             partition: self.number,
             epoch: self.epoch,
@@ -313,17 +346,9 @@ impl Intake {
         let next = self.next();
         let moved = next > self.stored;
         self.stored = next;
+        self.through = self.through.max(self.news.applied_through);
         self.news = News::default();
         moved.then_some(next)
-    }
-}
-
-impl Gathered {
-    /// Leaves out what came from a partition that is not ours any more.
-    pub(crate) fn drop_partition(&mut self, intake: &Intake, is_of: impl Fn(&Event) -> bool) {
-        self.events.retain(|event| !is_of(event));
-        let lane = intake.lane();
-        self.fences.retain(|fence| fence.lane.as_ref() != Some(&lane));
     }
 }
 

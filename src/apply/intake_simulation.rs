@@ -4,7 +4,8 @@
 //! The captures keep to the rules of `crate::capture`: the first word of each is a mark; positions are saved by the newest
 //! only, behind what stands in the log; pieces are let go when the saved position has passed their reading, without what
 //! changed since, and changes in them wait until they are in the log; look-ups bring newer states until
-//! the stream has passed them. One that was succeeded goes on for a while, as if it knew nothing of that.
+//! the stream has passed them. One that was succeeded goes on for a while, as if it knew nothing of that. The reader tries
+//! beginnings of what it has, of any length, on a copy of its intake; some cannot be written.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -37,7 +38,9 @@ enum Step {
     Save,
     CrashCapture,
     Take(usize),
-    Commit,
+    /// So many records of those taken are tried; whether they can be written.
+    Try(usize, bool),
+    /// It is killed, or the partition is claimed anew.
     CrashReader,
 }
 
@@ -56,7 +59,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Save),
         2 => Just(Step::CrashCapture),
         8 => (1..12_usize).prop_map(Step::Take),
-        5 => Just(Step::Commit),
+        6 => (1..12_usize, prop_oneof![3 => Just(true), 1 => Just(false)])
+            .prop_map(|(count, written)| Step::Try(count, written)),
         2 => Just(Step::CrashReader),
     ];
     proptest::collection::vec(step, 0..300)
@@ -141,7 +145,9 @@ struct World {
     log: Vec<Raw>,
     // The reader, and what the target keeps.
     intake: Intake,
-    out: Gathered,
+    /// What the intake has seen.
+    fed: usize,
+    /// What has come.
     at: usize,
     stored: (i64, Claim),
     target: BTreeMap<i32, u64>,
@@ -169,7 +175,7 @@ impl World {
             done: vec![copied; PIECES],
             log: Vec::new(),
             intake: claimed(&stored),
-            out: Gathered::default(),
+            fed: 0,
             at: 0,
             stored,
             target: BTreeMap::new(),
@@ -378,20 +384,25 @@ impl World {
     }
 
     fn take(&mut self, count: usize) {
-        for _ in 0..count {
-            let Some(raw) = self.log.get(self.at) else { return };
-            self.intake.take(raw, &mut self.out).expect("records of ours");
-            self.at += 1;
-        }
+        self.at = self.log.len().min(self.at + count);
     }
 
-    fn commit(&mut self) {
-        let gathered = std::mem::take(&mut self.out);
-        let advance = self.intake.advance();
-        let Some(advance) = advance else {
+    fn attempt(&mut self, count: usize, written: bool) {
+        let mut ahead = self.intake.clone();
+        let mut gathered = Gathered::default();
+        let fed = self.at.min(self.fed + count);
+        for raw in &self.log[self.fed..fed] {
+            ahead.take(raw, &mut gathered).expect("records of ours");
+        }
+        let Some(advance) = ahead.advance() else {
             assert!(gathered.events.is_empty(), "events without progress would be lost");
+            (self.intake, self.fed) = (ahead, fed);
             return;
         };
+        if !written {
+            return;
+        }
+        (self.intake, self.fed) = (ahead, fed);
         for event in gathered.events {
             let key = (0..KEYS).find(|id| super::key(*id) == event.key).expect("one of ours");
             if event.op == Op::Delete {
@@ -407,7 +418,7 @@ impl World {
         }
         let (offset, claim) = &mut self.stored;
         assert_eq!(advance.from_offset, *offset);
-        assert!(advance.next_offset > *offset && advance.next_offset <= self.at as i64);
+        assert!(advance.next_offset > *offset && advance.next_offset <= fed as i64);
         *offset = advance.next_offset;
         claim.capture = claim.capture.max(advance.capture_epoch);
         claim.high = advance.position.unwrap_or_default().max(std::mem::take(&mut claim.high));
@@ -416,8 +427,8 @@ impl World {
 
     fn crash_reader(&mut self) {
         self.intake = claimed(&self.stored);
-        self.out = Gathered::default();
-        self.at = self.stored.0 as usize;
+        self.fed = self.stored.0 as usize;
+        self.at = self.fed;
     }
 
     fn step(&mut self, step: &Step) {
@@ -445,7 +456,7 @@ impl World {
             Step::Save => self.save(),
             Step::CrashCapture => self.start_capture(),
             Step::Take(count) => self.take(count),
-            Step::Commit => self.commit(),
+            Step::Try(count, written) => self.attempt(count, written),
             Step::CrashReader => self.crash_reader(),
         }
     }
@@ -463,11 +474,11 @@ impl World {
                 self.deliver(other);
             }
             self.take(7);
-            self.commit();
+            self.attempt(5, true);
             let capture = &self.captures[0];
             let sent = capture.queue.is_empty() && capture.tasks.iter().all(VecDeque::is_empty);
             let at_rest = sent && capture.routed == self.now() && capture.rereads.is_empty();
-            if at_rest && self.done.iter().all(|done| *done) && self.at == self.log.len() {
+            if at_rest && self.done.iter().all(|done| *done) && self.fed == self.log.len() {
                 assert_eq!(self.stored.0, self.log.len() as i64);
                 return;
             }

@@ -426,19 +426,3 @@ fn copies_are_told_from_the_rest() {
     partition.mark(1, 5, None);
     assert!(!partition.out.mixed, "a mark is no row");
 }
-
-#[test]
-fn a_partition_that_is_lost_takes_its_own_along() {
-    let mut partition = Partition::new();
-    partition.stream(1, 5, 1);
-    partition.mark(1, 5, Some(Uuid::from_u128(1)));
-    let mut out = std::mem::take(&mut partition.out);
-    let elsewhere = FencePass { id: Uuid::from_u128(1), lane: Some("shop.items/3".to_owned()) };
-    out.fences.push(elsewhere.clone());
-    out.events.push(event(Op::Delete, 2, position(6, b"t")));
-    out.drop_partition(&partition.intake, |event| event.key == key(1));
-    let left: Vec<&Key> = out.events.iter().map(|event| &event.key).collect();
-    assert_eq!(left, [&key(2)]);
-    assert_eq!(out.fences.len(), 1);
-    assert_eq!(out.fences[0].lane, elsewhere.lane);
-}

@@ -37,10 +37,8 @@ use crate::ops::stop::Stop;
 /// Buffers that one huge batch has blown up are given back.
 const KEPT_BYTES: usize = 32 << 20;
 
-/// How often, and with what pause, a reference is waited for that another lane may be bringing. What takes longer goes to
-/// the dead letters, which are tried again.
-const PATIENCE: u32 = 4;
-const PATIENCE_PAUSE: Duration = Duration::from_millis(15);
+/// More than this is not gone through for records that fail: others would wait for its rows meanwhile.
+const MOST_CAREFUL: usize = 256;
 
 /// A lane at work.
 pub(crate) struct Lane {
@@ -54,7 +52,7 @@ pub(crate) struct Lane {
     gauges: Arc<Gauges>,
     stop: Stop,
     name: String,
-    /// Rows of other lanes may be on their way that ours refer to.
+    /// The caller waits for rows of other lanes, and gives less at once, before anything goes to the dead letters.
     patient: bool,
 }
 
@@ -90,10 +88,10 @@ impl Lane {
         Self { sink, plan, mapper, records, tuples: None, letters, gauges, stop, name, patient: false }
     }
 
-    /// Waits a little for rows of other lanes that its own refer to, before it calls a reference wrong.
-    pub(crate) fn patient(mut self) -> Self {
-        self.patient = true;
-        self
+    /// Whether the next batches are given back where rows that they refer to may be on their way in other lanes, or where
+    /// they are too large to look for what fails in them.
+    pub(crate) fn be_patient(&mut self, patient: bool) {
+        self.patient = patient;
     }
 
     /// Where the lane stands.
@@ -138,7 +136,6 @@ impl Lane {
         let given = Notes { fences, dead_letters: batch.letters.clone(), ..Notes::default() };
         let mut way = way;
         let mut careful = false;
-        let mut waited = 0;
         let mut pauses = Pauses::for_server();
         let mut said = false;
         let begun = Instant::now();
@@ -167,13 +164,9 @@ impl Lane {
                     tracing::debug!(lane = self.name, %error, "the chunk is merged instead of copied");
                     way = Way::Upsert;
                 }
-                Action::Quarantine if !careful && self.patient && waited < PATIENCE && dangles(&error) => {
-                    tracing::debug!(lane = self.name, %error, "a reference is not there yet; waiting for it");
-                    waited += 1;
+                Action::Quarantine if self.patient && (dangles(&error) || events.len() > MOST_CAREFUL) => {
                     metrics::retried(Retry::Reference);
-                    if !self.stop.sleep(PATIENCE_PAUSE).await {
-                        return Err(Stopped::Asked);
-                    }
+                    return Err(Stopped::Failed(error));
                 }
                 Action::Quarantine if !careful => {
                     tracing::debug!(lane = self.name, %error, "a record cannot be written; looking for it");
@@ -302,7 +295,7 @@ impl Lane {
                     notes.dead_letters.append(&mut letters);
                     notes.tallies.extend(tallies);
                 }
-                Err(error) if error.kind == Kind::Data => match part {
+                Err(error) if error.kind == Kind::Data && !(self.patient && dangles(&error)) => match part {
                     [] => {}
                     [event] => notes.dead_letters.push(refused(&self.plan, event, &error)),
                     _ => {

@@ -5,5 +5,6 @@ pub(crate) mod desk;
 pub(crate) mod intake;
 pub(crate) mod lane;
 pub(crate) mod letters;
+pub(crate) mod parked;
 pub(crate) mod reader;
 pub(crate) mod stream;

@@ -6,6 +6,9 @@
 //! claim is still ours. Where one is not, nothing is written; what came from that partition is let go, and the rest
 //! is written again.
 //!
+//! What is tried is worked out from the records anew each time, on copies of the intakes. Those take the intakes' place when
+//! the target has it; otherwise nothing has happened. What cannot be written yet waits as [`super::parked`] decides.
+//!
 //! # Crash
 //!
 //! Nothing is kept in memory that the next reader of a partition would need.
@@ -20,24 +23,26 @@ use slackwater_connectors::kafka::{Delivery, Handle, Partition};
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::retry::Pauses;
 use slackwater_connectors::secret::Secret;
-use slackwater_topics::{CollectionId, partition_of};
+use slackwater_topics::{ClusterTime, CollectionId};
 use tokio::sync::mpsc;
 
 use super::batch::Batch;
 use super::intake::{Claim, Gathered, Intake};
 use super::lane::{Lane, Stopped, Way};
 use super::letters::Letters;
+use super::parked::{Parked, Pick};
 use super::stream::{now_millis, tables_of};
 use crate::mapping::Plan;
 use crate::ops::gauges::Gauges;
 use crate::ops::policy::{Action, action};
 use crate::ops::stop::Stop;
 
-/// One transaction takes no more than this, so that memory and locks stay bounded.
-const MOST_BYTES: usize = 8 << 20;
-const MOST_EVENTS: usize = 20_000;
 /// Without any news the lane still says that it lives, and looks whether others wrote dead letters.
 const BEAT: Duration = Duration::from_secs(2);
+/// Others may wait to hear how far it is.
+const BEAT_BLOCKED: Duration = Duration::from_millis(250);
+/// While processes wait for each other it is asked this often how far other partitions are.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A topic as its readers know it.
 #[derive(Clone, Debug)]
@@ -64,147 +69,236 @@ pub(crate) struct Reader {
     pub(crate) stop: Stop,
 }
 
+/// The partitions that are ours, as committed, and what waits of them.
+#[derive(Default)]
+struct Work {
+    intakes: BTreeMap<Partition, Intake>,
+    parked: Parked,
+    /// How far others are, as read not long ago.
+    passed: BTreeMap<Partition, ClusterTime>,
+    looked: Option<Instant>,
+}
+
 impl Reader {
     /// Works until the consumer has ended or it is to stop.
     pub(crate) async fn run(mut self) -> Result<()> {
-        let mut intakes: BTreeMap<Partition, Intake> = BTreeMap::new();
+        let mut work = Work::default();
         let mut wrote = Instant::now();
         loop {
-            let mut gathered = Gathered::default();
-            let wait = BEAT.saturating_sub(wrote.elapsed());
-            let first = tokio::select! {
-                biased;
-                () = self.stop.wait() => return Ok(()),
-                delivery = self.deliveries.recv() => match delivery {
-                    Some(delivery) => Some(delivery),
-                    None => return Ok(()),
-                },
-                () = tokio::time::sleep(wait) => None,
-            };
-            let beat = first.is_none();
-            let mut next = first;
-            while let Some(delivery) = next {
-                self.take(delivery, &mut intakes, &mut gathered)?;
-                let full = gathered.bytes >= MOST_BYTES || gathered.events.len() >= MOST_EVENTS;
-                next = if full { None } else { self.deliveries.try_recv().ok() };
+            let mut pick = self.pick(&mut work).await;
+            let mut beat = false;
+            if pick.is_none() {
+                let every = if work.parked.is_blocked() { BEAT_BLOCKED } else { BEAT };
+                let wait = every.saturating_sub(wrote.elapsed());
+                let due = work.parked.due().map(|due| due.saturating_duration_since(Instant::now()));
+                let due = due.map(|due| if work.parked.is_blocked() { due.min(LOOK_EVERY) } else { due });
+                let full = work.parked.is_full();
+                let first = tokio::select! {
+                    biased;
+                    () = self.stop.wait() => return Ok(()),
+                    delivery = self.deliveries.recv(), if !full => match delivery {
+                        Some(delivery) => Some(delivery),
+                        None => return Ok(()),
+                    },
+                    () = tokio::time::sleep(due.map_or(wait, |due| due.min(wait))) => None,
+                };
+                beat = first.is_none() && wrote.elapsed() >= every;
+                first.into_iter().for_each(|delivery| self.take(delivery, &mut work));
+            }
+            while !work.parked.is_full() && (work.parked.is_uneven() || !work.parked.is_enough()) {
+                let Ok(delivery) = self.deliveries.try_recv() else { break };
+                self.take(delivery, &mut work);
+                pick = None;
             }
             if beat {
                 self.look_for_letters().await;
             }
-            let moved = intakes.values().any(|intake| intake.advance().is_some());
-            if !moved && !beat {
+            if pick.is_none() {
+                pick = self.pick(&mut work).await;
+            }
+            if pick.is_none() && !beat {
                 continue;
             }
-            if !self.write(&mut intakes, gathered).await? {
+            if !self.write(&mut work, pick).await? {
                 return Ok(());
             }
             wrote = Instant::now();
         }
     }
 
-    fn take(
-        &self,
-        delivery: Delivery<Claim>,
-        intakes: &mut BTreeMap<Partition, Intake>,
-        gathered: &mut Gathered,
-    ) -> Result<()> {
+    /// What to try now.
+    async fn pick(&mut self, work: &mut Work) -> Option<Pick> {
+        if work.parked.is_uneven() && work.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
+            self.look_at_others(work).await;
+        }
+        let Work { intakes, parked, passed, .. } = work;
+        let reached = |partition: &Partition| {
+            let next = parked.record(*partition, 0)?;
+            Some(intakes.get(partition)?.reached(next).unwrap_or_default())
+        };
+        let reached: BTreeMap<Partition, ClusterTime> = if parked.is_uneven() {
+            passed.keys().filter_map(|partition| Some((*partition, reached(partition)?))).collect()
+        } else {
+            BTreeMap::new()
+        };
+        let through = |partition: &Partition, passed: &ClusterTime| {
+            reached.get(partition).map_or(*passed, |reached| *passed.max(reached))
+        };
+        let others = passed.iter().filter(|(partition, _)| !reached.contains_key(partition));
+        let none = if passed.is_empty() { ClusterTime::default() } else { ClusterTime(u64::MAX) };
+        let others = others.map(|(_, passed)| *passed).min().unwrap_or(none);
+        let but_one = |one: Partition| {
+            let others = passed.iter().filter(|(partition, _)| **partition != one);
+            others.map(|(partition, passed)| through(partition, passed)).min()
+        };
+        parked.next(Instant::now(), but_one, others)
+    }
+
+    /// How far each partition is. Nothing is known while the control store does not answer.
+    async fn look_at_others(&mut self, work: &mut Work) {
+        work.looked = Some(Instant::now());
+        work.passed.clear();
+        match self.control.partitions(&self.plan.migration).await {
+            Ok(rows) => {
+                for row in rows.into_iter().filter(|row| row.lost.is_none()) {
+                    let topic = self.topics.iter().position(|topic| *topic.name == *row.topic);
+                    if let Some(topic) = topic {
+                        let partition = Partition { topic: topic as u16, number: row.partition };
+                        work.passed.insert(partition, row.applied_through.unwrap_or_default());
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the control store does not answer");
+                self.reconnect().await;
+            }
+        }
+    }
+
+    fn take(&self, delivery: Delivery<Claim>, work: &mut Work) {
         match delivery {
             Delivery::Claimed { partition, offset, claim } => {
-                // An older claim of ours is void, and so is what was gathered under it: the write finds that out.
+                // An older claim of ours is void, and so is what waits of it.
                 let topic = &self.topics[usize::from(partition.topic)];
                 let collection = (topic.collection, Arc::clone(&topic.collection_name));
-                if let Some(old) = intakes.remove(&partition) {
-                    self.let_go(&old, partition, gathered);
-                }
                 let intake =
                     Intake::new(Arc::clone(&topic.name), partition.number, collection, offset, claim);
-                intakes.insert(partition, intake);
-                self.gauges.claimed.fetch_add(1, Ordering::Relaxed);
-            }
-            Delivery::Revoked(partition) => {
-                if let Some(old) = intakes.remove(&partition) {
-                    self.let_go(&old, partition, gathered);
+                work.parked.forget(partition);
+                if work.intakes.insert(partition, intake).is_none() {
+                    self.gauges.claimed.fetch_add(1, Ordering::Relaxed);
                 }
             }
+            Delivery::Revoked(partition) => {
+                self.forget(work, partition);
+            }
             Delivery::Records { records, .. } => {
-                for (partition, raw) in &records {
-                    let Some(intake) = intakes.get_mut(partition) else { continue };
-                    intake.take(raw, gathered).map_err(|error| {
-                        let (topic, number) = intake.place();
-                        let doing = format!("reading {topic}/{number} at {}", raw.offset);
-                        Error::new(Kind::Unsuitable, doing, error.to_string())
-                    })?;
+                for (partition, raw) in records {
+                    let Some(intake) = work.intakes.get(&partition) else { continue };
+                    work.parked.push(partition, raw, |raw| intake.time_of(raw));
                 }
             }
         }
-        Ok(())
     }
 
-    /// What was gathered from a partition that is not ours under this claim any more is left out.
-    fn let_go(&self, intake: &Intake, partition: Partition, gathered: &mut Gathered) {
+    /// It is not ours any more, nor is what waits of it.
+    fn forget(&self, work: &mut Work, partition: Partition) -> Option<Intake> {
+        work.parked.forget(partition);
+        let intake = work.intakes.remove(&partition)?;
         self.gauges.claimed.fetch_sub(1, Ordering::Relaxed);
-        let topic = &self.topics[usize::from(partition.topic)];
-        gathered.drop_partition(intake, |event| {
-            event.collection == topic.collection
-                && partition_of(&event.key, topic.partitions) == partition.number
-        });
+        Some(intake)
+    }
+
+    /// What comes of records, and how their partitions stand then.
+    fn gather(&self, work: &Work, pick: &Pick) -> Result<(Gathered, BTreeMap<Partition, Intake>)> {
+        let mut gathered = Gathered::default();
+        let mut ahead = BTreeMap::new();
+        for (partition, count) in &pick.takes {
+            let Some(intake) = work.intakes.get(partition) else { continue };
+            let mut intake = intake.clone();
+            for raw in work.parked.first(*partition, *count) {
+                intake.take(raw, &mut gathered).map_err(|error| {
+                    let (topic, number) = intake.place();
+                    let doing = format!("reading {topic}/{number} at {}", raw.offset);
+                    Error::new(Kind::Unsuitable, doing, error.to_string())
+                })?;
+            }
+            ahead.insert(*partition, intake);
+        }
+        if work.parked.is_uneven() {
+            // Others wait until we are past some time: they are told how far we are in each partition.
+            for (partition, intake) in &work.intakes {
+                let taken =
+                    pick.takes.iter().find(|(taken, _)| taken == partition).map_or(0, |(_, count)| *count);
+                if let Some(next) = work.parked.record(*partition, taken) {
+                    ahead.entry(*partition).or_insert_with(|| intake.clone()).say_reached(next);
+                }
+            }
+        }
+        Ok((gathered, ahead))
     }
 
     /// False where it was to stop first.
-    async fn write(
-        &mut self,
-        intakes: &mut BTreeMap<Partition, Intake>,
-        mut gathered: Gathered,
-    ) -> Result<bool> {
-        loop {
-            let partitions = intakes.values().filter_map(Intake::advance).collect();
-            let noted = tables_of(&self.plan, &gathered.noted);
-            // Only what was read for a first copy, and nothing of it twice as far as anybody knows.
-            let copy = !gathered.mixed && !gathered.events.is_empty() && noted.is_empty();
-            let way = if copy { Way::Copy } else { Way::Upsert };
-            let mut batch = Batch {
-                events: std::mem::take(&mut gathered.events),
-                noted,
-                fences: gathered.fences.clone(),
-                letters: gathered.letters.clone(),
-                partitions,
-                bytes: gathered.bytes,
-                ..Batch::default()
-            };
-            let count = batch.events.len() as u64;
-            let newest = batch.events.iter().map(|event| event.time).max();
-            match self.lane.write(&mut batch, None, way).await {
-                Ok(_) => {
-                    for (partition, intake) in intakes.iter_mut() {
-                        if let Some(offset) = intake.committed() {
-                            self.consumer.committed(*partition, offset);
-                        }
-                    }
-                    Gauges::add(&self.gauges.events, count);
-                    if let Some(newest) = newest.filter(|newest| *newest > 0) {
-                        self.gauges.source_time.fetch_max(newest, Ordering::Relaxed);
-                    }
-                    self.gauges.current_at.store(now_millis(), Ordering::Relaxed);
-                    return Ok(true);
-                }
-                Err(Stopped::Asked) => return Ok(false),
-                Err(Stopped::Failed(error)) if action(error.kind) == Action::Yield => {
-                    gathered.events = std::mem::take(&mut batch.events);
-                    if !self.yield_lost(intakes, &mut gathered).await? {
-                        return Ok(false);
+    async fn write(&mut self, work: &mut Work, pick: Option<Pick>) -> Result<bool> {
+        let pick = pick.unwrap_or(Pick { takes: Vec::new(), last: false });
+        let (gathered, mut ahead) = self.gather(work, &pick)?;
+        let partitions: Vec<_> = ahead.values().filter_map(Intake::advance).collect();
+        if partitions.is_empty() && !pick.takes.is_empty() {
+            // Parts of an event that is not complete.
+            work.intakes.append(&mut ahead);
+            work.parked.written(&pick);
+            return Ok(true);
+        }
+        let noted = tables_of(&self.plan, &gathered.noted);
+        // Only what was read for a first copy, and nothing of it twice as far as anybody knows.
+        let copy = !gathered.mixed && !gathered.events.is_empty() && noted.is_empty();
+        let way = if copy { Way::Copy } else { Way::Upsert };
+        let count = gathered.events.len() as u64;
+        let newest = gathered.events.iter().map(|event| event.time).max();
+        let mut batch = Batch {
+            events: gathered.events,
+            noted,
+            fences: gathered.fences,
+            letters: gathered.letters,
+            partitions,
+            bytes: gathered.bytes,
+            ..Batch::default()
+        };
+        self.lane.be_patient(!pick.last);
+        match self.lane.write(&mut batch, None, way).await {
+            Ok(_) => {
+                for (partition, intake) in &mut ahead {
+                    if let Some(offset) = intake.committed() {
+                        self.consumer.committed(*partition, offset);
                     }
                 }
-                Err(Stopped::Failed(error)) => return Err(error),
+                work.intakes.append(&mut ahead);
+                work.parked.written(&pick);
+                Gauges::add(&self.gauges.events, count);
+                if let Some(newest) = newest.filter(|newest| *newest > 0) {
+                    self.gauges.source_time.fetch_max(newest, Ordering::Relaxed);
+                }
+                self.gauges.current_at.store(now_millis(), Ordering::Relaxed);
+                Ok(true)
             }
+            Err(Stopped::Asked) => Ok(false),
+            Err(Stopped::Failed(error)) => match action(error.kind) {
+                Action::Quarantine => {
+                    tracing::debug!(%error, records = count, "not yet");
+                    let Work { intakes, parked, .. } = work;
+                    parked.refused(&pick, Instant::now(), |partition, raw| {
+                        intakes.get(&partition)?.time_of(raw)
+                    });
+                    Ok(true)
+                }
+                // What is left is tried again.
+                Action::Yield => self.yield_lost(work).await,
+                Action::Halt | Action::Recopy | Action::Retry | Action::Wait => Err(error),
+            },
         }
     }
 
     /// Finds out which partitions are not ours any more, and lets them go. False where it was to stop first.
-    async fn yield_lost(
-        &mut self,
-        intakes: &mut BTreeMap<Partition, Intake>,
-        gathered: &mut Gathered,
-    ) -> Result<bool> {
+    async fn yield_lost(&mut self, work: &mut Work) -> Result<bool> {
         let mut pauses = Pauses::for_server();
         let stored = loop {
             match self.control.partitions(&self.plan.migration).await {
@@ -218,7 +312,8 @@ impl Reader {
                 Err(error) => return Err(error),
             }
         };
-        let lost: Vec<(Partition, bool)> = intakes
+        let lost: Vec<(Partition, bool)> = work
+            .intakes
             .iter()
             .filter_map(|(partition, intake)| {
                 let (topic, number) = intake.place();
@@ -239,10 +334,9 @@ impl Reader {
             ));
         }
         for (partition, coming) in lost {
-            let Some(intake) = intakes.remove(&partition) else { continue };
+            let Some(intake) = self.forget(work, partition) else { continue };
             let (topic, number) = intake.place();
             tracing::info!(%topic, partition = number, "another process reads this partition now");
-            self.let_go(&intake, partition, gathered);
             if !coming {
                 self.consumer.reclaim(partition);
             }

@@ -8,13 +8,13 @@ use mongodb::Collection;
 
 use crate::harness::{PATIENCE, Slackwater, Stage, until};
 
-const SCHEMA: &str = "
+pub(crate) const SCHEMA: &str = "
 CREATE TABLE parents (id uuid PRIMARY KEY, n bigint NOT NULL, name text NOT NULL);
 CREATE TABLE children (id uuid PRIMARY KEY, n bigint NOT NULL, parent_id uuid NOT NULL REFERENCES parents,
                        score integer NOT NULL CHECK (score < 1000));
 CREATE INDEX ON children (parent_id);";
 
-const FILE: &str = r#"migration: letters
+pub(crate) const FILE: &str = r#"migration: letters
 sources:
   legacy: { mongodb: { uri: "${SLACKWATER_MONGODB_URI}", database: "${SOURCE_DATABASE}" } }
 target: { postgres: { uri: "${SLACKWATER_POSTGRES_URL}", schema: public } }
@@ -40,22 +40,22 @@ fn collection(stage: &Stage, name: &str) -> Collection<Document> {
     stage.source.collection(name)
 }
 
-async fn set(stage: &Stage, name: &str, id: i64, fields: Document) {
+pub(crate) async fn set(stage: &Stage, name: &str, id: i64, fields: Document) {
     let set = doc! {"$set": fields};
     collection(stage, name).update_one(doc! {"_id": id}, set).upsert(true).await.expect("it can be changed");
 }
 
-async fn delete(stage: &Stage, name: &str, id: i64) {
+pub(crate) async fn delete(stage: &Stage, name: &str, id: i64) {
     collection(stage, name).delete_one(doc! {"_id": id}).await.expect("it can be deleted");
 }
 
-async fn numbers(stage: &Stage, table: &str) -> Vec<i64> {
+pub(crate) async fn numbers(stage: &Stage, table: &str) -> Vec<i64> {
     let rows = stage.target.query(&format!("SELECT n FROM {table} ORDER BY n"), &[]).await;
     rows.expect("rows can be read").iter().map(|row| row.get(0)).collect()
 }
 
 /// Collection, reason's kind and how many.
-async fn letters(stage: &Stage) -> Vec<(String, String, i64)> {
+pub(crate) async fn letters(stage: &Stage) -> Vec<(String, String, i64)> {
     let sql = "SELECT collection, kind, count(*) FROM slackwater.dead_letters GROUP BY 1, 2 ORDER BY 1, 2";
     let Ok(rows) = stage.target.query(sql, &[]).await else { return Vec::new() };
     rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()

@@ -32,7 +32,6 @@ use crate::secret::Secret;
 mod calls;
 mod prepared;
 
-use calls::Company;
 use prepared::Use;
 
 const BEGIN: &str = "BEGIN READ WRITE";
@@ -132,7 +131,7 @@ impl Sink {
         self.prepare_writes(writes, &advance.seen).await?;
         self.prepare_notes(notes).await?;
         self.prepare_partitions(advance).await?;
-        let mut calls = self.opening(advance, Company::Others)?;
+        let mut calls = self.opening(advance)?;
         self.push_writes(&mut calls, writes, &advance.seen)?;
         self.push_notes(&mut calls, notes)?;
         calls.push(Call::simple("committing", COMMIT));
@@ -149,7 +148,7 @@ impl Sink {
         self.tidy().await?;
         self.prepare_partitions(advance).await?;
         self.dirty = true;
-        let calls = self.opening(advance, Company::Nobody)?;
+        let calls = self.opening(advance)?;
         if let Err(error) = send(&self.client, calls).await {
             self.give_up().await;
             return Err(error);
@@ -253,7 +252,7 @@ impl Sink {
         self.prepare_deletes(writes).await?;
         self.prepare_notes(notes).await?;
         self.prepare_partitions(advance).await?;
-        let mut calls = self.opening(advance, Company::Others)?;
+        let mut calls = self.opening(advance)?;
         self.push_deletes(&mut calls, writes)?;
         let mut answers = send(&self.client, calls).await?;
         for (index, write) in writes.tables.iter().enumerate() {

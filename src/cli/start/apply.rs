@@ -65,7 +65,7 @@ pub(super) async fn start(
         let lane =
             Lane::new(lane, sink, Arc::clone(plan), Arc::clone(&letters), Arc::clone(gauges), stop.clone());
         let reader = Reader {
-            lane: lane.patient(),
+            lane,
             plan: Arc::clone(plan),
             topics: Arc::clone(&topics),
             deliveries,

@@ -5,6 +5,7 @@ mod debezium;
 mod kill;
 mod large;
 mod lost;
+mod missing;
 mod offsets;
 mod outage;
 pub(crate) mod pipeline;

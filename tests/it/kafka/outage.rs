@@ -67,6 +67,18 @@ async fn follows(pipeline: &Pipeline, processes: &mut [Slackwater], most: &mut M
     begun.elapsed()
 }
 
+/// How many documents each process has sent to the dead letters, as it says.
+fn letters(processes: &[Slackwater]) -> Vec<u64> {
+    let said = |process: &Slackwater| {
+        let text = std::fs::read_to_string(process.log()).expect("a log can be read");
+        let lines = text.lines().filter(|line| line.contains("documents went to the dead letters"));
+        let counts =
+            lines.filter_map(|line| line.split("count=").nth(1)?.split(' ').next()?.parse::<u64>().ok());
+        counts.sum()
+    };
+    processes.iter().map(said).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_away_is_waited_for() {
     let seed = number("SLACKWATER_TEST_SEED", 7);
@@ -147,6 +159,7 @@ async fn a_target_that_is_away_is_waited_for() {
     let caught_up = follows(&pipeline, &mut processes, &mut after).await;
     println!("before {before:?}\nduring {during:?}\nafter {after:?}");
     println!("{published} records were published meanwhile, back at {LITTLE} s after {caught_up:?}");
+    println!("dead letters of the appliers until then: {:?}", letters(&processes[..2]));
     [before, during, after].iter().for_each(Most::is_bounded);
 
     stop.send(true).expect("the writers listen");

@@ -12,46 +12,18 @@ use super::prepared::Use;
 use super::{BEGIN, Sink};
 use crate::error::Result;
 
-/// Which appliers of the same log may write at the same time.
-///
-/// One that looks for the records that fail takes its time, and the rows in no order. Beside others it would wait for
-/// their rows and they for its, until one of them has to begin again; and rows that its own refer to would stay unseen in
-/// their transactions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Company {
-    Others,
-    Nobody,
-}
-
 impl Sink {
     pub(super) fn identity(&self) -> Parameters<'static> {
         vec![Box::new(self.migration.clone()), Box::new(self.lane.clone()), Box::new(self.epoch)]
     }
 
     /// The transaction's first statements. What they refuse is refused before any row is touched.
-    pub(super) fn opening<'a>(&self, advance: &'a Advance, company: Company) -> Result<Vec<Call<'a>>> {
-        let mut calls = vec![Call::simple("beginning", BEGIN)];
-        if !advance.partitions.is_empty() {
-            calls.push(Call::simple("waiting for other appliers", self.beside(company)));
-        }
-        calls.push(self.advance_call(advance)?);
+    pub(super) fn opening<'a>(&self, advance: &'a Advance) -> Result<Vec<Call<'a>>> {
+        let mut calls = vec![Call::simple("beginning", BEGIN), self.advance_call(advance)?];
         if !advance.partitions.is_empty() {
             calls.push(self.partitions_call(&advance.partitions)?);
         }
         Ok(calls)
-    }
-
-    /// The lock is the migration's and ends with the transaction.
-    fn beside(&self, company: Company) -> String {
-        let suffix = match company {
-            Company::Others => "_shared",
-            Company::Nobody => "",
-        };
-        // FNV-1a. Two migrations with the same number would only wait for each other.
-        let number = self.migration.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        format!("SELECT pg_catalog.pg_advisory_xact_lock{suffix}({})", number.cast_signed())
     }
 
     fn advance_call(&self, advance: &Advance) -> Result<Call<'static>> {

@@ -1,0 +1,418 @@
+//! What was taken from the log and is not in the target yet, and which of it is tried when.
+//!
+//! A row may refer to one that stands in another partition, and partitions are read unevenly, by several processes at
+//! that. So a batch may dangle: what it refers to is still to come, or what it deletes is still referred to.
+//!
+//! # Invariant
+//!
+//! What waits of a partition is all that follows its last commit, and what is tried is a prefix of that: order within a
+//! partition does not depend on anything decided here.
+//!
+//! # What is tried
+//!
+//! - As long as nothing dangles, all there is, in one transaction.
+//! - What dangles is tried again in smaller steps, in the source's order over all partitions: the references were good in
+//!   that order. A few records are tried partition by partition, until one record is left that cannot be written: its
+//!   partition is *blocked*. It is tried again after growing pauses; all others go on, though not far ahead of it in the
+//!   source's time. What was written makes the steps longer again.
+//! - Whoever is behind in time is not kept waiting by those ahead, so some partition of some process always goes on.
+//! - A reference is wrong, and its record a dead letter, when it dangles although every other partition was applied
+//!   through its time. Where that cannot be known it is after a while, or when no more may wait in memory.
+//!
+//! # Crash
+//!
+//! Nothing of this is kept: the next reader of a partition begins behind its last commit.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use slackwater_connectors::kafka::{Partition, Raw};
+use slackwater_topics::ClusterTime;
+
+/// One transaction takes no more than this, so that memory and locks stay bounded.
+const MOST_BYTES: usize = 8 << 20;
+const MOST_RECORDS: usize = 20_000;
+/// No more waits in memory than this; what is still to come waits at the broker.
+const MOST_WAITING: usize = 48 << 20;
+/// What a record takes beside its value.
+const RECORD: usize = 256;
+/// So many are tried partition by partition.
+const FEW: usize = 64;
+/// So many of which all references were here, if they are to come at all, are gone through for wrong ones together.
+const PROVEN: usize = 2_000;
+/// So many are tried again as they are, so often: what they refer to is under way in another process.
+const SOME: usize = 256;
+const HESITATIONS: u32 = 2;
+const FIRST_PAUSE: Duration = Duration::from_millis(15);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// A reference that is late by more than this is called wrong without proof.
+const GIVE_UP: Duration = Duration::from_secs(8);
+/// Nothing is applied that happened so long after a blocked record; less where there is much to catch up with.
+const AHEAD: u64 = 5 << 32;
+const AHEAD_OF_MUCH: u64 = 1 << 32;
+const MUCH: u64 = 2 << 32;
+
+/// All that waits.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    queues: BTreeMap<Partition, Queue>,
+    /// So many may be tried at once.
+    together: usize,
+    hesitated: u32,
+    again: Option<Instant>,
+    /// What was tried last was written.
+    good: bool,
+    /// Something dangled since all was applied the last time; from then on the times of records are known.
+    uneven: bool,
+    newest: ClusterTime,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    records: VecDeque<Waiting>,
+    /// It is tried without others, so many records of it.
+    alone: Option<usize>,
+    blocked: Option<Blocked>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    raw: Raw,
+    /// Nothing before it in its partition happened later, nothing behind it earlier.
+    time: ClusterTime,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Blocked {
+    since: Instant,
+    again: Instant,
+    pause: Duration,
+}
+
+/// What is to be tried: so many records of each partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pick {
+    pub(crate) takes: Vec<(Partition, usize)>,
+    /// What still dangles goes to the dead letters.
+    pub(crate) last: bool,
+}
+
+impl Pick {
+    fn records(&self) -> usize {
+        self.takes.iter().map(|(_, count)| count).sum()
+    }
+}
+
+impl Default for Parked {
+    fn default() -> Self {
+        Self {
+            queues: BTreeMap::new(),
+            together: MOST_RECORDS,
+            hesitated: 0,
+            again: None,
+            good: true,
+            uneven: false,
+            newest: ClusterTime::default(),
+            bytes: 0,
+        }
+    }
+}
+
+impl Parked {
+    /// Takes the next record of a partition. `time_of` tells when it happened, where it says so.
+    pub(crate) fn push(
+        &mut self,
+        partition: Partition,
+        raw: Raw,
+        time_of: impl Fn(&Raw) -> Option<ClusterTime>,
+    ) {
+        let queue = self.queues.entry(partition).or_default();
+        self.bytes += weight(&raw);
+        let raw = if queue.alone.is_some() { detached(&raw) } else { raw };
+        let mut waiting = Waiting { raw, time: ClusterTime::default() };
+        if self.uneven {
+            let before = queue.records.back().map(|waiting| waiting.time).unwrap_or_default();
+            waiting.date(before, &mut self.newest, time_of);
+        }
+        queue.records.push_back(waiting);
+    }
+
+    /// Forgets a partition that is not ours any more, or is ours anew.
+    pub(crate) fn forget(&mut self, partition: Partition) {
+        if let Some(queue) = self.queues.remove(&partition) {
+            self.bytes -= queue.records.iter().map(|waiting| weight(&waiting.raw)).sum::<usize>();
+        }
+        self.calm();
+    }
+
+    /// A transaction's worth is there.
+    pub(crate) fn is_enough(&self) -> bool {
+        self.bytes >= MOST_BYTES
+            || self.queues.values().map(|queue| queue.records.len()).sum::<usize>() >= MOST_RECORDS
+    }
+
+    /// No more may be taken from the log.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= MOST_WAITING
+    }
+
+    /// Something dangled since all was applied the last time.
+    pub(crate) fn is_uneven(&self) -> bool {
+        self.uneven
+    }
+
+    /// The first so many records of a partition.
+    pub(crate) fn first(&self, partition: Partition, count: usize) -> impl Iterator<Item = &Raw> {
+        self.queues
+            .get(&partition)
+            .into_iter()
+            .flat_map(move |queue| queue.records.iter().take(count))
+            .map(|waiting| &waiting.raw)
+    }
+
+    /// Whether some partition is blocked.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.queues.values().any(|queue| queue.blocked.is_some())
+    }
+
+    /// The record of a partition behind its first so many, where it has come.
+    pub(crate) fn record(&self, partition: Partition, place: usize) -> Option<&Raw> {
+        self.queues.get(&partition)?.records.get(place).map(|waiting| &waiting.raw)
+    }
+
+    /// What to try now. `passed` tells through which time all partitions but one are applied, where that is known, and
+    /// `others` through which all those are that nothing waits of here.
+    pub(crate) fn next(
+        &self,
+        now: Instant,
+        passed: impl Fn(Partition) -> Option<ClusterTime>,
+        others: ClusterTime,
+    ) -> Option<Pick> {
+        let bound = self.bound();
+        let alone = self.queues.iter().filter_map(|(partition, queue)| {
+            let head = queue.records.front()?.time;
+            let ready = queue.blocked.is_none_or(|blocked| {
+                blocked.again <= now || passed(*partition).is_some_and(|passed| head <= passed)
+            });
+            let in_time = queue.blocked.is_some() || head <= bound;
+            (ready && in_time).then_some((head, *partition, queue, queue.alone?))
+        });
+        if let Some((head, partition, queue, most)) =
+            alone.min_by_key(|(head, partition, ..)| (*head, *partition))
+        {
+            let within = |most: usize, bound: ClusterTime| {
+                queue.records.iter().take(most).take_while(|waiting| waiting.time <= bound).count().max(1)
+            };
+            let Some(blocked) = queue.blocked else {
+                return Some(Pick { takes: vec![(partition, within(most, bound))], last: false });
+            };
+            if let Some(passed) = passed(partition).filter(|passed| head <= *passed) {
+                return Some(Pick { takes: vec![(partition, within(PROVEN, passed))], last: true });
+            }
+            let last = self.is_full() || now.duration_since(blocked.since) >= GIVE_UP;
+            return Some(Pick { takes: vec![(partition, 1)], last });
+        }
+        if self.again.is_some_and(|again| again > now) {
+            return None;
+        }
+        let takes = if self.uneven { self.by_time(bound, others) } else { self.by_partition() };
+        (!takes.is_empty()).then_some(Pick { takes, last: false })
+    }
+
+    /// Nothing is to be applied behind this.
+    fn bound(&self) -> ClusterTime {
+        let blocked = self.queues.values().filter(|queue| queue.blocked.is_some());
+        let first = blocked.filter_map(|queue| queue.records.front().map(|waiting| waiting.time)).min();
+        let Some(first) = first else { return ClusterTime(u64::MAX) };
+        let ahead = if self.newest.0.saturating_sub(first.0) > MUCH { AHEAD_OF_MUCH } else { AHEAD };
+        ClusterTime(first.0.saturating_add(ahead))
+    }
+
+    fn by_partition(&self) -> Vec<(Partition, usize)> {
+        let (mut records, mut bytes) = (0, 0);
+        let mut takes = Vec::new();
+        for (partition, queue) in &self.queues {
+            let mut count = 0;
+            for waiting in &queue.records {
+                if records >= self.together || bytes >= MOST_BYTES {
+                    break;
+                }
+                count += 1;
+                records += 1;
+                bytes += weight(&waiting.raw);
+            }
+            if count > 0 {
+                takes.push((*partition, count));
+            }
+        }
+        takes
+    }
+
+    /// What all others have passed needs nothing of theirs: it goes in one step.
+    fn by_time(&self, bound: ClusterTime, others: ClusterTime) -> Vec<(Partition, usize)> {
+        let mut heads: BinaryHeap<Reverse<(ClusterTime, Partition, usize)>> = BinaryHeap::new();
+        let reach = |heads: &mut BinaryHeap<_>, partition: Partition, queue: &Queue, place: usize| {
+            if let Some(waiting) = queue.records.get(place).filter(|waiting| waiting.time <= bound) {
+                heads.push(Reverse((waiting.time, partition, place)));
+            }
+        };
+        for (partition, queue) in self.queues.iter().filter(|(_, queue)| queue.alone.is_none()) {
+            reach(&mut heads, *partition, queue, 0);
+        }
+        let (mut records, mut bytes) = (0, 0);
+        let mut takes: BTreeMap<Partition, usize> = BTreeMap::new();
+        while records < MOST_RECORDS && bytes < MOST_BYTES {
+            let Some(Reverse((time, partition, place))) = heads.pop() else { break };
+            if records >= self.together && !(self.good && time <= others) {
+                break;
+            }
+            let queue = &self.queues[&partition];
+            takes.insert(partition, place + 1);
+            records += 1;
+            bytes += weight(&queue.records[place].raw);
+            reach(&mut heads, partition, queue, place + 1);
+        }
+        takes.into_iter().collect()
+    }
+
+    /// When something is to be tried that is not yet.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let blocked = self.queues.values().filter_map(|queue| queue.blocked.map(|blocked| blocked.again));
+        let waits = self.queues.values().any(|queue| !queue.records.is_empty());
+        blocked.chain(self.again.filter(|_| waits)).min()
+    }
+
+    /// It is in the target.
+    pub(crate) fn written(&mut self, pick: &Pick) {
+        for (partition, count) in &pick.takes {
+            let Some(queue) = self.queues.get_mut(partition) else { continue };
+            let gone: usize = queue.records.drain(..count).map(|waiting| weight(&waiting.raw)).sum();
+            self.bytes -= gone;
+            if queue.alone.is_some() {
+                queue.blocked = None;
+                let more = count * 4;
+                queue.alone = (more <= FEW && !queue.records.is_empty()).then_some(more);
+            }
+        }
+        self.hesitated = 0;
+        self.again = None;
+        self.good = true;
+        self.together = (self.together * 2).min(MOST_RECORDS);
+        self.calm();
+    }
+
+    /// Where nothing waits any more the next batch is tried whole.
+    fn calm(&mut self) {
+        if self.queues.values().all(|queue| queue.records.is_empty()) {
+            self.queues.clear();
+            self.bytes = 0;
+            self.together = MOST_RECORDS;
+            self.uneven = false;
+            self.newest = ClusterTime::default();
+        }
+    }
+
+    /// It cannot be written as it is. `time_of` as in [`Parked::push`].
+    pub(crate) fn refused(
+        &mut self,
+        pick: &Pick,
+        now: Instant,
+        time_of: impl Fn(Partition, &Raw) -> Option<ClusterTime>,
+    ) {
+        let records = pick.records();
+        if !self.uneven && self.hesitated < HESITATIONS && records <= SOME {
+            self.hesitated += 1;
+            self.again = Some(now + FIRST_PAUSE);
+            return;
+        }
+        self.again = None;
+        self.good = false;
+        self.date(time_of);
+        match pick.takes.as_slice() {
+            [(partition, count)] if *count <= FEW => {
+                let Some(queue) = self.queues.get_mut(partition) else { return };
+                queue.set_aside((count / 4).max(1));
+                if *count == 1 {
+                    queue.block(now);
+                }
+            }
+            takes if records <= FEW => {
+                for (partition, count) in takes {
+                    if let Some(queue) = self.queues.get_mut(partition) {
+                        queue.set_aside(*count);
+                    }
+                }
+            }
+            _ => self.together = records / 4,
+        }
+    }
+
+    /// From now on the times of records count.
+    fn date(&mut self, time_of: impl Fn(Partition, &Raw) -> Option<ClusterTime>) {
+        if self.uneven {
+            return;
+        }
+        self.uneven = true;
+        for (partition, queue) in &mut self.queues {
+            let mut before = ClusterTime::default();
+            for waiting in &mut queue.records {
+                waiting.date(before, &mut self.newest, |raw| time_of(*partition, raw));
+                before = waiting.time;
+            }
+        }
+    }
+}
+
+impl Queue {
+    /// From now on it is tried without others.
+    fn set_aside(&mut self, count: usize) {
+        if self.alone.is_none() {
+            self.records.iter_mut().for_each(|waiting| waiting.raw = detached(&waiting.raw));
+        }
+        self.alone = Some(count);
+    }
+
+    /// Its first record cannot be written.
+    fn block(&mut self, now: Instant) {
+        let (since, pause) = match self.blocked {
+            Some(blocked) => (blocked.since, (blocked.pause * 2).min(LONGEST_PAUSE)),
+            None => (now, FIRST_PAUSE),
+        };
+        self.blocked = Some(Blocked { since, again: now + pause, pause });
+    }
+}
+
+impl Waiting {
+    /// What does not say when it happened (the copy, documents read again) may show whatever was seen so far.
+    fn date(
+        &mut self,
+        before: ClusterTime,
+        newest: &mut ClusterTime,
+        time_of: impl Fn(&Raw) -> Option<ClusterTime>,
+    ) {
+        self.time = time_of(&self.raw).unwrap_or(*newest).max(before);
+        *newest = self.time.max(*newest);
+    }
+}
+
+fn weight(raw: &Raw) -> usize {
+    raw.value.as_ref().map_or(0, Bytes::len) + RECORD
+}
+
+/// What is kept for long must not keep the whole fetch that it came with.
+fn detached(raw: &Raw) -> Raw {
+    let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+    Raw {
+        offset: raw.offset,
+        key: Bytes::new(),
+        value: raw.value.as_ref().map(own),
+        mark: raw.mark.as_ref().map(own),
+    }
+}
+
+#[cfg(test)]
+#[path = "parked_tests.rs"]
+mod tests;
