@@ -12,6 +12,8 @@ pub(crate) enum Place {
     /// Kafka, as who reads sees it.
     Consumer,
     Target,
+    /// Our own state, which stands in the target.
+    Control,
 }
 
 /// What is wrong, as of now.

@@ -7,6 +7,7 @@ use slackwater_connectors::error::Result;
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::pulse::Beat;
 
+use super::board::Place;
 use super::gauges::Gauges;
 use super::health::{About, Health, Part};
 use super::stop::Stop;
@@ -42,9 +43,18 @@ pub(crate) async fn run(health: Arc<Health>, gauges: Arc<Gauges>, mut stop: Stop
             said = saying => said,
         };
         match said {
-            Ok(Ok(())) => first = false,
-            Ok(Err(error)) => tracing::debug!(%error, "the control store does not hear that we live"),
-            Err(_) => tracing::debug!("the control store does not hear in time that we live"),
+            Ok(Ok(())) => {
+                first = false;
+                gauges.board.set(Place::Control, None);
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the control store does not hear that we live");
+                gauges.board.set(Place::Control, Some(format!("the target does not answer ({error})")));
+            }
+            Err(_) => {
+                tracing::debug!("the control store does not hear in time that we live");
+                gauges.board.set(Place::Control, Some("the target does not answer in time".to_owned()));
+            }
         }
     }
 }
