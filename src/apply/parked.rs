@@ -12,10 +12,10 @@
 //!
 //! - As long as nothing dangles, all there is, in one transaction.
 //! - What dangles is tried again in smaller steps, in the source's order over all partitions: the references were good in
-//!   that order. A few records are tried partition by partition, until one record is left that cannot be written: its
-//!   partition is *blocked*. It is tried again after growing pauses; all others go on, though not far ahead of it in the
-//!   source's time. What was written makes the steps longer again.
-//! - Whoever is behind in time is not kept waiting by those ahead, so some partition of some process always goes on.
+//!   that order. What was written makes the steps longer again, and what all others have passed goes in one.
+//! - A few records are tried partition by partition, until one record is left that cannot be written: its partition is
+//!   *blocked*. It is tried again after growing pauses; all others go on, though not far ahead of it in the source's time.
+//! - So whoever is behind in time is not kept waiting by those ahead, and some partition of some process always goes on.
 //! - A reference is wrong, and its record a dead letter, when it dangles although every other partition was applied
 //!   through its time. Where that cannot be known it is after a while, or when no more may wait in memory.
 //!

@@ -273,7 +273,7 @@ impl Reader {
             }
             Err(Stopped::Asked) => Ok(false),
             Err(Stopped::Failed(error)) => match action(error.kind) {
-                Action::Quarantine => {
+                Action::Quarantine if !pick.last => {
                     tracing::debug!(%error, records = count, "not yet");
                     let Work { intakes, parked, .. } = work;
                     parked.refused(&pick, Instant::now(), |partition, raw| {
@@ -283,7 +283,9 @@ impl Reader {
                 }
                 // What is left is tried again.
                 Action::Yield => self.yield_lost(work).await,
-                Action::Halt | Action::Recopy | Action::Retry | Action::Wait => Err(error),
+                Action::Quarantine | Action::Halt | Action::Recopy | Action::Retry | Action::Wait => {
+                    Err(error)
+                }
             },
         }
     }
