@@ -150,6 +150,9 @@ struct World {
     /// What has come.
     at: usize,
     stored: (i64, Claim),
+    /// Through which time everything is said to be applied.
+    said: ClusterTime,
+    copied: bool,
     target: BTreeMap<i32, u64>,
     newest: BTreeMap<i32, u64>,
 }
@@ -178,6 +181,8 @@ impl World {
             fed: 0,
             at: 0,
             stored,
+            said: ClusterTime::default(),
+            copied,
             target: BTreeMap::new(),
             newest: BTreeMap::new(),
         };
@@ -394,6 +399,9 @@ impl World {
         for raw in &self.log[self.fed..fed] {
             ahead.take(raw, &mut gathered).expect("records of ours");
         }
+        if let Some(next) = self.log[..self.at].get(fed) {
+            ahead.say_reached(next);
+        }
         let Some(advance) = ahead.advance() else {
             assert!(gathered.events.is_empty(), "events without progress would be lost");
             (self.intake, self.fed) = (ahead, fed);
@@ -404,6 +412,9 @@ impl World {
         }
         (self.intake, self.fed) = (ahead, fed);
         for event in gathered.events {
+            // What a copy had been left to show may be streamed by a later capture.
+            let streamed = self.copied && event.position != Position::default();
+            assert!(!streamed || event.position.time > self.said, "there was something left");
             let key = (0..KEYS).find(|id| super::key(*id) == event.key).expect("one of ours");
             if event.op == Op::Delete {
                 self.target.remove(&key);
@@ -418,11 +429,13 @@ impl World {
         }
         let (offset, claim) = &mut self.stored;
         assert_eq!(advance.from_offset, *offset);
-        assert!(advance.next_offset > *offset && advance.next_offset <= fed as i64);
+        assert!(advance.next_offset >= *offset && advance.next_offset <= fed as i64);
+        self.said = self.said.max(advance.applied_through.unwrap_or_default());
+        let moved = advance.next_offset > *offset;
         *offset = advance.next_offset;
         claim.capture = claim.capture.max(advance.capture_epoch);
         claim.high = advance.position.unwrap_or_default().max(std::mem::take(&mut claim.high));
-        assert_eq!(self.intake.committed(), Some(*offset));
+        assert_eq!(self.intake.committed(), moved.then_some(*offset));
     }
 
     fn crash_reader(&mut self) {

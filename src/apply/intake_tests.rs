@@ -426,3 +426,24 @@ fn copies_are_told_from_the_rest() {
     partition.mark(1, 5, None);
     assert!(!partition.out.mixed, "a mark is no row");
 }
+
+#[test]
+fn what_comes_next_tells_how_far_the_partition_is() {
+    let mut partition = Partition::new();
+    partition.stream(1, 5, 2);
+    assert_eq!(partition.advance().applied_through, Some(ClusterTime(4)));
+    partition.intake.committed();
+    let next = |op, time, epoch| {
+        let value = bytes(&event(op, 2, position(time, b"t")), Stamp { epoch, ..Stamp::default() });
+        Raw { offset: 1, key: Bytes::new(), value: Some(value.into()), mark: None }
+    };
+    assert_eq!(partition.intake.reached(&next(Op::Upsert, 9, 1)), None, "it is superseded");
+    assert_eq!(partition.intake.reached(&next(Op::Snapshot, 9, 2)), None, "it was read and not streamed");
+    partition.intake.say_reached(&next(Op::Delete, 9, 2));
+    let advance = partition.advance();
+    assert_eq!((advance.from_offset, advance.next_offset, advance.events), (1, 1, 0));
+    assert_eq!(advance.applied_through, Some(ClusterTime(8)));
+    assert_eq!(partition.intake.committed(), None, "the offset has not moved");
+    partition.intake.say_reached(&next(Op::Delete, 9, 2));
+    assert!(partition.intake.advance().is_none(), "it was said");
+}

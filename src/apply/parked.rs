@@ -12,12 +12,13 @@
 //!
 //! - As long as nothing dangles, all there is, in one transaction.
 //! - What dangles is tried again in smaller steps, in the source's order over all partitions: the references were good in
-//!   that order. A few records are tried partition by partition, until one record is left that cannot be written: its
-//!   partition is *blocked*. It is tried again after growing pauses; all others go on, though not far ahead of it in the
-//!   source's time. What was written makes the steps longer again.
-//! - Whoever is behind in time is not kept waiting by those ahead, so some partition of some process always goes on.
+//!   that order. What was written makes the steps longer again, and what all others have passed goes in one.
+//! - A few records are tried partition by partition, until one record is left that cannot be written: its partition is
+//!   *blocked*. It is tried again after growing pauses; all others go on, though not far ahead of it in the source's time.
+//! - So whoever is behind in time is not kept waiting by those ahead, and some partition of some process always goes on.
 //! - A reference is wrong, and its record a dead letter, when it dangles although every other partition was applied
-//!   through its time. Where that cannot be known it is after a while, or when no more may wait in memory.
+//!   through its time. Where that cannot be known it is when the others have not moved for a while, or when no more may
+//!   wait in memory.
 //!
 //! # Crash
 //!
@@ -47,7 +48,7 @@ const SOME: usize = 256;
 const HESITATIONS: u32 = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(15);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// A reference that is late by more than this is called wrong without proof.
+/// A reference that is late by more than this is called wrong without proof, if the others do not move.
 const GIVE_UP: Duration = Duration::from_secs(8);
 /// Nothing is applied that happened so long after a blocked record; less where there is much to catch up with.
 const AHEAD: u64 = 5 << 32;
@@ -181,6 +182,14 @@ impl Parked {
     /// The record of a partition behind its first so many, where it has come.
     pub(crate) fn record(&self, partition: Partition, place: usize) -> Option<&Raw> {
         self.queues.get(&partition)?.records.get(place).map(|waiting| &waiting.raw)
+    }
+
+    /// Other processes are further than they were: what is waited for may still come.
+    pub(crate) fn others_moved(&mut self, now: Instant) {
+        self.queues
+            .values_mut()
+            .filter_map(|queue| queue.blocked.as_mut())
+            .for_each(|blocked| blocked.since = now);
     }
 
     /// What to try now. `passed` tells through which time all partitions but one are applied, where that is known, and

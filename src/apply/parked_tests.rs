@@ -117,15 +117,18 @@ fn a_partition_that_is_blocked_lets_others_go_on_but_not_far() {
         other += pick.records();
     }
     assert_eq!(parked.queues[&partition(0)].alone, Some(1));
-    for _ in 0..20 {
+    for _ in 0..12 {
         now = parked.due().expect("the other is blocked");
         let pick = parked.next(now, nobody, ClusterTime::default()).expect("it is due");
         assert_eq!(pick.takes, [(partition(0), 1)], "what happened much later waits");
         refuse(&mut parked, &pick, now);
         assert_eq!(parked.next(now, nobody, ClusterTime::default()), None);
     }
+    parked.others_moved(now);
+    let moved = now;
     let pick = refuse_until(&mut parked, &mut now, |pick| pick.last);
     assert_eq!(pick.takes, [(partition(0), 1)], "it was given up");
+    assert!(now.duration_since(moved) >= GIVE_UP, "but not while others move");
     parked.written(&pick);
     assert_eq!(
         parked.next(now, nobody, ClusterTime::default()).expect("it goes on").takes,

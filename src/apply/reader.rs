@@ -157,6 +157,11 @@ impl Reader {
     /// How far each partition is. Nothing is known while the control store does not answer.
     async fn look_at_others(&mut self, work: &mut Work) {
         work.looked = Some(Instant::now());
+        let slowest = |work: &Work| {
+            let others = work.passed.iter().filter(|(partition, _)| !work.intakes.contains_key(partition));
+            others.map(|(_, passed)| *passed).min()
+        };
+        let before = slowest(work);
         work.passed.clear();
         match self.control.partitions(&self.plan.migration).await {
             Ok(rows) => {
@@ -166,6 +171,9 @@ impl Reader {
                         let partition = Partition { topic: topic as u16, number: row.partition };
                         work.passed.insert(partition, row.applied_through.unwrap_or_default());
                     }
+                }
+                if slowest(work) > before {
+                    work.parked.others_moved(Instant::now());
                 }
             }
             Err(error) => {
@@ -282,7 +290,7 @@ impl Reader {
             }
             Err(Stopped::Asked) => Ok(false),
             Err(Stopped::Failed(error)) => match action(error.kind) {
-                Action::Quarantine => {
+                Action::Quarantine if !pick.last => {
                     tracing::debug!(%error, records = count, "not yet");
                     let Work { intakes, parked, .. } = work;
                     parked.refused(&pick, Instant::now(), |partition, raw| {
@@ -292,7 +300,9 @@ impl Reader {
                 }
                 // What is left is tried again.
                 Action::Yield => self.yield_lost(work).await,
-                Action::Halt | Action::Recopy | Action::Retry | Action::Wait => Err(error),
+                Action::Quarantine | Action::Halt | Action::Recopy | Action::Retry | Action::Wait => {
+                    Err(error)
+                }
             },
         }
     }
