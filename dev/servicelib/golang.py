@@ -52,7 +52,7 @@ def bring(who: str, name: str, takes: str, packages: list[str], sources: list[st
             flags = " ".join(["-s -w", *(f"-X {key}={value}" for key, value in stamp.items())])
             nice = ["nice", "-n", "10"] if shutil.which("nice") else []
             run_long(who, f"building {name} from source ({takes})",
-                     [*nice, go, "build", "-trimpath", "-ldflags", flags, "-o", f"{folder}/", *packages],
+                     [*nice, go, "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", f"{folder}/", *packages],
                      state_root() / "logs" / f"{name}-build.log", cwd=SOURCE, env={**os.environ, "CGO_ENABLED": "0"},
                      limit=7200, hint="is the Go module proxy in reach, and 6 GB of room?")
     return final
