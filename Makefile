@@ -1,7 +1,8 @@
 # make demo    the whole thing on your machine: servers, build, 100 000 documents, live writers, comparison
 # make test    formatter, lints, licences, unit tests, integration tests on real servers
+# make test-cluster   the whole way in a Kubernetes of one node (Linux and root; not part of make test)
 # make bench   speed beside Python scripts and bare loops, in one run
-.PHONY: demo test lint unit it bench fmt services toolchain down
+.PHONY: demo test test-cluster lint manifests unit it bench fmt services toolchain down
 SHELL := /bin/bash
 
 demo: toolchain
@@ -9,16 +10,23 @@ demo: toolchain
 
 test: lint unit it
 
-lint: toolchain
+lint: toolchain manifests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	@dev/deny
+
+manifests:
+	@dev/manifests
 
 unit: toolchain services
 	@eval "$$(dev/services env)" && cargo test --workspace --locked --lib --bins
 
 it: toolchain services
 	@eval "$$(dev/services env)" && cargo test --workspace --locked --test "*" -- --nocapture
+
+test-cluster: toolchain
+	@dev/services up mongodb postgres kafka kubernetes
+	@eval "$$(dev/services env)" && tests/cluster/run
 
 toolchain:
 	@dev/toolchain

@@ -11,32 +11,35 @@ import sys
 from .connect import Connect
 from .core import Failure, Usage, cache_root, port_from_env, tail, warn
 from .kafka import Kafka
+from .kubernetes import Kubernetes
 from .mongodb import MongoDB
 from .nocodb import NocoDB
 from .postgres import Postgres
 from .service import Service
 
 USUAL = ["mongodb", "postgres"]
-ORDER = [MongoDB, Postgres, Kafka, Connect, NocoDB]
+ORDER = [MongoDB, Postgres, Kafka, Connect, NocoDB, Kubernetes]
+APART = ["kubernetes"]  # built from source for minutes: only by its name
 SERVICES = Service.all
 SERVICES.update({kind.name: kind() for kind in ORDER})
 
 EXAMPLES = """\
 services:
   mongodb postgres kafka connect nocodb, or all. Without a name: up and down mean mongodb and postgres,
-  status and env mean all.
+  status and env mean all. kubernetes is brought up by its name only; `down all` ends it too.
 
 examples:
   dev/services up                        MongoDB and Postgres, ready for use
   eval "$(dev/services env)"             their addresses into this shell
   dev/services up all                    the others too (NocoDB takes minutes, the first time)
+  dev/services up kubernetes             a node of Kubernetes (Linux and root; built from source, the first time)
   dev/services status --json             what runs, for programs
   dev/services down all                  ends what `up` started, and nothing else
   dev/services down --wipe postgres      and removes its data
 
 environment:
   SLACKWATER_MONGODB_URI, SLACKWATER_POSTGRES_URL, SLACKWATER_KAFKA_BROKERS, SLACKWATER_CONNECT_URL,
-  SLACKWATER_NOCODB_URL
+  SLACKWATER_NOCODB_URL, SLACKWATER_KUBECONFIG
       a server that is there already: used, never started or ended
   SLACKWATER_MONGODB_PORT, SLACKWATER_POSTGRES_PORT, SLACKWATER_KAFKA_PORT,
   SLACKWATER_KAFKA_CONTROLLER_PORT, SLACKWATER_CONNECT_PORT, SLACKWATER_NOCODB_PORT
@@ -57,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         p = sub.add_parser(name, help=text, description=text)
-        p.add_argument("services", nargs="*", metavar="SERVICE", help="mongodb, postgres, kafka, connect, nocodb, all")
+        p.add_argument("services", nargs="*", metavar="SERVICE", help=f"{', '.join(SERVICES)}, all")
         return p
 
     up = add("up", "start what does not run yet, and wait until it can be used")
@@ -70,10 +73,10 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def pick(names: list[str], otherwise: list[str]) -> list[Service]:
+def pick(names: list[str], otherwise: list[str], up: bool = False) -> list[Service]:
     if "all" in names:
-        names = list(SERVICES)
-    unknown = [n for n in names if n not in SERVICES]
+        names = [*names, *(n for n in SERVICES if not up or n not in APART)]
+    unknown = [n for n in names if n not in SERVICES and n != "all"]
     if unknown:
         raise Usage(f"no service named {', '.join(unknown)}; there are: {', '.join(SERVICES)}, all")
     return [s for s in SERVICES.values() if s.name in (names or otherwise)]
@@ -125,7 +128,7 @@ def status(services: list[Service], named: bool, as_json: bool) -> int:
         for r in rows:
             how = {"bare": f"pid {r.get('pid')}", "docker": f"container {r.get('container')}",
                    "environment": "from the environment"}.get(r.get("how", ""), "")
-            print(f"{r['name']:<9} {r['state']:<10} {how:<22} {r.get('url', '')}".rstrip())
+            print(f"{r['name']:<10} {r['state']:<10} {how:<22} {r.get('url', '')}".rstrip())
     return 1 if named and any(r["state"] != "up" for r in rows) else 0
 
 
@@ -148,7 +151,8 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(1))
     os.umask(0o022)
     try:
-        services = pick(args.services, USUAL if args.command in ("up", "down") else list(SERVICES))
+        services = pick(args.services, USUAL if args.command in ("up", "down") else list(SERVICES),
+                        args.command == "up")
         for service in SERVICES.values():
             for variable, _ in service.ports.values():
                 port_from_env(variable)
