@@ -11,7 +11,8 @@ use bson::{Bson, Document, Timestamp, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::action::Action as _;
 use mongodb::error::{
-    Error as DriverError, ErrorKind, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT, WriteFailure,
+    Error as DriverError, ErrorKind, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT,
+    WriteFailure,
 };
 use mongodb::options::{Acknowledgment, ReturnDocument, WriteConcern};
 use mongodb::{ClientSession, Collection, Database};

@@ -72,10 +72,7 @@ async fn show(migration: &Migration, json: bool) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let mongo = source(migration).await.ok();
-    let busy = row
-        .as_ref()
-        .filter(|row| row.state != CutoverState::Reverted)
-        .map(|row| who(Some(row)));
+    let busy = row.as_ref().filter(|row| row.state != CutoverState::Reverted).map(|row| who(Some(row)));
     let facts = facts::gather(migration, &control, mongo.as_ref(), busy).await?;
     let found = blockers(migration, &facts);
     if json {
@@ -94,9 +91,7 @@ async fn show(migration: &Migration, json: bool) -> Result<ExitCode, Failure> {
 }
 
 fn json_of(blockers: &[Blocker]) -> Vec<serde_json::Value> {
-    let json = |blocker: &Blocker| {
-        serde_json::json!({"blocker": blocker.name, "what": blocker.text, "remedy": blocker.remedy})
-    };
+    let json = |blocker: &Blocker| serde_json::json!({"blocker": blocker.name, "what": blocker.text, "remedy": blocker.remedy});
     blockers.iter().map(json).collect()
 }
 
@@ -117,7 +112,10 @@ fn end(migration: &Migration, wish: &Wish, outcome: Outcome) -> ExitCode {
                 });
                 print(&format!("{json:#}"));
             } else {
-                print(&format!("The cutover is blocked, and nothing was changed:\n{}", listed(&found).trim_end()));
+                print(&format!(
+                    "The cutover is blocked, and nothing was changed:\n{}",
+                    listed(&found).trim_end()
+                ));
             }
             ExitCode::from(BLOCKED)
         }
@@ -169,7 +167,9 @@ fn keep(folder: &Path, json: &str, page: Option<&str>) -> Option<String> {
     };
     match write() {
         Ok(()) => Some(format!("report: {}", folder.join("cutover.html").display())),
-        Err(error) => Some(format!("warning: the report cannot be written into {}: {error}", folder.display())),
+        Err(error) => {
+            Some(format!("warning: the report cannot be written into {}: {error}", folder.display()))
+        }
     }
 }
 

@@ -82,7 +82,9 @@ pub(super) async fn run(path: &Path, role: Role, listen: Option<SocketAddr>) -> 
             Ok(ExitCode::SUCCESS)
         }
         Some(error) if was_switched(path, &error).await => {
-            tracing::info!("the migration is switched: the target is the one to write to, and this process is done");
+            tracing::info!(
+                "the migration is switched: the target is the one to write to, and this process is done"
+            );
             Ok(ExitCode::SUCCESS)
         }
         Some(error) => Err(error.into()),

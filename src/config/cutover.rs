@@ -170,7 +170,11 @@ fn notice(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option
             let address = secret(node, "`webhook`", outside, findings)?;
             let fits = ["http://", "https://"].iter().any(|start| address.expose().starts_with(start));
             if !fits {
-                findings.error(node.place, "`webhook` must be an address", "it begins with http:// or https://");
+                findings.error(
+                    node.place,
+                    "`webhook` must be an address",
+                    "it begins with http:// or https://",
+                );
             }
             fits.then_some(Notice::Webhook(address))
         }
@@ -209,7 +213,11 @@ pub(super) fn checks(node: &Node, findings: &mut Findings) -> Vec<Check> {
         fields.finish(&["name", "returns_nothing"], findings);
         let (Some(name), Some(sql)) = (name, sql) else { continue };
         if checks.iter().any(|check| check.name.value == name.value) {
-            findings.error(name.place, format!("there are two checks `{}`", name.value), "rename one of them");
+            findings.error(
+                name.place,
+                format!("there are two checks `{}`", name.value),
+                "rename one of them",
+            );
         }
         checks.push(Check { name, sql: sql.value });
     }

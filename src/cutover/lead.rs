@@ -173,7 +173,9 @@ impl<'a> Leader<'a> {
                 }
             }
             Resume::Freeze(id) => {
-                tracing::warn!("going on with a cutover that another process has left with the source frozen");
+                tracing::warn!(
+                    "going on with a cutover that another process has left with the source frozen"
+                );
                 if !self.control.adopt_cutover(id, self.owner, &self.host).await? {
                     return self.back(id, "it was taken back".into()).await;
                 }
@@ -270,7 +272,9 @@ impl<'a> Leader<'a> {
             }
             if begun.elapsed() > REHEARSAL_WITHIN {
                 let (took, most) = (time(took.as_millis()), time(most.as_millis()));
-                return Err(Ended::Back(format!("fence_slow: a fence takes {took}, and {most} is half of the deadline")));
+                return Err(Ended::Back(format!(
+                    "fence_slow: a fence takes {took}, and {most} is half of the deadline"
+                )));
             }
         };
         self.made("arm", format!("a fence takes {} all the way", time(took)), begun);
@@ -289,8 +293,12 @@ impl<'a> Leader<'a> {
         for _ in 0..COUNTERS {
             finishers.push(self.finisher().await?);
         }
-        let names: Vec<(String, String)> =
-            self.plan.tables.iter().map(|spec| (spec.table.schema.clone(), spec.table.name.clone())).collect();
+        let names: Vec<(String, String)> = self
+            .plan
+            .tables
+            .iter()
+            .map(|spec| (spec.table.schema.clone(), spec.table.name.clone()))
+            .collect();
         let sequences = finishers[0].sequences(&names).await?;
         Ok(Ready { finishers, tables: proof::tables(self.plan), sequences })
     }
@@ -308,7 +316,9 @@ impl<'a> Leader<'a> {
                 _ => return Err(Ended::Back("it was taken back".into())),
             }
             if Instant::now() > deadline {
-                return Err(Ended::Back("capture does not answer: is `slackwater run` or `capture` of this version there?".into()));
+                return Err(Ended::Back(
+                    "capture does not answer: is `slackwater run` or `capture` of this version there?".into(),
+                ));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -394,8 +404,7 @@ impl<'a> Leader<'a> {
             return Err(gone());
         }
         // What the source holds does not change any more.
-        let (passed, documents) =
-            tokio::join!(self.passed(fence), proof::documents(self.plan, &self.mongo));
+        let (passed, documents) = tokio::join!(self.passed(fence), proof::documents(self.plan, &self.mongo));
         passed?;
         self.made("fence", "everything up to the freeze is applied".into(), begun);
         let documents = documents?;
@@ -430,7 +439,11 @@ impl<'a> Leader<'a> {
         if !blocked? {
             return Err(Ended::Back("somebody has unfrozen the source meanwhile".into()));
         }
-        let text = format!("{} tables count as many rows as documents, {} checks hold", self.counts.len(), self.checks.len());
+        let text = format!(
+            "{} tables count as many rows as documents, {} checks hold",
+            self.counts.len(),
+            self.checks.len()
+        );
         self.made("proof", text, begun);
 
         for step in &self.migration.cutover.after {
@@ -471,7 +484,8 @@ impl<'a> Leader<'a> {
     /// frozen it for a cutover of theirs.
     async fn make_good(&self, id: Uuid) -> Result<()> {
         let theirs = self.control.cutover(&self.migration.name).await?.is_some_and(|row| {
-            row.id != id && matches!(row.state, CutoverState::Freezing | CutoverState::Frozen | CutoverState::Open)
+            row.id != id
+                && matches!(row.state, CutoverState::Freezing | CutoverState::Frozen | CutoverState::Open)
         });
         if theirs { Ok(()) } else { unfreeze(&self.migration.cutover.freeze, &self.mongo).await }
     }
@@ -486,7 +500,15 @@ impl<'a> Leader<'a> {
         let begun = Instant::now();
         let failed = self.tell(id, &json).await?;
         if !self.migration.cutover.open.is_empty() {
-            self.made("told", format!("{} of {}", self.migration.cutover.open.len() - failed.len(), self.migration.cutover.open.len()), begun);
+            self.made(
+                "told",
+                format!(
+                    "{} of {}",
+                    self.migration.cutover.open.len() - failed.len(),
+                    self.migration.cutover.open.len()
+                ),
+                begun,
+            );
         }
         self.warnings.extend(failed);
         report.steps = std::mem::take(&mut self.steps);
@@ -552,9 +574,9 @@ impl<'a> Leader<'a> {
 
     fn made(&mut self, name: &'static str, text: String, begun: Instant) {
         let now = Instant::now();
-        let at_ms = self.frozen_at.map(|frozen| {
-            if begun >= frozen { ms(begun - frozen) } else { -ms(frozen - begun) }
-        });
+        let at_ms = self
+            .frozen_at
+            .map(|frozen| if begun >= frozen { ms(begun - frozen) } else { -ms(frozen - begun) });
         let made = Made { name, text, at_ms, took_ms: ms(now - begun) };
         (self.say)(&made);
         self.steps.push(made);
@@ -598,7 +620,9 @@ impl<'a> Leader<'a> {
 /// Who leads a cutover, for somebody who wants to.
 pub(crate) fn who(row: Option<&CutoverRow>) -> String {
     match row {
-        Some(row) => format!("{} ({}, since {})", row.host, row.state.word(), time(row.armed_for_ms.max(0) as u128)),
+        Some(row) => {
+            format!("{} ({}, since {})", row.host, row.state.word(), time(row.armed_for_ms.max(0) as u128))
+        }
         None => "it has not armed yet".to_owned(),
     }
 }

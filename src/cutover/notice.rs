@@ -21,7 +21,8 @@ pub(super) async fn tell(notices: &[Notice], report: &str) -> Vec<String> {
         let mut tries = 1;
         loop {
             let told = tokio::time::timeout(WITHIN, once(notice, report)).await;
-            let late = || Err(Error::new(Kind::Unreachable, "telling that the target is open", "no answer in time"));
+            let late =
+                || Err(Error::new(Kind::Unreachable, "telling that the target is open", "no answer in time"));
             match told.unwrap_or_else(|_| late()) {
                 Ok(()) => break,
                 Err(error) if tries >= TRIES => {

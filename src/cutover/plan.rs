@@ -77,12 +77,18 @@ pub(crate) fn steps(migration: &Migration) -> Vec<Step> {
         steps.push(step("before", names(cutover.before.iter().map(|statement| statement.name.as_str()))));
     }
     steps.push(step("arm", "capture follows closely; a fence passes the whole way, as a rehearsal".into()));
-    steps.push(step("freeze", format!("{}; the deadline begins: {}", how(&cutover.freeze), time(cutover.deadline.as_millis()))));
+    steps.push(step(
+        "freeze",
+        format!("{}; the deadline begins: {}", how(&cutover.freeze), time(cutover.deadline.as_millis())),
+    ));
     steps.push(step("fence", "everything up to the freeze is applied, in every partition".into()));
     steps.push(step("drained", "no dead letter is left".into()));
     steps.push(step(
         "proof",
-        format!("as many rows as documents, {}, the source still frozen", count(migration.checks.len(), "check", "checks")),
+        format!(
+            "as many rows as documents, {}, the source still frozen",
+            count(migration.checks.len(), "check", "checks")
+        ),
     ));
     steps.push(step("finishing", finishing(cutover)));
     steps.push(step("open", "the target is the one to write to; slackwater writes nothing any more".into()));
@@ -188,11 +194,18 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
         );
     }
     if look.dead_letters() > 0 {
-        let of: Vec<String> =
-            look.letters.iter().map(|row| format!("{} of {} ({})", row.count, row.collection, row.kind)).collect();
+        let of: Vec<String> = look
+            .letters
+            .iter()
+            .map(|row| format!("{} of {} ({})", row.count, row.collection, row.kind))
+            .collect();
         block(
             "dead_letters",
-            format!("{} left: {}", count(look.dead_letters() as usize, "dead letter", "dead letters"), names(of.iter().map(String::as_str))),
+            format!(
+                "{} left: {}",
+                count(look.dead_letters() as usize, "dead letter", "dead letters"),
+                names(of.iter().map(String::as_str))
+            ),
             "mend the documents or the rules; `slackwater status` lists them",
         );
     }
@@ -222,8 +235,9 @@ fn stopped(look: &Look, block: &mut impl FnMut(&'static str, String, &'static st
         .iter()
         .filter(|row| {
             let member = row.member.as_deref();
-            let process = member
-                .and_then(|member| look.processes.iter().find(|process| process.name == format!("apply/{member}")));
+            let process = member.and_then(|member| {
+                look.processes.iter().find(|process| process.name == format!("apply/{member}"))
+            });
             // A partition hears from its capture once a second, so its applier's silence shows there too.
             member.is_none() || row.idle_ms >= SILENT_MS || process.is_some_and(|process| !is_up(process))
         })

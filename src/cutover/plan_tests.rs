@@ -118,7 +118,8 @@ fn each_blocker_by_its_name() {
 
 #[test]
 fn what_may_be_over_in_a_moment() {
-    let letter = |kind: &str| DeadLetterCount { collection: "legacy.users".into(), kind: kind.into(), count: 2 };
+    let letter =
+        |kind: &str| DeadLetterCount { collection: "legacy.users".into(), kind: kind.into(), count: 2 };
     let mut facts = facts();
     facts.look.letters = vec![letter("23503")];
     let found = blockers(&migration(FILE), &facts);
@@ -135,8 +136,7 @@ fn what_may_be_over_in_a_moment() {
 fn partitions_that_stand_still_are_named() {
     let kafka = |rows: Vec<_>| {
         let mut facts = facts();
-        facts.look.processes =
-            vec![process("capture", "capture", 100), process("apply/one", "apply", 100)];
+        facts.look.processes = vec![process("capture", "capture", 100), process("apply/one", "apply", 100)];
         facts.look.partitions = rows;
         facts
     };

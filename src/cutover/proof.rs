@@ -55,7 +55,9 @@ pub(super) fn tables(plan: &Plan) -> Vec<Counted> {
     }
     found
         .into_iter()
-        .filter_map(|((schema, table), collections)| Some(Counted { schema, table, collections: collections? }))
+        .filter_map(|((schema, table), collections)| {
+            Some(Counted { schema, table, collections: collections? })
+        })
         .collect()
 }
 
@@ -89,7 +91,11 @@ pub(super) async fn compare(
         let believed: u64 = table.collections.iter().map(|index| documents[*index]).sum();
         let mut count = Count {
             table: format!("{}.{}", table.schema, table.table),
-            collections: table.collections.iter().map(|index| plan.collections[*index].name.clone()).collect(),
+            collections: table
+                .collections
+                .iter()
+                .map(|index| plan.collections[*index].name.clone())
+                .collect(),
             documents: believed,
             rows,
         };

@@ -89,11 +89,17 @@ impl Report {
     pub(crate) fn outcome(&self) -> String {
         match (self.state, self.gap_ms) {
             (CutoverState::Open, Some(gap)) => {
-                format!("{} is switched: the target was open {} after the freeze began", self.migration, time(gap as u128))
+                format!(
+                    "{} is switched: the target was open {} after the freeze began",
+                    self.migration,
+                    time(gap as u128)
+                )
             }
             (CutoverState::Open, None) => format!("{} is switched", self.migration),
             (_, gap) => {
-                let frozen = gap.map_or_else(String::new, |gap| format!(" The source was frozen for {}.", time(gap as u128)));
+                let frozen = gap.map_or_else(String::new, |gap| {
+                    format!(" The source was frozen for {}.", time(gap as u128))
+                });
                 let reason = self.reason.as_deref().unwrap_or("no reason was written down");
                 format!("{} is not switched, the source is as before: {reason}.{frozen}", self.migration)
             }
@@ -105,17 +111,29 @@ impl Report {
         let mut page = String::from(HEAD);
         let class = if self.state == CutoverState::Open { "good" } else { "bad" };
         page += &format!("<title>Cutover of {}</title>\n", escape(&self.migration));
-        page += &format!("<h1>Cutover of {}</h1>\n<p class={class}>{}</p>\n", escape(&self.migration), escape(&self.outcome()));
+        page += &format!(
+            "<h1>Cutover of {}</h1>\n<p class={class}>{}</p>\n",
+            escape(&self.migration),
+            escape(&self.outcome())
+        );
         page += &format!(
             "<p>Armed {}{}. Log: {}. Freeze: {}.{}</p>\n",
             when(self.armed_at),
             self.open_at.map_or_else(String::new, |at| format!(", open {}", when(at))),
             self.log,
             self.freeze,
-            self.rehearsal_ms.map_or_else(String::new, |took| format!(" A fence took {} in the rehearsal.", time(took as u128))),
+            self.rehearsal_ms.map_or_else(String::new, |took| format!(
+                " A fence took {} in the rehearsal.",
+                time(took as u128)
+            )),
         );
         page += "<h2>Steps</h2>\n<table>\n<tr><th>step<th>what<th class=n>begins, ms from the freeze<th class=n>took, ms<th></tr>\n";
-        let longest = self.steps.iter().filter(|step| step.at_ms.is_some_and(|at| at >= 0.0)).map(|step| step.took_ms).fold(1.0, f64::max);
+        let longest = self
+            .steps
+            .iter()
+            .filter(|step| step.at_ms.is_some_and(|at| at >= 0.0))
+            .map(|step| step.took_ms)
+            .fold(1.0, f64::max);
         for step in &self.steps {
             let frozen = step.at_ms.is_some_and(|at| at >= 0.0);
             let bar = if frozen { (step.took_ms / longest * 160.0).ceil() } else { 0.0 };
@@ -140,7 +158,10 @@ impl Report {
         }
         page += "</table>\n";
         if !self.uncounted.is_empty() {
-            page += &format!("<p>Not counted, because rows of arrays stand there: {}.</p>\n", escape(&self.uncounted.join(", ")));
+            page += &format!(
+                "<p>Not counted, because rows of arrays stand there: {}.</p>\n",
+                escape(&self.uncounted.join(", "))
+            );
         }
         if !self.checks.is_empty() {
             page += "<h2>Checks</h2>\n<ul>\n";

@@ -79,11 +79,7 @@ impl Watch {
         }
     }
 
-    async fn look(
-        &self,
-        control: &mut Option<Control>,
-        reverting: &mut Option<Instant>,
-    ) -> Result<Duration> {
+    async fn look(&self, control: &mut Option<Control>, reverting: &mut Option<Instant>) -> Result<Duration> {
         let control = match control {
             Some(control) => control,
             None => control.insert(Control::open(&self.target).await?),
@@ -147,7 +143,11 @@ impl Watch {
         }
         if let Err(error) = unfreeze(&self.freeze, &self.mongo).await {
             tracing::error!(%error, "the source is frozen and cannot be unfrozen; trying again");
-            return Err(Error::new(Kind::Unreachable, "taking the cutover back", "the source is frozen still"));
+            return Err(Error::new(
+                Kind::Unreachable,
+                "taking the cutover back",
+                "the source is frozen still",
+            ));
         }
         control.reverted_cutover(id).await?;
         tracing::warn!("the source is unfrozen: its writers may write again");

@@ -43,7 +43,9 @@ pub struct CollectionPlan {
 impl CollectionPlan {
     /// The tables, as indices into `Plan::tables`, in which each document is one row of its own.
     pub(crate) fn own_tables(&self) -> Vec<usize> {
-        let own = |row: &&RowCode| row.key.iter().any(|column| matches!(row.columns[*column].take, Take::Own { .. }));
+        let own = |row: &&RowCode| {
+            row.key.iter().any(|column| matches!(row.columns[*column].take, Take::Own { .. }))
+        };
         self.code.rows.iter().filter(own).map(|row| row.table).collect()
     }
 }

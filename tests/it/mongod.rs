@@ -106,7 +106,9 @@ impl Mongod {
     pub(crate) fn uri(&self) -> String {
         match self.flavour {
             Flavour::Standalone => format!("mongodb://127.0.0.1:{}/", self.port),
-            Flavour::Replica | Flavour::TinyOplog => format!("mongodb://127.0.0.1:{}/?replicaSet=rs0", self.port),
+            Flavour::Replica | Flavour::TinyOplog => {
+                format!("mongodb://127.0.0.1:{}/?replicaSet=rs0", self.port)
+            }
             Flavour::Passwords => self.uri_as("admin", "secret"),
         }
     }

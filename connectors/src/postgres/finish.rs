@@ -43,7 +43,8 @@ impl Finisher {
     pub async fn count(&self, schema: &str, table: &str) -> Result<u64> {
         let sql = format!("SELECT count(*) FROM {}.{}", quote(schema), quote(table));
         let fail = |error: tokio_postgres::Error| explain(format!("counting {schema}.{table}"), &error);
-        let count: i64 = self.client.query_one(&sql, &[]).await.and_then(|row| row.try_get(0)).map_err(fail)?;
+        let count: i64 =
+            self.client.query_one(&sql, &[]).await.and_then(|row| row.try_get(0)).map_err(fail)?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
 

@@ -30,6 +30,7 @@ impl Router {
             return Ok(());
         }
         self.fenced = Some(id);
-        self.send(Batch { barriers: vec![Barrier::Fence { id }], passed: self.passed, ..Batch::default() }).await
+        self.send(Batch { barriers: vec![Barrier::Fence { id }], passed: self.passed, ..Batch::default() })
+            .await
     }
 }

@@ -43,12 +43,14 @@ async fn round(
     chance: &mut Chance,
 ) -> Came {
     let name = format!("cutover_kill_{way:?}").to_lowercase();
-    let mut scene = Scene::set(&name, way, &mongod.uri(), &broker.address(), chance.below(1 << 32), SLOW).await;
+    let mut scene =
+        Scene::set(&name, way, &mongod.uri(), &broker.address(), chance.below(1 << 32), SLOW).await;
     let cutover = scene.stage.start(&["cutover", scene.path()], "cutover");
     until("the step is made", PATIENCE, async || {
-        cutover.said(&format!("\n{step} ")).then_some(()).or_else(|| {
-            cutover.said(&format!("{step}  ")).then_some(())
-        })
+        cutover
+            .said(&format!("\n{step} "))
+            .then_some(())
+            .or_else(|| cutover.said(&format!("{step}  ")).then_some(()))
     })
     .await;
     let mut cutover = Some(cutover);
@@ -141,11 +143,13 @@ async fn kills(way: Way, victims: &[Victim]) {
         }
         let (victim, step) = all.swap_remove(chance.below(all.len() as u64) as usize);
         let result = round(way, victim, step, &mongod, &mut broker, &mut chance).await;
-        println!("{}: {result:?}", came.len());
         came.push(result);
     }
     let longest = came.iter().map(|came| came.refused).max().unwrap_or_default();
     let open = came.iter().filter(|came| came.end == "open").count();
+    for Came { victim, step, end, refused } in &came {
+        println!("  {victim:?} after {step:<9} {end:<9} refused for {refused:?}");
+    }
     println!(
         "{way:?}: {} kills in {:?}: {open} went on, {} went back; writers were refused for {longest:?} at most",
         came.len(),

@@ -25,7 +25,12 @@ async fn many(way: Way) {
         let gap = report["gap_ms"].as_f64().expect("a gap");
         gaps.push(gap);
         changes += written.changes;
-        for step in report["steps"].as_array().expect("steps").iter().filter(|step| step["at_ms"].as_f64() >= Some(0.0)) {
+        for step in report["steps"]
+            .as_array()
+            .expect("steps")
+            .iter()
+            .filter(|step| step["at_ms"].as_f64() >= Some(0.0))
+        {
             let name = step["step"].as_str().expect("a name").to_owned();
             steps.entry(name).or_default().push(step["took_ms"].as_f64().expect("a time"));
         }
@@ -36,7 +41,9 @@ async fn many(way: Way) {
         scene.clear().await;
     }
     let (p50, p99, max) = spread(gaps);
-    println!("{way:?}: {rounds} cutovers, {changes} changes; freeze to open p50 {p50} ms, p99 {p99} ms, max {max} ms");
+    println!(
+        "{way:?}: {rounds} cutovers, {changes} changes; freeze to open p50 {p50} ms, p99 {p99} ms, max {max} ms"
+    );
     for (name, took) in steps {
         let (p50, p99, max) = spread(took);
         println!("  {name:<10} p50 {p50:6.1} ms, p99 {p99:6.1} ms, max {max:6.1} ms");

@@ -149,7 +149,8 @@ impl Scene {
         let status = self.stage.source.client().database("admin").run_command(doc! {"serverStatus": 1}).await;
         let status = status.expect("the server answers");
         let repl = status.get_document("repl").expect("a replica set");
-        repl.get("userWriteBlockMode").and_then(|mode| mode.as_i32().map(i64::from).or(mode.as_i64())) == Some(2)
+        repl.get("userWriteBlockMode").and_then(|mode| mode.as_i32().map(i64::from).or(mode.as_i64()))
+            == Some(2)
     }
 
     /// Takes everything away.
@@ -169,7 +170,8 @@ impl Scene {
 /// The middle, the 99th of a hundred, and the largest.
 fn spread(mut numbers: Vec<f64>) -> (f64, f64, f64) {
     numbers.sort_by(f64::total_cmp);
-    let at = |share: f64| numbers[((numbers.len() as f64 * share).ceil() as usize).clamp(1, numbers.len()) - 1];
+    let at =
+        |share: f64| numbers[((numbers.len() as f64 * share).ceil() as usize).clamp(1, numbers.len()) - 1];
     (at(0.5), at(0.99), at(1.0))
 }
 

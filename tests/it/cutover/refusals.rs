@@ -71,7 +71,8 @@ async fn each_by_its_name() {
     let mut armed = scene.stage.start(&["cutover", scene.path()], "armed");
     until("the cutover is armed", PATIENCE, async || {
         armed.still_runs();
-        let rows = state::rows(&scene.stage.target, "SELECT FROM slackwater.cutovers WHERE state = 'armed'").await;
+        let rows =
+            state::rows(&scene.stage.target, "SELECT FROM slackwater.cutovers WHERE state = 'armed'").await;
         (!rows.is_empty()).then_some(())
     })
     .await;
@@ -117,7 +118,8 @@ async fn an_unfinished_copy() {
     let mut run = stage.run(&file);
     until("the copy has begun", PATIENCE, async || {
         run.still_runs();
-        let rows = state::rows(&stage.target, "SELECT FROM slackwater.collections WHERE state = 'copying'").await;
+        let rows =
+            state::rows(&stage.target, "SELECT FROM slackwater.collections WHERE state = 'copying'").await;
         (!rows.is_empty()).then_some(())
     })
     .await;
@@ -138,7 +140,8 @@ async fn no_right_to_freeze() {
     let mut stage = Stage::at("cutover_rights", &mongod.uri()).await;
     stage.fill(43, 300).await;
     let admin = stage.source.client().database("admin");
-    let user = doc! {"createUser": "reader", "pwd": "p", "roles": [{"role": "read", "db": stage.source.name()}]};
+    let user =
+        doc! {"createUser": "reader", "pwd": "p", "roles": [{"role": "read", "db": stage.source.name()}]};
     admin.run_command(user).await.expect("a user can be made");
     stage.mongodb = mongod.uri_as("reader", "p");
     let file = stage.file("cutover.yaml", &format!("{}\n{}", crm_demo::MIGRATION_FILE, section("")));
