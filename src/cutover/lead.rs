@@ -43,6 +43,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(3);
 /// How long references that came before their targets are waited for, and how often they are looked at.
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 const SETTLE_EVERY: Duration = Duration::from_millis(100);
+/// How often a leader that prepares asks whether it still should.
+const TAKEN_BACK_EVERY: Duration = Duration::from_millis(300);
 /// How long capture may take to answer, and a fence to pass while the source is written to.
 const REHEARSAL_WITHIN: Duration = Duration::from_secs(15);
 /// The first fence waits for the stream to hurry; what the second one takes is what the freeze will take.
@@ -244,7 +246,14 @@ impl<'a> Leader<'a> {
 
     /// From armed to frozen: everything that may take its time.
     async fn armed(&mut self, id: Uuid) -> Result<Outcome> {
-        match self.prepare(id).await {
+        let name = self.migration.name.clone();
+        let beside = Control::open(&self.migration.target.uri).await?;
+        // SQL of the team may take its time, and an operator may not want to wait for it.
+        let prepared = tokio::select! {
+            prepared = self.prepare(id) => prepared,
+            () = taken_back(&beside, &name, id) => Err(Ended::Back("it was taken back".into())),
+        };
+        match prepared {
             Ok(ready) => self.switch(id, ready, self.migration.cutover.deadline).await,
             Err(ended) => self.back(id, ended.into()).await,
         }
@@ -613,6 +622,17 @@ impl<'a> Leader<'a> {
             uncounted: if self.counts.is_empty() { Vec::new() } else { uncounted },
             checks: self.checks.clone(),
             warnings: self.warnings.clone(),
+        }
+    }
+}
+
+/// Ends when the cutover is not armed any more. Where that cannot be read, the leader's own questions will tell.
+async fn taken_back(control: &Control, migration: &str, id: Uuid) {
+    loop {
+        tokio::time::sleep(TAKEN_BACK_EVERY).await;
+        let row = control.cutover(migration).await;
+        if row.is_ok_and(|row| row.is_none_or(|row| row.id != id || row.state != CutoverState::Armed)) {
+            return;
         }
     }
 }

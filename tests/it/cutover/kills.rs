@@ -99,7 +99,6 @@ async fn round(
         assert_eq!((code, &report["state"]), (Some(0), &"open".into()), "{report:#}");
     }
     refused = refused.max(scene.is_switched().await.refused);
-    scene.thaw().await;
     scene.clear().await;
     Came { victim, step, end, refused }
 }

@@ -37,7 +37,6 @@ async fn many(way: Way) {
         let counted = report["counts"].as_array().expect("counts").len();
         assert!(counted >= 4, "{report:#}");
         println!("{round}: {gap} ms, refused for {:?}, {} changes", written.refused, written.changes);
-        scene.thaw().await;
         scene.clear().await;
     }
     let (p50, p99, max) = spread(gaps);

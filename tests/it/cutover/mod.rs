@@ -155,6 +155,7 @@ impl Scene {
 
     /// Takes everything away.
     async fn clear(self) {
+        self.thaw().await;
         let Self { stage, topics, processes, .. } = self;
         for process in processes {
             drop(process);
