@@ -1,4 +1,4 @@
-# make demo    the whole thing on your machine: servers, build, 100 000 documents, live writers, comparison
+# make demo    the whole thing on your machine: servers, build, 100 000 documents, live writers, the switch, comparison
 # make test    formatter, lints, licences, unit tests, integration tests on real servers
 # make test-cluster   the whole way in a Kubernetes of one node (Linux and root; not part of make test)
 # make bench   speed beside Python scripts and bare loops, in one run

@@ -88,6 +88,11 @@ enum Command {
         #[arg(long)]
         values: bool,
     },
+    /// Lets writers write to that MongoDB again, after a cutover has frozen it
+    Thaw {
+        #[command(flatten)]
+        source: Source,
+    },
     /// Watches the rows until it is told to stop; ends with 1 where one went back to an older version
     Watch {
         #[command(flatten)]
@@ -214,6 +219,10 @@ async fn run(command: Command) -> Result<ExitCode> {
             }
             println!("{}", if report.is_equal() { "equal" } else { "NOT equal" });
             return Ok(ExitCode::from(u8::from(!report.is_equal())));
+        }
+        Command::Thaw { source } => {
+            let admin = source.open().await?.client().database("admin");
+            admin.run_command(bson::doc! {"setUserWriteBlockMode": 1, "global": false}).await?;
         }
         Command::Watch { target, during } => {
             let watcher = Watcher::spawn(target.postgres, crm_demo::WATCHED, stop_after(during)?);

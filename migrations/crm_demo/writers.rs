@@ -122,7 +122,11 @@ impl fmt::Display for Written {
         let total: u64 = self.operations.values().sum();
         write!(f, "{total} operations, {} changes of {} documents:", self.changes, self.acknowledged.len())?;
         let counts: Vec<_> = self.operations.iter().map(|(name, count)| format!("{name} {count}")).collect();
-        write!(f, " {}", counts.join(", "))
+        write!(f, " {}", counts.join(", "))?;
+        if self.refused > Duration::ZERO {
+            write!(f, "; refused by a frozen source for {} ms at most", self.refused.as_millis())?;
+        }
+        Ok(())
     }
 }
 
