@@ -137,10 +137,13 @@ class Kubernetes(Service):
 
     def probe(self, state: dict) -> str | None:
         """The node is ready, and an account stands there that pods are made with."""
-        code, text = self.kubectl("get", "node", cluster.NODE, "-o",
-                                  'jsonpath={.status.conditions[?(@.type=="Ready")].status}')
-        if code != 0 or text != "True":
-            return f"the node is not ready ({text or 'unknown'})"
+        code, text = self.kubectl("get", "node", cluster.NODE, "-o", "jsonpath={range .status.conditions[?(@.type=='Ready')]}"
+                                  "{.status} {.lastHeartbeatTime}{end}")
+        status, _, beat = text.partition(" ")
+        if code != 0 or status != "True":
+            return f"the node is not ready ({status if code == 0 else text})"
+        if beat < time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(state["started"] - 2)):
+            return "the node has not been heard of since the start"
         code, text = self.kubectl("get", "serviceaccount", "default")
         return None if code == 0 else text
 
