@@ -4,9 +4,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::mongodb::Mongo;
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::cutover::CutoverState;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::Failure;
 use super::load;
@@ -15,6 +17,7 @@ use crate::cutover::facts;
 use crate::cutover::lead::{Leader, Outcome, who};
 use crate::cutover::plan::{self, Blocker, blockers, listed, steps};
 use crate::cutover::report::Made;
+use crate::mapping::Plan;
 
 /// Something stands in the way; nothing was changed.
 const BLOCKED: u8 = 8;
@@ -48,9 +51,26 @@ pub(super) async fn run(path: &Path, wish: Wish) -> Result<ExitCode, Failure> {
             }
         }
     } else {
-        leader.run().await?
+        // Before anything is frozen: a signal must not be lost then.
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+        tokio::select! {
+            outcome = Box::pin(leader.run()) => outcome?,
+            _ = interrupt.recv() => back(&migration, &plan, &say).await?,
+            _ = terminate.recv() => back(&migration, &plan, &say).await?,
+        }
     };
     Ok(end(&migration, &wish, outcome))
+}
+
+/// Told to stop, it goes back, or finds that it has opened already.
+async fn back(migration: &Migration, plan: &Plan, say: &(dyn Fn(&Made) + Sync)) -> Result<Outcome, Failure> {
+    let leader = Leader::new(migration, plan, source(migration).await?, say).await?;
+    Ok(leader.abort("it was interrupted").await?.unwrap_or(Outcome::Blocked(Vec::new())))
+}
+
+fn no_signals(error: std::io::Error) -> Failure {
+    Error::new(Kind::Bug, "listening for signals", error.to_string()).into()
 }
 
 async fn source(migration: &Migration) -> Result<Mongo, Failure> {

@@ -427,10 +427,9 @@ impl<'a> Leader<'a> {
 
         let begun = Instant::now();
         let (last, counters) = ready.finishers.split_last().ok_or_else(gone)?;
-        let (counts, checks, blocked) = tokio::join!(
+        let (counts, checks) = tokio::join!(
             proof::compare(self.plan, &ready.tables, &self.mongo, counters, &documents),
             check(last, &self.migration.checks),
-            self.is_frozen(),
         );
         (self.counts, self.checks) = (counts?, checks?);
         if let Some(count) = self.counts.iter().find(|count| count.differs()) {
@@ -444,9 +443,6 @@ impl<'a> Leader<'a> {
         }
         if let Some(complaint) = self.checks.iter().find_map(Checked::complaint) {
             return Err(Ended::Back(format!("check_fails: {complaint}")));
-        }
-        if !blocked? {
-            return Err(Ended::Back("somebody has unfrozen the source meanwhile".into()));
         }
         let text = format!(
             "{} tables count as many rows as documents, {} checks hold",
@@ -469,6 +465,10 @@ impl<'a> Leader<'a> {
         }
 
         let begun = Instant::now();
+        // As late as can be: what was written since would be lost.
+        if !self.is_frozen().await? {
+            return Err(Ended::Back("somebody has unfrozen the source meanwhile".into()));
+        }
         if !self.control.open_cutover(id, self.owner).await? {
             return Err(Ended::Back(self.late()));
         }

@@ -85,13 +85,13 @@ pub(crate) fn steps(migration: &Migration) -> Vec<Step> {
     steps.push(step("drained", "no dead letter is left".into()));
     steps.push(step(
         "proof",
-        format!(
-            "as many rows as documents, {}, the source still frozen",
-            count(migration.checks.len(), "check", "checks")
-        ),
+        format!("as many rows as documents, {}", count(migration.checks.len(), "check", "checks")),
     ));
     steps.push(step("finishing", finishing(cutover)));
-    steps.push(step("open", "the target is the one to write to; slackwater writes nothing any more".into()));
+    steps.push(step(
+        "open",
+        "the source is still frozen; the target is the one to write to from then on".into(),
+    ));
     if !cutover.open.is_empty() {
         steps.push(step("told", names(cutover.open.iter().map(kind))));
     }

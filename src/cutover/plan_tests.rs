@@ -68,9 +68,9 @@ fn the_plan_to_read() {
   4  freeze     MongoDB refuses writers; the deadline begins: 5 s
   5  fence      everything up to the freeze is applied, in every partition
   6  drained    no dead letter is left
-  7  proof      as many rows as documents, 1 check, the source still frozen
+  7  proof      as many rows as documents, 1 check
   8  finishing  sequences, search index
-  9  open       the target is the one to write to; slackwater writes nothing any more
+  9  open       the source is still frozen; the target is the one to write to from then on
  10  told       ./announce.sh, a webhook
  11  report     what was done, and how long it took
 

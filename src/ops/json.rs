@@ -33,6 +33,7 @@ pub(crate) fn json(look: &Look) -> Value {
         "dead_letters": letters(look),
         "dead_letters_total": look.dead_letters(),
         "tallies": tallies(look),
+        "cutover": cutover(look),
         "incidents": incidents(look),
         "incidents_total": look.incidents_total,
     })
@@ -157,6 +158,14 @@ fn tallies(look: &Look) -> Vec<Value> {
         })
     };
     look.tallies.iter().map(tally).collect()
+}
+
+fn cutover(look: &Look) -> Option<Value> {
+    let row = look.cutover.as_ref()?;
+    Some(json!({
+        "id": row.id.to_string(), "state": row.state.word(), "host": row.host, "armed_at": row.armed_at,
+        "open_at": row.open_at, "reason": row.reason,
+    }))
 }
 
 fn incidents(look: &Look) -> Vec<Value> {

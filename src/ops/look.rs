@@ -6,6 +6,7 @@
 
 use slackwater_connectors::error::Result;
 use slackwater_connectors::postgres::control::{CollectionRow, Control, CopyState, LaneRow};
+use slackwater_connectors::postgres::cutover::{CutoverRow, CutoverState};
 use slackwater_connectors::postgres::ledger::{DeadLetterCount, Incident};
 use slackwater_connectors::postgres::log::{CapturedRow, PartitionRow};
 use slackwater_connectors::postgres::progress::Tally;
@@ -39,6 +40,8 @@ pub(crate) struct Look {
     pub(crate) incidents_total: u64,
     pub(crate) sources: Vec<SourceRow>,
     pub(crate) processes: Vec<ProcessRow>,
+    /// The newest cutover.
+    pub(crate) cutover: Option<CutoverRow>,
     /// The source's own operation time, where it was asked just now.
     pub(crate) asked: Option<ClusterTime>,
 }
@@ -61,6 +64,7 @@ impl Look {
             tallies: control.tallies(migration).await?,
             incidents: control.incidents(migration, MOST_INCIDENTS).await?,
             incidents_total: control.incident_count(migration).await?,
+            cutover: control.cutover(migration).await?,
             asked: None,
         })
     }
@@ -79,6 +83,11 @@ impl Look {
     pub(crate) fn live(&self, role: &str) -> usize {
         let doing = |process: &&ProcessRow| process.role == role || process.role == "run";
         self.processes.iter().filter(doing).filter(|process| is_up(process)).count()
+    }
+
+    /// When the target was opened, milliseconds since 1970.
+    pub(crate) fn switched(&self) -> Option<i64> {
+        self.cutover.as_ref().filter(|row| row.state == CutoverState::Open)?.open_at
     }
 
     /// Whether all that it takes is running.

@@ -11,9 +11,17 @@ const MOST_PARTITIONS: usize = 8;
 
 /// As lines. With the look before it, what happened in between is told as rates.
 pub(crate) fn text(look: &Look, before: Option<&Look>) -> String {
+    if let Some(at) = look.switched() {
+        let at =
+            jiff::Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |at| format!("{at:.0}"));
+        let head =
+            format!("migration {}: switched {at}; the target is the one to write to\n", look.migration);
+        return head + &collections(look);
+    }
     let running = if look.running() { "running" } else { "not running" };
     let mut text = format!("migration {}: {running}, {}\n", look.migration, lag(look));
-    for line in [copying(look), arises(look), window(look), applied(look, before)].into_iter().flatten() {
+    let lines = [copying(look), arises(look), window(look), applied(look, before), cutover(look)];
+    for line in lines.into_iter().flatten() {
         text += &format!("{line}\n");
     }
     text += &processes(look, before);
@@ -45,6 +53,14 @@ fn copying(look: &Look) -> Option<String> {
     let named = look.named.max(look.collections.len());
     (!look.copied())
         .then(|| format!("copying: {} of {named} collections are done", look.copied_collections()))
+}
+
+fn cutover(look: &Look) -> Option<String> {
+    let row = look.cutover.as_ref()?;
+    Some(match &row.reason {
+        Some(reason) => format!("cutover: {}, because {reason}", row.state.word()),
+        None => format!("cutover: {}, led by {}", row.state.word(), row.host),
+    })
 }
 
 /// Which half of the way the lag comes from.
