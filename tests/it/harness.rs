@@ -166,12 +166,20 @@ impl Stage {
         Slackwater { child: child.expect("the command starts"), name: name.into(), log }
     }
 
-    /// What `slackwater status FILE --json` says.
+    /// What `slackwater status FILE --json` says, as soon as there is something to say.
     pub(crate) async fn status(&self, file: &Path) -> serde_json::Value {
-        let output = self.output(&["status", file.to_str().expect("a path in UTF-8"), "--json"]).await;
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "status failed: {error}");
-        serde_json::from_slice(&output.stdout).expect("status prints JSON")
+        let path = file.to_str().expect("a path in UTF-8");
+        until("status has something to say", PATIENCE, async || {
+            let output = self.output(&["status", path, "--json"]).await;
+            let error = String::from_utf8_lossy(&output.stderr);
+            // A start that is cut off again and again takes its time.
+            if error.contains("has never run") {
+                return None;
+            }
+            assert!(output.status.success(), "status failed: {error}");
+            Some(serde_json::from_slice(&output.stdout).expect("status prints JSON"))
+        })
+        .await
     }
 
     /// Compares the CRM's rows with what its documents say.
