@@ -47,7 +47,15 @@ pub(super) async fn run(path: &Path, role: Role, listen: Option<SocketAddr>) -> 
     }
     let (stopper, stop) = stop::channel();
     let (mut tasks, gauges) = tokio::select! {
-        started = start_patiently(path, &role, &health, &stop) => started?,
+        started = start_patiently(path, &role, &health, &stop) => match started {
+            Ok(started) => started,
+            // It was opened between our two looks.
+            Err(Failure::Server(error)) if was_switched(path, &error).await => {
+                tracing::info!("the migration is switched: there is nothing to do any more");
+                return Ok(ExitCode::SUCCESS);
+            }
+            Err(failure) => return Err(failure),
+        },
         _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
         _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
     };
