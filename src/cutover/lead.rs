@@ -265,6 +265,10 @@ impl<'a> Leader<'a> {
             self.finisher().await?.run(&statement.name, &statement.sql).await?;
             self.made("before", statement.name.clone(), begun);
         }
+        // Capture does not follow closely for long: whatever came before, it begins to now.
+        if !self.control.adopt_cutover(id, self.owner, &self.host).await? {
+            return Err(Ended::Back("it was taken back".into()));
+        }
         let ready = self.ready().await?;
         let begun = Instant::now();
         self.heard(id).await?;
