@@ -138,8 +138,12 @@ impl Watch {
     async fn unfreeze(&self, control: &Control, id: Uuid) -> Result<()> {
         // Between our look and our lease somebody else may have done it, and another one may have begun.
         let row = control.cutover(&self.migration).await?;
-        if !row.is_some_and(|row| row.id == id && row.state == CutoverState::Reverting) {
+        let Some(row) = row.filter(|row| row.id == id && row.state == CutoverState::Reverting) else {
             return Ok(());
+        };
+        // A source that was never asked to freeze is not ours to unfreeze.
+        if row.left_ms.is_none() {
+            return control.reverted_cutover(id).await.map(drop);
         }
         if let Err(error) = unfreeze(&self.freeze, &self.mongo).await {
             tracing::error!(%error, "the source is frozen and cannot be unfrozen; trying again");
