@@ -28,6 +28,9 @@ use slackwater_topics::{
     ClusterTime, CollectionId, EnvelopeError, Event, Mark, Op, Part, Position, Record, Stamp,
 };
 
+/// So many records are looked at for one that was streamed.
+const LOOK_AHEAD: usize = 64;
+
 /// What the control store knows of a partition when it is claimed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claim {
@@ -158,22 +161,37 @@ impl Intake {
         }
     }
 
-    /// Through which time the partition is applied as soon as everything before this record is, which comes next.
-    pub(crate) fn reached(&self, next: &Raw) -> Option<ClusterTime> {
-        let record = self.read(next.value.as_ref(), next).ok()?;
-        let heard = epoch_of(&record).is_some_and(|epoch| epoch >= self.capture);
-        let time = match record {
-            _ if !heard || self.joining.is_some() => None,
-            Record::Event(event, _) if event.op != Op::Snapshot => Some(event.position.time),
-            Record::Mark(mark) => Some(mark.time),
-            Record::Event(..) | Record::Part(_) | Record::Tombstone => None,
-        };
-        // What happened at the same time may stand behind it.
-        time.map(|time| ClusterTime(time.0.saturating_sub(1)))
+    /// Through which time the partition is applied as soon as everything before these records is, which come next. What
+    /// was not streamed says nothing; the first of them that was does.
+    pub(crate) fn reached<'a>(&self, next: impl Iterator<Item = &'a Raw>) -> Option<ClusterTime> {
+        if self.joining.is_some() {
+            return None;
+        }
+        let mut heard = self.capture;
+        for raw in next.take(LOOK_AHEAD) {
+            let record = self.read(raw.value.as_ref(), raw).ok()?;
+            if let Some(epoch) = epoch_of(&record) {
+                if epoch < heard {
+                    continue;
+                }
+                heard = epoch;
+            }
+            let time = match record {
+                Record::Event(event, _) if event.op == Op::Snapshot || event.position <= self.high => continue,
+                Record::Event(event, _) => event.position.time,
+                Record::Mark(mark) => mark.time,
+                Record::Tombstone => continue,
+                // It belongs to an event whose time is not known yet.
+                Record::Part(_) => return None,
+            };
+            // What happened at the same time may stand behind it.
+            return Some(ClusterTime(time.0.saturating_sub(1)));
+        }
+        None
     }
 
     /// Lets the next commit say through which time the partition is applied, though nothing of it goes with that.
-    pub(crate) fn say_reached(&mut self, next: &Raw) {
+    pub(crate) fn say_reached<'a>(&mut self, next: impl Iterator<Item = &'a Raw>) {
         let reached = self.reached(next).unwrap_or_default();
         self.news.applied_through = self.news.applied_through.max(reached);
     }

@@ -399,9 +399,7 @@ impl World {
         for raw in &self.log[self.fed..fed] {
             ahead.take(raw, &mut gathered).expect("records of ours");
         }
-        if let Some(next) = self.log[..self.at].get(fed) {
-            ahead.say_reached(next);
-        }
+        ahead.say_reached(self.log[fed..self.at].iter());
         let Some(advance) = ahead.advance() else {
             assert!(gathered.events.is_empty(), "events without progress would be lost");
             (self.intake, self.fed) = (ahead, fed);

@@ -437,13 +437,24 @@ fn what_comes_next_tells_how_far_the_partition_is() {
         let value = bytes(&event(op, 2, position(time, b"t")), Stamp { epoch, ..Stamp::default() });
         Raw { offset: 1, key: Bytes::new(), value: Some(value.into()), mark: None }
     };
-    assert_eq!(partition.intake.reached(&next(Op::Upsert, 9, 1)), None, "it is superseded");
-    assert_eq!(partition.intake.reached(&next(Op::Snapshot, 9, 2)), None, "it was read and not streamed");
-    partition.intake.say_reached(&next(Op::Delete, 9, 2));
+    let reached = |intake: &Intake, next: &[Raw]| intake.reached(next.iter()).map(|time| time.0);
+    let streamed = next(Op::Delete, 9, 2);
+    let superseded = next(Op::Upsert, 8, 1);
+    let copied = next(Op::Snapshot, 9, 2);
+    let again = next(Op::Upsert, 5, 2);
+    assert_eq!(reached(&partition.intake, std::slice::from_ref(&streamed)), Some(8));
+    for silent in [superseded, copied, again] {
+        assert_eq!(reached(&partition.intake, std::slice::from_ref(&silent)), None);
+        assert_eq!(reached(&partition.intake, &[silent, streamed.clone()]), Some(8), "the one behind it tells");
+    }
+    let of_newer = [next(Op::Snapshot, 3, 3), streamed.clone(), next(Op::Upsert, 7, 3)];
+    assert_eq!(reached(&partition.intake, &of_newer), Some(6), "a newer capture has spoken before");
+    let next = || std::iter::once(&streamed);
+    partition.intake.say_reached(next());
     let advance = partition.advance();
     assert_eq!((advance.from_offset, advance.next_offset, advance.events), (1, 1, 0));
     assert_eq!(advance.applied_through, Some(ClusterTime(8)));
     assert_eq!(partition.intake.committed(), None, "the offset has not moved");
-    partition.intake.say_reached(&next(Op::Delete, 9, 2));
+    partition.intake.say_reached(next());
     assert!(partition.intake.advance().is_none(), "it was said");
 }

@@ -17,8 +17,11 @@
 //!   *blocked*. It is tried again after growing pauses; all others go on, though not far ahead of it in the source's time.
 //! - So whoever is behind in time is not kept waiting by those ahead, and some partition of some process always goes on.
 //! - A reference is wrong, and its record a dead letter, when it dangles although every other partition was applied
-//!   through its time. Where that cannot be known it is when the others have not moved for a while, or when no more may
-//!   wait in memory.
+//!   through its time. So is the earliest of them when nothing else can be tried here and all that nothing waits of here is
+//!   through its time: nobody else can help it. Where neither can be known it is when the others have not moved for a
+//!   while, or when no more may wait in memory.
+//! - A document that was copied has no place in the source's order. One that it is referred to before it comes may make a
+//!   dead letter of what refers to it; that is tried again when it has come.
 //!
 //! # Crash
 //!
@@ -179,17 +182,21 @@ impl Parked {
         self.queues.values().any(|queue| queue.blocked.is_some())
     }
 
-    /// The record of a partition behind its first so many, where it has come.
-    pub(crate) fn record(&self, partition: Partition, place: usize) -> Option<&Raw> {
-        self.queues.get(&partition)?.records.get(place).map(|waiting| &waiting.raw)
+    /// What has come of a partition behind its first so many records.
+    pub(crate) fn behind(&self, partition: Partition, count: usize) -> impl Iterator<Item = &Raw> {
+        let queue = self.queues.get(&partition).into_iter();
+        queue.flat_map(move |queue| queue.records.iter().skip(count)).map(|waiting| &waiting.raw)
     }
 
-    /// Other processes are further than they were: what is waited for may still come.
-    pub(crate) fn others_moved(&mut self, now: Instant) {
-        self.queues
-            .values_mut()
-            .filter_map(|queue| queue.blocked.as_mut())
-            .for_each(|blocked| blocked.since = now);
+    /// Other processes are further than they were, which was `before`: what is waited for may still come, unless they
+    /// were past it already.
+    pub(crate) fn others_moved(&mut self, now: Instant, before: ClusterTime) {
+        for queue in self.queues.values_mut() {
+            let ahead = queue.records.front().is_some_and(|head| head.time > before);
+            if let Some(blocked) = queue.blocked.as_mut().filter(|_| ahead) {
+                blocked.since = now;
+            }
+        }
     }
 
     /// What to try now. `passed` tells through which time all partitions but one are applied, where that is known, and
@@ -228,7 +235,15 @@ impl Parked {
             return None;
         }
         let takes = if self.uneven { self.by_time(bound, others) } else { self.by_partition() };
-        (!takes.is_empty()).then_some(Pick { takes, last: false })
+        if takes.is_empty() { self.helpless(others) } else { Some(Pick { takes, last: false }) }
+    }
+
+    /// The earliest that is blocked, where nothing can be tried here and nobody else is behind it: no pause would help.
+    fn helpless(&self, others: ClusterTime) -> Option<Pick> {
+        let blocked = self.queues.iter().filter(|(_, queue)| queue.blocked.is_some());
+        let heads = blocked.filter_map(|(partition, queue)| Some((queue.records.front()?.time, *partition)));
+        let (_, partition) = heads.min().filter(|(head, _)| *head <= others)?;
+        Some(Pick { takes: vec![(partition, 1)], last: true })
     }
 
     /// Nothing is to be applied behind this.

@@ -124,7 +124,7 @@ fn a_partition_that_is_blocked_lets_others_go_on_but_not_far() {
         refuse(&mut parked, &pick, now);
         assert_eq!(parked.next(now, nobody, ClusterTime::default()), None);
     }
-    parked.others_moved(now);
+    parked.others_moved(now, ClusterTime(49));
     let moved = now;
     let pick = refuse_until(&mut parked, &mut now, |pick| pick.last);
     assert_eq!(pick.takes, [(partition(0), 1)], "it was given up");
@@ -154,6 +154,35 @@ fn a_reference_is_wrong_when_all_others_have_passed_it() {
     assert_eq!(pick, Pick { takes: vec![(partition(0), 2)], last: true });
     parked.written(&pick);
     assert!(!parked.is_blocked());
+}
+
+#[test]
+fn nobody_waits_for_those_who_cannot_help() {
+    let mut parked = Parked::default();
+    // Both at one time, so that neither was passed by the other.
+    push(&mut parked, 0, 0, 50);
+    push(&mut parked, 1, 0, 50);
+    push(&mut parked, 1, 1, 51 + AHEAD);
+    let mut now = Instant::now();
+    while parked.queues.values().any(|queue| queue.blocked.is_none()) {
+        match parked.next(now, nobody, ClusterTime(49)) {
+            Some(pick) => refuse(&mut parked, &pick, now),
+            None => now = parked.due().expect("something waits"),
+        }
+    }
+    assert_eq!(parked.next(now, nobody, ClusterTime(49)), None, "somebody else may still bring it");
+    let pick = parked.next(now, nobody, ClusterTime(50)).expect("nobody else does");
+    assert_eq!(pick, Pick { takes: vec![(partition(0), 1)], last: true });
+    parked.written(&pick);
+    let pick = parked.next(now, nobody, ClusterTime(50)).expect("nor the second");
+    assert_eq!(pick, Pick { takes: vec![(partition(1), 1)], last: true });
+
+    let since = |parked: &Parked| parked.queues[&partition(1)].blocked.expect("it is blocked").since;
+    let first = since(&parked);
+    parked.others_moved(now + GIVE_UP, ClusterTime(50));
+    assert_eq!(since(&parked), first, "they were past it already");
+    parked.others_moved(now + GIVE_UP, ClusterTime(49));
+    assert_eq!(since(&parked), now + GIVE_UP);
 }
 
 #[test]
@@ -329,7 +358,7 @@ impl World {
             (0..self.log.len()).map(|place| self.through(place).max(self.said[place])).collect();
         let parked = &self.readers[reader];
         let reached = |place: usize| {
-            let next = parked.record(partition(place as u16), 0)?;
+            let next = parked.behind(partition(place as u16), 0).next()?;
             Some(ClusterTime(time_of(next)?.0 - 1))
         };
         let passed = |of: Partition| {
@@ -356,7 +385,7 @@ impl World {
         }
         self.readers[reader].written(&pick);
         for place in 0..self.log.len() {
-            if let Some(next) = self.readers[reader].record(partition(place as u16), 0) {
+            if let Some(next) = self.readers[reader].behind(partition(place as u16), 0).next() {
                 let time = time_of(next).expect("a time");
                 self.said[place] = self.said[place].max(ClusterTime(time.0 - 1));
             }

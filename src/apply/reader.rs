@@ -133,7 +133,8 @@ impl Reader {
         }
         let Work { intakes, parked, passed, .. } = work;
         let reached = |partition: &Partition| {
-            let next = parked.record(*partition, 0)?;
+            let mut next = parked.behind(*partition, 0).peekable();
+            next.peek()?;
             Some(intakes.get(partition)?.reached(next).unwrap_or_default())
         };
         let reached: BTreeMap<Partition, ClusterTime> = if parked.is_uneven() {
@@ -173,7 +174,7 @@ impl Reader {
                     }
                 }
                 if slowest(work) > before {
-                    work.parked.others_moved(Instant::now());
+                    work.parked.others_moved(Instant::now(), before.unwrap_or_default());
                 }
             }
             Err(error) => {
@@ -237,7 +238,8 @@ impl Reader {
             for (partition, intake) in &work.intakes {
                 let taken =
                     pick.takes.iter().find(|(taken, _)| taken == partition).map_or(0, |(_, count)| *count);
-                if let Some(next) = work.parked.record(*partition, taken) {
+                let mut next = work.parked.behind(*partition, taken).peekable();
+                if next.peek().is_some() {
                     ahead.entry(*partition).or_insert_with(|| intake.clone()).say_reached(next);
                 }
             }
