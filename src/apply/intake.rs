@@ -84,6 +84,8 @@ struct Joining {
     first: i64,
     epoch: i64,
     group: i64,
+    /// When it happened, where that is known: zero says that it was not streamed.
+    time: Option<ClusterTime>,
     parts: Vec<Option<Bytes>>,
 }
 
@@ -152,20 +154,30 @@ impl Intake {
         self.follow(raw.offset, taken, bytes, out)
     }
 
-    /// When it happened, where the record says so.
-    pub(crate) fn time_of(&self, raw: &Raw) -> Option<ClusterTime> {
-        match self.read(raw.value.as_ref(), raw).ok()? {
-            Record::Event(event, _) if event.position != Position::default() => Some(event.position.time),
-            Record::Mark(mark) => Some(mark.time),
-            Record::Event(..) | Record::Part(_) | Record::Tombstone => None,
-        }
+    /// When it happened, as far as the record says. What was read and not streamed stands in the log about where it was
+    /// read, so it is taken to be as old as what came last.
+    pub(crate) fn time_of(&self, raw: &Raw) -> ClusterTime {
+        let time = match self.read(raw.value.as_ref(), raw) {
+            Ok(Record::Event(event, _)) => event.position.time,
+            Ok(Record::Part(part)) => part.time.unwrap_or_default(),
+            Ok(Record::Mark(mark)) => mark.time,
+            Ok(Record::Tombstone) | Err(_) => ClusterTime::default(),
+        };
+        if time == ClusterTime::default() { self.high.time.max(self.through) } else { time }
     }
 
     /// Through which time the partition is applied as soon as everything before these records is, which come next. What
     /// was not streamed says nothing; the first of them that was does.
     pub(crate) fn reached<'a>(&self, next: impl Iterator<Item = &'a Raw>) -> Option<ClusterTime> {
-        if self.joining.is_some() {
-            return None;
+        // What happened at the same time may stand behind it.
+        let before = |time: ClusterTime| Some(ClusterTime(time.0.saturating_sub(1)));
+        match &self.joining {
+            Some(joining) if joining.time != Some(ClusterTime::default()) => {
+                return joining.time.and_then(before);
+            }
+            // What is held back until it is complete stands before what comes next.
+            Some(_) if !self.held.is_empty() => return None,
+            Some(_) | None => {}
         }
         let mut heard = self.capture;
         for raw in next.take(LOOK_AHEAD) {
@@ -177,15 +189,18 @@ impl Intake {
                 heard = epoch;
             }
             let time = match record {
-                Record::Event(event, _) if event.op == Op::Snapshot || event.position <= self.high => continue,
+                Record::Event(event, _) if event.op == Op::Snapshot || event.position <= self.high => {
+                    continue;
+                }
                 Record::Event(event, _) => event.position.time,
                 Record::Mark(mark) => mark.time,
+                Record::Part(part) if part.index != 0 || part.time == Some(ClusterTime::default()) => {
+                    continue;
+                }
+                Record::Part(part) => part.time?,
                 Record::Tombstone => continue,
-                // It belongs to an event whose time is not known yet.
-                Record::Part(_) => return None,
             };
-            // What happened at the same time may stand behind it.
-            return Some(ClusterTime(time.0.saturating_sub(1)));
+            return before(time);
         }
         None
     }
@@ -382,7 +397,7 @@ fn epoch_of(record: &Record) -> Option<i64> {
 impl Joining {
     fn new(first: i64, part: &Part) -> Self {
         let count = usize::try_from(part.count).unwrap_or(0).clamp(1, 4_096);
-        Self { first, epoch: part.epoch, group: part.group, parts: vec![None; count] }
+        Self { first, epoch: part.epoch, group: part.group, time: part.time, parts: vec![None; count] }
     }
 
     fn add(&mut self, part: &Part) {

@@ -42,7 +42,7 @@ fn cut(event: &Event, epoch: i64, group: i64, count: i32) -> Vec<Vec<u8>> {
         .enumerate()
         .map(|(index, piece)| {
             let mut out = Vec::new();
-            Part::encode(epoch, group, index as i32, count, piece, &mut out);
+            Part::encode((epoch, group), (index as i32, count), event.position.time, piece, &mut out);
             out
         })
         .collect();
@@ -349,7 +349,7 @@ fn a_letter_waits_for_parts_as_well() {
     assert_eq!((partition.out.letters.len(), partition.ids(), partition.next()), (1, vec![1], 3));
     // Parts that make no event.
     let mut out = Vec::new();
-    Part::encode(1, 8, 0, 1, b"broken", &mut out);
+    Part::encode((1, 8), (0, 1), ClusterTime::default(), b"broken", &mut out);
     partition.value(out);
     assert_eq!((partition.out.letters.len(), partition.next()), (2, 4));
 }
@@ -361,7 +361,7 @@ fn a_later_format_is_no_letter() {
     partition.stream(1, 5, 1);
     assert_eq!(partition.raw(Some(later.clone()), None), Err(EnvelopeError::Version(2)));
     let mut out = Vec::new();
-    Part::encode(1, 8, 0, 1, &later, &mut out);
+    Part::encode((1, 8), (0, 1), ClusterTime::default(), &later, &mut out);
     assert_eq!(partition.raw(Some(out), None), Err(EnvelopeError::Version(2)));
     let mut partition = Partition::new();
     let mark = doc! {"v": 2}.to_vec().expect("a document");
@@ -445,7 +445,11 @@ fn what_comes_next_tells_how_far_the_partition_is() {
     assert_eq!(reached(&partition.intake, std::slice::from_ref(&streamed)), Some(8));
     for silent in [superseded, copied, again] {
         assert_eq!(reached(&partition.intake, std::slice::from_ref(&silent)), None);
-        assert_eq!(reached(&partition.intake, &[silent, streamed.clone()]), Some(8), "the one behind it tells");
+        assert_eq!(
+            reached(&partition.intake, &[silent, streamed.clone()]),
+            Some(8),
+            "the one behind it tells"
+        );
     }
     let of_newer = [next(Op::Snapshot, 3, 3), streamed.clone(), next(Op::Upsert, 7, 3)];
     assert_eq!(reached(&partition.intake, &of_newer), Some(6), "a newer capture has spoken before");
@@ -457,4 +461,24 @@ fn what_comes_next_tells_how_far_the_partition_is() {
     assert_eq!(partition.intake.committed(), None, "the offset has not moved");
     partition.intake.say_reached(next());
     assert!(partition.intake.advance().is_none(), "it was said");
+}
+
+#[test]
+fn parts_tell_how_far_the_partition_is() {
+    let mut partition = Partition::new();
+    let large = cut(&event(Op::Upsert, 1, position(5, b"t")), 1, 7, 2);
+    let copied = cut(&event(Op::Snapshot, 2, Position::default()), 1, 8, 2);
+    let raw =
+        |value: &Vec<u8>| Raw { offset: 0, key: Bytes::new(), value: Some(value.clone().into()), mark: None };
+    let (large, copied) = ([raw(&large[0]), raw(&large[1])], [raw(&copied[0]), raw(&copied[1])]);
+    let reached = |intake: &Intake, next: &[Raw]| intake.reached(next.iter()).map(|time| time.0);
+    assert_eq!(reached(&partition.intake, &large), Some(4));
+    assert_eq!(reached(&partition.intake, &copied), None);
+    let both = [copied.as_slice(), large.as_slice()].concat();
+    assert_eq!(reached(&partition.intake, &both), Some(4));
+    assert_eq!(partition.intake.time_of(&large[1]), ClusterTime(5));
+    assert_eq!(partition.intake.time_of(&copied[0]), ClusterTime(0));
+    // Half of it is taken: it is the one that comes next.
+    partition.value(large[0].value.as_ref().expect("a value").to_vec());
+    assert_eq!(reached(&partition.intake, &[]), Some(4));
 }

@@ -52,7 +52,7 @@ const HESITATIONS: u32 = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(15);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// A reference that is late by more than this is called wrong without proof, if the others do not move.
-const GIVE_UP: Duration = Duration::from_secs(8);
+const GIVE_UP: Duration = Duration::from_secs(2);
 /// Nothing is applied that happened so long after a blocked record; less where there is much to catch up with.
 const AHEAD: u64 = 5 << 32;
 const AHEAD_OF_MUCH: u64 = 1 << 32;
@@ -126,13 +126,8 @@ impl Default for Parked {
 }
 
 impl Parked {
-    /// Takes the next record of a partition. `time_of` tells when it happened, where it says so.
-    pub(crate) fn push(
-        &mut self,
-        partition: Partition,
-        raw: Raw,
-        time_of: impl Fn(&Raw) -> Option<ClusterTime>,
-    ) {
+    /// Takes the next record of a partition. `time_of` tells when it happened.
+    pub(crate) fn push(&mut self, partition: Partition, raw: Raw, time_of: impl Fn(&Raw) -> ClusterTime) {
         let queue = self.queues.entry(partition).or_default();
         self.bytes += weight(&raw);
         let raw = if queue.alone.is_some() { detached(&raw) } else { raw };
@@ -344,7 +339,7 @@ impl Parked {
         &mut self,
         pick: &Pick,
         now: Instant,
-        time_of: impl Fn(Partition, &Raw) -> Option<ClusterTime>,
+        time_of: impl Fn(Partition, &Raw) -> ClusterTime,
     ) {
         let records = pick.records();
         if !self.uneven && self.hesitated < HESITATIONS && records <= SOME {
@@ -375,7 +370,7 @@ impl Parked {
     }
 
     /// From now on the times of records count.
-    fn date(&mut self, time_of: impl Fn(Partition, &Raw) -> Option<ClusterTime>) {
+    fn date(&mut self, time_of: impl Fn(Partition, &Raw) -> ClusterTime) {
         if self.uneven {
             return;
         }
@@ -410,14 +405,8 @@ impl Queue {
 }
 
 impl Waiting {
-    /// What does not say when it happened (the copy, documents read again) may show whatever was seen so far.
-    fn date(
-        &mut self,
-        before: ClusterTime,
-        newest: &mut ClusterTime,
-        time_of: impl Fn(&Raw) -> Option<ClusterTime>,
-    ) {
-        self.time = time_of(&self.raw).unwrap_or(*newest).max(before);
+    fn date(&mut self, before: ClusterTime, newest: &mut ClusterTime, time_of: impl Fn(&Raw) -> ClusterTime) {
+        self.time = time_of(&self.raw).max(before);
         *newest = self.time.max(*newest);
     }
 }

@@ -16,9 +16,10 @@ fn raw(offset: i64, time: Option<u64>) -> Raw {
     Raw { offset, key: Bytes::new(), value: Some(value), mark: None }
 }
 
-fn time_of(raw: &Raw) -> Option<ClusterTime> {
-    let text = std::str::from_utf8(raw.value.as_ref()?).expect("text");
-    text.parse().ok().map(ClusterTime)
+fn time_of(raw: &Raw) -> ClusterTime {
+    let value = raw.value.as_ref().expect("a value");
+    let text = std::str::from_utf8(value).expect("text");
+    text.parse().map(ClusterTime).unwrap_or_default()
 }
 
 fn push(parked: &mut Parked, topic: u16, offset: i64, time: u64) {
@@ -186,18 +187,19 @@ fn nobody_waits_for_those_who_cannot_help() {
 }
 
 #[test]
-fn what_has_no_time_of_its_own_counts_as_the_newest_before_it() {
+fn what_has_no_time_of_its_own_counts_as_what_stands_before_it() {
     let mut parked = Parked::default();
-    push(&mut parked, 0, 0, 50);
-    parked.push(partition(1), raw(0, None), time_of);
-    parked.push(partition(1), raw(1, Some(20)), time_of);
+    push(&mut parked, 0, 0, 90);
+    push(&mut parked, 1, 0, 50);
+    parked.push(partition(1), raw(1, None), time_of);
+    parked.push(partition(1), raw(2, Some(20)), time_of);
     let mut now = Instant::now();
     let pick = refuse_until(&mut parked, &mut now, |pick| pick.takes == [(partition(1), 1)]);
     refuse(&mut parked, &pick, now);
-    push(&mut parked, 2, 0, 80);
-    parked.push(partition(1), raw(2, None), time_of);
+    push(&mut parked, 1, 3, 80);
+    parked.push(partition(1), raw(4, None), time_of);
     let times: Vec<u64> = parked.queues[&partition(1)].records.iter().map(|waiting| waiting.time.0).collect();
-    assert_eq!(times, [50, 50, 80]);
+    assert_eq!(times, [50, 50, 50, 80, 80]);
 }
 
 #[test]
@@ -205,7 +207,7 @@ fn no_more_waits_than_memory_allows() {
     let mut parked = Parked::default();
     let large = |offset| Raw { value: Some(vec![0; 1 << 20].into()), ..raw(offset, None) };
     let mut now = Instant::now();
-    parked.push(partition(0), large(0), |_| None);
+    parked.push(partition(0), large(0), |_| ClusterTime::default());
     let head = parked.next(now, nobody, ClusterTime::default()).expect("something waits");
     while !parked.is_blocked() {
         refuse(&mut parked, &head, now);
@@ -218,7 +220,7 @@ fn no_more_waits_than_memory_allows() {
         assert!(
             !parked.next(now + LONGEST_PAUSE, nobody, ClusterTime::default()).is_some_and(|pick| pick.last)
         );
-        parked.push(partition(0), large(offset), |_| None);
+        parked.push(partition(0), large(offset), |_| ClusterTime::default());
     }
     assert!((MOST_WAITING..MOST_WAITING + (2 << 20)).contains(&parked.bytes));
     let pick = parked.next(now + LONGEST_PAUSE, nobody, ClusterTime::default()).expect("it is due");
@@ -359,7 +361,7 @@ impl World {
         let parked = &self.readers[reader];
         let reached = |place: usize| {
             let next = parked.behind(partition(place as u16), 0).next()?;
-            Some(ClusterTime(time_of(next)?.0 - 1))
+            Some(ClusterTime(time_of(next).0 - 1))
         };
         let passed = |of: Partition| {
             let others = (0..through.len()).filter(|place| *place != usize::from(of.topic));
@@ -386,7 +388,7 @@ impl World {
         self.readers[reader].written(&pick);
         for place in 0..self.log.len() {
             if let Some(next) = self.readers[reader].behind(partition(place as u16), 0).next() {
-                let time = time_of(next).expect("a time");
+                let time = time_of(next);
                 self.said[place] = self.said[place].max(ClusterTime(time.0 - 1));
             }
         }

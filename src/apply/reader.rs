@@ -296,7 +296,7 @@ impl Reader {
                     tracing::debug!(%error, records = count, "not yet");
                     let Work { intakes, parked, .. } = work;
                     parked.refused(&pick, Instant::now(), |partition, raw| {
-                        intakes.get(&partition)?.time_of(raw)
+                        intakes.get(&partition).map(|intake| intake.time_of(raw)).unwrap_or_default()
                     });
                     Ok(true)
                 }

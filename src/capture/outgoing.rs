@@ -141,7 +141,7 @@ impl Outgoing {
         for (index, piece) in pen.value.chunks(room).enumerate() {
             let index = index as i32;
             pen.part.clear();
-            Part::encode(self.epoch, group, index, count, piece, &mut pen.part);
+            Part::encode((self.epoch, group), (index, count), event.position.time, piece, &mut pen.part);
             pen.key.clear();
             Part::key(&event.key, index, &mut pen.key);
             let headers = Pairs::of(&pen.headers);

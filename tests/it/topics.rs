@@ -410,7 +410,7 @@ async fn a_look_into_a_topic() {
         pen.event(1, &event(Op::Delete, 7, 2)).await;
         pen.send(1, event(Op::Delete, 7, 2).key.as_bytes(), None, &[]).await;
         let mut part = Vec::new();
-        Part::encode(3, 9, 0, 2, SECRET.as_bytes(), &mut part);
+        Part::encode((3, 9), (0, 2), ClusterTime::default(), SECRET.as_bytes(), &mut part);
         pen.send(1, b"\0part", Some(&part), &[]).await;
         let writer = debezium::Writer::new(debezium::WriterOptions {
             name: "topics",

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::envelope::EnvelopeError;
 use crate::key::Key;
+use crate::position::ClusterTime;
 use crate::value::{Document, Value};
 use crate::wire;
 
@@ -18,6 +19,8 @@ pub struct Part {
     pub index: i32,
     /// How many there are.
     pub count: i32,
+    /// When it happened, as the source counts; zero where it was read and not streamed, `None` where nothing says so.
+    pub time: Option<ClusterTime>,
     /// The bytes.
     pub bytes: Bytes,
 }
@@ -33,8 +36,14 @@ impl Part {
         out.extend_from_slice(key.as_bytes());
     }
 
-    /// Appends `{v: 1, o: "x", e: epoch, g: group, i: index, n: count, b: bytes}` as BSON.
-    pub fn encode(epoch: i64, group: i64, index: i32, count: i32, bytes: &[u8], out: &mut Vec<u8>) {
+    /// Appends `{v: 1, o: "x", e: epoch, g: group, i: index, n: count, t: time, b: bytes}` as BSON.
+    pub fn encode(
+        (epoch, group): (i64, i64),
+        (index, count): (i32, i32),
+        time: ClusterTime,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) {
         let start = wire::begin(out);
         wire::version(out);
         wire::text(b'o', "x", out);
@@ -42,6 +51,7 @@ impl Part {
         wire::long(b'g', group, out);
         wire::int(b'i', index, out);
         wire::int(b'n', count, out);
+        wire::timestamp(b't', time, out);
         wire::binary(b'b', wire::GENERIC, bytes, out);
         wire::end(start, out);
     }
@@ -59,13 +69,17 @@ impl Part {
             Some(Ok((b"o", Value::String(b"x")))) => {}
             _ => return Ok(None),
         }
-        let (mut epoch, mut group, mut index, mut count, mut bytes) = (None, None, None, None, None);
+        let (mut epoch, mut group, mut index, mut count) = (None, None, None, None);
+        let (mut time, mut bytes) = (None, None);
         for element in elements {
             match element.map_err(|_| broken("v"))? {
                 (b"e", Value::Int64(value)) => epoch = Some(value),
                 (b"g", Value::Int64(value)) => group = Some(value),
                 (b"i", Value::Int32(value)) => index = Some(value),
                 (b"n", Value::Int32(value)) => count = Some(value),
+                (b"t", Value::Timestamp { seconds, increment }) => {
+                    time = Some(ClusterTime::new(seconds, increment));
+                }
                 (b"b", Value::Binary { bytes: data, .. }) => bytes = Some(value.slice_ref(data)),
                 // A later version of the same format may add fields.
                 _ => {}
@@ -76,6 +90,7 @@ impl Part {
             group: group.ok_or(broken("g"))?,
             index: index.ok_or(broken("i"))?,
             count: count.ok_or(broken("n"))?,
+            time,
             bytes: bytes.ok_or(broken("b"))?,
         }))
     }
@@ -88,10 +103,11 @@ mod tests {
     #[test]
     fn comes_back() {
         let mut out = Vec::new();
-        Part::encode(3, 9, 1, 4, b"\x01\x02", &mut out);
+        let time = ClusterTime::new(7, 1);
+        Part::encode((3, 9), (1, 4), time, b"\x01\x02", &mut out);
         assert!(out.len() <= Part::OVERHEAD + 2);
-        let expected =
-            Part { epoch: 3, group: 9, index: 1, count: 4, bytes: Bytes::from_static(b"\x01\x02") };
+        let bytes = Bytes::from_static(b"\x01\x02");
+        let expected = Part { epoch: 3, group: 9, index: 1, count: 4, time: Some(time), bytes };
         let value = Bytes::from(out);
         assert_eq!(Part::decode(&value), Ok(Some(expected)));
         for cut in 0..value.len() {

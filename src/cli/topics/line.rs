@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(text, "2/17          2023-11-14T22:13:20.123Z  mark       all up to 5.1, epoch 3");
         assert_eq!((&json["kind"], json.get("key")), (&json!("mark"), None));
         let mut bytes = Vec::new();
-        Part::encode(3, 9, 0, 4, b"half a document", &mut bytes);
+        Part::encode((3, 9), (0, 4), ClusterTime::default(), b"half a document", &mut bytes);
         let (text, json) = shown(&record(None, Some(bytes), None), true);
         assert!(text.contains("part       1 of 4, group 9  ") && !text.contains("half"), "{text}");
         assert_eq!((&json["index"], &json["count"]), (&json!(0), &json!(4)));
