@@ -13,13 +13,12 @@ use slackwater_connectors::secret::Secret;
 use slackwater_topics::{ClusterTime, CollectionId, Position, debezium};
 use tokio::sync::{mpsc, watch};
 
-use super::{Loaded, Tasks, announce, most_bytes};
+use super::{Loaded, Tasks, announce, beside, most_bytes};
 use crate::apply::letters::Letters;
 use crate::capture::LANE;
 use crate::capture::copier::{Copier, Logging, Outlet};
 use crate::capture::outgoing::{Outgoing, Topic};
 use crate::capture::publisher::Publisher;
-use crate::capture::pulse::Pulse;
 use crate::capture::router::{Chunking, Log, Parts, Router, Wires};
 use crate::capture::watcher::Watcher;
 use crate::cli::exit::Failure;
@@ -146,18 +145,6 @@ pub(super) async fn start(
     let (phase_in, phase) = cutover::watch::channel();
     let wires = Wires { log: log_in, applied: applied_out, words, say: say.clone(), reports, heard, phase };
     let router = Router::new(parts, wires).await?;
-    let pulse = Pulse {
-        mongo: mongo.clone(),
-        control: acting().await?,
-        target: target.clone(),
-        migration: plan.migration.clone(),
-        source: source.name.value.clone(),
-        epoch: takeover.epoch,
-        heard: heard_in,
-        gauges: Arc::clone(gauges),
-        stop: stop.clone(),
-    };
-    tasks.spawn(async move { ("pulse", pulse.run().await) });
     let publisher = Publisher {
         outgoing: Arc::clone(&outgoing),
         plan: Arc::clone(plan),
@@ -202,15 +189,8 @@ pub(super) async fn start(
         };
         tasks.spawn(async move { ("copy", copier.run().await) });
     }
-    let watch = cutover::watch::Watch {
-        migration: plan.migration.clone(),
-        target: target.clone(),
-        mongo,
-        freeze: migration.cutover.freeze.clone(),
-        phase: phase_in,
-        stop: stop.clone(),
-    };
-    tasks.spawn(async move { ("cutover", watch.run().await) });
+    let source = (source.name.value.as_str(), mongo);
+    beside::start(loaded, source, takeover.epoch, (heard_in, phase_in), tasks, (gauges, stop)).await?;
     tasks.spawn(async move { ("capture", router.run().await) });
     announce(plan, takeover.first_run);
     Ok(())

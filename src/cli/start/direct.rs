@@ -11,13 +11,12 @@ use slackwater_connectors::postgres::sink::Sink;
 use slackwater_topics::{ClusterTime, Position};
 use tokio::sync::{mpsc, watch};
 
-use super::{Loaded, Tasks, announce, most_bytes};
+use super::{Loaded, Tasks, announce, beside, most_bytes};
 use crate::apply::batch::Batch;
 use crate::apply::lane::{Lane, Stopped, Way};
 use crate::apply::letters::Letters;
 use crate::apply::stream;
 use crate::capture::copier::{Copier, Outlet};
-use crate::capture::pulse::Pulse;
 use crate::capture::router::{Chunking, Log, Parts, Router, Wires};
 use crate::cli::exit::Failure;
 use crate::cutover;
@@ -103,21 +102,6 @@ pub(super) async fn start(
     let (phase_in, phase) = cutover::watch::channel();
     let wires = Wires { log: log_in, applied: applied_out, words, say: say.clone(), reports, heard, phase };
     let router = Router::new(parts, wires).await?;
-    let mut pulsing = Control::open(&target).await?;
-    pulsing.act_as(&plan.migration, takeover.epoch);
-    let pulse = Pulse {
-        mongo: mongo.clone(),
-        control: pulsing,
-        target: target.clone(),
-        migration: plan.migration.clone(),
-        source: source.name.value.clone(),
-        epoch: takeover.epoch,
-        heard: heard_in,
-        gauges: Arc::clone(gauges),
-        stop: stop.clone(),
-    };
-    tasks.spawn(async move { ("pulse", pulse.run().await) });
-
     let running = stream::run(
         stream_lane,
         Arc::clone(plan),
@@ -143,15 +127,8 @@ pub(super) async fn start(
         };
         tasks.spawn(async move { ("copy", copier.run().await) });
     }
-    let watch = cutover::watch::Watch {
-        migration: plan.migration.clone(),
-        target: target.clone(),
-        mongo,
-        freeze: migration.cutover.freeze.clone(),
-        phase: phase_in,
-        stop: stop.clone(),
-    };
-    tasks.spawn(async move { ("cutover", watch.run().await) });
+    let source = (source.name.value.as_str(), mongo);
+    beside::start(loaded, source, takeover.epoch, (heard_in, phase_in), tasks, (gauges, stop)).await?;
     tasks.spawn(async move { ("capture", router.run().await) });
     announce(plan, takeover.first_run);
     Ok(())

@@ -1,6 +1,7 @@
 //! What `run`, `capture` and `apply` start: everything is prepared first, and only then does anything run.
 
 mod apply;
+mod beside;
 mod capture;
 mod direct;
 
