@@ -20,17 +20,18 @@ pub(crate) async fn gather(
     busy: Option<String>,
 ) -> Result<Facts> {
     let look = Look::read(control, &migration.name, migration.collections.len()).await?;
-    let (mut right, mut frozen) = (None, None);
+    let (mut right, mut frozen, mut writer) = (None, None, None);
     if let Some(mongo) = mongo
         && migration.cutover.freeze == Freeze::BlockWrites
     {
         // A source that does not answer is a fact too.
         right = mongo.freeze_right().await.ok();
         frozen = mongo.writes_blocked().await.ok().flatten();
+        writer = mongo.oldest_writer().await.ok().flatten();
     }
     let finisher = Finisher::open(&migration.target.uri, &migration.target.schema).await?;
     let checks = check(&finisher, &migration.checks).await?;
-    Ok(Facts { look, right, frozen, checks, busy })
+    Ok(Facts { look, right, frozen, writer, checks, busy })
 }
 
 /// Runs the team's checks one after the other. One that cannot run is a finding, a target that is away an error.

@@ -1,5 +1,7 @@
 //! What a cutover would do, and what stands in its way. Pure: made of the file and of facts that somebody else has found.
 
+use std::time::Duration;
+
 use slackwater_connectors::mongodb::FreezeRight;
 
 use crate::config::{Cutover, Finish, Freeze, Migration, Notice};
@@ -7,6 +9,9 @@ use crate::ops::look::{Look, SILENT_MS, is_up};
 
 /// More names of one kind are not listed.
 const MOST_NAMES: usize = 4;
+
+/// A transaction of the source that is open for longer will not end in the moment of the freeze either, which waits for it.
+const LONG_OPEN: Duration = Duration::from_secs(1);
 
 /// SQLSTATE of a foreign key that is not met.
 const LATE_REFERENCE: &str = "23503";
@@ -19,6 +24,8 @@ pub(crate) struct Facts {
     pub(crate) right: Option<FreezeRight>,
     /// Whether its writers are blocked already; `None` where we may not ask.
     pub(crate) frozen: Option<bool>,
+    /// How long the oldest transaction of the source that has written is open; `None` where there is none or we may not ask.
+    pub(crate) writer: Option<Duration>,
     pub(crate) checks: Vec<Checked>,
     /// A process that works on a cutover of this migration at this moment, and since when that was armed.
     pub(crate) busy: Option<String>,
@@ -220,10 +227,13 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
     found
 }
 
-/// Whether what blocks may be over in a moment: references that came before their targets are tried again each second.
+/// Whether what blocks may be over in a moment: references that came before their targets are tried again each second, and
+/// transactions end.
 pub(crate) fn passing(facts: &Facts, blockers: &[Blocker]) -> bool {
-    blockers.iter().all(|blocker| blocker.name == "dead_letters")
-        && facts.look.letters.iter().all(|row| row.kind == LATE_REFERENCE)
+    blockers.iter().all(|blocker| match blocker.name {
+        "dead_letters" => facts.look.letters.iter().all(|row| row.kind == LATE_REFERENCE),
+        name => name == "open_transaction",
+    })
 }
 
 fn stopped(look: &Look, block: &mut impl FnMut(&'static str, String, &'static str)) {
@@ -273,6 +283,13 @@ fn freezing(facts: &Facts, block: &mut impl FnMut(&'static str, String, &'static
             "write `freeze: by_hand` or name commands that stop the writers",
         ),
         None => block("source_away", "the source does not answer".into(), "check that it is up"),
+    }
+    if let Some(open) = facts.writer.filter(|open| *open > LONG_OPEN) {
+        block(
+            "open_transaction",
+            format!("a transaction of the source that has written is open for {}", time(open.as_millis())),
+            "wait for its end, or end its session; the freeze would wait for it while everybody else is refused",
+        );
     }
     if facts.frozen == Some(true) {
         block(

@@ -48,7 +48,7 @@ fn facts() -> Facts {
         ..look()
     };
     let checks = vec![Checked { name: "no orphans".into(), found: Ok(0) }];
-    Facts { look, right: Some(FreezeRight::Given), frozen: Some(false), checks, busy: None }
+    Facts { look, right: Some(FreezeRight::Given), frozen: Some(false), writer: None, checks, busy: None }
 }
 
 fn names(facts: &Facts) -> Vec<&'static str> {
@@ -112,6 +112,8 @@ fn each_blocker_by_its_name() {
     assert_eq!(with(&|facts| facts.right = None), ["source_away"]);
     assert_eq!(with(&|facts| facts.frozen = Some(true)), ["frozen_already"]);
     assert_eq!(with(&|facts| facts.frozen = None), Vec::<&str>::new(), "who may not ask cannot know");
+    assert_eq!(with(&|facts| facts.writer = Some(Duration::from_millis(900))), Vec::<&str>::new());
+    assert_eq!(with(&|facts| facts.writer = Some(Duration::from_secs(40))), ["open_transaction"]);
     assert_eq!(with(&|facts| facts.checks[0].found = Ok(3)), ["check_fails"]);
     assert_eq!(with(&|facts| facts.checks[0].found = Err("no such table".into())), ["check_fails"]);
 }
@@ -125,6 +127,8 @@ fn what_may_be_over_in_a_moment() {
     let found = blockers(&migration(FILE), &facts);
     assert!(found[0].text.contains("2 dead letters left: 2 of legacy.users (23503)"), "{found:?}");
     assert!(passing(&facts, &found));
+    facts.writer = Some(Duration::from_secs(2));
+    assert!(passing(&facts, &blockers(&migration(FILE), &facts)));
     facts.look.letters.push(letter("invalid"));
     assert!(!passing(&facts, &blockers(&migration(FILE), &facts)));
     facts.look.letters.truncate(1);

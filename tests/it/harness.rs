@@ -131,14 +131,21 @@ impl Stage {
         path
     }
 
+    /// What the migration files of tests ask the environment for.
+    pub(crate) fn environment(&self) -> [(&'static str, &str); 4] {
+        [
+            ("SLACKWATER_MONGODB_URI", &self.mongodb),
+            ("SLACKWATER_POSTGRES_URL", &self.postgres),
+            ("CRM_DATABASE", &self.name),
+            ("SOURCE_DATABASE", &self.name),
+        ]
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_slackwater"));
         command
             .args(arguments)
-            .env("SLACKWATER_MONGODB_URI", &self.mongodb)
-            .env("SLACKWATER_POSTGRES_URL", &self.postgres)
-            .env("CRM_DATABASE", &self.name)
-            .env("SOURCE_DATABASE", &self.name)
+            .envs(self.environment())
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .kill_on_drop(true);

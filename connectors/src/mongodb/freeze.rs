@@ -65,6 +65,33 @@ impl Mongo {
         Ok(mode.map(|mode| mode == BLOCKED))
     }
 
+    /// How long the oldest transaction that has written is open already; `None` where there is none or we may not ask.
+    /// Freezing would wait for it.
+    pub async fn oldest_writer(&self) -> Result<Option<Duration>> {
+        let doing = "asking for open transactions";
+        let command = rawdoc! {
+            "aggregate": 1, "cursor": {},
+            "pipeline": [
+                {"$currentOp": {"allUsers": true, "idleSessions": true}},
+                // Who only reads holds nobody up.
+                {"$match": {"transaction.timeOpenMicros": {"$exists": true},
+                            "$or": [{"locks.Global": "w"}, {"locks.Global": "W"}]}},
+                {"$group": {"_id": null, "oldest": {"$max": "$transaction.timeOpenMicros"}}},
+            ],
+        };
+        let reply = match self.other("admin").run_raw_command(command).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                let error = cleaned(doing, &error);
+                return if error.kind == Kind::Denied { Ok(None) } else { Err(error) };
+            }
+        };
+        let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+        let first = batch.map_err(|_| unreadable(doing))?.first().and_then(Bson::as_document);
+        let oldest = first.and_then(|first| number(first, "oldest"));
+        Ok(oldest.and_then(|micros| u64::try_from(micros).ok()).map(Duration::from_micros))
+    }
+
     /// Whether we may block writes.
     pub async fn freeze_right(&self) -> Result<FreezeRight> {
         if self.version() < KNOWN_SINCE {

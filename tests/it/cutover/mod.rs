@@ -3,6 +3,7 @@
 mod kills;
 mod many;
 mod refusals;
+mod ways;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -81,6 +82,14 @@ impl Scene {
         scene
     }
 
+    /// The same scene with another section in its file.
+    fn with(&mut self, name: &str, more: &str) {
+        let text = std::fs::read_to_string(&self.file).expect("the file");
+        let (head, _) = text.split_once("\nsnapshot:").expect("the section");
+        let log = text.split_once("\nlog:").map_or(String::new(), |(_, log)| format!("\nlog:{log}"));
+        self.file = self.stage.file(name, &format!("{head}\n{more}{log}"));
+    }
+
     fn path(&self) -> &str {
         self.file.to_str().expect("a path in UTF-8")
     }
@@ -119,6 +128,11 @@ impl Scene {
     /// again; the target has every write that was acknowledged, and is equal by the oracle.
     async fn is_switched(&mut self) -> Written {
         let written = self.end_writers().await;
+        self.is_switched_with(written).await
+    }
+
+    /// Likewise, where the writers have ended.
+    async fn is_switched_with(&mut self, written: Written) -> Written {
         for process in &mut self.processes {
             let ended = until("the process ends by itself", CATCH_UP, async || process.ended()).await;
             assert!(ended.success(), "{}: {ended}\n{}", process.name(), process.tail());

@@ -1,6 +1,6 @@
 //! What stands in the way is named, and nothing is changed.
 
-use bson::doc;
+use bson::{Document, doc};
 use serde_json::Value;
 
 use super::{Scene, Way, section};
@@ -32,16 +32,6 @@ async fn refused(scene: &Scene, by: &str) -> Value {
     blocker.iter().find(|blocker| blocker["blocker"] == by).expect("it").clone()
 }
 
-impl Scene {
-    /// The same scene with another section in its file.
-    fn with(&mut self, name: &str, more: &str) {
-        let text = std::fs::read_to_string(&self.file).expect("the file");
-        let (head, _) = text.split_once("\nsnapshot:").expect("the section");
-        let log = text.split_once("\nlog:").map_or(String::new(), |(_, log)| format!("\nlog:{log}"));
-        self.file = self.stage.file(name, &format!("{head}\n{more}{log}"));
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn each_by_its_name() {
     let mongod = Mongod::start("refusals", Flavour::Replica).await;
@@ -64,6 +54,23 @@ async fn each_by_its_name() {
     let blocker = refused(&scene, "check_fails").await;
     assert!(blocker["what"].as_str().is_some_and(|what| what.contains("nobody there")), "{blocker}");
     println!("{blocker}");
+
+    // Somebody's transaction that does not end.
+    let mut session = scene.stage.source.client().start_session().await.expect("a session");
+    session.start_transaction().await.expect("a transaction");
+    let notes = scene.stage.source.collection::<Document>("notes");
+    notes.insert_one(doc! {"_id": 1}).session(&mut session).await.expect("a write");
+    let blocker = until("the open transaction is named", PATIENCE, async || {
+        let (_, plan) = scene.cutover(&["--plan"]).await;
+        let blockers = plan["blockers"].as_array().expect("blockers");
+        blockers.iter().find(|blocker| blocker["blocker"] == "open_transaction").cloned()
+    })
+    .await;
+    println!("{blocker}");
+    refused(&scene, "open_transaction").await;
+    session.abort_transaction().await.expect("it can be given up");
+    let (code, plan) = scene.cutover(&["--plan"]).await;
+    assert_eq!((code, names(&plan)), (Some(0), Vec::new()), "{plan:#}");
 
     // One that is armed and takes its time. The second one learns of it, and an operator takes it back.
     let slow = section("  before: [ { name: slow, sql: select pg_sleep(600) } ]");
