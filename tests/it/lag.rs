@@ -22,7 +22,7 @@ fn idle() -> Duration {
 
 /// An address for a process to listen on.
 fn address() -> String {
-    format!("127.0.0.1:{}", free_ports()[0])
+    format!("127.0.0.1:{}", free_ports::<1>()[0])
 }
 
 /// What the process at this address answers: code and body. `None` where nobody listens.

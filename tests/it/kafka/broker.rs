@@ -23,6 +23,17 @@ pub(crate) fn shared() -> String {
     variable("SLACKWATER_KAFKA_BROKERS")
 }
 
+/// A second entrance to a broker, where clients speak TLS and say who they are by SCRAM: `app` may do everything, `guest`
+/// nothing.
+pub(crate) struct Guarded {
+    pub(crate) address: String,
+    /// Whom to trust.
+    pub(crate) certificate: PathBuf,
+}
+
+/// What both say.
+pub(crate) const PASSWORD: &str = "pass-word-1";
+
 /// A broker with the settings that Kafka brings along. It ends with the test.
 pub(crate) struct Broker {
     child: Option<Child>,
@@ -31,32 +42,83 @@ pub(crate) struct Broker {
 }
 
 /// Ports that nobody listens on.
-pub(crate) fn free_ports() -> [i64; 2] {
+pub(crate) fn free_ports<const COUNT: usize>() -> [i64; COUNT] {
     let mut chance = Chance::new(RandomState::new().hash_one(std::process::id()));
     let mut kept = Vec::new();
-    while kept.len() < 2 {
+    while kept.len() < COUNT {
         let port = chance.between(PORTS.start, PORTS.end - 1);
         kept.extend(TcpListener::bind(("127.0.0.1", port as u16)).map(|listener| (port, listener)));
     }
-    [kept[0].0, kept[1].0]
+    std::array::from_fn(|place| kept[place].0)
 }
 
 impl Broker {
     /// Starts one and waits until it can be written to.
     pub(crate) async fn start(name: &str) -> Self {
+        let [port, controller] = free_ports();
+        Self::with(Self::folder(name), [port, controller], ("", "", ""), &[]).await
+    }
+
+    /// Starts one that has a guarded entrance too.
+    pub(crate) async fn start_guarded(name: &str) -> (Self, Guarded) {
+        let folder = Self::folder(name);
+        let [port, controller, guarded] = free_ports();
+        let (store, certificate) = (folder.join("broker.p12"), folder.join("broker.pem"));
+        let of_store = [
+            "-alias",
+            "broker",
+            "-storepass",
+            PASSWORD,
+            "-keystore",
+            store.to_str().expect("a path in UTF-8"),
+        ];
+        let made =
+            "-genkeypair -keyalg EC -validity 365 -dname CN=broker -ext san=ip:127.0.0.1 -storetype PKCS12";
+        keytool(made, &of_store).await;
+        let file = certificate.to_str().expect("a path in UTF-8");
+        keytool("-exportcert -rfc", &[&of_store[..], &["-file", file]].concat()).await;
+        let more = format!(
+            "sasl.enabled.mechanisms=SCRAM-SHA-512\n\
+             listener.name.guarded.scram-sha-512.sasl.jaas.config=\
+             org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+             ssl.keystore.type=PKCS12\n\
+             ssl.keystore.location={}\n\
+             ssl.keystore.password={PASSWORD}\n\
+             authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+             super.users=User:ANONYMOUS;User:app\n",
+            store.display()
+        );
+        let address = format!("127.0.0.1:{guarded}");
+        let users = ["app", "guest"].map(|name| format!("SCRAM-SHA-512=[name={name},password={PASSWORD}]"));
+        let users: Vec<&str> = users.iter().flat_map(|user| ["--add-scram", user]).collect();
+        let entrance = format!(",GUARDED://{address}");
+        let broker =
+            Self::with(folder, [port, controller], (&entrance, ",GUARDED:SASL_SSL", &more), &users).await;
+        (broker, Guarded { address, certificate })
+    }
+
+    fn folder(name: &str) -> PathBuf {
         let folder = format!("kafka_{name}_{}", std::process::id());
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).expect("a folder");
-        let [port, controller] = free_ports();
+        folder
+    }
+
+    async fn with(
+        folder: PathBuf,
+        [port, controller]: [i64; 2],
+        (entrance, protocol, more): (&str, &str, &str),
+        users: &[&str],
+    ) -> Self {
         let properties = format!(
             "process.roles=broker,controller\n\
              node.id=1\n\
              controller.quorum.voters=1@127.0.0.1:{controller}\n\
              controller.listener.names=CONTROLLER\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{entrance}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}{entrance}\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocol}\n\
              log.dirs={}\n\
              offsets.topic.replication.factor=1\n\
              offsets.topic.num.partitions=3\n\
@@ -64,12 +126,12 @@ impl Broker {
              transaction.state.log.min.isr=1\n\
              share.coordinator.state.topic.replication.factor=1\n\
              share.coordinator.state.topic.min.isr=1\n\
-             group.initial.rebalance.delay.ms=0\n",
+             group.initial.rebalance.delay.ms=0\n{more}",
             folder.join("data").display()
         );
         std::fs::write(folder.join("server.properties"), properties).expect("a file can be written");
         let mut broker = Self { child: None, folder, port };
-        let format = ["format", "-t", "c2xhY2t3YXRlci10ZXN0cw", "-c"];
+        let format = [&["format", "-t", "c2xhY2t3YXRlci10ZXN0cw"], users, &["-c"]].concat();
         let formatted = broker.java("kafka.tools.StorageTool", &format).status().await;
         let formatted = formatted.expect("java is there: JAVA_HOME, or the path");
         assert!(formatted.success(), "a data folder can be made: {}", broker.tail());
@@ -157,6 +219,15 @@ impl Broker {
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
+}
+
+/// Java's own tool for keys, which is where Java is.
+async fn keytool(words: &str, more: &[&str]) {
+    let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/keytool"));
+    let mut command = Command::new(home.unwrap_or_else(|| "keytool".into()));
+    let output = command.args(words.split(' ')).args(more).stdin(Stdio::null()).output().await;
+    let output = output.expect("keytool is there: JAVA_HOME, or the path");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// Whether it answers, and every partition can be written to.

@@ -12,5 +12,6 @@ pub(crate) mod pipeline;
 mod rebalance;
 pub(crate) mod records;
 mod replay;
+mod secure;
 mod target;
 mod zombie;
