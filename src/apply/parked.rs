@@ -53,6 +53,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(15);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// A reference that is late by more than this is called wrong without proof, if the others do not move.
 const GIVE_UP: Duration = Duration::from_secs(2);
+/// Likewise, if the others stand right before it: they are blocked by the same transaction of the source, and wait for us.
+const GIVE_UP_TIED: Duration = Duration::from_millis(100);
 /// Nothing is applied that happened so long after a blocked record; less where there is much to catch up with.
 const AHEAD: u64 = 5 << 32;
 const AHEAD_OF_MUCH: u64 = 1 << 32;
@@ -194,8 +196,16 @@ impl Parked {
         }
     }
 
+    /// Some other process has written something: what was waited for may be there.
+    pub(crate) fn try_again(&mut self, now: Instant) {
+        for blocked in self.queues.values_mut().filter_map(|queue| queue.blocked.as_mut()) {
+            let tried = blocked.again.checked_sub(blocked.pause).unwrap_or(now);
+            blocked.again = blocked.again.min(now.max(tried + FIRST_PAUSE));
+        }
+    }
+
     /// What to try now. `passed` tells through which time all partitions but one are applied, where that is known, and
-    /// `others` through which all those are that nothing waits of here.
+    /// `others` through which all those are that nothing waits of here; zero where that is not known.
     pub(crate) fn next(
         &self,
         now: Instant,
@@ -223,7 +233,9 @@ impl Parked {
             if let Some(passed) = passed(partition).filter(|passed| head <= *passed) {
                 return Some(Pick { takes: vec![(partition, within(PROVEN, passed))], last: true });
             }
-            let last = self.is_full() || now.duration_since(blocked.since) >= GIVE_UP;
+            let tied = others > ClusterTime::default() && others.0 >= head.0.saturating_sub(1);
+            let patience = if tied { GIVE_UP_TIED } else { GIVE_UP };
+            let last = self.is_full() || now.duration_since(blocked.since) >= patience;
             return Some(Pick { takes: vec![(partition, 1)], last });
         }
         if self.again.is_some_and(|again| again > now) {

@@ -178,12 +178,27 @@ fn nobody_waits_for_those_who_cannot_help() {
     let pick = parked.next(now, nobody, ClusterTime(50)).expect("nor the second");
     assert_eq!(pick, Pick { takes: vec![(partition(1), 1)], last: true });
 
+    let tried = parked.due().expect("it is blocked");
+    let pick = parked.next(tried, nobody, ClusterTime(48)).expect("it is due");
+    assert!(!pick.last, "others are on their way");
+    let later = now + GIVE_UP_TIED;
+    assert!(!parked.next(later, nobody, ClusterTime(48)).is_some_and(|pick| pick.last));
+    assert!(parked.next(later, nobody, ClusterTime(49)).is_some_and(|pick| pick.last), "they wait for us");
+
     let since = |parked: &Parked| parked.queues[&partition(1)].blocked.expect("it is blocked").since;
     let first = since(&parked);
     parked.others_moved(now + GIVE_UP, ClusterTime(50));
     assert_eq!(since(&parked), first, "they were past it already");
     parked.others_moved(now + GIVE_UP, ClusterTime(49));
     assert_eq!(since(&parked), now + GIVE_UP);
+
+    let pick = Pick { takes: vec![(partition(1), 1)], last: false };
+    for _ in 0..8 {
+        refuse(&mut parked, &pick, now);
+    }
+    assert_eq!(parked.due(), Some(now + LONGEST_PAUSE));
+    parked.try_again(now + Duration::from_millis(1));
+    assert_eq!(parked.due(), Some(now + FIRST_PAUSE), "not all the time");
 }
 
 #[test]

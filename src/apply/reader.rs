@@ -40,9 +40,9 @@ use crate::ops::stop::Stop;
 /// Without any news the lane still says that it lives, and looks whether others wrote dead letters.
 const BEAT: Duration = Duration::from_secs(2);
 /// Others may wait to hear how far it is.
-const BEAT_BLOCKED: Duration = Duration::from_millis(250);
+const BEAT_BLOCKED: Duration = Duration::from_millis(100);
 /// While processes wait for each other it is asked this often how far other partitions are.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A topic as its readers know it.
 #[derive(Clone, Debug)]
@@ -158,11 +158,11 @@ impl Reader {
     /// How far each partition is. Nothing is known while the control store does not answer.
     async fn look_at_others(&mut self, work: &mut Work) {
         work.looked = Some(Instant::now());
-        let slowest = |work: &Work| {
+        let others = |work: &Work| -> Vec<ClusterTime> {
             let others = work.passed.iter().filter(|(partition, _)| !work.intakes.contains_key(partition));
-            others.map(|(_, passed)| *passed).min()
+            others.map(|(_, passed)| *passed).collect()
         };
-        let before = slowest(work);
+        let before = others(work);
         work.passed.clear();
         match self.control.partitions(&self.plan.migration).await {
             Ok(rows) => {
@@ -173,8 +173,13 @@ impl Reader {
                         work.passed.insert(partition, row.applied_through.unwrap_or_default());
                     }
                 }
-                if slowest(work) > before {
-                    work.parked.others_moved(Instant::now(), before.unwrap_or_default());
+                let (now, after) = (Instant::now(), others(work));
+                if after != before {
+                    work.parked.try_again(now);
+                }
+                let slowest = before.iter().min();
+                if after.iter().min() > slowest {
+                    work.parked.others_moved(now, slowest.copied().unwrap_or_default());
                 }
             }
             Err(error) => {
