@@ -2,6 +2,8 @@
 //!
 //! Sinks write dead letters, tallies and fences with the rows they belong to; here they are read, and retries are set.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use slackwater_topics::Op;
 use tokio_postgres::Row;
@@ -79,10 +81,19 @@ fn dead_letter(row: &Row) -> std::result::Result<DeadLetterRow, tokio_postgres::
 }
 
 impl Control {
-    /// Dead letters whose next try is due, the longest waiting first.
-    pub async fn due_dead_letters(&self, migration: &str, limit: i64) -> Result<Vec<DeadLetterRow>> {
-        let sql = format!("{DEAD_LETTERS} AND retry_at <= clock_timestamp() ORDER BY retry_at LIMIT $2");
-        self.rows("reading due dead letters", &sql, &[&migration, &limit], dead_letter).await
+    /// Dead letters whose next try is due, or will be that soon, the longest waiting first.
+    pub async fn due_dead_letters(
+        &self,
+        migration: &str,
+        early: Duration,
+        limit: i64,
+    ) -> Result<Vec<DeadLetterRow>> {
+        let sql = format!(
+            "{DEAD_LETTERS} AND retry_at <= clock_timestamp() + $2::bigint * interval '1 ms' \
+             ORDER BY retry_at LIMIT $3"
+        );
+        let early = i64::try_from(early.as_millis()).unwrap_or(i64::MAX);
+        self.rows("reading due dead letters", &sql, &[&migration, &early, &limit], dead_letter).await
     }
 
     /// Dead letters with a number above `after`, in the order of their numbers; of one collection, or of all.

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use slackwater_connectors::error::Kind;
@@ -158,12 +159,12 @@ async fn notes_come_with_the_rows() {
         assert_eq!(control.fence_passes(MIGRATION, fence).await.expect("lanes"), ["main"]);
         assert_eq!(control.dead_letter_counts(MIGRATION).await.expect("counts").len(), 2);
 
-        assert!(control.due_dead_letters(MIGRATION, 10).await.expect("letters").is_empty());
+        assert!(control.due_dead_letters(MIGRATION, Duration::ZERO, 10).await.expect("letters").is_empty());
         assert_eq!(control.retry_now(MIGRATION, None).await.expect("set"), 2);
-        let due = control.due_dead_letters(MIGRATION, 10).await.expect("letters");
+        let due = control.due_dead_letters(MIGRATION, Duration::ZERO, 10).await.expect("letters");
         assert_eq!(due.len(), 2);
         control.put_off(&[due[0].id], 60_000).await.expect("put off");
-        assert_eq!(control.due_dead_letters(MIGRATION, 10).await.expect("letters").len(), 1);
+        assert_eq!(control.due_dead_letters(MIGRATION, Duration::ZERO, 10).await.expect("letters").len(), 1);
         notes = Notes { settled: vec![("legacy.user".into(), long.clone())], ..Notes::default() };
         sink.begin(&from(2)).await.expect("begun");
         sink.commit(&notes).await.expect("committed");

@@ -1,6 +1,7 @@
 //! Dead letters are tried again: their documents are read anew and go through the log like any change.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use slackwater_connectors::error::{Error, Result};
 use slackwater_topics::{CollectionId, Event, Key, Op, Position};
@@ -9,6 +10,9 @@ use super::{LETTERS_AT_ONCE, Reread, Router, Word};
 use crate::apply::batch::Batch;
 use crate::ops::policy::{Action, action};
 
+/// While a switch is under way, letters are not waited for that would be tried again within this.
+const SOON: Duration = Duration::from_secs(2);
+
 impl Router {
     pub(super) async fn retry_letters(&mut self) -> Result<()> {
         if !self.letters.any() || !self.rereads.is_empty() {
@@ -16,7 +20,8 @@ impl Router {
         }
         let migration = self.plan.migration.clone();
         // Not insisted on: a target that is away must not keep the stream from being read.
-        let due = match self.control.due_dead_letters(&migration, LETTERS_AT_ONCE).await {
+        let early = if self.is_near() { SOON } else { Duration::ZERO };
+        let due = match self.control.due_dead_letters(&migration, early, LETTERS_AT_ONCE).await {
             Ok(due) => due,
             Err(error) => return self.later(error).await,
         };

@@ -39,6 +39,8 @@ use crate::ops::stop::Stop;
 
 /// How often dead letters that are due are looked for.
 const LETTERS_EVERY: Duration = Duration::from_secs(1);
+/// While a switch is under way, which waits for those whose references were only late.
+const LETTERS_AT_SWITCH: Duration = Duration::from_millis(25);
 const LETTERS_AT_ONCE: i64 = 500;
 /// How long the server may hold its answer back while nothing happens. Pieces wait for the stream to pass the time
 /// at which they were read.
@@ -343,6 +345,7 @@ impl Router {
         let mut stream = self.mongo.stream(self.start(), watched.clone(), STREAM_BUFFER);
         let mut letters = tokio::time::interval(LETTERS_EVERY);
         letters.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut near = false;
         self.make_good().await?;
         // Copies that ended just before the last stop.
         self.finish_copies().await?;
@@ -352,6 +355,11 @@ impl Router {
             if waits != Some(wait) {
                 stream.hurry(wait);
                 waits = Some(wait);
+            }
+            if near != self.is_near() {
+                near = !near;
+                letters = tokio::time::interval(if near { LETTERS_AT_SWITCH } else { LETTERS_EVERY });
+                letters.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             }
             let step = tokio::select! {
                 biased;

@@ -11,9 +11,14 @@ use crate::apply::batch::Batch;
 use crate::cutover::watch::Phase;
 
 impl Router {
+    /// Whether a switch is under way.
+    pub(super) fn is_near(&self) -> bool {
+        *self.wires.phase.borrow() != Phase::Calm
+    }
+
     /// How long the source may hold its answer back while nothing happens.
     pub(super) fn idle_wait(&self) -> Duration {
-        if *self.wires.phase.borrow() != Phase::Calm {
+        if self.is_near() {
             IDLE_WAIT_AT_SWITCH
         } else if self.gauges.copy_complete.load(Ordering::Acquire) {
             IDLE_WAIT
