@@ -1,8 +1,8 @@
 //! Where a consumer claims its partitions: the control store, asked from the consumer's own thread.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use slackwater_connectors::error::Result;
+use slackwater_connectors::error::{Error, Result};
 use slackwater_connectors::kafka::{Desk, Partition};
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::retry::Pauses;
@@ -24,7 +24,19 @@ pub(crate) struct Claims {
     /// One of our lanes, and our epoch of it: whoever goes by our name takes it.
     lane: (String, i64),
     topics: Vec<Arc<str>>,
+    failure: Failure,
     stop: Stop,
+}
+
+/// Why no partition can be claimed any more: the consumer's thread ends then, and does not know.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Failure(Arc<Mutex<Option<Error>>>);
+
+impl Failure {
+    /// Tells it once.
+    pub(crate) fn take(&self) -> Option<Error> {
+        self.0.lock().ok()?.take()
+    }
 }
 
 impl Claims {
@@ -45,8 +57,14 @@ impl Claims {
             member: member.to_owned(),
             lane,
             topics,
+            failure: Failure::default(),
             stop,
         })
+    }
+
+    /// Where it will be told why it has ended.
+    pub(crate) fn failure(&self) -> Failure {
+        self.failure.clone()
     }
 
     fn name(&self, partition: Partition) -> (Arc<str>, i32) {
@@ -79,7 +97,9 @@ impl Claims {
                     }
                 }
                 Action::Quarantine | Action::Recopy | Action::Yield | Action::Halt => {
-                    tracing::error!(%error, remedy = remedy(error.kind), "partitions cannot be claimed");
+                    if let Ok(mut failure) = self.failure.0.lock() {
+                        *failure = Some(error);
+                    }
                     return None;
                 }
             }
