@@ -40,8 +40,8 @@ use crate::ops::policy::{Action, action};
 
 /// How often the log's progress is looked at while a fence is on its way.
 const LOOK_EVERY: Duration = Duration::from_millis(3);
-/// How long references that came before their targets are waited for, and how often they are looked at.
-const SETTLE_WITHIN: Duration = Duration::from_secs(5);
+/// How long the preflight waits for what may be over in a moment, and how often it looks.
+const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 const SETTLE_EVERY: Duration = Duration::from_millis(100);
 /// How often a leader that prepares asks whether it still should.
 const TAKEN_BACK_EVERY: Duration = Duration::from_millis(300);

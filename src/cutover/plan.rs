@@ -177,6 +177,7 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
         block("trouble", format!("{name}: {trouble}"), "see its log");
     }
     stopped(look, &mut block);
+    joining(look, &mut block);
     let limit = i64::try_from(migration.cutover.max_lag.as_millis()).unwrap_or(i64::MAX);
     match look.lag_ms() {
         Some(lag) if lag > limit => block(
@@ -227,12 +228,12 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
     found
 }
 
-/// Whether what blocks may be over in a moment: references that came before their targets are tried again each second, and
-/// transactions end.
+/// Whether what blocks may be over in a moment: references that came before their targets are tried again each second,
+/// transactions end, partitions are handed over.
 pub(crate) fn passing(facts: &Facts, blockers: &[Blocker]) -> bool {
     blockers.iter().all(|blocker| match blocker.name {
         "dead_letters" => facts.look.letters.iter().all(|row| row.kind == LATE_REFERENCE),
-        name => name == "open_transaction",
+        name => matches!(name, "open_transaction" | "applier_joining"),
     })
 }
 
@@ -265,6 +266,27 @@ fn stopped(look: &Look, block: &mut impl FnMut(&'static str, String, &'static st
                 names(still.iter().map(String::as_str))
             ),
             "start its applier again, or wait until another one has taken its partitions",
+        );
+    }
+}
+
+/// Appliers that have no partition yet, where there is one for each: some will be handed over to them, and nobody reads those
+/// for a moment.
+fn joining(look: &Look, block: &mut impl FnMut(&'static str, String, &'static str)) {
+    let mut idle = Vec::new();
+    let mut appliers = 0;
+    for process in look.processes.iter().filter(|process| is_up(process)) {
+        let Some(member) = process.name.strip_prefix("apply/") else { continue };
+        appliers += 1;
+        if !look.partitions.iter().any(|row| row.member.as_deref() == Some(member)) {
+            idle.push(process.name.as_str());
+        }
+    }
+    if !idle.is_empty() && appliers <= look.partitions.len() {
+        block(
+            "applier_joining",
+            format!("no partition yet: {}", names(idle.into_iter())),
+            "wait until it has taken over its partitions",
         );
     }
 }

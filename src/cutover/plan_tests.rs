@@ -147,7 +147,13 @@ fn partitions_that_stand_still_are_named() {
     assert_eq!(names(&kafka(vec![partition("t", 0, Some(101_500))])), Vec::<&str>::new());
     let mut nobody = partition("t", 1, Some(101_500));
     nobody.member = None;
-    assert_eq!(names(&kafka(vec![nobody])), ["applier_stopped"]);
+    assert_eq!(names(&kafka(vec![nobody])), ["applier_stopped", "applier_joining"]);
+    let mut joining = kafka(vec![partition("t", 0, Some(101_500)), partition("t", 1, Some(101_500))]);
+    joining.look.processes.push(process("apply/two", "apply", 100));
+    assert_eq!(names(&joining), ["applier_joining"]);
+    assert!(passing(&joining, &blockers(&migration(FILE), &joining)));
+    joining.look.partitions.truncate(1);
+    assert_eq!(names(&joining), Vec::<&str>::new(), "there is none for it");
     let mut silent = partition("t", 2, Some(101_500));
     silent.idle_ms = SILENT_MS;
     let facts = kafka(vec![partition("t", 0, Some(101_500)), silent]);
