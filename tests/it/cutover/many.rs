@@ -36,7 +36,14 @@ async fn many(way: Way) {
         }
         let counted = report["counts"].as_array().expect("counts").len();
         assert!(counted >= 4, "{report:#}");
-        println!("{round}: {gap} ms, refused for {:?}, {} changes", written.refused, written.changes);
+        let shares: Vec<String> =
+            steps.iter().map(|(name, took)| format!("{name} {}", took[took.len() - 1])).collect();
+        println!(
+            "{round}: {gap} ms ({}), refused for {:?}, {} changes",
+            shares.join(", "),
+            written.refused,
+            written.changes
+        );
         scene.clear().await;
     }
     let (p50, p99, max) = spread(gaps);

@@ -66,6 +66,7 @@ async fn each_by_its_name() {
     println!("{blocker}");
 
     // Somebody's transaction that does not end.
+    scene.file = good.clone();
     let mut session = scene.stage.source.client().start_session().await.expect("a session");
     session.start_transaction().await.expect("a transaction");
     let notes = scene.stage.source.collection::<Document>("notes");
