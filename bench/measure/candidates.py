@@ -13,6 +13,7 @@ from process import Failure
 BENCH = Path(__file__).resolve().parent.parent
 TABLES = {"flat": ["flat"], "two": ["two", "two_items"]}
 PARTITIONS = 4  # of Kafka's topics, the peer's too
+WRITERS = 2  # transactions side by side in the applier; the direct log copies with four
 SOURCE = {"flat": "slackwater_bench_flat", "two": "slackwater_bench_two"}  # databases of MongoDB
 
 
@@ -41,7 +42,7 @@ def file(shape: str) -> Path:
 
 def kafka_file(shape: str, prefix: str, made: Path) -> Path:
     """The same migration with Kafka as its log. The name is both the topics' prefix and the group of the appliers."""
-    log = {"kafka": {"brokers": os.environ["SLACKWATER_KAFKA_BROKERS"], "group": prefix,
+    log = {"kafka": {"brokers": os.environ["SLACKWATER_KAFKA_BROKERS"], "group": prefix, "writers": WRITERS,
                      "topics": {"prefix": prefix, "partitions": PARTITIONS, "replication": 1}}}
     made.parent.mkdir(parents=True, exist_ok=True)
     made.write_text(f"{file(shape).read_text()}log: {json.dumps(log)}\n")  # YAML takes JSON as it is
