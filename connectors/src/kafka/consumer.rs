@@ -419,10 +419,13 @@ impl<D: Desk> Reading<D> {
         Some(good)
     }
 
-    /// From here on their records are delivered.
+    /// From here on their records are delivered. The broker is told where that is: who had them before may have been refused,
+    /// and nothing may come for long.
     fn begin(&mut self, claims: Vec<(Partition, i64, D::Claim)>) -> std::result::Result<(), Ended> {
         for (partition, offset, claim) in claims {
             self.held.insert(partition, Held::Claimed);
+            self.committed.insert(partition, offset);
+            self.untold = true;
             self.deliver(partition, Delivery::Claimed { partition, offset, claim })?;
         }
         Ok(())
