@@ -1,5 +1,6 @@
 //! A broker of one's own, for tests that start it late, kill it, or ask it for a password.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -27,14 +28,23 @@ pub(crate) struct Broker {
 
 pub(crate) const PASSWORD: &str = "hunter2-right";
 
+/// Ports that nobody listens on, below those that the system gives to clients: one of these may take the port before the
+/// broker does.
+fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+    let mut kept = Vec::new();
+    while kept.len() < COUNT {
+        let port = 12_000 + (RandomState::new().hash_one(COUNT) % 8_000) as u16;
+        kept.extend(TcpListener::bind(("127.0.0.1", port)).map(|listener| (port, listener)));
+    }
+    std::array::from_fn(|place| kept[place].0)
+}
+
 impl Broker {
     /// Made ready, and not started.
     pub(crate) fn prepare() -> Self {
         let folder = std::env::temp_dir().join(unique("slackwater-kafka"));
         std::fs::create_dir_all(&folder).expect("a directory");
-        let listeners = [(); 5].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-        let [port, guarded, wired, wire, controller] =
-            listeners.map(|listener| listener.local_addr().expect("an address").port());
+        let [port, guarded, wired, wire, controller] = free_ports();
         let data = folder.join("data");
         let properties = format!(
             "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
