@@ -1,5 +1,6 @@
 //! A broker of one's own, for tests that start it late, kill it, or ask it for a password.
 
+use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,8 @@ impl Broker {
              org.apache.kafka.common.security.plain.PlainLoginModule required user_me=\"{PASSWORD}\";\n\
              log.dirs={}\noffsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
              transaction.state.log.min.isr=1\nshare.coordinator.state.topic.replication.factor=1\n\
-             share.coordinator.state.topic.min.isr=1\n",
+             share.coordinator.state.topic.min.isr=1\n\
+             log.cleaner.dedupe.buffer.size=8388608\n",
             data.display()
         );
         std::fs::write(folder.join("server.properties"), properties).expect("written");
@@ -81,6 +83,17 @@ impl Broker {
         broker.start();
         broker.ready().await;
         broker
+    }
+
+    fn log(&self) -> File {
+        let file = File::options().create(true).append(true).open(self.folder.join("log"));
+        file.expect("a log file")
+    }
+
+    fn tail(&self) -> String {
+        let text = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
     pub(crate) fn address(&self) -> String {
@@ -107,7 +120,7 @@ impl Broker {
         let deadline = Instant::now() + PATIENCE;
         let admin = Admin::open(&settings(&self.address())).expect("an admin");
         while !admin.brokers().await.is_ok_and(|brokers| brokers == 1) {
-            assert!(Instant::now() < deadline, "the broker does not come up");
+            assert!(Instant::now() < deadline, "the broker does not come up:\n{}", self.tail());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -124,13 +137,13 @@ impl Broker {
         let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java"));
         let mut command = Command::new(home.unwrap_or_else(|| "java".into()));
         command
-            .args(["-Xms128m", "-Xmx256m", "-cp"])
+            .args(["-Xms128m", "-Xmx384m", "-cp"])
             .arg(self.programs.join("*"))
             .arg(class)
             .current_dir(&self.folder)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            .stdout(self.log())
+            .stderr(self.log());
         command
     }
 }

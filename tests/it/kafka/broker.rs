@@ -126,6 +126,7 @@ impl Broker {
              transaction.state.log.min.isr=1\n\
              share.coordinator.state.topic.replication.factor=1\n\
              share.coordinator.state.topic.min.isr=1\n\
+             log.cleaner.dedupe.buffer.size=8388608\n\
              group.initial.rebalance.delay.ms=0\n{more}",
             folder.join("data").display()
         );
