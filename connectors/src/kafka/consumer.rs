@@ -37,6 +37,8 @@ const BATCH_RECORDS: usize = 4_000;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Offsets are told to the broker this often.
 const TELL_EVERY: Duration = Duration::from_secs(2);
+/// It is told again this often even so: an answer may be lost, and an idle partition brings nothing new.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// Partitions without a good place to begin are asked about this often.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(50);
@@ -190,6 +192,7 @@ pub fn start<D: Desk>(
         committed: HashMap::new(),
         untold: false,
         told: Instant::now(),
+        told_last: Instant::now(),
         asked: Instant::now(),
     };
     let thread = std::thread::Builder::new().name("kafka-consumer".to_owned()).spawn(move || reading.run());
@@ -237,6 +240,7 @@ struct Reading<D: Desk> {
     /// Some of it was not told to the broker yet.
     untold: bool,
     told: Instant,
+    told_last: Instant,
     asked: Instant,
 }
 
@@ -589,11 +593,12 @@ impl<D: Desk> Reading<D> {
             return;
         }
         self.told = Instant::now();
-        self.untold |= self.consumer.context().refused();
+        self.untold |= self.consumer.context().refused() || self.told_last.elapsed() >= TELL_AGAIN;
         if !self.untold || self.committed.is_empty() {
             return;
         }
         self.untold = false;
+        self.told_last = Instant::now();
         let mut offsets = TopicPartitionList::new();
         for (partition, offset) in &self.committed {
             let name = &self.topics[usize::from(partition.topic)].0;
