@@ -36,8 +36,9 @@ pub(super) fn sql(note: Note) -> &'static str {
              USING unnest($2::text[], $3::bytea[]) AS s(collection, key)
              WHERE d.migration = $1 AND d.collection = s.collection AND d.digest = sha256(s.key)"
         }
-        // The pause before the next try doubles from ten seconds to an hour. A reference without its target (23503) is
-        // tried ten times at short pauses first: most often the other document is still on its way.
+        // The next try comes when the letter is twice as old, after ten seconds at least and an hour at most. A reference
+        // without its target (23503) is tried every second at first: most often the other document is still on its way. Its
+        // age counts and not its tries, of which a switch that waits makes many in a second.
         Note::DeadLetters => {
             "INSERT INTO slackwater.dead_letters AS d
                  (migration, collection, key, op, kind, reason, table_name, column_name, document, retry_at)
@@ -53,10 +54,8 @@ pub(super) fn sql(note: Note) -> &'static str {
                  table_name = EXCLUDED.table_name, column_name = EXCLUDED.column_name,
                  document = EXCLUDED.document, last_seen = now(), tries = d.tries + 1,
                  retry_at = now() + CASE
-                     WHEN EXCLUDED.kind <> '23503'
-                     THEN least(interval '1 hour', interval '10 s' * power(2, least(d.tries, 16)))
-                     WHEN d.tries < 10 THEN interval '1 s'
-                     ELSE least(interval '1 hour', interval '10 s' * power(2, least(d.tries - 10, 16))) END"
+                     WHEN EXCLUDED.kind = '23503' AND now() - d.first_seen < interval '10 s' THEN interval '1 s'
+                     ELSE least(interval '1 hour', greatest(interval '10 s', now() - d.first_seen)) END"
         }
         Note::Tallies => {
             "INSERT INTO slackwater.tallies AS t
