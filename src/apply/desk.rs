@@ -1,9 +1,9 @@
 //! Where a consumer claims its partitions: the control store, asked from the consumer's own thread.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use slackwater_connectors::error::{Error, Result};
-use slackwater_connectors::kafka::{Desk, Partition};
+use slackwater_connectors::error::Result;
+use slackwater_connectors::kafka::{self, Desk, Partition};
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::retry::Pauses;
 use slackwater_connectors::secret::Secret;
@@ -24,19 +24,7 @@ pub(crate) struct Claims {
     /// One of our lanes, and our epoch of it: whoever goes by our name takes it.
     lane: (String, i64),
     topics: Vec<Arc<str>>,
-    failure: Failure,
     stop: Stop,
-}
-
-/// Why no partition can be claimed any more: the consumer's thread ends then, and does not know.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Failure(Arc<Mutex<Option<Error>>>);
-
-impl Failure {
-    /// Tells it once.
-    pub(crate) fn take(&self) -> Option<Error> {
-        self.0.lock().ok()?.take()
-    }
 }
 
 impl Claims {
@@ -57,28 +45,22 @@ impl Claims {
             member: member.to_owned(),
             lane,
             topics,
-            failure: Failure::default(),
             stop,
         })
-    }
-
-    /// Where it will be told why it has ended.
-    pub(crate) fn failure(&self) -> Failure {
-        self.failure.clone()
     }
 
     fn name(&self, partition: Partition) -> (Arc<str>, i32) {
         (Arc::clone(&self.topics[usize::from(partition.topic)]), partition.number)
     }
 
-    /// Asks until the control store answers: a partition is not read before it is claimed.
-    fn insist<T>(&mut self, ask: impl AsyncFn(&mut Control, &str, &str) -> Result<T>) -> Option<T> {
+    /// Asks until the control store answers: a partition is not read before it is claimed. `None` where it was to stop first.
+    fn insist<T>(&mut self, ask: impl AsyncFn(&mut Control, &str, &str) -> Result<T>) -> Result<Option<T>> {
         let mut pauses = Pauses::for_server();
         let mut said = false;
         loop {
             let runtime = self.runtime.clone();
             let error = match runtime.block_on(ask(&mut self.control, &self.migration, &self.member)) {
-                Ok(answer) => return Some(answer),
+                Ok(answer) => return Ok(Some(answer)),
                 Err(error) => error,
             };
             match action(error.kind) {
@@ -88,7 +70,7 @@ impl Claims {
                         said = true;
                     }
                     if !runtime.block_on(self.stop.sleep(pauses.next_pause())) {
-                        return None;
+                        return Ok(None);
                     }
                     if !self.control.is_connected()
                         && let Ok(control) = runtime.block_on(Control::open(&self.target))
@@ -96,12 +78,7 @@ impl Claims {
                         self.control = control;
                     }
                 }
-                Action::Quarantine | Action::Recopy | Action::Yield | Action::Halt => {
-                    if let Ok(mut failure) = self.failure.0.lock() {
-                        *failure = Some(error);
-                    }
-                    return None;
-                }
+                Action::Quarantine | Action::Recopy | Action::Yield | Action::Halt => return Err(error),
             }
         }
     }
@@ -110,11 +87,12 @@ impl Claims {
 impl Desk for Claims {
     type Claim = Claim;
 
-    fn claim(&mut self, wanted: &[Partition]) -> Option<Vec<Option<(i64, Claim)>>> {
+    fn claim(&mut self, wanted: &[Partition]) -> Result<Option<kafka::Claims<Claim>>> {
         let names: Vec<(Arc<str>, i32)> = wanted.iter().map(|partition| self.name(*partition)).collect();
         let asked = names.clone();
         let claimed = self
             .insist(async move |control, migration, member| control.claim(migration, member, &asked).await)?;
+        let Some(claimed) = claimed else { return Ok(None) };
         let claims = names.iter().map(|(topic, number)| {
             let found = claimed.iter().find(|claim| *claim.topic == **topic && claim.partition == *number)?;
             // What was lost is copied again by the capture, which then says where to go on.
@@ -127,24 +105,25 @@ impl Desk for Claims {
                 (found.next_offset, claim)
             })
         });
-        Some(claims.collect())
+        Ok(Some(claims.collect()))
     }
 
-    fn lost(&mut self, partition: Partition, claim: &Claim, text: String) -> Option<()> {
+    fn lost(&mut self, partition: Partition, claim: &Claim, text: String) -> Result<Option<()>> {
         let (topic, number) = self.name(partition);
         tracing::warn!(
             text,
             "the log lost what was not applied yet; the collection is copied again as soon as a capture runs"
         );
         let epoch = claim.epoch;
-        self.insist(async move |control, migration, _| {
+        let marked = self.insist(async move |control, migration, _| {
             control.mark_lost(migration, &topic, number, epoch, &text).await
-        })
-        .map(|_| ())
+        })?;
+        Ok(marked.map(|_| ()))
     }
-    fn succeeded(&mut self) -> Option<bool> {
+
+    fn succeeded(&mut self) -> Result<Option<bool>> {
         let lanes = self.insist(async move |control, migration, _| control.lanes(migration).await)?;
         let (name, epoch) = &self.lane;
-        Some(lanes.iter().any(|lane| lane.lane == *name && lane.epoch > *epoch))
+        Ok(lanes.map(|lanes| lanes.iter().any(|lane| lane.lane == *name && lane.epoch > *epoch)))
     }
 }

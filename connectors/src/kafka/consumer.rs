@@ -69,21 +69,22 @@ pub struct Membership {
 /// yet.
 pub type Claims<C> = Vec<Option<(i64, C)>>;
 
-/// Where partitions are claimed. Its methods are called on the consumer's thread and may wait; `None` ends the consumer.
+/// Where partitions are claimed. Its methods are called on the consumer's thread and may wait. `None` ends the consumer, and
+/// so does an error, with which it ends then.
 pub trait Desk: Send + 'static {
     /// What a claim tells the reader.
     type Claim: Send + 'static;
 
     /// Claims partitions.
-    fn claim(&mut self, wanted: &[Partition]) -> Option<Claims<Self::Claim>>;
+    fn claim(&mut self, wanted: &[Partition]) -> Result<Option<Claims<Self::Claim>>>;
 
     /// The partition does not hold the offset of its claim any more.
-    fn lost(&mut self, partition: Partition, claim: &Self::Claim, text: String) -> Option<()>;
+    fn lost(&mut self, partition: Partition, claim: &Self::Claim, text: String) -> Result<Option<()>>;
 
     /// Whether another process has taken our name over, as the broker says. It says so of a process that is alone as well,
     /// when the answer to its joining was lost on the way and it joins again.
-    fn succeeded(&mut self) -> Option<bool> {
-        Some(true)
+    fn succeeded(&mut self) -> Result<Option<bool>> {
+        Ok(Some(true))
     }
 }
 
@@ -244,24 +245,43 @@ struct Reading<D: Desk> {
     asked: Instant,
 }
 
-/// The readers are gone, or the desk wants no more.
-struct Ended;
+/// Why the thread goes no further.
+enum Ended {
+    /// The readers are gone, or the desk wants no more.
+    Asked,
+    Failed(Error),
+    /// The broker says that another process goes by our name.
+    ShutOut(Error),
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+type Step<T = ()> = std::result::Result<T, Ended>;
 
 impl<D: Desk> Reading<D> {
     fn run(mut self) -> Result<()> {
+        match self.work() {
+            Ok(()) | Err(Ended::Asked) => Ok(()),
+            Err(Ended::Failed(error) | Ended::ShutOut(error)) => Err(error),
+        }
+    }
+
+    fn work(&mut self) -> Step {
         self.batches.resize_with(self.readers.len(), Batch::default);
         self.subscribe()?;
         loop {
-            let ended = match self.round() {
-                Err(error) if error.kind == Kind::Fenced => match self.desk.succeeded() {
-                    Some(true) => return Err(error),
-                    Some(false) => self.begin_anew()?,
-                    None => Err(Ended),
-                },
+            match self.round() {
+                Err(Ended::ShutOut(error)) => {
+                    if self.desk.succeeded()?.ok_or(Ended::Asked)? {
+                        return Err(Ended::ShutOut(error));
+                    }
+                    self.begin_anew()?;
+                }
                 round => round?,
-            };
-            if ended.is_err() {
-                return Ok(());
             }
         }
     }
@@ -272,24 +292,21 @@ impl<D: Desk> Reading<D> {
     }
 
     /// Joins the group as somebody new: a client that the broker has shut out stays so.
-    fn begin_anew(&mut self) -> Result<std::result::Result<(), Ended>> {
+    fn begin_anew(&mut self) -> Step {
         tracing::info!("the group has shut us out; joining again");
         self.batches.iter_mut().for_each(|batch| *batch = Batch::default());
         self.places.clear();
         self.committed.clear();
         for (partition, _) in std::mem::take(&mut self.held) {
-            if self.deliver(partition, Delivery::Revoked(partition)).is_err() {
-                return Ok(Err(Ended));
-            }
+            self.deliver(partition, Delivery::Revoked(partition))?;
         }
         let trouble = Arc::clone(&self.consumer.context().trouble);
         self.consumer = Group::open(&self.settings, &self.membership, trouble)?;
-        self.subscribe()?;
-        Ok(Ok(()))
+        Ok(self.subscribe()?)
     }
 
     /// Takes what is there and hands it on.
-    fn round(&mut self) -> Result<std::result::Result<(), Ended>> {
+    fn round(&mut self) -> Step {
         let mut wait = POLL;
         loop {
             let consumer = &self.consumer;
@@ -318,55 +335,55 @@ impl<D: Desk> Reading<D> {
             }
             if self.consumer.context().changed() {
                 // What was taken before the change belongs to the time before it.
-                if self.hand_on().is_err() || self.follow()?.is_err() {
-                    return Ok(Err(Ended));
-                }
+                self.hand_on()?;
+                self.follow()?;
             }
             wait = Duration::ZERO;
         }
-        if self.consumer.context().changed() && (self.hand_on().is_err() || self.follow()?.is_err()) {
-            return Ok(Err(Ended));
+        self.hand_on()?;
+        if self.consumer.context().changed() {
+            self.follow()?;
         }
-        let unread = self.readers.iter().any(Sender::is_closed);
-        if unread || self.hand_on().is_err() || self.hear()?.is_err() {
-            return Ok(Err(Ended));
+        if self.readers.iter().any(Sender::is_closed) {
+            return Err(Ended::Asked);
         }
+        self.hear()?;
         self.tell();
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// What the group has decided.
-    fn follow(&mut self) -> Result<std::result::Result<(), Ended>> {
+    fn follow(&mut self) -> Step {
         for change in self.consumer.context().take() {
             match change {
                 Change::Assigned(names) => {
                     self.consumer.context().trouble.over();
-                    if self.join(&names)?.is_err() {
-                        return Ok(Err(Ended));
-                    }
+                    self.join(&names)?;
                 }
                 Change::Revoked(names) => {
                     for partition in self.known(&names) {
                         self.held.remove(&partition);
                         self.committed.remove(&partition);
-                        if self.deliver(partition, Delivery::Revoked(partition)).is_err() {
-                            return Ok(Err(Ended));
-                        }
+                        self.deliver(partition, Delivery::Revoked(partition))?;
                     }
                 }
-                Change::Failed(error) => return Err(explain("joining the group", &error)),
+                Change::Failed(error) => {
+                    let error = explain("joining the group", &error);
+                    let shut_out = error.kind == Kind::Fenced;
+                    return Err(if shut_out { Ended::ShutOut(error) } else { Ended::Failed(error) });
+                }
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Claims what was assigned, and only then answers the group, with the offsets to begin at.
-    fn join(&mut self, names: &[(String, i32)]) -> Result<std::result::Result<(), Ended>> {
+    fn join(&mut self, names: &[(String, i32)]) -> Step {
         let wanted = self.known(names);
         let outcome = self.claim(&wanted);
         let mut places = TopicPartitionList::new();
         for (name, number) in names {
-            let claim = outcome.iter().flatten().find(|(partition, ..)| {
+            let claim = outcome.as_ref().ok().into_iter().flatten().find(|(partition, ..)| {
                 partition.number == *number && *self.topics[usize::from(partition.topic)].0 == **name
             });
             // Without a place to begin nothing of it is delivered; it is asked about again.
@@ -376,7 +393,7 @@ impl<D: Desk> Reading<D> {
         }
         // Where we are to end, too: a group that gets no answer cannot be left.
         let answered = assign(&self.consumer, &places);
-        let Some(claims) = outcome else { return Ok(Err(Ended)) };
+        let claims = outcome?;
         if let Err(error) = answered {
             // Taken away again meanwhile; the group says so at the next poll.
             tracing::debug!(%error, "taking partitions");
@@ -384,7 +401,7 @@ impl<D: Desk> Reading<D> {
         for partition in wanted {
             self.held.insert(partition, Held::Waiting);
         }
-        Ok(self.begin(claims))
+        self.begin(claims)
     }
 
     /// Partitions that count, of those the group names.
@@ -406,26 +423,26 @@ impl<D: Desk> Reading<D> {
         known
     }
 
-    /// Claims partitions: those that have a place to begin. `None` where we are to end.
-    fn claim(&mut self, wanted: &[Partition]) -> Option<Vec<(Partition, i64, D::Claim)>> {
+    /// Claims partitions: those that have a place to begin.
+    fn claim(&mut self, wanted: &[Partition]) -> Step<Vec<(Partition, i64, D::Claim)>> {
         if wanted.is_empty() {
-            return Some(Vec::new());
+            return Ok(Vec::new());
         }
-        let claims = self.desk.claim(wanted)?;
+        let claims = self.desk.claim(wanted)?.ok_or(Ended::Asked)?;
         let mut good = Vec::with_capacity(claims.len());
         for (partition, claim) in wanted.iter().copied().zip(claims) {
             let Some((offset, claim)) = claim else { continue };
             match self.outside(partition, offset) {
-                Some(text) => self.desk.lost(partition, &claim, text)?,
+                Some(text) => self.desk.lost(partition, &claim, text)?.ok_or(Ended::Asked)?,
                 None => good.push((partition, offset, claim)),
             }
         }
-        Some(good)
+        Ok(good)
     }
 
     /// From here on their records are delivered. The broker is told where that is: who had them before may have been refused,
     /// and nothing may come for long.
-    fn begin(&mut self, claims: Vec<(Partition, i64, D::Claim)>) -> std::result::Result<(), Ended> {
+    fn begin(&mut self, claims: Vec<(Partition, i64, D::Claim)>) -> Step {
         for (partition, offset, claim) in claims {
             self.held.insert(partition, Held::Claimed);
             self.committed.insert(partition, offset);
@@ -436,10 +453,10 @@ impl<D: Desk> Reading<D> {
     }
 
     /// Claims partitions that we read already, and moves to where each is to go on.
-    fn claim_anew(&mut self, wanted: &[Partition]) -> Result<std::result::Result<(), Ended>> {
-        let Some(mut claims) = self.claim(wanted) else { return Ok(Err(Ended)) };
+    fn claim_anew(&mut self, wanted: &[Partition]) -> Step {
+        let mut claims = self.claim(wanted)?;
         if claims.is_empty() {
-            return Ok(Ok(()));
+            return Ok(());
         }
         let mut places = TopicPartitionList::new();
         for (partition, offset, _) in &claims {
@@ -452,7 +469,7 @@ impl<D: Desk> Reading<D> {
             Err(error) => {
                 // They stay waiting and are asked about again.
                 tracing::debug!(%error, "moving to an offset");
-                return Ok(Ok(()));
+                return Ok(());
             }
         };
         let mut stuck = TopicPartitionList::new();
@@ -473,7 +490,7 @@ impl<D: Desk> Reading<D> {
                 stuck.find_partition(name, partition.number).is_none()
             });
         }
-        Ok(self.begin(claims))
+        self.begin(claims)
     }
 
     /// A partition that the library does not read any more, since its offset was outside or its topic was gone for a while,
@@ -511,14 +528,14 @@ impl<D: Desk> Reading<D> {
     }
 
     /// An error in place of a record.
-    fn trouble(&mut self, error: &KafkaError) -> Result<()> {
+    fn trouble(&mut self, error: &KafkaError) -> Step {
+        const DOING: &str = "reading from Kafka";
         match error {
-            KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId) => Err(Error::new(
-                Kind::Fenced,
-                "reading from Kafka",
-                "another process has joined the group under the same member name",
-            )),
-            KafkaError::MessageConsumptionFatal(_) => Err(explain("reading from Kafka", error)),
+            KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId) => {
+                let what = "another process has joined the group under the same member name";
+                Err(Ended::ShutOut(Error::new(Kind::Fenced, DOING, what)))
+            }
+            KafkaError::MessageConsumptionFatal(_) => Err(explain(DOING, error).into()),
             // The broker has no such offset: claiming again finds out which partition it is, and why.
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
@@ -533,10 +550,10 @@ impl<D: Desk> Reading<D> {
                 RDKafkaErrorCode::UnknownTopicOrPartition
                 | RDKafkaErrorCode::UnknownTopic
                 | RDKafkaErrorCode::UnknownPartition,
-            ) => Err(self.missing().unwrap_or_else(|| explain("reading from Kafka", error))),
+            ) => Err(self.missing().unwrap_or_else(|| explain(DOING, error)).into()),
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed,
-            ) => Err(explain("reading from Kafka", error)),
+            ) => Err(explain(DOING, error).into()),
             // Brokers that are away are waited for by the library.
             error => {
                 tracing::debug!(%error, "reading from Kafka");
@@ -560,7 +577,7 @@ impl<D: Desk> Reading<D> {
     }
 
     /// Does what was wished, and asks for what has no place to begin yet.
-    fn hear(&mut self) -> Result<std::result::Result<(), Ended>> {
+    fn hear(&mut self) -> Step {
         while let Ok(wish) = self.wishes.try_recv() {
             match wish {
                 Wish::Reclaim(partition) => {
@@ -577,7 +594,7 @@ impl<D: Desk> Reading<D> {
             }
         }
         if self.asked.elapsed() < ASK_EVERY {
-            return Ok(Ok(()));
+            return Ok(());
         }
         self.asked = Instant::now();
         let waiting = self.held.iter().filter(|(_, held)| **held == Held::Waiting);
@@ -611,7 +628,7 @@ impl<D: Desk> Reading<D> {
         }
     }
 
-    fn hand_on(&mut self) -> std::result::Result<(), Ended> {
+    fn hand_on(&mut self) -> Step {
         for reader in 0..self.readers.len() {
             if self.batches[reader].records.is_empty() {
                 continue;
@@ -622,23 +639,19 @@ impl<D: Desk> Reading<D> {
         Ok(())
     }
 
-    fn deliver(
-        &mut self,
-        partition: Partition,
-        delivery: Delivery<D::Claim>,
-    ) -> std::result::Result<(), Ended> {
+    fn deliver(&mut self, partition: Partition, delivery: Delivery<D::Claim>) -> Step {
         self.push(reader_of(partition, self.readers.len()), delivery)
     }
 
     /// Waits for a reader that is full. A short wait costs nothing; in a long one all partitions are paused and the
     /// group is kept company, or it would take us for dead.
-    fn push(&mut self, reader: usize, mut delivery: Delivery<D::Claim>) -> std::result::Result<(), Ended> {
+    fn push(&mut self, reader: usize, mut delivery: Delivery<D::Claim>) -> Step {
         let since = Instant::now();
         let mut paused: Option<TopicPartitionList> = None;
         let outcome = loop {
             match self.readers[reader].try_send(delivery) {
                 Ok(()) => break Ok(()),
-                Err(TrySendError::Closed(_)) => break Err(Ended),
+                Err(TrySendError::Closed(_)) => break Err(Ended::Asked),
                 Err(TrySendError::Full(back)) => delivery = back,
             }
             if since.elapsed() < PATIENCE {

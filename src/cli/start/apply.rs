@@ -92,12 +92,11 @@ pub(super) async fn start(
         }
         ("listen", Ok(()))
     });
-    let failure = claims.failure();
     let thread = kafka::start(&settings, membership, claims, readers, wishes)?;
     tasks.spawn_blocking(move || {
         let ended = thread.join();
         let panicked = |_| Err(Error::new(Kind::Bug, "reading from Kafka", "the consumer's thread panicked"));
-        ("consume", failure.take().map_or_else(|| ended.unwrap_or_else(panicked), Err))
+        ("consume", ended.unwrap_or_else(panicked))
     });
     tracing::info!(migration = plan.migration, member = name, topics = topics.len(), "applying");
     Ok(())
