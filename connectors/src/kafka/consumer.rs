@@ -37,8 +37,6 @@ const BATCH_RECORDS: usize = 4_000;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Offsets are told to the broker this often.
 const TELL_EVERY: Duration = Duration::from_secs(2);
-/// It is told again this often even so: an answer may be lost, and an idle partition brings nothing new.
-const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// Partitions without a good place to begin are asked about this often.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(50);
@@ -191,9 +189,7 @@ pub fn start<D: Desk>(
         batches: Vec::new(),
         places: HashMap::new(),
         committed: HashMap::new(),
-        untold: false,
         told: Instant::now(),
-        told_last: Instant::now(),
         asked: Instant::now(),
     };
     let thread = std::thread::Builder::new().name("kafka-consumer".to_owned()).spawn(move || reading.run());
@@ -237,11 +233,9 @@ struct Reading<D: Desk> {
     batches: Vec<Batch>,
     /// librdkafka's own pointer of a topic, so that its name need not be looked at for each record.
     places: HashMap<usize, Option<u16>>,
+    /// How far the target is, of what we read.
     committed: HashMap<Partition, i64>,
-    /// Some of it was not told to the broker yet.
-    untold: bool,
     told: Instant,
-    told_last: Instant,
     asked: Instant,
 }
 
@@ -440,13 +434,11 @@ impl<D: Desk> Reading<D> {
         Ok(good)
     }
 
-    /// From here on their records are delivered. The broker is told where that is: who had them before may have been refused,
-    /// and nothing may come for long.
+    /// From here on their records are delivered. The broker is told where that is, since nothing may come for long.
     fn begin(&mut self, claims: Vec<(Partition, i64, D::Claim)>) -> Step {
         for (partition, offset, claim) in claims {
             self.held.insert(partition, Held::Claimed);
             self.committed.insert(partition, offset);
-            self.untold = true;
             self.deliver(partition, Delivery::Claimed { partition, offset, claim })?;
         }
         Ok(())
@@ -588,7 +580,6 @@ impl<D: Desk> Reading<D> {
                 Wish::Committed(partition, offset) => {
                     if self.held.contains_key(&partition) {
                         self.committed.insert(partition, offset);
-                        self.untold = true;
                     }
                 }
             }
@@ -603,19 +594,17 @@ impl<D: Desk> Reading<D> {
         self.claim_anew(&waiting)
     }
 
-    /// Tells the broker how far the target is. Only for tools, but they are to see the end of it, too: what the broker did not
-    /// take, as it takes nothing while the group shares out its partitions, is told again.
+    /// Tells the broker how far the target is. Only for tools, but they are to see the end of it, too. While the group shares
+    /// out its partitions the broker takes nothing, and its answers do not reach us (rust-rdkafka #856), so it is told again
+    /// whether there is news or not.
     fn tell(&mut self) {
         if self.told.elapsed() < TELL_EVERY {
             return;
         }
         self.told = Instant::now();
-        self.untold |= self.consumer.context().refused() || self.told_last.elapsed() >= TELL_AGAIN;
-        if !self.untold || self.committed.is_empty() {
+        if self.committed.is_empty() {
             return;
         }
-        self.untold = false;
-        self.told_last = Instant::now();
         let mut offsets = TopicPartitionList::new();
         for (partition, offset) in &self.committed {
             let name = &self.topics[usize::from(partition.topic)].0;
@@ -624,7 +613,6 @@ impl<D: Desk> Reading<D> {
         }
         if let Err(error) = self.consumer.commit(&offsets, CommitMode::Async) {
             tracing::debug!(%error, "telling the broker how far we are");
-            self.untold = true;
         }
     }
 

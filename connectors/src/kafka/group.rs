@@ -30,8 +30,6 @@ pub(super) enum Change {
 #[derive(Default)]
 pub(super) struct Group {
     any: AtomicBool,
-    /// The broker has not taken the offsets that it was told.
-    refused: AtomicBool,
     changes: Mutex<Vec<Change>>,
     /// The last that went wrong, shared with who asks.
     pub(super) trouble: Arc<Trouble>,
@@ -74,11 +72,6 @@ impl Group {
     /// Whether something was decided that nobody has looked at.
     pub(super) fn changed(&self) -> bool {
         self.any.load(Ordering::Relaxed)
-    }
-
-    /// Whether the broker has refused offsets since this was asked last.
-    pub(super) fn refused(&self) -> bool {
-        self.refused.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn take(&self) -> Vec<Change> {
@@ -139,13 +132,6 @@ impl ConsumerContext for Group {
                 self.note(Change::Revoked(names(partitions)));
             }
             other => self.note(Change::Failed(KafkaError::Rebalance(other.into()))),
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        if let Err(error) = result {
-            tracing::debug!(target: "kafka", %error, "the broker does not take our offsets");
-            self.refused.store(true, Ordering::Relaxed);
         }
     }
 }

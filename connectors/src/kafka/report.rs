@@ -30,6 +30,10 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(target: "kafka", facility, "{text}");
         }
+        // What we tell the broker about offsets is for tools only, and soon told again.
+        RDKafkaLogLevel::Warning if facility == "COMMITFAIL" => {
+            tracing::debug!(target: "kafka", facility, "{text}");
+        }
         RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
             tracing::warn!(target: "kafka", facility, "{text}");
         }
