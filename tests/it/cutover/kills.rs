@@ -169,9 +169,5 @@ async fn with_the_direct_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn over_kafka() {
-    let victims = match std::env::var("SLACKWATER_TEST_CUTOVER_VICTIM").as_deref() {
-        Ok("broker") => vec![Victim::Broker],
-        _ => vec![Victim::Cutover, Victim::Capture, Victim::Applier, Victim::Broker],
-    };
-    kills(Way::Kafka, &victims).await;
+    kills(Way::Kafka, &[Victim::Cutover, Victim::Capture, Victim::Applier, Victim::Broker]).await;
 }

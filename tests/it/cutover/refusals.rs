@@ -43,6 +43,16 @@ async fn unblocked(scene: &Scene) -> Value {
     .await
 }
 
+/// Waits until the plan names this.
+async fn named(scene: &Scene, by: &str) -> Value {
+    until("the blocker is named", PATIENCE, async || {
+        let (_, plan) = scene.cutover(&["--plan"]).await;
+        let blockers = plan["blockers"].as_array().expect("blockers");
+        blockers.iter().find(|blocker| blocker["blocker"] == by).cloned()
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_by_its_name() {
     let mongod = Mongod::start("refusals", Flavour::Replica).await;
@@ -71,13 +81,7 @@ async fn each_by_its_name() {
     session.start_transaction().await.expect("a transaction");
     let notes = scene.stage.source.collection::<Document>("notes");
     notes.insert_one(doc! {"_id": 1}).session(&mut session).await.expect("a write");
-    let blocker = until("the open transaction is named", PATIENCE, async || {
-        let (_, plan) = scene.cutover(&["--plan"]).await;
-        let blockers = plan["blockers"].as_array().expect("blockers");
-        blockers.iter().find(|blocker| blocker["blocker"] == "open_transaction").cloned()
-    })
-    .await;
-    println!("{blocker}");
+    println!("{}", named(&scene, "open_transaction").await);
     refused(&scene, "open_transaction").await;
     session.abort_transaction().await.expect("it can be given up");
     unblocked(&scene).await;
@@ -102,13 +106,7 @@ async fn each_by_its_name() {
 
     // An applier that is stopped, and not dead: nobody else takes its partitions yet.
     scene.processes[2].signal("STOP").await;
-    let blocker = until("the stopped applier is named", PATIENCE, async || {
-        let (_, plan) = scene.cutover(&["--plan"]).await;
-        let blockers = plan["blockers"].as_array().expect("blockers");
-        blockers.iter().find(|blocker| blocker["blocker"] == "applier_stopped").cloned()
-    })
-    .await;
-    println!("{blocker}");
+    println!("{}", named(&scene, "applier_stopped").await);
     refused(&scene, "applier_stopped").await;
     scene.processes[2].signal("CONT").await;
     unblocked(&scene).await;

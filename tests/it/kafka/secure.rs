@@ -46,7 +46,8 @@ async fn by_tls_and_scram() {
     assert!(said.contains("lacks a right on the topic"), "{said}");
     let open = std::fs::read_to_string(&guest).expect("the file").replace("SASL_SSL", "PLAINTEXT");
     let open = stage.file("open.yaml", &open);
-    refused(&stage, &["topics", "apply", open.to_str().expect("a path in UTF-8")]).await;
+    let said = refused(&stage, &["topics", "apply", open.to_str().expect("a path in UTF-8")]).await;
+    assert!(said.contains("broker") && said.contains("TLS"), "{said}");
 
     let good = file(&stage, "good", &guarded, "app", PASSWORD);
     let made = stage.output(&["topics", "apply", &good]).await;
