@@ -208,6 +208,8 @@ impl Settings {
         // A peer that is gone without a word is noticed, and one that is back is found soon.
         default(&mut config, "socket.keepalive.enable", "true");
         default(&mut config, "reconnect.backoff.max.ms", "3000");
+        // A broker that hangs is replaced by the others within nine seconds; by default it is waited for a whole minute.
+        default(&mut config, "socket.timeout.ms", "15000");
         config.set("bootstrap.servers", &self.brokers);
         config.set("client.id", &self.client_id);
         config.set("allow.auto.create.topics", "false");

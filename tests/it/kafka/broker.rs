@@ -1,4 +1,4 @@
-//! A Kafka of a test's own: one process that is broker and controller, which the test may kill and start again.
+//! A Kafka of a test's own: processes that are broker and controller, which the test may kill and start again.
 
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
@@ -39,6 +39,22 @@ pub(crate) struct Broker {
     child: Option<Child>,
     folder: PathBuf,
     port: i64,
+    /// How many there are in its cluster.
+    cluster: usize,
+}
+
+/// What makes a broker differ from others.
+#[derive(Default)]
+struct Setting<'s> {
+    port: i64,
+    /// Which of the controllers it is.
+    place: usize,
+    /// The controllers' ports, one for each broker of the cluster.
+    controllers: &'s [i64],
+    entrance: &'s str,
+    protocol: &'s str,
+    more: &'s str,
+    users: &'s [&'s str],
 }
 
 /// Ports that nobody listens on.
@@ -56,7 +72,27 @@ impl Broker {
     /// Starts one and waits until it can be written to.
     pub(crate) async fn start(name: &str) -> Self {
         let [port, controller] = free_ports();
-        Self::with(Self::folder(name), [port, controller], ("", "", ""), &[]).await
+        let setting = Setting { port, controllers: &[controller], ..Setting::default() };
+        let mut broker = Self::with(Self::folder(name), setting).await;
+        broker.again().await;
+        broker
+    }
+
+    /// Starts three that copy for each other, so that any one may be away.
+    pub(crate) async fn start_three(name: &str) -> [Self; 3] {
+        let [a, b, c, controllers @ ..] = free_ports::<6>();
+        let mut brokers = Vec::new();
+        for (place, port) in [a, b, c].into_iter().enumerate() {
+            let folder = Self::folder(&format!("{name}_{place}"));
+            let setting = Setting { port, place, controllers: &controllers, ..Setting::default() };
+            let mut broker = Self::with(folder, setting).await;
+            broker.launch();
+            brokers.push(broker);
+        }
+        for broker in &mut brokers {
+            broker.ready().await;
+        }
+        brokers.try_into().unwrap_or_else(|_| unreachable!("there are three"))
     }
 
     /// Starts one that has a guarded entrance too.
@@ -92,8 +128,17 @@ impl Broker {
         let users = ["app", "guest"].map(|name| format!("SCRAM-SHA-512=[name={name},password={PASSWORD}]"));
         let users: Vec<&str> = users.iter().flat_map(|user| ["--add-scram", user]).collect();
         let entrance = format!(",GUARDED://{address}");
-        let broker =
-            Self::with(folder, [port, controller], (&entrance, ",GUARDED:SASL_SSL", &more), &users).await;
+        let setting = Setting {
+            port,
+            controllers: &[controller],
+            entrance: &entrance,
+            protocol: ",GUARDED:SASL_SSL",
+            more: &more,
+            users: &users,
+            ..Setting::default()
+        };
+        let mut broker = Self::with(folder, setting).await;
+        broker.again().await;
         (broker, Guarded { address, certificate })
     }
 
@@ -105,22 +150,21 @@ impl Broker {
         folder
     }
 
-    async fn with(
-        folder: PathBuf,
-        [port, controller]: [i64; 2],
-        (entrance, protocol, more): (&str, &str, &str),
-        users: &[&str],
-    ) -> Self {
+    /// Makes its data folder.
+    async fn with(folder: PathBuf, setting: Setting<'_>) -> Self {
+        let Setting { port, place, controllers, entrance, protocol, more, users } = setting;
+        let (cluster, controller) = (controllers.len(), controllers[place]);
+        let voters = controllers.iter().zip(0..).map(|(port, node)| format!("{node}@127.0.0.1:{port}"));
         let properties = format!(
             "process.roles=broker,controller\n\
-             node.id=1\n\
-             controller.quorum.voters=1@127.0.0.1:{controller}\n\
+             node.id={place}\n\
+             controller.quorum.voters={}\n\
              controller.listener.names=CONTROLLER\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{entrance}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{port}{entrance}\n\
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocol}\n\
              log.dirs={}\n\
-             offsets.topic.replication.factor=1\n\
+             offsets.topic.replication.factor={cluster}\n\
              offsets.topic.num.partitions=3\n\
              transaction.state.log.replication.factor=1\n\
              transaction.state.log.min.isr=1\n\
@@ -128,15 +172,15 @@ impl Broker {
              share.coordinator.state.topic.min.isr=1\n\
              log.cleaner.dedupe.buffer.size=8388608\n\
              group.initial.rebalance.delay.ms=0\n{more}",
+            voters.collect::<Vec<_>>().join(","),
             folder.join("data").display()
         );
         std::fs::write(folder.join("server.properties"), properties).expect("a file can be written");
-        let mut broker = Self { child: None, folder, port };
+        let broker = Self { child: None, folder, port, cluster };
         let format = [&["format", "-t", "c2xhY2t3YXRlci10ZXN0cw"], users, &["-c"]].concat();
         let formatted = broker.java("kafka.tools.StorageTool", &format).status().await;
         let formatted = formatted.expect("java is there: JAVA_HOME, or the path");
         assert!(formatted.success(), "a data folder can be made: {}", broker.tail());
-        broker.again().await;
         broker
     }
 
@@ -145,7 +189,7 @@ impl Broker {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Starts the process that was ended, with the same ports and data, and waits until every partition has its leader.
+    /// Starts the process, with the same ports and data as before, and waits until every partition has its leader and copies.
     pub(crate) async fn again(&mut self) {
         self.launch();
         self.ready().await;
@@ -158,16 +202,26 @@ impl Broker {
         self.child = Some(child.expect("java is there: JAVA_HOME, or the path"));
     }
 
-    /// Waits until every partition has its leader.
+    /// Waits until the whole cluster is there, and every partition has its leader and copies.
     pub(crate) async fn ready(&mut self) {
         let address = self.address();
         until("the broker answers", PATIENCE, async || {
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().expect("a child")) {
                 panic!("the broker ended by itself ({status}):\n{}", self.tail());
             }
-            let address = address.clone();
-            let ready = tokio::task::spawn_blocking(move || leads(&address)).await.expect("a task");
-            ready.then_some(())
+            let (address, cluster) = (address.clone(), self.cluster);
+            let ready = tokio::task::spawn_blocking(move || leads(&address, cluster, cluster)).await;
+            ready.expect("a task").then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until it knows that one other is away and another leads in its place.
+    pub(crate) async fn misses_one(&self) {
+        until("the others do without it", PATIENCE, async || {
+            let (address, others) = (self.address(), self.cluster - 1);
+            let lead = tokio::task::spawn_blocking(move || leads(&address, others, 1)).await;
+            lead.expect("a task").then_some(())
         })
         .await;
     }
@@ -231,8 +285,8 @@ async fn keytool(words: &str, more: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// Whether it answers, and every partition can be written to.
-fn leads(address: &str) -> bool {
+/// Whether it answers and knows of so many brokers, and every partition can be written to and has so many copies, or all.
+fn leads(address: &str, brokers: usize, copies: usize) -> bool {
     let client: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", address)
         .set("log_level", "0")
@@ -240,7 +294,11 @@ fn leads(address: &str) -> bool {
         .expect("options that fit");
     client.fetch_metadata(None, ANSWER).is_ok_and(|metadata| {
         let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-        metadata.brokers().len() == 1 && partitions.all(|partition| partition.leader() >= 0)
+        metadata.brokers().len() == brokers
+            && partitions.all(|partition| {
+                let copies = copies.min(partition.replicas().len());
+                partition.leader() >= 0 && partition.isr().len() >= copies
+            })
     })
 }
 

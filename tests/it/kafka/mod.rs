@@ -13,5 +13,6 @@ mod rebalance;
 pub(crate) mod records;
 mod replay;
 mod secure;
+mod several;
 mod target;
 mod zombie;

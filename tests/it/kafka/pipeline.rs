@@ -16,6 +16,7 @@ pub(crate) struct Log {
     /// Where Kafka is.
     pub(crate) brokers: String,
     pub(crate) partitions: u32,
+    pub(crate) replication: u32,
     /// More fields under `topics`, such as `compact: true`.
     pub(crate) topics: &'static str,
     /// More fields under `kafka`, such as `values: debezium`.
@@ -25,7 +26,7 @@ pub(crate) struct Log {
 impl Log {
     /// Four partitions to a topic and nothing special.
     pub(crate) fn at(brokers: &str) -> Self {
-        Self { brokers: brokers.into(), partitions: 4, topics: "", more: "" }
+        Self { brokers: brokers.into(), partitions: 4, replication: 1, topics: "", more: "" }
     }
 }
 
@@ -63,11 +64,11 @@ impl Pipeline {
         Topics::new(&log.brokers, &prefix).delete().await;
         let random = RandomState::new().hash_one(std::process::id()) as u32;
         let prefix = format!("{prefix}.{random:08x}");
-        let Log { brokers, partitions, topics, more } = log;
+        let Log { brokers, partitions, replication, topics, more } = log;
         // Six seconds is the least that a broker allows.
         let section = format!(
             "log:\n  kafka:\n    brokers: \"{brokers}\"\n    \
-             topics: {{ prefix: {prefix}, partitions: {partitions}, replication: 1{}{topics} }}\n    \
+             topics: {{ prefix: {prefix}, partitions: {partitions}, replication: {replication}{}{topics} }}\n    \
              group: {prefix}\n    consumer: {{ session.timeout.ms: 6000 }}\n    {more}\n",
             if topics.is_empty() { "" } else { ", " }
         );
