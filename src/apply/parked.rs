@@ -15,7 +15,8 @@
 //!   that order. What was written makes the steps longer again, and what all others have passed goes in one.
 //! - A few records are tried partition by partition, until one record is left that cannot be written: its partition is
 //!   *blocked*. It is tried again after growing pauses; all others go on, though not far ahead of it in the source's time.
-//! - So whoever is behind in time is not kept waiting by those ahead, and some partition of some process always goes on.
+//! - So whoever is behind in time is not kept waiting by those ahead, and some partition of some process always goes on. What is
+//!   tried again in vain, by however many, takes turns with what was not tried yet: a try may take longer than its pause.
 //! - A reference is wrong, and its record a dead letter, when it dangles although every other partition was applied
 //!   through its time. So is the earliest of them when nothing else can be tried here and all that nothing waits of here is
 //!   through its time: nobody else can help it. Where neither can be known it is when the others have not moved for a
@@ -70,6 +71,8 @@ pub(crate) struct Parked {
     again: Option<Instant>,
     /// What was tried last was written.
     good: bool,
+    /// What was tried last was a blocked record, in vain.
+    in_vain: bool,
     /// Something dangled since all was applied the last time; from then on the times of records are known.
     uneven: bool,
     newest: ClusterTime,
@@ -120,6 +123,7 @@ impl Default for Parked {
             hesitated: 0,
             again: None,
             good: true,
+            in_vain: false,
             uneven: false,
             newest: ClusterTime::default(),
             bytes: 0,
@@ -213,6 +217,10 @@ impl Parked {
         others: ClusterTime,
     ) -> Option<Pick> {
         let bound = self.bound();
+        let paused = self.again.is_some_and(|again| again > now);
+        let untried = self.queues.values().filter(|queue| queue.alone.is_none() && !paused);
+        let untried = untried.filter_map(|queue| queue.records.front().map(|waiting| waiting.time));
+        let untried = untried.filter(|head| *head <= bound).min();
         let alone = self.queues.iter().filter_map(|(partition, queue)| {
             let head = queue.records.front()?.time;
             let ready = queue.blocked.is_none_or(|blocked| {
@@ -221,9 +229,11 @@ impl Parked {
             let in_time = queue.blocked.is_some() || head <= bound;
             (ready && in_time).then_some((head, *partition, queue, queue.alone?))
         });
-        if let Some((head, partition, queue, most)) =
-            alone.min_by_key(|(head, partition, ..)| (*head, *partition))
-        {
+        let in_vain = |queue: &Queue| self.in_vain && queue.blocked.is_some();
+        let alone = alone.min_by_key(|(head, partition, queue, _)| (in_vain(queue), *head, *partition));
+        let alone = alone
+            .filter(|(head, _, queue, _)| untried.is_none_or(|untried| *head <= untried && !in_vain(queue)));
+        if let Some((head, partition, queue, most)) = alone {
             let within = |most: usize, bound: ClusterTime| {
                 queue.records.iter().take(most).take_while(|waiting| waiting.time <= bound).count().max(1)
             };
@@ -238,7 +248,7 @@ impl Parked {
             let last = self.is_full() || now.duration_since(blocked.since) >= patience;
             return Some(Pick { takes: vec![(partition, 1)], last });
         }
-        if self.again.is_some_and(|again| again > now) {
+        if paused {
             return None;
         }
         let takes = if self.uneven { self.by_time(bound, others) } else { self.by_partition() };
@@ -331,6 +341,7 @@ impl Parked {
         self.hesitated = 0;
         self.again = None;
         self.good = true;
+        self.in_vain = false;
         self.together = (self.together * 2).min(MOST_RECORDS);
         self.calm();
     }
@@ -361,12 +372,14 @@ impl Parked {
         }
         self.again = None;
         self.good = false;
+        self.in_vain = false;
         self.date(time_of);
         match pick.takes.as_slice() {
             [(partition, count)] if *count <= FEW => {
                 let Some(queue) = self.queues.get_mut(partition) else { return };
                 queue.set_aside((count / 4).max(1));
                 if *count == 1 {
+                    self.in_vain = queue.blocked.is_some();
                     queue.block(now);
                 }
             }

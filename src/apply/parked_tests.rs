@@ -137,6 +137,44 @@ fn a_partition_that_is_blocked_lets_others_go_on_but_not_far() {
     );
 }
 
+/// Each try takes as long as the longest pause, so that whatever was tried in vain is due again.
+#[test]
+fn tries_in_vain_keep_nobody_waiting() {
+    let mut parked = Parked::default();
+    for topic in 0..4 {
+        (0..10).for_each(|offset| push(&mut parked, topic, offset, 100 + offset as u64));
+    }
+    let mut now = Instant::now();
+    let is_blocked = |parked: &Parked, topic| parked.queues[&partition(topic)].blocked.is_some();
+    for tries in 0.. {
+        if (0..4).all(|topic| is_blocked(&parked, topic)) {
+            break;
+        }
+        assert!(tries < 100, "the first is tried again and again");
+        now += LONGEST_PAUSE;
+        if let Some(pick) = parked.next(now, nobody, ClusterTime::default()) {
+            refuse(&mut parked, &pick, now);
+        }
+    }
+    // What all of them wait for has come.
+    (0..3).for_each(|offset| push(&mut parked, 4, offset, 50));
+    now += LONGEST_PAUSE;
+    let pick = parked.next(now, nobody, ClusterTime::default()).expect("something waits");
+    assert_eq!(pick.takes, [(partition(4), 3)], "whoever is behind goes first");
+    parked.written(&pick);
+    // And somebody else may wait for this.
+    push(&mut parked, 5, 0, 105);
+    for tries in 0.. {
+        assert!(tries < 3, "those that are due again and again leave it no turn");
+        now += LONGEST_PAUSE;
+        let pick = parked.next(now, nobody, ClusterTime::default()).expect("something waits");
+        if pick.takes == [(partition(5), 1)] {
+            break;
+        }
+        refuse(&mut parked, &pick, now);
+    }
+}
+
 #[test]
 fn a_reference_is_wrong_when_all_others_have_passed_it() {
     let mut parked = Parked::default();
