@@ -379,7 +379,7 @@ impl Parked {
                 let Some(queue) = self.queues.get_mut(partition) else { return };
                 queue.set_aside((count / 4).max(1));
                 if *count == 1 {
-                    self.in_vain = queue.blocked.is_some();
+                    self.in_vain = true;
                     queue.block(now);
                 }
             }

@@ -81,9 +81,7 @@ pub trait Desk: Send + 'static {
 
     /// Whether another process has taken our name over, as the broker says. It says so of a process that is alone as well,
     /// when the answer to its joining was lost on the way and it joins again.
-    fn succeeded(&mut self) -> Result<Option<bool>> {
-        Ok(Some(true))
-    }
+    fn succeeded(&mut self) -> Result<Option<bool>>;
 }
 
 /// A record as it came.
