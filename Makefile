@@ -22,7 +22,7 @@ unit: toolchain services
 	@eval "$$(dev/services env)" && cargo test --workspace --locked --lib --bins
 
 it: toolchain services
-	@eval "$$(dev/services env)" && cargo test --workspace --locked --test "*" -- --nocapture
+	@eval "$$(dev/services env)" && cargo test --workspace --locked --test "*" -- --show-output
 
 test-cluster: toolchain
 	@dev/services up mongodb postgres kafka kubernetes

@@ -229,11 +229,11 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
 }
 
 /// Whether what blocks may be over in a moment: references that came before their targets are tried again each second,
-/// transactions end, partitions are handed over.
+/// transactions end, partitions are handed over, a server that was away for a second is back.
 pub(crate) fn passing(facts: &Facts, blockers: &[Blocker]) -> bool {
     blockers.iter().all(|blocker| match blocker.name {
         "dead_letters" => facts.look.letters.iter().all(|row| row.kind == LATE_REFERENCE),
-        name => matches!(name, "open_transaction" | "applier_joining"),
+        name => matches!(name, "open_transaction" | "applier_joining" | "trouble"),
     })
 }
 

@@ -129,6 +129,8 @@ fn what_may_be_over_in_a_moment() {
     assert!(passing(&facts, &found));
     facts.writer = Some(Duration::from_secs(2));
     assert!(passing(&facts, &blockers(&migration(FILE), &facts)));
+    facts.look.processes[0].trouble = Some("no broker".into());
+    assert!(passing(&facts, &blockers(&migration(FILE), &facts)));
     facts.look.letters.push(letter("invalid"));
     assert!(!passing(&facts, &blockers(&migration(FILE), &facts)));
     facts.look.letters.truncate(1);

@@ -1,6 +1,5 @@
 //! A MongoDB of a test's own: standalone, with a tiny oplog, or with passwords.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 use tokio::process::{Child, Command};
 
-use crate::harness::{PATIENCE, until, variable};
+use crate::harness::{PATIENCE, free_ports, until, variable};
 
 /// What kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +28,7 @@ pub(crate) enum Flavour {
 pub(crate) struct Mongod {
     child: Child,
     folder: PathBuf,
-    port: u16,
+    port: i64,
     flavour: Flavour,
 }
 
@@ -40,8 +39,7 @@ impl Mongod {
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mongod_{name}_{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(folder.join("data")).expect("a folder");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let port = port.expect("a free port").port();
+        let [port] = free_ports();
         let mut command = Command::new(variable("SLACKWATER_MONGOD"));
         command
             .args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--port"])

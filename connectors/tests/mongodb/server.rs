@@ -1,5 +1,6 @@
 //! Servers for the tests: a database of one's own on the shared replica set, or a mongod of one's own.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -72,6 +73,16 @@ impl Drop for Scratch {
     }
 }
 
+/// A port that nobody listens on, below those that the system gives to clients: one of these may take it while mongod is away.
+fn free_port() -> u16 {
+    loop {
+        let port = 12_000 + (RandomState::new().hash_one(0) % 8_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// A mongod of one's own, killed at the end.
 pub(crate) struct Mongod {
     child: Child,
@@ -84,9 +95,7 @@ impl Mongod {
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let directory = std::env::temp_dir().join(unique("slackwater_mongod"));
         std::fs::create_dir_all(&directory).expect("a directory");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        drop(listener);
+        let port = free_port();
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let child = spawn(&directory, port, &arguments);
         Self { child, directory, arguments, port }

@@ -98,7 +98,7 @@ async fn round(
     if end != "open" {
         assert!(!scene.is_frozen().await, "{end}: the source is as before");
         scene.near().await;
-        let (code, report) = scene.cutover(&[]).await;
+        let (code, report) = scene.switch().await;
         assert_eq!((code, &report["state"]), (Some(0), &"open".into()), "{report:#}");
     }
     scene.is_switched().await;

@@ -18,7 +18,7 @@ async fn many(way: Way) {
     for round in 0..rounds {
         let name = format!("cutover_{way:?}").to_lowercase();
         let mut scene = Scene::set(&name, way, &mongod.uri(), &shared(), seed + round, "").await;
-        let (code, report) = scene.cutover(&[]).await;
+        let (code, report) = scene.switch().await;
         assert_eq!((code, &report["state"]), (Some(0), &"open".into()), "{report:#}");
         let written = scene.is_switched().await;
         assert!(scene.is_frozen().await, "nobody may write to the source any more");

@@ -110,7 +110,7 @@ async fn each_by_its_name() {
     refused(&scene, "applier_stopped").await;
     scene.processes[2].signal("CONT").await;
     unblocked(&scene).await;
-    let (code, report) = scene.cutover(&[]).await;
+    let (code, report) = scene.switch().await;
     assert_eq!((code, &report["state"]), (Some(0), &"open".into()), "{report:#}");
     scene.is_switched().await;
     let (code, _) = scene.cutover(&[]).await;

@@ -45,12 +45,12 @@ async fn by_hand_and_told_to_a_webhook() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let more = format!(
-        "  freeze: by_hand\n  open: [ {{ webhook: \"http://127.0.0.1:{port}/switched?key=hidden\" }} ]"
+        "  deadline: 60s\n  freeze: by_hand\n  open: [ {{ webhook: \"http://127.0.0.1:{port}/switched?key=hidden\" }} ]"
     );
     let mut scene = Scene::set("cutover_by_hand", Way::Direct, &mongod.uri(), &shared(), 51, &more).await;
 
     // Nobody is there to be asked.
-    let (code, report) = scene.cutover(&[]).await;
+    let (code, report) = scene.switch().await;
     assert_eq!((code, &report["state"]), (Some(9), &"reverted".into()), "{report:#}");
     assert!(report["reason"].as_str().is_some_and(|reason| reason.contains("terminal")), "{report:#}");
 
@@ -110,12 +110,12 @@ async fn by_commands_of_the_team() {
     let mut scene =
         Scene::set("cutover_command", Way::Direct, &mongod.uri(), &shared(), 52, &more("false")).await;
     let there = |scene: &Scene, name: &str| scene.stage.folder.join(name).exists();
-    let (code, report) = scene.cutover(&[]).await;
+    let (code, report) = scene.switch().await;
     assert_eq!((code, &report["state"]), (Some(9), &"reverted".into()), "{report:#}");
     assert!(!there(&scene, "frozen"), "what failed may have stopped some writers: it is taken back");
     let written = scene.end_writers().await;
     scene.with("good.yaml", &section(&more("true")));
-    let (code, report) = scene.cutover(&[]).await;
+    let (code, report) = scene.switch().await;
     assert_eq!((code, &report["state"]), (Some(0), &"open".into()), "{report:#}");
     assert!(there(&scene, "frozen"), "an open cutover is not taken back");
     assert!(there(&scene, "told"), "{report:#}");

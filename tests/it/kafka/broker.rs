@@ -1,22 +1,15 @@
 //! A Kafka of a test's own: processes that are broker and controller, which the test may kill and start again.
 
 use std::fs::File;
-use std::hash::{BuildHasher as _, RandomState};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use slackwater_migrations::Chance;
 use tokio::process::{Child, Command};
 
 use super::records::ANSWER;
-use crate::harness::{PATIENCE, until, variable};
-
-/// Below the ports that the system gives to clients: one of those would take the port of a broker that is away, or, having
-/// tried often enough to reach it, would talk to itself.
-const PORTS: std::ops::Range<i64> = 20_000..32_000;
+use crate::harness::{PATIENCE, free_ports, until, variable};
 
 /// The broker that tests share which leave it alone.
 pub(crate) fn shared() -> String {
@@ -55,17 +48,6 @@ struct Setting<'s> {
     protocol: &'s str,
     more: &'s str,
     users: &'s [&'s str],
-}
-
-/// Ports that nobody listens on.
-pub(crate) fn free_ports<const COUNT: usize>() -> [i64; COUNT] {
-    let mut chance = Chance::new(RandomState::new().hash_one(std::process::id()));
-    let mut kept = Vec::new();
-    while kept.len() < COUNT {
-        let port = chance.between(PORTS.start, PORTS.end - 1);
-        kept.extend(TcpListener::bind(("127.0.0.1", port as u16)).map(|listener| (port, listener)));
-    }
-    std::array::from_fn(|place| kept[place].0)
 }
 
 impl Broker {

@@ -8,8 +8,7 @@ use std::process::{Output, Stdio};
 use tokio::process::{Child, Command};
 use tokio_postgres::NoTls;
 
-use super::broker::free_ports;
-use crate::harness::{PATIENCE, until, variable};
+use crate::harness::{PATIENCE, free_ports, until, variable};
 
 /// Postgres does not run as root; `dev/services` has made this user then.
 const USER: &str = "slackwater-pg";
@@ -43,7 +42,7 @@ impl Target {
         std::fs::create_dir_all(&folder).expect("a folder");
         let user = if id(&["-u"]).await == 0 { Some(id(&["-u", USER]).await) } else { None };
         chown(&folder, user, None).expect("a folder can be given away");
-        let [port, _] = free_ports();
+        let [port] = free_ports();
         let mut target = Self { child: None, folder, port, user };
         let mut initdb = target.command("initdb");
         said(initdb.args(["-U", "slackwater", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"])).await;
