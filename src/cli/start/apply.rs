@@ -25,7 +25,7 @@ use crate::ops::stop::Stop;
 /// Deliveries between the consumer and a reader; each may have 1 MB.
 const BUFFER: usize = 4;
 /// While no capture has begun the migration it is asked again this often.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+const ASK_EVERY: Duration = Duration::from_millis(200);
 /// How often the consumer is asked whether it hears from Kafka.
 const LISTEN_EVERY: Duration = Duration::from_secs(1);
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use slackwater_migrations::crm_demo::{self, Kind};
 
 use super::records::{Counts, Standing, Topics};
-use crate::harness::{PATIENCE, Slackwater, Stage, until};
+use crate::harness::{PATIENCE, Slackwater, Stage, number, until};
 use crate::state;
 
 /// What a test says of its log; the rest is the same for all.
@@ -65,11 +65,12 @@ impl Pipeline {
         let random = RandomState::new().hash_one(std::process::id()) as u32;
         let prefix = format!("{prefix}.{random:08x}");
         let Log { brokers, partitions, replication, topics, more } = log;
+        let writers = number("SLACKWATER_TEST_WRITERS", 1);
         // Six seconds is the least that a broker allows.
         let section = format!(
             "log:\n  kafka:\n    brokers: \"{brokers}\"\n    \
              topics: {{ prefix: {prefix}, partitions: {partitions}, replication: {replication}{}{topics} }}\n    \
-             group: {prefix}\n    consumer: {{ session.timeout.ms: 6000 }}\n    {more}\n",
+             group: {prefix}\n    writers: {writers}\n    consumer: {{ session.timeout.ms: 6000 }}\n    {more}\n",
             if topics.is_empty() { "" } else { ", " }
         );
         let file = stage.file("kafka.yaml", &format!("{text}\n{section}"));
