@@ -1,8 +1,6 @@
 //! A broker of one's own, for tests that start it late, kill it, or ask it for a password.
 
 use std::fs::File;
-use std::hash::{BuildHasher as _, RandomState};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -15,6 +13,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 
 use super::topic::{PATIENCE, settings, unique};
+use crate::ports::free_ports;
 
 /// It is killed at the end, with its data.
 pub(crate) struct Broker {
@@ -28,17 +27,6 @@ pub(crate) struct Broker {
 }
 
 pub(crate) const PASSWORD: &str = "hunter2-right";
-
-/// Ports that nobody listens on, below those that the system gives to clients: one of these may take the port before the
-/// broker does.
-fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    let mut kept = Vec::new();
-    while kept.len() < COUNT {
-        let port = 12_000 + (RandomState::new().hash_one(COUNT) % 8_000) as u16;
-        kept.extend(TcpListener::bind(("127.0.0.1", port)).map(|listener| (port, listener)));
-    }
-    std::array::from_fn(|place| kept[place].0)
-}
 
 impl Broker {
     /// Made ready, and not started.

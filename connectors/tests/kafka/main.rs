@@ -2,6 +2,8 @@
 
 mod admin;
 mod broker;
+#[path = "../common/ports.rs"]
+mod ports;
 mod producer;
 mod tail;
 mod topic;

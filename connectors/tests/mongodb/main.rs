@@ -2,6 +2,8 @@
 
 mod access;
 mod lookup;
+#[path = "../common/ports.rs"]
+mod ports;
 mod server;
 mod snapshot;
 mod stream;

@@ -1,7 +1,5 @@
 //! Servers for the tests: a database of one's own on the shared replica set, or a mongod of one's own.
 
-use std::hash::{BuildHasher as _, RandomState};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -16,6 +14,8 @@ use slackwater_connectors::secret::Secret;
 use slackwater_topics::{Key, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::ports::free_ports;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -73,16 +73,6 @@ impl Drop for Scratch {
     }
 }
 
-/// A port that nobody listens on, below those that the system gives to clients: one of these may take it while mongod is away.
-fn free_port() -> u16 {
-    loop {
-        let port = 12_000 + (RandomState::new().hash_one(0) % 8_000) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 /// A mongod of one's own, killed at the end.
 pub(crate) struct Mongod {
     child: Child,
@@ -95,7 +85,7 @@ impl Mongod {
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let directory = std::env::temp_dir().join(unique("slackwater_mongod"));
         std::fs::create_dir_all(&directory).expect("a directory");
-        let port = free_port();
+        let [port] = free_ports();
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let child = spawn(&directory, port, &arguments);
         Self { child, directory, arguments, port }
