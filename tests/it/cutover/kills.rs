@@ -90,6 +90,7 @@ async fn round(
         }
         Victim::Broker => {
             broker.stop().await;
+            // How long it is away is random; nothing is waited for.
             tokio::time::sleep(Duration::from_millis(chance.below(1_500))).await;
             broker.again().await;
         }

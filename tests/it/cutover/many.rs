@@ -14,7 +14,7 @@ async fn many(way: Way) {
     let mongod = Mongod::start(&format!("many_{way:?}"), Flavour::Replica).await;
     let mut gaps = Vec::new();
     let mut steps: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    let mut changes = 0;
+    let (mut changes, mut refused) = (0, 0);
     for round in 0..rounds {
         let name = format!("cutover_{way:?}").to_lowercase();
         let mut scene = Scene::set(&name, way, &mongod.uri(), &shared(), seed + round, "").await;
@@ -25,6 +25,7 @@ async fn many(way: Way) {
         let gap = report["gap_ms"].as_f64().expect("a gap");
         gaps.push(gap);
         changes += written.changes;
+        refused += scene.refused.get();
         for step in report["steps"]
             .as_array()
             .expect("steps")
@@ -48,7 +49,7 @@ async fn many(way: Way) {
     }
     let (p50, p99, max) = spread(gaps);
     println!(
-        "{way:?}: {rounds} cutovers, {changes} changes; freeze to open p50 {p50} ms, p99 {p99} ms, max {max} ms"
+        "{way:?}: {rounds} cutovers, {refused} refused for want of time before, {changes} changes; freeze to open p50 {p50} ms, p99 {p99} ms, max {max} ms"
     );
     for (name, took) in steps {
         let (p50, p99, max) = spread(took);

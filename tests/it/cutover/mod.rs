@@ -5,6 +5,7 @@ mod many;
 mod refusals;
 mod ways;
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ struct Scene {
     processes: Vec<Slackwater>,
     stop: watch::Sender<bool>,
     writers: JoinHandle<slackwater_migrations::Result<Written>>,
+    /// How often a switch was refused for want of time.
+    refused: Cell<u32>,
 }
 
 /// The section of the migration file; `more` is added to it.
@@ -77,7 +80,7 @@ impl Scene {
             }
         };
         let writers = tokio::spawn(writers.write(stopped));
-        let mut scene = Self { way, stage, file, topics, processes, stop, writers };
+        let mut scene = Self { way, stage, file, topics, processes, stop, writers, refused: Cell::new(0) };
         scene.near().await;
         scene
     }
@@ -115,6 +118,7 @@ impl Scene {
             let why = slow(&report);
             if let Some(why) = &why {
                 println!("once more: {why}");
+                self.refused.update(|refused| refused + 1);
                 assert!(!self.is_frozen().await, "{report:#}");
             }
             why.is_none().then_some((code, report))
