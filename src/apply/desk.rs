@@ -11,6 +11,7 @@ use slackwater_topics::Position;
 use tokio::runtime::Handle;
 
 use super::intake::Claim;
+use super::letters::Letters;
 use crate::ops::policy::{Action, action, remedy};
 use crate::ops::stop::Stop;
 
@@ -24,6 +25,7 @@ pub(crate) struct Claims {
     /// One of our lanes, and our epoch of it: whoever goes by our name takes it.
     lane: (String, i64),
     topics: Vec<Arc<str>>,
+    letters: Arc<Letters>,
     stop: Stop,
 }
 
@@ -35,6 +37,7 @@ impl Claims {
         member: &str,
         lane: (String, i64),
         topics: Vec<Arc<str>>,
+        letters: Arc<Letters>,
         stop: Stop,
     ) -> Result<Self> {
         Ok(Self {
@@ -45,6 +48,7 @@ impl Claims {
             member: member.to_owned(),
             lane,
             topics,
+            letters,
             stop,
         })
     }
@@ -90,8 +94,13 @@ impl Desk for Claims {
     fn claim(&mut self, wanted: &[Partition]) -> Result<Option<kafka::Claims<Claim>>> {
         let names: Vec<(Arc<str>, i32)> = wanted.iter().map(|partition| self.name(*partition)).collect();
         let asked = names.clone();
-        let claimed = self
-            .insist(async move |control, migration, member| control.claim(migration, member, &asked).await)?;
+        let letters = Arc::clone(&self.letters);
+        let claimed = self.insist(async move |control, migration, member| {
+            let claimed = control.claim(migration, member, &asked).await?;
+            // Who had them before writes no letter of theirs any more: what there is of them is seen now.
+            letters.written(u64::from(control.has_dead_letters(migration).await?));
+            Ok(claimed)
+        })?;
         let Some(claimed) = claimed else { return Ok(None) };
         let claims = names.iter().map(|(topic, number)| {
             let found = claimed.iter().find(|claim| *claim.topic == **topic && claim.partition == *number)?;

@@ -317,7 +317,6 @@ impl Lane {
     fn count_letters(&self, notes: &Notes) {
         let count = notes.dead_letters.len() as u64;
         if count > 0 {
-            self.letters.written(count);
             Gauges::add(&self.gauges.letters, count);
             let first = &notes.dead_letters[0];
             tracing::warn!(

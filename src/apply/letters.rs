@@ -1,4 +1,6 @@
-//! Whether there are dead letters at all: while there are none, no batch has to look for any.
+//! Whether there are dead letters at all: while there are none, no batch has to look for any. Invariant: it is never said
+//! that there are none while there may be one of a document that is ours to write. Letters of a partition are written by its
+//! owner alone, so it is enough to note our own and to look once when we have become the owner.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -32,6 +34,8 @@ impl Letters {
 
     /// Whatever is written settles an older letter of the same document, unless it failed again.
     pub(crate) fn settle(&self, plan: &Plan, events: &[Event], notes: &mut Notes) {
+        // Now, and not only when we hear that they were written: the answer may get lost.
+        self.written(notes.dead_letters.len() as u64);
         if !self.any() {
             return;
         }

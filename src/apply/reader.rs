@@ -29,7 +29,6 @@ use tokio::sync::mpsc;
 use super::batch::Batch;
 use super::intake::{Claim, Gathered, Intake};
 use super::lane::{Lane, Stopped, Way};
-use super::letters::Letters;
 use super::parked::{Parked, Pick};
 use super::stream::{now_millis, tables_of};
 use crate::mapping::Plan;
@@ -37,7 +36,7 @@ use crate::ops::gauges::Gauges;
 use crate::ops::policy::{Action, action};
 use crate::ops::stop::Stop;
 
-/// Without any news the lane still says that it lives, and looks whether others wrote dead letters.
+/// Without any news the lane still says that it lives.
 const BEAT: Duration = Duration::from_secs(2);
 /// Others may wait to hear how far it is.
 const BEAT_BLOCKED: Duration = Duration::from_millis(100);
@@ -64,7 +63,6 @@ pub(crate) struct Reader {
     pub(crate) control: Control,
     pub(crate) target: Secret,
     pub(crate) member: String,
-    pub(crate) letters: Arc<Letters>,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) stop: Stop,
 }
@@ -109,9 +107,6 @@ impl Reader {
                 let Ok(delivery) = self.deliveries.try_recv() else { break };
                 self.take(delivery, &mut work);
                 pick = None;
-            }
-            if beat {
-                self.look_for_letters().await;
             }
             if pick.is_none() {
                 pick = self.pick(&mut work).await;
@@ -359,17 +354,6 @@ impl Reader {
             }
         }
         Ok(true)
-    }
-
-    /// Another process may have written some: then ours have to settle them.
-    async fn look_for_letters(&mut self) {
-        match self.control.dead_letter_counts(&self.plan.migration).await {
-            Ok(counts) => self.letters.written(counts.iter().map(|row| row.count).sum()),
-            Err(error) => {
-                tracing::debug!(%error, "the control store does not answer");
-                self.reconnect().await;
-            }
-        }
     }
 
     async fn reconnect(&mut self) {

@@ -124,6 +124,13 @@ impl Control {
         .await
     }
 
+    /// Whether there are dead letters.
+    pub async fn has_dead_letters(&self, migration: &str) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT FROM slackwater.dead_letters WHERE migration = $1)";
+        let found = self.rows("looking for dead letters", sql, &[&migration], |row| row.try_get(0)).await?;
+        Ok(found.first() == Some(&true))
+    }
+
     /// Puts a letter off while its retry is on the way through the log, so that it is not sent twice.
     pub async fn put_off(&mut self, ids: &[i64], milliseconds: i64) -> Result<()> {
         let doing = "putting dead letters off";

@@ -158,6 +158,8 @@ async fn notes_come_with_the_rows() {
         assert_eq!(control.tallies(MIGRATION).await.expect("tallies")[0].count, 10);
         assert_eq!(control.fence_passes(MIGRATION, fence).await.expect("lanes"), ["main"]);
         assert_eq!(control.dead_letter_counts(MIGRATION).await.expect("counts").len(), 2);
+        assert!(control.has_dead_letters(MIGRATION).await.expect("an answer"));
+        assert!(!control.has_dead_letters("another").await.expect("an answer"));
 
         assert!(control.due_dead_letters(MIGRATION, Duration::ZERO, 10).await.expect("letters").is_empty());
         assert_eq!(control.retry_now(MIGRATION, None).await.expect("set"), 2);

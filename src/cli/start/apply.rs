@@ -51,11 +51,12 @@ pub(super) async fn start(
         lanes.push((lane, epoch));
     }
     let topics = Arc::new(registered(&control, loaded, &mut stop.clone()).await?);
-    let any_letters = !control.dead_letter_counts(&plan.migration).await?.is_empty();
-    let letters = Arc::new(Letters::new(any_letters));
+    // Looked for with each claim.
+    let letters = Arc::new(Letters::new(false));
     let names: Vec<Arc<str>> = topics.iter().map(|topic| Arc::clone(&topic.name)).collect();
     let own = lanes.first().cloned().unwrap_or_default();
-    let claims = Claims::open(target, &plan.migration, &name, own, names, stop.clone()).await?;
+    let claims =
+        Claims::open(target, &plan.migration, &name, own, names, Arc::clone(&letters), stop.clone()).await?;
     let (handle, wishes) = kafka::handle();
     let mut readers = Vec::new();
     for (lane, epoch) in lanes {
@@ -73,7 +74,6 @@ pub(super) async fn start(
             control: Control::open(target).await?,
             target: target.clone(),
             member: name.clone(),
-            letters: Arc::clone(&letters),
             gauges: Arc::clone(gauges),
             stop: stop.clone(),
         };

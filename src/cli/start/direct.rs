@@ -56,8 +56,7 @@ pub(super) async fn start(
     let open = async |lane: &str| {
         Sink::open(&target, &plan.migration, lane, takeover.epoch, Arc::clone(&plan.tables)).await
     };
-    let any_letters = !control.dead_letter_counts(&plan.migration).await?.is_empty();
-    let letters = Arc::new(Letters::new(any_letters));
+    let letters = Arc::new(Letters::new(control.has_dead_letters(&plan.migration).await?));
     let lane = |name: &str, sink: Sink| {
         Lane::new(
             name.to_owned(),

@@ -4,6 +4,7 @@ pub(crate) mod broker;
 mod debezium;
 mod kill;
 mod large;
+mod letters;
 mod lost;
 mod missing;
 mod offsets;
