@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bson::{Document, doc};
+use bson::{Document, Timestamp, doc};
 use slackwater_migrations::crm_demo::{Kind, Pace};
 
 use super::broker::{Broker, shared};
@@ -170,19 +170,21 @@ async fn an_applier_whose_name_only_the_broker_calls_taken_goes_on() {
     pipeline.clear().await;
 }
 
-/// Operations that the source has noted of this test, since the last call or ever.
-async fn operations(stage: &Stage) -> u64 {
+/// Operations of this test that the source has noted since this time. From a time on, so that the oplog is not read whole:
+/// it is long, and its beginning may be cut off under way.
+async fn operations(stage: &Stage, since: Timestamp) -> u64 {
     let oplog = stage.source.client().database("local").collection::<Document>("oplog.rs");
-    let ours = doc! {"ns": {"$regex": format!("^{}\\.", stage.name)}};
+    let ours = doc! {"ts": {"$gte": since}, "ns": {"$regex": format!("^{}\\.", stage.name)}};
     oplog.count_documents(ours).await.expect("the oplog can be read")
 }
 
 /// Freezes the broker until the capture has in hand what it cannot send, and then the capture.
 async fn put_capture_to_sleep(pipeline: &Pipeline, broker: &Broker, capture: &Slackwater) {
     broker.signal("STOP").await;
-    let before = operations(&pipeline.stage).await;
-    until("the capture has more than it can send", PATIENCE, async || {
-        (operations(&pipeline.stage).await > before + 1_000).then_some(())
+    let hello = pipeline.stage.source.run_command(doc! {"hello": 1}).await.expect("the source answers");
+    let frozen = hello.get_timestamp("operationTime").expect("a member of a replica set tells its time");
+    until("the capture has more than it can send", CATCH_UP, async || {
+        (operations(&pipeline.stage, frozen).await > 1_000).then_some(())
     })
     .await;
     capture.signal("STOP").await;
