@@ -134,3 +134,21 @@ async fn what_does_not_fit_is_listed_and_tried_again() {
     process.stop().await;
     stage.clear().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_tries_all_letters_again() {
+    let stage = Stage::new("letters_at_start").await;
+    let file = prepare(&stage).await;
+    set(&stage, "children", 1, doc! {"parent": 1_i64, "score": 1}).await;
+    let mut process = stage.run(&file);
+    lie(&stage, &mut process, "a child without its parent", &[("children", "23503", 1)]).await;
+    process.stop().await;
+    let later = "UPDATE slackwater.dead_letters SET retry_at = now() + interval '1 hour'";
+    stage.target.batch_execute(later).await.expect("a letter can be put off");
+    set(&stage, "parents", 1, doc! {"name": "late"}).await;
+    let mut process = stage.run(&file);
+    lie(&stage, &mut process, "the letter is settled", &[]).await;
+    assert_eq!(numbers(&stage, "children").await, [1]);
+    process.stop().await;
+    stage.clear().await;
+}

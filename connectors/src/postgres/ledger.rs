@@ -147,8 +147,8 @@ impl Control {
         transaction.commit().await.map_err(fail)
     }
 
-    /// Has dead letters tried now, of one collection or of all; tells how many. For a person at the command
-    /// line, who owns nothing: it changes only the time.
+    /// Has dead letters tried now, of one collection or of all; tells how many. It changes only the time, so nothing has to
+    /// be owned.
     pub async fn retry_now(&self, migration: &str, collection: Option<&str>) -> Result<u64> {
         self.client
             .execute(

@@ -14,6 +14,15 @@ use crate::ops::policy::{Action, action};
 const SOON: Duration = Duration::from_secs(2);
 
 impl Router {
+    /// Has all letters tried anew: what a former run has put off it may not have sent, and what a person has mended since is
+    /// worth a try.
+    pub(super) async fn hurry_letters(&mut self) -> Result<()> {
+        match self.control.retry_now(&self.plan.migration, None).await {
+            Ok(_) => Ok(()),
+            Err(error) => self.later(error).await,
+        }
+    }
+
     pub(super) async fn retry_letters(&mut self) -> Result<()> {
         if !self.letters.any() || !self.rereads.is_empty() {
             return Ok(());

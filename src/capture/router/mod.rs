@@ -347,6 +347,7 @@ impl Router {
         letters.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut near = false;
         self.make_good().await?;
+        self.hurry_letters().await?;
         // Copies that ended just before the last stop.
         self.finish_copies().await?;
         let mut waits = None;
