@@ -1,14 +1,12 @@
 //! A stage for one test: databases of its own, the `slackwater` process, and waiting for a condition.
 
 use std::fs::File;
-use std::hash::{BuildHasher as _, RandomState};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use mongodb::Database;
-use slackwater_migrations::{Chance, Report, crm_demo};
+use slackwater_migrations::{Report, crm_demo};
 use tokio::process::{Child, Command};
 use tokio_postgres::{Client, NoTls};
 
@@ -16,10 +14,6 @@ use tokio_postgres::{Client, NoTls};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks while waiting.
 const LOOK: Duration = Duration::from_millis(40);
-
-/// Below the ports that the system gives to clients: one of those would take the port of a server that is away, or, having
-/// tried often enough to reach it, would talk to itself.
-const PORTS: std::ops::Range<i64> = 20_000..32_000;
 
 /// What the environment says, or how to make it say it.
 pub(crate) fn variable(name: &str) -> String {
@@ -42,17 +36,6 @@ pub(crate) async fn until<T>(what: &str, deadline: Duration, mut look: impl Asyn
         assert!(Instant::now() < end, "{what}: not within {deadline:?}");
         tokio::time::sleep(LOOK).await;
     }
-}
-
-/// Ports that nobody listens on.
-pub(crate) fn free_ports<const COUNT: usize>() -> [i64; COUNT] {
-    let mut chance = Chance::new(RandomState::new().hash_one(std::process::id()));
-    let mut kept = Vec::new();
-    while kept.len() < COUNT {
-        let port = chance.between(PORTS.start, PORTS.end - 1);
-        kept.extend(TcpListener::bind(("127.0.0.1", port as u16)).map(|listener| (port, listener)));
-    }
-    std::array::from_fn(|place| kept[place].0)
 }
 
 /// Databases and a folder that belong to one test.

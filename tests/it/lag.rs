@@ -8,10 +8,11 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{PATIENCE, Slackwater, Stage, free_ports, number, until};
+use crate::harness::{PATIENCE, Slackwater, Stage, number, until};
 use crate::items;
 use crate::kafka::broker::{Broker, shared};
 use crate::kafka::pipeline::{Log, Pipeline};
+use crate::ports::free_ports;
 
 /// As documented: an idle source, and whoever follows it well, is never further behind. Seconds.
 const LITTLE: f64 = 3.0;

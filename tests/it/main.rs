@@ -17,6 +17,8 @@ mod kill;
 mod lag;
 mod letters;
 mod mongod;
+#[path = "../../connectors/tests/common/ports.rs"]
+mod ports;
 mod refusals;
 mod resume;
 mod state;

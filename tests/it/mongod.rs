@@ -9,7 +9,8 @@ use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 use tokio::process::{Child, Command};
 
-use crate::harness::{PATIENCE, free_ports, until, variable};
+use crate::harness::{PATIENCE, until, variable};
+use crate::ports::free_ports;
 
 /// What kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub(crate) enum Flavour {
 pub(crate) struct Mongod {
     child: Child,
     folder: PathBuf,
-    port: i64,
+    port: u16,
     flavour: Flavour,
 }
 

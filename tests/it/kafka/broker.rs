@@ -9,7 +9,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::process::{Child, Command};
 
 use super::records::ANSWER;
-use crate::harness::{PATIENCE, free_ports, until, variable};
+use crate::harness::{PATIENCE, until, variable};
+use crate::ports::free_ports;
 
 /// The broker that tests share which leave it alone.
 pub(crate) fn shared() -> String {
@@ -31,7 +32,7 @@ pub(crate) const PASSWORD: &str = "pass-word-1";
 pub(crate) struct Broker {
     child: Option<Child>,
     folder: PathBuf,
-    port: i64,
+    port: u16,
     /// How many there are in its cluster.
     cluster: usize,
 }
@@ -39,11 +40,11 @@ pub(crate) struct Broker {
 /// What makes a broker differ from others.
 #[derive(Default)]
 struct Setting<'s> {
-    port: i64,
+    port: u16,
     /// Which of the controllers it is.
     place: usize,
     /// The controllers' ports, one for each broker of the cluster.
-    controllers: &'s [i64],
+    controllers: &'s [u16],
     entrance: &'s str,
     protocol: &'s str,
     more: &'s str,

@@ -8,7 +8,8 @@ use std::process::{Output, Stdio};
 use tokio::process::{Child, Command};
 use tokio_postgres::NoTls;
 
-use crate::harness::{PATIENCE, free_ports, until, variable};
+use crate::harness::{PATIENCE, until, variable};
+use crate::ports::free_ports;
 
 /// Postgres does not run as root; `dev/services` has made this user then.
 const USER: &str = "slackwater-pg";
@@ -17,7 +18,7 @@ const USER: &str = "slackwater-pg";
 pub(crate) struct Target {
     child: Option<Child>,
     folder: PathBuf,
-    port: i64,
+    port: u16,
     /// Whom its processes belong to, where that is not us.
     user: Option<u32>,
 }

@@ -9,6 +9,7 @@ use slackwater_migrations::crm_demo::{Kind, Pace};
 
 use super::broker::{Broker, shared};
 use super::pipeline::{Log, Partition, Pipeline};
+use super::replay::present;
 use crate::harness::{PATIENCE, Slackwater, Stage, number, until};
 use crate::state;
 use crate::trial::{CATCH_UP, Load};
@@ -181,8 +182,8 @@ async fn operations(stage: &Stage, since: Timestamp) -> u64 {
 /// Freezes the broker until the capture has in hand what it cannot send, and then the capture.
 async fn put_capture_to_sleep(pipeline: &Pipeline, broker: &Broker, capture: &Slackwater) {
     broker.signal("STOP").await;
-    let hello = pipeline.stage.source.run_command(doc! {"hello": 1}).await.expect("the source answers");
-    let frozen = hello.get_timestamp("operationTime").expect("a member of a replica set tells its time");
+    let frozen = present(pipeline).await;
+    let frozen = Timestamp { time: (frozen >> 32) as u32, increment: frozen as u32 };
     until("the capture has more than it can send", CATCH_UP, async || {
         (operations(&pipeline.stage, frozen).await > 1_000).then_some(())
     })
