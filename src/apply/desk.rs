@@ -98,7 +98,7 @@ impl Desk for Claims {
         let claimed = self.insist(async move |control, migration, member| {
             let claimed = control.claim(migration, member, &asked).await?;
             // Who had them before writes no letter of theirs any more: what there is of them is seen now.
-            letters.written(u64::from(control.has_dead_letters(migration).await?));
+            letters.found(control.has_dead_letters(migration).await?);
             Ok(claimed)
         })?;
         let Some(claimed) = claimed else { return Ok(None) };

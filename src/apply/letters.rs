@@ -20,9 +20,9 @@ impl Letters {
         Self { any: AtomicBool::new(any) }
     }
 
-    /// Letters were written.
-    pub(crate) fn written(&self, count: u64) {
-        if count > 0 {
+    /// There are some, or may be.
+    pub(crate) fn found(&self, some: bool) {
+        if some {
             self.any.store(true, Ordering::Release);
         }
     }
@@ -35,7 +35,7 @@ impl Letters {
     /// Whatever is written settles an older letter of the same document, unless it failed again.
     pub(crate) fn settle(&self, plan: &Plan, events: &[Event], notes: &mut Notes) {
         // Now, and not only when we hear that they were written: the answer may get lost.
-        self.written(notes.dead_letters.len() as u64);
+        self.found(!notes.dead_letters.is_empty());
         if !self.any() {
             return;
         }

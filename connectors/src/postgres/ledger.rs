@@ -147,14 +147,12 @@ impl Control {
         transaction.commit().await.map_err(fail)
     }
 
-    /// Has dead letters tried now, of one collection or of all; tells how many. It changes only the time, so nothing has to
-    /// be owned.
-    pub async fn retry_now(&self, migration: &str, collection: Option<&str>) -> Result<u64> {
+    /// Has all dead letters tried now; tells how many. It changes only the time, so nothing has to be owned.
+    pub async fn retry_now(&self, migration: &str) -> Result<u64> {
         self.client
             .execute(
-                "UPDATE slackwater.dead_letters SET retry_at = now()
-                 WHERE migration = $1 AND ($2::text IS NULL OR collection = $2)",
-                &[&migration, &collection],
+                "UPDATE slackwater.dead_letters SET retry_at = now() WHERE migration = $1",
+                &[&migration],
             )
             .await
             .map_err(|error| explain("setting dead letters to be tried again", &error))

@@ -31,7 +31,7 @@ async fn four_at_once_make_the_schema_once() {
         assert_eq!(made, versions.to_string());
         let peek = Control::peek(&database.url).await.expect("looked").expect("there");
         assert!(peek.migrations().await.expect("none").is_empty());
-        peek.retry_now(MIGRATION, None).await.expect_err("looking changes nothing");
+        peek.retry_now(MIGRATION).await.expect_err("looking changes nothing");
         let client = database.client().await;
         client
             .batch_execute("INSERT INTO slackwater.schema_version VALUES (99)")
@@ -162,7 +162,7 @@ async fn notes_come_with_the_rows() {
         assert!(!control.has_dead_letters("another").await.expect("an answer"));
 
         assert!(control.due_dead_letters(MIGRATION, Duration::ZERO, 10).await.expect("letters").is_empty());
-        assert_eq!(control.retry_now(MIGRATION, None).await.expect("set"), 2);
+        assert_eq!(control.retry_now(MIGRATION).await.expect("set"), 2);
         let due = control.due_dead_letters(MIGRATION, Duration::ZERO, 10).await.expect("letters");
         assert_eq!(due.len(), 2);
         control.put_off(&[due[0].id], 60_000).await.expect("put off");

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use slackwater_connectors::error::{Error, Result};
+use slackwater_connectors::retry::Pauses;
 use slackwater_topics::{CollectionId, Event, Key, Op, Position};
 
 use super::{LETTERS_AT_ONCE, Reread, Router, Word};
@@ -17,10 +18,11 @@ impl Router {
     /// Has all letters tried anew: what a former run has put off it may not have sent, and what a person has mended since is
     /// worth a try.
     pub(super) async fn hurry_letters(&mut self) -> Result<()> {
-        match self.control.retry_now(&self.plan.migration, None).await {
-            Ok(_) => Ok(()),
-            Err(error) => self.later(error).await,
+        let letters = keep!(self, control => control.retry_now(&self.plan.migration))?;
+        if letters > 0 {
+            tracing::info!(letters, "trying the dead letters again");
         }
+        Ok(())
     }
 
     pub(super) async fn retry_letters(&mut self) -> Result<()> {
