@@ -9,8 +9,8 @@ use std::time::Instant;
 use bson::doc;
 use slackwater::config;
 use slackwater::mapping::{Mapper, compile};
-use slackwater_connectors::postgres::catalog::{Catalog, Column, Table, Type};
-use slackwater_connectors::postgres::rows::WriteSet;
+use slackwater_connectors::postgres::target::catalog::{Catalog, Column, Table, Type};
+use slackwater_connectors::postgres::target::rows::WriteSet;
 use slackwater_topics::{CollectionId, Event, Key, Op, Position, Value};
 
 const FILE: &str = "

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
 use slackwater::config;
 use slackwater::mapping::{Mapper, Rejection, compile};
-use slackwater_connectors::postgres::catalog::{Catalog, Column, Table, Type};
-use slackwater_connectors::postgres::rows::WriteSet;
+use slackwater_connectors::postgres::target::catalog::{Catalog, Column, Table, Type};
+use slackwater_connectors::postgres::target::rows::WriteSet;
 use slackwater_topics::{CollectionId, Event, Key, Op, Position, Value};
 use tokio_postgres::types::{Format, IsNull, ToSql, private::BytesMut};
 

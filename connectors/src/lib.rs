@@ -6,3 +6,4 @@ pub mod mongodb;
 pub mod postgres;
 pub mod retry;
 pub mod secret;
+pub mod source;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use slackwater_connectors::postgres::progress::{DeadLetter, FencePass, PartitionAdvance};
-use slackwater_topics::{Barrier, ClusterTime, CollectionId, Event, Key, Position};
+use slackwater_topics::{Barrier, CollectionId, Event, Key, Moment, Position};
 
 /// Events that become visible together, and what they prove.
 #[derive(Debug, Default)]
@@ -13,11 +13,11 @@ pub(crate) struct Batch {
     /// Where the stream stands after them.
     pub(crate) position: Option<Position>,
     /// Everything at or before this time is in this batch or before it.
-    pub(crate) passed: ClusterTime,
+    pub(crate) passed: Moment,
     /// And everything that the source had at this moment of its own clock, milliseconds since 1970.
     pub(crate) as_of: Option<i64>,
     /// Documents that were looked up may show states up to this time.
-    pub(crate) horizon: ClusterTime,
+    pub(crate) horizon: Moment,
     /// Tables whose rows are noted as met, because their collections are being copied again.
     pub(crate) noted: Vec<usize>,
     /// After the events.
@@ -103,10 +103,10 @@ mod tests {
         assert!(batch.is_open());
         batch.append(Batch {
             barriers: vec![Barrier::Sweep { collections: vec![CollectionId(0)] }],
-            passed: ClusterTime(7),
+            passed: Moment(7),
             ..Batch::default()
         });
         assert!(!batch.is_open());
-        assert_eq!(batch.passed, ClusterTime(7));
+        assert_eq!(batch.passed, Moment(7));
     }
 }

@@ -25,7 +25,7 @@ use bytes::{Bytes, BytesMut};
 use slackwater_connectors::kafka::Raw;
 use slackwater_connectors::postgres::progress::{DeadLetter, FencePass, PartitionAdvance};
 use slackwater_topics::{
-    ClusterTime, CollectionId, EnvelopeError, Event, Mark, Op, Part, Position, Record, Stamp,
+    CollectionId, EnvelopeError, Event, Mark, Moment, Op, Part, Position, Record, Stamp,
 };
 
 /// So many records are looked at for one that was streamed.
@@ -54,7 +54,7 @@ pub(crate) struct Intake {
     /// As committed.
     stored: i64,
     /// Likewise, since the claim.
-    through: ClusterTime,
+    through: Moment,
     /// One past the last record seen.
     seen: i64,
     capture: i64,
@@ -73,7 +73,7 @@ struct News {
     events: u64,
     duplicates: u64,
     superseded: u64,
-    applied_through: ClusterTime,
+    applied_through: Moment,
     source_time: i64,
     as_of: Option<i64>,
 }
@@ -85,7 +85,7 @@ struct Joining {
     epoch: i64,
     group: i64,
     /// When it happened, where that is known: zero says that it was not streamed.
-    time: Option<ClusterTime>,
+    time: Option<Moment>,
     parts: Vec<Option<Bytes>>,
 }
 
@@ -119,7 +119,7 @@ impl Intake {
             name,
             epoch: claim.epoch,
             stored: offset,
-            through: ClusterTime::default(),
+            through: Moment::default(),
             seen: offset,
             capture: claim.capture,
             high: claim.high,
@@ -156,23 +156,23 @@ impl Intake {
 
     /// When it happened, as far as the record says. What was read and not streamed stands in the log about where it was
     /// read, so it is taken to be as old as what came last.
-    pub(crate) fn time_of(&self, raw: &Raw) -> ClusterTime {
+    pub(crate) fn time_of(&self, raw: &Raw) -> Moment {
         let time = match self.read(raw.value.as_ref(), raw) {
-            Ok(Record::Event(event, _)) => event.position.time,
+            Ok(Record::Event(event, _)) => event.position.moment,
             Ok(Record::Part(part)) => part.time.unwrap_or_default(),
             Ok(Record::Mark(mark)) => mark.time,
-            Ok(Record::Tombstone) | Err(_) => ClusterTime::default(),
+            Ok(Record::Tombstone) | Err(_) => Moment::default(),
         };
-        if time == ClusterTime::default() { self.high.time.max(self.through) } else { time }
+        if time == Moment::default() { self.high.moment.max(self.through) } else { time }
     }
 
     /// Through which time the partition is applied as soon as everything before these records is, which come next. What
     /// was not streamed says nothing; the first of them that was does.
-    pub(crate) fn reached<'a>(&self, next: impl Iterator<Item = &'a Raw>) -> Option<ClusterTime> {
+    pub(crate) fn reached<'a>(&self, next: impl Iterator<Item = &'a Raw>) -> Option<Moment> {
         // What happened at the same time may stand behind it.
-        let before = |time: ClusterTime| Some(ClusterTime(time.0.saturating_sub(1)));
+        let before = |time: Moment| Some(Moment(time.0.saturating_sub(1)));
         match &self.joining {
-            Some(joining) if joining.time != Some(ClusterTime::default()) => {
+            Some(joining) if joining.time != Some(Moment::default()) => {
                 return joining.time.and_then(before);
             }
             // What is held back until it is complete stands before what comes next.
@@ -192,9 +192,9 @@ impl Intake {
                 Record::Event(event, _) if event.op == Op::Snapshot || event.position <= self.high => {
                     continue;
                 }
-                Record::Event(event, _) => event.position.time,
+                Record::Event(event, _) => event.position.moment,
                 Record::Mark(mark) => mark.time,
-                Record::Part(part) if part.index != 0 || part.time == Some(ClusterTime::default()) => {
+                Record::Part(part) if part.index != 0 || part.time == Some(Moment::default()) => {
                     continue;
                 }
                 Record::Part(part) => part.time?,
@@ -322,7 +322,7 @@ impl Intake {
             }
             self.high = event.position.clone();
             // Another change may have the same time.
-            let before = ClusterTime(event.position.time.0.saturating_sub(1));
+            let before = Moment(event.position.moment.0.saturating_sub(1));
             self.news.applied_through = self.news.applied_through.max(before);
             self.news.source_time = self.news.source_time.max(event.time);
         }

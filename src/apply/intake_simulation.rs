@@ -151,7 +151,7 @@ struct World {
     at: usize,
     stored: (i64, Claim),
     /// Through which time everything is said to be applied.
-    said: ClusterTime,
+    said: Moment,
     copied: bool,
     target: BTreeMap<i32, u64>,
     newest: BTreeMap<i32, u64>,
@@ -181,7 +181,7 @@ impl World {
             fed: 0,
             at: 0,
             stored,
-            said: ClusterTime::default(),
+            said: Moment::default(),
             copied,
             target: BTreeMap::new(),
             newest: BTreeMap::new(),
@@ -412,7 +412,7 @@ impl World {
         for event in gathered.events {
             // What a copy had been left to show may be streamed by a later capture.
             let streamed = self.copied && event.position != Position::default();
-            assert!(!streamed || event.position.time > self.said, "there was something left");
+            assert!(!streamed || event.position.moment > self.said, "there was something left");
             let key = (0..KEYS).find(|id| super::key(*id) == event.key).expect("one of ours");
             if event.op == Op::Delete {
                 self.target.remove(&key);
@@ -501,7 +501,7 @@ impl World {
 impl Capture {
     fn mark(&self) -> Sent {
         let mut mark = Vec::new();
-        Mark { epoch: self.epoch, time: ClusterTime(self.routed), at: 0, as_of: None, fence: None }
+        Mark { epoch: self.epoch, time: Moment(self.routed), at: 0, as_of: None, fence: None }
             .encode(&mut mark);
         Sent { value: None, mark: Some(mark.into()), of: Of::Mark }
     }
@@ -525,7 +525,7 @@ impl Capture {
 }
 
 fn position(time: u64) -> Position {
-    Position::new(ClusterTime(time), Bytes::from_static(b"t"))
+    Position::new(Moment(time), Bytes::from_static(b"t"))
 }
 
 proptest! {

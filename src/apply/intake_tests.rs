@@ -16,7 +16,7 @@ fn key(id: i32) -> Key {
 }
 
 fn position(time: u64, token: &'static [u8]) -> Position {
-    Position::new(ClusterTime(time), token)
+    Position::new(Moment(time), token)
 }
 
 /// A change of a document; without a document it is a delete.
@@ -42,7 +42,7 @@ fn cut(event: &Event, epoch: i64, group: i64, count: i32) -> Vec<Vec<u8>> {
         .enumerate()
         .map(|(index, piece)| {
             let mut out = Vec::new();
-            Part::encode((epoch, group), (index as i32, count), event.position.time, piece, &mut out);
+            Part::encode((epoch, group), (index as i32, count), event.position.moment, piece, &mut out);
             out
         })
         .collect();
@@ -94,7 +94,7 @@ impl Partition {
 
     fn mark(&mut self, epoch: i64, time: u64, fence: Option<Uuid>) {
         let mut mark = Vec::new();
-        Mark { epoch, time: ClusterTime(time), at: 0, as_of: None, fence }.encode(&mut mark);
+        Mark { epoch, time: Moment(time), at: 0, as_of: None, fence }.encode(&mut mark);
         self.raw(None, Some(mark)).expect("a mark");
     }
 
@@ -164,7 +164,7 @@ fn what_was_read_has_no_place_in_the_order_of_the_source() {
     let advance = partition.advance();
     assert_eq!((advance.events, advance.duplicates), (7, 0));
     assert_eq!(advance.position, Some(position(50, b"t")), "it moves no mark");
-    assert_eq!(advance.applied_through, Some(ClusterTime(49)));
+    assert_eq!(advance.applied_through, Some(Moment(49)));
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_superseded_capture_is_not_heard() {
     let advance = partition.advance();
     assert_eq!((advance.events, advance.superseded, advance.capture_epoch), (2, 5, 2));
     assert_eq!(advance.position, Some(position(6, b"t")));
-    assert_eq!(advance.applied_through, Some(ClusterTime(5)));
+    assert_eq!(advance.applied_through, Some(Moment(5)));
     // A third one needs no mark to be known.
     partition.stream(6, 7, 3);
     partition.stream(7, 8, 2);
@@ -230,7 +230,7 @@ fn what_stands_between_parts_waits_for_them() {
     assert!(partition.out.fences.is_empty());
     let advance = partition.advance();
     assert_eq!((advance.next_offset, advance.events), (1, 1));
-    assert_eq!((advance.position, advance.applied_through), (Some(position(4, b"t")), Some(ClusterTime(3))));
+    assert_eq!((advance.position, advance.applied_through), (Some(position(4, b"t")), Some(Moment(3))));
     // Committed as far as that; a second look finds nothing new.
     assert_eq!(partition.intake.committed(), Some(1));
     assert!(partition.intake.advance().is_none());
@@ -349,7 +349,7 @@ fn a_letter_waits_for_parts_as_well() {
     assert_eq!((partition.out.letters.len(), partition.ids(), partition.next()), (1, vec![1], 3));
     // Parts that make no event.
     let mut out = Vec::new();
-    Part::encode((1, 8), (0, 1), ClusterTime::default(), b"broken", &mut out);
+    Part::encode((1, 8), (0, 1), Moment::default(), b"broken", &mut out);
     partition.value(out);
     assert_eq!((partition.out.letters.len(), partition.next()), (2, 4));
 }
@@ -361,7 +361,7 @@ fn a_later_format_is_no_letter() {
     partition.stream(1, 5, 1);
     assert_eq!(partition.raw(Some(later.clone()), None), Err(EnvelopeError::Version(2)));
     let mut out = Vec::new();
-    Part::encode((1, 8), (0, 1), ClusterTime::default(), &later, &mut out);
+    Part::encode((1, 8), (0, 1), Moment::default(), &later, &mut out);
     assert_eq!(partition.raw(Some(out), None), Err(EnvelopeError::Version(2)));
     let mut partition = Partition::new();
     let mark = doc! {"v": 2}.to_vec().expect("a document");
@@ -383,7 +383,7 @@ fn news_begin_anew_with_each_commit() {
     assert_eq!((&*advance.topic, advance.partition, advance.epoch), ("shop.items", 2, 4));
     assert_eq!((advance.from_offset, advance.next_offset), (10, 13));
     assert_eq!((advance.events, advance.duplicates, advance.capture_epoch), (2, 1, 1));
-    assert_eq!(advance.applied_through, Some(ClusterTime(5)), "another change may have the last one's time");
+    assert_eq!(advance.applied_through, Some(Moment(5)), "another change may have the last one's time");
     assert_eq!(advance.source_time, Some(1_700_000_000_000));
     assert_eq!(partition.intake.committed(), Some(13));
     assert!(partition.intake.advance().is_none());
@@ -395,7 +395,7 @@ fn news_begin_anew_with_each_commit() {
         (advance.from_offset, advance.next_offset, advance.events, advance.duplicates),
         (13, 14, 0, 0)
     );
-    assert_eq!((advance.applied_through, advance.source_time), (Some(ClusterTime(9)), None));
+    assert_eq!((advance.applied_through, advance.source_time), (Some(Moment(9)), None));
     assert_eq!(advance.position, Some(position(6, b"t")));
     let fence = &partition.out.fences[0];
     assert_eq!((fence.id, fence.lane.as_deref()), (Uuid::from_u128(5), Some("shop.items/2")));
@@ -431,7 +431,7 @@ fn copies_are_told_from_the_rest() {
 fn what_comes_next_tells_how_far_the_partition_is() {
     let mut partition = Partition::new();
     partition.stream(1, 5, 2);
-    assert_eq!(partition.advance().applied_through, Some(ClusterTime(4)));
+    assert_eq!(partition.advance().applied_through, Some(Moment(4)));
     partition.intake.committed();
     let next = |op, time, epoch| {
         let value = bytes(&event(op, 2, position(time, b"t")), Stamp { epoch, ..Stamp::default() });
@@ -457,7 +457,7 @@ fn what_comes_next_tells_how_far_the_partition_is() {
     partition.intake.say_reached(next());
     let advance = partition.advance();
     assert_eq!((advance.from_offset, advance.next_offset, advance.events), (1, 1, 0));
-    assert_eq!(advance.applied_through, Some(ClusterTime(8)));
+    assert_eq!(advance.applied_through, Some(Moment(8)));
     assert_eq!(partition.intake.committed(), None, "the offset has not moved");
     partition.intake.say_reached(next());
     assert!(partition.intake.advance().is_none(), "it was said");
@@ -476,8 +476,8 @@ fn parts_tell_how_far_the_partition_is() {
     assert_eq!(reached(&partition.intake, &copied), None);
     let both = [copied.as_slice(), large.as_slice()].concat();
     assert_eq!(reached(&partition.intake, &both), Some(4));
-    assert_eq!(partition.intake.time_of(&large[1]), ClusterTime(5));
-    assert_eq!(partition.intake.time_of(&copied[0]), ClusterTime(0));
+    assert_eq!(partition.intake.time_of(&large[1]), Moment(5));
+    assert_eq!(partition.intake.time_of(&copied[0]), Moment(0));
     // Half of it is taken: it is the one that comes next.
     partition.value(large[0].value.as_ref().expect("a value").to_vec());
     assert_eq!(reached(&partition.intake, &[]), Some(4));

@@ -20,8 +20,8 @@ use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::postgres::progress::{
     Advance, ChunkDone, Counts, DeadLetter, FencePass, Notes, Tally,
 };
-use slackwater_connectors::postgres::rows::WriteSet;
-use slackwater_connectors::postgres::sink::Sink;
+use slackwater_connectors::postgres::target::rows::WriteSet;
+use slackwater_connectors::postgres::target::sink::Sink;
 use slackwater_connectors::retry::Pauses;
 use slackwater_topics::{Barrier, Event};
 

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use slackwater_connectors::kafka::{Partition, Raw};
-use slackwater_topics::ClusterTime;
+use slackwater_topics::Moment;
 
 /// One transaction takes no more than this, so that memory and locks stay bounded.
 const MOST_BYTES: usize = 8 << 20;
@@ -75,7 +75,7 @@ pub(crate) struct Parked {
     in_vain: bool,
     /// Something dangled since all was applied the last time; from then on the times of records are known.
     uneven: bool,
-    newest: ClusterTime,
+    newest: Moment,
     bytes: usize,
 }
 
@@ -91,7 +91,7 @@ struct Queue {
 struct Waiting {
     raw: Raw,
     /// Nothing before it in its partition happened later, nothing behind it earlier.
-    time: ClusterTime,
+    time: Moment,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -125,7 +125,7 @@ impl Default for Parked {
             good: true,
             in_vain: false,
             uneven: false,
-            newest: ClusterTime::default(),
+            newest: Moment::default(),
             bytes: 0,
         }
     }
@@ -133,11 +133,11 @@ impl Default for Parked {
 
 impl Parked {
     /// Takes the next record of a partition. `time_of` tells when it happened.
-    pub(crate) fn push(&mut self, partition: Partition, raw: Raw, time_of: impl Fn(&Raw) -> ClusterTime) {
+    pub(crate) fn push(&mut self, partition: Partition, raw: Raw, time_of: impl Fn(&Raw) -> Moment) {
         let queue = self.queues.entry(partition).or_default();
         self.bytes += weight(&raw);
         let raw = if queue.alone.is_some() { detached(&raw) } else { raw };
-        let mut waiting = Waiting { raw, time: ClusterTime::default() };
+        let mut waiting = Waiting { raw, time: Moment::default() };
         if self.uneven {
             let before = queue.records.back().map(|waiting| waiting.time).unwrap_or_default();
             waiting.date(before, &mut self.newest, time_of);
@@ -191,7 +191,7 @@ impl Parked {
 
     /// Other processes are further than they were, which was `before`: what is waited for may still come, unless they
     /// were past it already.
-    pub(crate) fn others_moved(&mut self, now: Instant, before: ClusterTime) {
+    pub(crate) fn others_moved(&mut self, now: Instant, before: Moment) {
         for queue in self.queues.values_mut() {
             let ahead = queue.records.front().is_some_and(|head| head.time > before);
             if let Some(blocked) = queue.blocked.as_mut().filter(|_| ahead) {
@@ -213,8 +213,8 @@ impl Parked {
     pub(crate) fn next(
         &self,
         now: Instant,
-        passed: impl Fn(Partition) -> Option<ClusterTime>,
-        others: ClusterTime,
+        passed: impl Fn(Partition) -> Option<Moment>,
+        others: Moment,
     ) -> Option<Pick> {
         let bound = self.bound();
         let paused = self.again.is_some_and(|again| again > now);
@@ -234,7 +234,7 @@ impl Parked {
         let alone = alone
             .filter(|(head, _, queue, _)| untried.is_none_or(|untried| *head <= untried && !in_vain(queue)));
         if let Some((head, partition, queue, most)) = alone {
-            let within = |most: usize, bound: ClusterTime| {
+            let within = |most: usize, bound: Moment| {
                 queue.records.iter().take(most).take_while(|waiting| waiting.time <= bound).count().max(1)
             };
             let Some(blocked) = queue.blocked else {
@@ -243,7 +243,7 @@ impl Parked {
             if let Some(passed) = passed(partition).filter(|passed| head <= *passed) {
                 return Some(Pick { takes: vec![(partition, within(PROVEN, passed))], last: true });
             }
-            let tied = others > ClusterTime::default() && others.0 >= head.0.saturating_sub(1);
+            let tied = others > Moment::default() && others.0 >= head.0.saturating_sub(1);
             let patience = if tied { GIVE_UP_TIED } else { GIVE_UP };
             let last = self.is_full() || now.duration_since(blocked.since) >= patience;
             return Some(Pick { takes: vec![(partition, 1)], last });
@@ -256,7 +256,7 @@ impl Parked {
     }
 
     /// The earliest that is blocked, where nothing can be tried here and nobody else is behind it: no pause would help.
-    fn helpless(&self, others: ClusterTime) -> Option<Pick> {
+    fn helpless(&self, others: Moment) -> Option<Pick> {
         let blocked = self.queues.iter().filter(|(_, queue)| queue.blocked.is_some());
         let heads = blocked.filter_map(|(partition, queue)| Some((queue.records.front()?.time, *partition)));
         let (_, partition) = heads.min().filter(|(head, _)| *head <= others)?;
@@ -264,12 +264,12 @@ impl Parked {
     }
 
     /// Nothing is to be applied behind this.
-    fn bound(&self) -> ClusterTime {
+    fn bound(&self) -> Moment {
         let blocked = self.queues.values().filter(|queue| queue.blocked.is_some());
         let first = blocked.filter_map(|queue| queue.records.front().map(|waiting| waiting.time)).min();
-        let Some(first) = first else { return ClusterTime(u64::MAX) };
+        let Some(first) = first else { return Moment(u64::MAX) };
         let ahead = if self.newest.0.saturating_sub(first.0) > MUCH { AHEAD_OF_MUCH } else { AHEAD };
-        ClusterTime(first.0.saturating_add(ahead))
+        Moment(first.0.saturating_add(ahead))
     }
 
     fn by_partition(&self) -> Vec<(Partition, usize)> {
@@ -293,8 +293,8 @@ impl Parked {
     }
 
     /// What all others have passed needs nothing of theirs: it goes in one step.
-    fn by_time(&self, bound: ClusterTime, others: ClusterTime) -> Vec<(Partition, usize)> {
-        let mut heads: BinaryHeap<Reverse<(ClusterTime, Partition, usize)>> = BinaryHeap::new();
+    fn by_time(&self, bound: Moment, others: Moment) -> Vec<(Partition, usize)> {
+        let mut heads: BinaryHeap<Reverse<(Moment, Partition, usize)>> = BinaryHeap::new();
         let reach = |heads: &mut BinaryHeap<_>, partition: Partition, queue: &Queue, place: usize| {
             if let Some(waiting) = queue.records.get(place).filter(|waiting| waiting.time <= bound) {
                 heads.push(Reverse((waiting.time, partition, place)));
@@ -353,17 +353,12 @@ impl Parked {
             self.bytes = 0;
             self.together = MOST_RECORDS;
             self.uneven = false;
-            self.newest = ClusterTime::default();
+            self.newest = Moment::default();
         }
     }
 
     /// It cannot be written as it is. `time_of` as in [`Parked::push`].
-    pub(crate) fn refused(
-        &mut self,
-        pick: &Pick,
-        now: Instant,
-        time_of: impl Fn(Partition, &Raw) -> ClusterTime,
-    ) {
+    pub(crate) fn refused(&mut self, pick: &Pick, now: Instant, time_of: impl Fn(Partition, &Raw) -> Moment) {
         let records = pick.records();
         if !self.uneven && self.hesitated < HESITATIONS && records <= SOME {
             self.hesitated += 1;
@@ -395,13 +390,13 @@ impl Parked {
     }
 
     /// From now on the times of records count.
-    fn date(&mut self, time_of: impl Fn(Partition, &Raw) -> ClusterTime) {
+    fn date(&mut self, time_of: impl Fn(Partition, &Raw) -> Moment) {
         if self.uneven {
             return;
         }
         self.uneven = true;
         for (partition, queue) in &mut self.queues {
-            let mut before = ClusterTime::default();
+            let mut before = Moment::default();
             for waiting in &mut queue.records {
                 waiting.date(before, &mut self.newest, |raw| time_of(*partition, raw));
                 before = waiting.time;
@@ -430,7 +425,7 @@ impl Queue {
 }
 
 impl Waiting {
-    fn date(&mut self, before: ClusterTime, newest: &mut ClusterTime, time_of: impl Fn(&Raw) -> ClusterTime) {
+    fn date(&mut self, before: Moment, newest: &mut Moment, time_of: impl Fn(&Raw) -> Moment) {
         self.time = time_of(&self.raw).max(before);
         *newest = self.time.max(*newest);
     }

@@ -16,17 +16,17 @@ fn raw(offset: i64, time: Option<u64>) -> Raw {
     Raw { offset, key: Bytes::new(), value: Some(value), mark: None }
 }
 
-fn time_of(raw: &Raw) -> ClusterTime {
+fn time_of(raw: &Raw) -> Moment {
     let value = raw.value.as_ref().expect("a value");
     let text = std::str::from_utf8(value).expect("text");
-    text.parse().map(ClusterTime).unwrap_or_default()
+    text.parse().map(Moment).unwrap_or_default()
 }
 
 fn push(parked: &mut Parked, topic: u16, offset: i64, time: u64) {
     parked.push(partition(topic), raw(offset, Some(time)), time_of);
 }
 
-fn nobody(_: Partition) -> Option<ClusterTime> {
+fn nobody(_: Partition) -> Option<Moment> {
     None
 }
 
@@ -37,7 +37,7 @@ fn refuse(parked: &mut Parked, pick: &Pick, now: Instant) {
 /// Refuses whatever is tried until something is tried that `stops` lets through; what that is.
 fn refuse_until(parked: &mut Parked, now: &mut Instant, stops: impl Fn(&Pick) -> bool) -> Pick {
     for _ in 0..1_000 {
-        match parked.next(*now, nobody, ClusterTime::default()) {
+        match parked.next(*now, nobody, Moment::default()) {
             Some(pick) if stops(&pick) => return pick,
             Some(pick) => refuse(parked, &pick, *now),
             None => *now = parked.due().expect("something waits"),
@@ -53,10 +53,10 @@ fn everything_goes_together_while_nothing_dangles() {
         push(&mut parked, 1, offset, 1_000);
         push(&mut parked, 0, offset, 7);
     }
-    let pick = parked.next(Instant::now(), nobody, ClusterTime::default()).expect("something waits");
+    let pick = parked.next(Instant::now(), nobody, Moment::default()).expect("something waits");
     assert_eq!(pick, Pick { takes: vec![(partition(0), 100), (partition(1), 100)], last: false });
     parked.written(&pick);
-    assert_eq!(parked.next(Instant::now(), nobody, ClusterTime::default()), None);
+    assert_eq!(parked.next(Instant::now(), nobody, Moment::default()), None);
     assert_eq!((parked.bytes, parked.due()), (0, None));
 }
 
@@ -65,11 +65,11 @@ fn a_little_is_tried_again_as_it_is() {
     let mut parked = Parked::default();
     push(&mut parked, 0, 0, 5);
     let now = Instant::now();
-    let pick = parked.next(now, nobody, ClusterTime::default()).expect("something waits");
+    let pick = parked.next(now, nobody, Moment::default()).expect("something waits");
     refuse(&mut parked, &pick, now);
-    assert_eq!(parked.next(now, nobody, ClusterTime::default()), None, "not at once");
+    assert_eq!(parked.next(now, nobody, Moment::default()), None, "not at once");
     push(&mut parked, 1, 0, 6);
-    let again = parked.next(now + FIRST_PAUSE, nobody, ClusterTime::default()).expect("it is due");
+    let again = parked.next(now + FIRST_PAUSE, nobody, Moment::default()).expect("it is due");
     assert_eq!(again.records(), 2, "what has come meanwhile goes with it");
     parked.written(&again);
     assert!(!parked.is_uneven());
@@ -84,20 +84,20 @@ fn much_is_tried_in_the_order_of_the_source() {
         push(&mut parked, 1, offset, offset as u64);
     }
     let now = Instant::now();
-    let all = parked.next(now, nobody, ClusterTime::default()).expect("something waits");
+    let all = parked.next(now, nobody, Moment::default()).expect("something waits");
     refuse(&mut parked, &all, now);
-    let pick = parked.next(now, nobody, ClusterTime::default()).expect("at once, and less");
+    let pick = parked.next(now, nobody, Moment::default()).expect("at once, and less");
     assert_eq!(pick, Pick { takes: vec![(partition(1), 500)], last: false });
     parked.written(&pick);
-    let pick = parked.next(now, nobody, ClusterTime::default()).expect("more waits");
+    let pick = parked.next(now, nobody, Moment::default()).expect("more waits");
     assert_eq!(pick.takes, [(partition(0), 500), (partition(1), 500)]);
     refuse(&mut parked, &pick, now);
-    let takes = |others| parked.next(now, nobody, ClusterTime(others)).expect("more waits").takes;
+    let takes = |others| parked.next(now, nobody, Moment(others)).expect("more waits").takes;
     assert_eq!(takes(0), [(partition(1), 250)]);
     assert_eq!(takes(900), [(partition(1), 250)], "what was refused is not tried again as it is");
     let pick = Pick { takes: takes(0), last: false };
     parked.written(&pick);
-    let takes = |others| parked.next(now, nobody, ClusterTime(others)).expect("more waits").takes;
+    let takes = |others| parked.next(now, nobody, Moment(others)).expect("more waits").takes;
     assert_eq!(takes(10_799), [(partition(0), 800), (partition(1), 250)], "others have passed all that");
 }
 
@@ -120,21 +120,18 @@ fn a_partition_that_is_blocked_lets_others_go_on_but_not_far() {
     assert_eq!(parked.queues[&partition(0)].alone, Some(1));
     for _ in 0..12 {
         now = parked.due().expect("the other is blocked");
-        let pick = parked.next(now, nobody, ClusterTime::default()).expect("it is due");
+        let pick = parked.next(now, nobody, Moment::default()).expect("it is due");
         assert_eq!(pick.takes, [(partition(0), 1)], "what happened much later waits");
         refuse(&mut parked, &pick, now);
-        assert_eq!(parked.next(now, nobody, ClusterTime::default()), None);
+        assert_eq!(parked.next(now, nobody, Moment::default()), None);
     }
-    parked.others_moved(now, ClusterTime(49));
+    parked.others_moved(now, Moment(49));
     let moved = now;
     let pick = refuse_until(&mut parked, &mut now, |pick| pick.last);
     assert_eq!(pick.takes, [(partition(0), 1)], "it was given up");
     assert!(now.duration_since(moved) >= GIVE_UP, "but not while others move");
     parked.written(&pick);
-    assert_eq!(
-        parked.next(now, nobody, ClusterTime::default()).expect("it goes on").takes,
-        [(partition(0), 4)]
-    );
+    assert_eq!(parked.next(now, nobody, Moment::default()).expect("it goes on").takes, [(partition(0), 4)]);
 }
 
 /// Each try takes as long as the longest pause, so that whatever was tried in vain is due again.
@@ -152,14 +149,14 @@ fn tries_in_vain_keep_nobody_waiting() {
         }
         assert!(tries < 100, "the first is tried again and again");
         now += LONGEST_PAUSE;
-        if let Some(pick) = parked.next(now, nobody, ClusterTime::default()) {
+        if let Some(pick) = parked.next(now, nobody, Moment::default()) {
             refuse(&mut parked, &pick, now);
         }
     }
     // What all of them wait for has come.
     (0..3).for_each(|offset| push(&mut parked, 4, offset, 50));
     now += LONGEST_PAUSE;
-    let pick = parked.next(now, nobody, ClusterTime::default()).expect("something waits");
+    let pick = parked.next(now, nobody, Moment::default()).expect("something waits");
     assert_eq!(pick.takes, [(partition(4), 3)], "whoever is behind goes first");
     parked.written(&pick);
     // And somebody else may wait for this.
@@ -167,7 +164,7 @@ fn tries_in_vain_keep_nobody_waiting() {
     for tries in 0.. {
         assert!(tries < 3, "those that are due again and again leave it no turn");
         now += LONGEST_PAUSE;
-        let pick = parked.next(now, nobody, ClusterTime::default()).expect("something waits");
+        let pick = parked.next(now, nobody, Moment::default()).expect("something waits");
         if pick.takes == [(partition(5), 1)] {
             break;
         }
@@ -187,9 +184,9 @@ fn a_reference_is_wrong_when_all_others_have_passed_it() {
     refuse(&mut parked, &pick, now);
     now = parked.due().expect("it is blocked");
     assert!(parked.is_blocked());
-    let pick = parked.next(now, |_| Some(ClusterTime(49)), ClusterTime::default()).expect("it is due");
+    let pick = parked.next(now, |_| Some(Moment(49)), Moment::default()).expect("it is due");
     assert!(!pick.last, "it may still come");
-    let pick = parked.next(now, |_| Some(ClusterTime(60)), ClusterTime::default()).expect("it is due");
+    let pick = parked.next(now, |_| Some(Moment(60)), Moment::default()).expect("it is due");
     assert_eq!(pick, Pick { takes: vec![(partition(0), 2)], last: true });
     parked.written(&pick);
     assert!(!parked.is_blocked());
@@ -204,30 +201,30 @@ fn nobody_waits_for_those_who_cannot_help() {
     push(&mut parked, 1, 1, 51 + AHEAD);
     let mut now = Instant::now();
     while parked.queues.values().any(|queue| queue.blocked.is_none()) {
-        match parked.next(now, nobody, ClusterTime(49)) {
+        match parked.next(now, nobody, Moment(49)) {
             Some(pick) => refuse(&mut parked, &pick, now),
             None => now = parked.due().expect("something waits"),
         }
     }
-    assert_eq!(parked.next(now, nobody, ClusterTime(49)), None, "somebody else may still bring it");
-    let pick = parked.next(now, nobody, ClusterTime(50)).expect("nobody else does");
+    assert_eq!(parked.next(now, nobody, Moment(49)), None, "somebody else may still bring it");
+    let pick = parked.next(now, nobody, Moment(50)).expect("nobody else does");
     assert_eq!(pick, Pick { takes: vec![(partition(0), 1)], last: true });
     parked.written(&pick);
-    let pick = parked.next(now, nobody, ClusterTime(50)).expect("nor the second");
+    let pick = parked.next(now, nobody, Moment(50)).expect("nor the second");
     assert_eq!(pick, Pick { takes: vec![(partition(1), 1)], last: true });
 
     let tried = parked.due().expect("it is blocked");
-    let pick = parked.next(tried, nobody, ClusterTime(48)).expect("it is due");
+    let pick = parked.next(tried, nobody, Moment(48)).expect("it is due");
     assert!(!pick.last, "others are on their way");
     let later = now + GIVE_UP_TIED;
-    assert!(!parked.next(later, nobody, ClusterTime(48)).is_some_and(|pick| pick.last));
-    assert!(parked.next(later, nobody, ClusterTime(49)).is_some_and(|pick| pick.last), "they wait for us");
+    assert!(!parked.next(later, nobody, Moment(48)).is_some_and(|pick| pick.last));
+    assert!(parked.next(later, nobody, Moment(49)).is_some_and(|pick| pick.last), "they wait for us");
 
     let since = |parked: &Parked| parked.queues[&partition(1)].blocked.expect("it is blocked").since;
     let first = since(&parked);
-    parked.others_moved(now + GIVE_UP, ClusterTime(50));
+    parked.others_moved(now + GIVE_UP, Moment(50));
     assert_eq!(since(&parked), first, "they were past it already");
-    parked.others_moved(now + GIVE_UP, ClusterTime(49));
+    parked.others_moved(now + GIVE_UP, Moment(49));
     assert_eq!(since(&parked), now + GIVE_UP);
 
     let pick = Pick { takes: vec![(partition(1), 1)], last: false };
@@ -260,8 +257,8 @@ fn no_more_waits_than_memory_allows() {
     let mut parked = Parked::default();
     let large = |offset| Raw { value: Some(vec![0; 1 << 20].into()), ..raw(offset, None) };
     let mut now = Instant::now();
-    parked.push(partition(0), large(0), |_| ClusterTime::default());
-    let head = parked.next(now, nobody, ClusterTime::default()).expect("something waits");
+    parked.push(partition(0), large(0), |_| Moment::default());
+    let head = parked.next(now, nobody, Moment::default()).expect("something waits");
     while !parked.is_blocked() {
         refuse(&mut parked, &head, now);
         now = parked.due().expect("something waits");
@@ -270,13 +267,11 @@ fn no_more_waits_than_memory_allows() {
         if parked.is_full() {
             break;
         }
-        assert!(
-            !parked.next(now + LONGEST_PAUSE, nobody, ClusterTime::default()).is_some_and(|pick| pick.last)
-        );
-        parked.push(partition(0), large(offset), |_| ClusterTime::default());
+        assert!(!parked.next(now + LONGEST_PAUSE, nobody, Moment::default()).is_some_and(|pick| pick.last));
+        parked.push(partition(0), large(offset), |_| Moment::default());
     }
     assert!((MOST_WAITING..MOST_WAITING + (2 << 20)).contains(&parked.bytes));
-    let pick = parked.next(now + LONGEST_PAUSE, nobody, ClusterTime::default()).expect("it is due");
+    let pick = parked.next(now + LONGEST_PAUSE, nobody, Moment::default()).expect("it is due");
     assert!(pick.last, "the oldest has to give");
     parked.written(&pick);
     assert!(!parked.is_full());
@@ -302,7 +297,7 @@ struct World {
     at: Vec<usize>,
     applied: Vec<usize>,
     /// How far it is said to be.
-    said: Vec<ClusterTime>,
+    said: Vec<Moment>,
     rows: HashMap<usize, Vec<usize>>,
     letters: BTreeSet<usize>,
     now: Instant,
@@ -341,7 +336,7 @@ impl World {
             owner: (0..partitions).map(|place| place % readers).collect(),
             at: vec![0; partitions],
             applied: vec![0; partitions],
-            said: vec![ClusterTime::default(); partitions],
+            said: vec![Moment::default(); partitions],
             log,
             rows: HashMap::new(),
             letters: BTreeSet::new(),
@@ -365,13 +360,13 @@ impl World {
     }
 
     /// As written down in the target: a mark stands behind the last record.
-    fn through(&self, place: usize) -> ClusterTime {
+    fn through(&self, place: usize) -> Moment {
         match self.log[place].get(self.applied[place]) {
             Some(_) => {
                 let last = self.applied[place].checked_sub(1).map_or(0, |last| self.log[place][last].0);
-                ClusterTime(last.saturating_sub(1))
+                Moment(last.saturating_sub(1))
             }
-            None => ClusterTime(u64::MAX),
+            None => Moment(u64::MAX),
         }
     }
 
@@ -409,19 +404,19 @@ impl World {
 
     /// A reader tries something; whether there was anything to try.
     fn step(&mut self, reader: usize) -> bool {
-        let through: Vec<ClusterTime> =
+        let through: Vec<Moment> =
             (0..self.log.len()).map(|place| self.through(place).max(self.said[place])).collect();
         let parked = &self.readers[reader];
         let reached = |place: usize| {
             let next = parked.behind(partition(place as u16), 0).next()?;
-            Some(ClusterTime(time_of(next).0 - 1))
+            Some(Moment(time_of(next).0 - 1))
         };
         let passed = |of: Partition| {
             let others = (0..through.len()).filter(|place| *place != usize::from(of.topic));
             others.map(|place| reached(place).unwrap_or_default().max(through[place])).min()
         };
         let others = (0..through.len()).filter(|place| reached(*place).is_none());
-        let others = others.map(|place| through[place]).min().unwrap_or(ClusterTime(u64::MAX));
+        let others = others.map(|place| through[place]).min().unwrap_or(Moment(u64::MAX));
         let Some(pick) = parked.next(self.now, passed, others) else { return false };
         let changes = self.changes(&pick);
         if !self.apply(&changes) {
@@ -442,7 +437,7 @@ impl World {
         for place in 0..self.log.len() {
             if let Some(next) = self.readers[reader].behind(partition(place as u16), 0).next() {
                 let time = time_of(next);
-                self.said[place] = self.said[place].max(ClusterTime(time.0 - 1));
+                self.said[place] = self.said[place].max(Moment(time.0 - 1));
             }
         }
         true

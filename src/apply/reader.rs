@@ -23,7 +23,7 @@ use slackwater_connectors::kafka::{Delivery, Handle, Partition};
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::retry::Pauses;
 use slackwater_connectors::secret::Secret;
-use slackwater_topics::{ClusterTime, CollectionId};
+use slackwater_topics::{CollectionId, Moment};
 use tokio::sync::mpsc;
 
 use super::batch::Batch;
@@ -73,7 +73,7 @@ struct Work {
     intakes: BTreeMap<Partition, Intake>,
     parked: Parked,
     /// How far others are, as read not long ago.
-    passed: BTreeMap<Partition, ClusterTime>,
+    passed: BTreeMap<Partition, Moment>,
     looked: Option<Instant>,
 }
 
@@ -132,16 +132,16 @@ impl Reader {
             next.peek()?;
             Some(intakes.get(partition)?.reached(next).unwrap_or_default())
         };
-        let reached: BTreeMap<Partition, ClusterTime> = if parked.is_uneven() {
+        let reached: BTreeMap<Partition, Moment> = if parked.is_uneven() {
             passed.keys().filter_map(|partition| Some((*partition, reached(partition)?))).collect()
         } else {
             BTreeMap::new()
         };
-        let through = |partition: &Partition, passed: &ClusterTime| {
+        let through = |partition: &Partition, passed: &Moment| {
             reached.get(partition).map_or(*passed, |reached| *passed.max(reached))
         };
         let others = passed.iter().filter(|(partition, _)| !reached.contains_key(partition));
-        let none = if passed.is_empty() { ClusterTime::default() } else { ClusterTime(u64::MAX) };
+        let none = if passed.is_empty() { Moment::default() } else { Moment(u64::MAX) };
         let others = others.map(|(_, passed)| *passed).min().unwrap_or(none);
         let but_one = |one: Partition| {
             let others = passed.iter().filter(|(partition, _)| **partition != one);
@@ -153,7 +153,7 @@ impl Reader {
     /// How far each partition is. Nothing is known while the control store does not answer.
     async fn look_at_others(&mut self, work: &mut Work) {
         work.looked = Some(Instant::now());
-        let others = |work: &Work| -> Vec<ClusterTime> {
+        let others = |work: &Work| -> Vec<Moment> {
             let others = work.passed.iter().filter(|(partition, _)| !work.intakes.contains_key(partition));
             others.map(|(_, passed)| *passed).collect()
         };

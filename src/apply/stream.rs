@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use slackwater_connectors::error::Error;
-use slackwater_topics::{Barrier, ClusterTime, CollectionId};
+use slackwater_topics::{Barrier, CollectionId, Moment};
 use tokio::sync::{mpsc, watch};
 
 use super::batch::Batch;
@@ -38,7 +38,7 @@ pub(crate) async fn run(
     mut lane: Lane,
     plan: Arc<Plan>,
     mut log: mpsc::Receiver<Batch>,
-    applied: watch::Sender<ClusterTime>,
+    applied: watch::Sender<Moment>,
     reports: mpsc::UnboundedSender<Report>,
     gauges: Arc<Gauges>,
     mut stop: Stop,
@@ -125,7 +125,7 @@ async fn write(lane: &mut Lane, mut batch: Batch) -> Result<bool, Error> {
     }
 }
 
-fn advance(applied: &watch::Sender<ClusterTime>, passed: ClusterTime, gauges: &Gauges) {
+fn advance(applied: &watch::Sender<Moment>, passed: Moment, gauges: &Gauges) {
     applied.send_if_modified(|applied| {
         let further = passed > *applied;
         if further {
@@ -134,7 +134,7 @@ fn advance(applied: &watch::Sender<ClusterTime>, passed: ClusterTime, gauges: &G
         further
     });
     // A beat without news brings none.
-    if passed > ClusterTime::default() {
+    if passed > Moment::default() {
         gauges.current_at.store(now_millis(), Ordering::Relaxed);
     }
 }

@@ -6,8 +6,8 @@
 
 use std::collections::VecDeque;
 
-use slackwater_connectors::mongodb::Heard;
-use slackwater_topics::ClusterTime;
+use slackwater_connectors::source::Heard;
+use slackwater_topics::Moment;
 
 /// More than this many moments are not kept one by one: a stream that is hours behind needs none of each second.
 const MOST: usize = 4_096;
@@ -16,7 +16,7 @@ const MOST: usize = 4_096;
 #[derive(Debug, Default)]
 pub(crate) struct Beats {
     waiting: VecDeque<Heard>,
-    passed: ClusterTime,
+    passed: Moment,
     /// Moments that are nearer to the last one than this, in milliseconds, are not kept.
     apart: i64,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Beats {
 impl Beats {
     /// A moment was heard of; given back where the stream has passed it already.
     pub(crate) fn hear(&mut self, heard: Heard) -> Option<i64> {
-        if heard.time <= self.passed {
+        if heard.moment <= self.passed {
             // What waits has a later time and an earlier moment only where a primary's clock was set back.
             return Some(heard.clock);
         }
@@ -57,11 +57,11 @@ impl Beats {
     }
 
     /// The stream has brought everything up to here; the newest moment that it has passed with that.
-    pub(crate) fn pass(&mut self, passed: ClusterTime) -> Option<i64> {
+    pub(crate) fn pass(&mut self, passed: Moment) -> Option<i64> {
         self.passed = self.passed.max(passed);
         let mut newest = None;
         self.waiting.retain(|heard| {
-            let over = heard.time <= self.passed;
+            let over = heard.moment <= self.passed;
             if over {
                 newest = newest.max(Some(heard.clock));
             }
@@ -71,7 +71,7 @@ impl Beats {
     }
 
     /// How far the stream has brought it.
-    pub(crate) fn passed(&self) -> ClusterTime {
+    pub(crate) fn passed(&self) -> Moment {
         self.passed
     }
 }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     fn heard(time: u64, clock: i64) -> Heard {
-        Heard { time: ClusterTime(time), clock }
+        Heard { moment: Moment(time), clock }
     }
 
     #[test]
@@ -89,16 +89,16 @@ mod tests {
         let mut beats = Beats::default();
         assert_eq!(beats.hear(heard(5, 500)), None);
         assert_eq!(beats.hear(heard(9, 900)), None);
-        assert_eq!(beats.pass(ClusterTime(4)), None);
-        assert_eq!(beats.pass(ClusterTime(8)), Some(500));
-        assert_eq!(beats.pass(ClusterTime(8)), None, "each counts once");
-        assert_eq!(beats.pass(ClusterTime(20)), Some(900));
+        assert_eq!(beats.pass(Moment(4)), None);
+        assert_eq!(beats.pass(Moment(8)), Some(500));
+        assert_eq!(beats.pass(Moment(8)), None, "each counts once");
+        assert_eq!(beats.pass(Moment(20)), Some(900));
     }
 
     #[test]
     fn an_idle_source_is_current_at_once() {
         let mut beats = Beats::default();
-        beats.pass(ClusterTime(7));
+        beats.pass(Moment(7));
         assert_eq!(beats.hear(heard(7, 700)), Some(700));
         assert_eq!(beats.hear(heard(7, 1_700)), Some(1_700));
     }
@@ -110,8 +110,8 @@ mod tests {
             assert_eq!(beats.hear(heard(second + 10, second as i64 * 1_000)), None);
         }
         assert!(beats.waiting.len() <= MOST);
-        let found = beats.pass(ClusterTime(300_000)).expect("a moment");
+        let found = beats.pass(Moment(300_000)).expect("a moment");
         assert!((299_000_000..=299_990_000).contains(&found), "{found} is not too old");
-        assert!(beats.pass(ClusterTime(600_000)).is_some());
+        assert!(beats.pass(Moment(600_000)).is_some());
     }
 }

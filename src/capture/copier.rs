@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use slackwater_connectors::error::Error;
 use slackwater_connectors::kafka::Ticket;
-use slackwater_connectors::mongodb::{Chunk, Mongo};
+use slackwater_connectors::mongodb::Mongo;
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::progress::ChunkDone;
 use slackwater_connectors::retry::Pauses;
 use slackwater_connectors::secret::Secret;
-use slackwater_topics::{Event, Op, Position, Stamp};
+use slackwater_connectors::source::ChunkRead;
+use slackwater_topics::{Bound, Event, Op, Position, Stamp};
 use tokio::sync::{mpsc, oneshot};
 
 use super::outgoing::{Outgoing, Pen, random};
@@ -76,9 +77,9 @@ impl Copier {
 
     async fn copy(&mut self, assignment: Assignment) -> Result<(), Stopped> {
         let Assignment { piece, collection, .. } = assignment;
-        let Chunk { mut documents, read_until, rest, .. } = self.read(&assignment).await?;
+        let ChunkRead { mut documents, until, rest, .. } = self.read(&assignment).await?;
         let (sender, receiver) = oneshot::channel();
-        let word = Word::Read { piece, until: read_until, rest: rest.clone(), release: sender };
+        let word = Word::Read { piece, until, rest: rest.clone(), release: sender };
         if self.router.send(word).is_err() {
             return Err(Stopped::Asked);
         }
@@ -103,9 +104,7 @@ impl Copier {
                 time: 0,
             })
             .collect();
-        let bytes = |bound: &Option<slackwater_connectors::mongodb::Bound>| {
-            bound.as_ref().map(|bound| bound.as_bytes().to_vec())
-        };
+        let bytes = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.as_bytes().to_vec());
         let chunk = ChunkDone {
             collection: self.plan.collections[usize::from(collection.0)].name.clone(),
             id: piece,
@@ -137,7 +136,7 @@ impl Copier {
     }
 
     /// Reads the piece, however often it takes: changes since `from` are remembered, so a later read is as good.
-    async fn read(&mut self, assignment: &Assignment) -> Result<Chunk, Stopped> {
+    async fn read(&mut self, assignment: &Assignment) -> Result<ChunkRead, Stopped> {
         let collection = &self.plan.collections[usize::from(assignment.collection.0)].collection;
         let mut pauses = Pauses::for_server();
         loop {

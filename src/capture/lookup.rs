@@ -8,33 +8,33 @@
 //! once the stream has passed the horizon, events count as they are again. The horizon is kept with
 //! the progress, in the rows' transaction.
 
-use slackwater_topics::{ClusterTime, CollectionId, Event, Op};
+use slackwater_topics::{CollectionId, Event, Moment, Op};
 
 /// Of each collection: whether its updates carry the document, and how far look-ups have seen.
 #[derive(Debug)]
 pub(crate) struct Horizons {
-    collections: Vec<ClusterTime>,
+    collections: Vec<Moment>,
 }
 
 impl Horizons {
     /// After a start nobody knows which collection the kept horizon belongs to: it holds for all.
-    pub(crate) fn new(collections: usize, kept: ClusterTime) -> Self {
+    pub(crate) fn new(collections: usize, kept: Moment) -> Self {
         Self { collections: vec![kept; collections] }
     }
 
     /// Whether the event may be used as it is.
     pub(crate) fn stands(&self, event: &Event, carries_document: bool) -> bool {
-        carries_document && event.position.time > self.collections[usize::from(event.collection.0)]
+        carries_document && event.position.moment > self.collections[usize::from(event.collection.0)]
     }
 
     /// Documents of this collection were read, no later than this.
-    pub(crate) fn looked_up(&mut self, collection: CollectionId, at: ClusterTime) {
+    pub(crate) fn looked_up(&mut self, collection: CollectionId, at: Moment) {
         let horizon = &mut self.collections[usize::from(collection.0)];
         *horizon = (*horizon).max(at);
     }
 
     /// The largest, to be kept with the progress.
-    pub(crate) fn latest(&self) -> ClusterTime {
+    pub(crate) fn latest(&self) -> Moment {
         self.collections.iter().copied().max().unwrap_or_default()
     }
 }
@@ -56,21 +56,21 @@ mod tests {
             key: Key::of(Value::Int32(1)).expect("a key"),
             op,
             document: Bytes::new(),
-            position: Position::new(ClusterTime(time), Bytes::new()),
+            position: Position::new(Moment(time), Bytes::new()),
             time: 0,
         }
     }
 
     #[test]
     fn what_is_older_than_a_look_up_is_looked_up_too() {
-        let mut horizons = Horizons::new(2, ClusterTime(5));
+        let mut horizons = Horizons::new(2, Moment(5));
         let delete = |collection, time| event(collection, time, Op::Delete);
         assert!(!horizons.stands(&delete(0, 5), true));
         assert!(horizons.stands(&delete(0, 6), true));
         assert!(!horizons.stands(&event(0, 6, Op::Upsert), false));
-        horizons.looked_up(CollectionId(0), ClusterTime(9));
+        horizons.looked_up(CollectionId(0), Moment(9));
         assert!(!horizons.stands(&delete(0, 9), true));
         assert!(horizons.stands(&delete(1, 9), true), "of another collection");
-        assert_eq!(horizons.latest(), ClusterTime(9));
+        assert_eq!(horizons.latest(), Moment(9));
     }
 }

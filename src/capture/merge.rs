@@ -35,8 +35,7 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
-use slackwater_connectors::mongodb::Range;
-use slackwater_topics::{ClusterTime, CollectionId, Key, Value, compare};
+use slackwater_topics::{CollectionId, Key, Moment, Range, Value, compare};
 
 /// Identifies a piece for the whole life of a migration.
 pub(crate) type PieceId = i64;
@@ -52,8 +51,8 @@ struct Piece {
 #[derive(Debug)]
 enum Stage {
     Open,
-    Reading { from: ClusterTime, changed: HashSet<Key> },
-    Held { from: ClusterTime, until: ClusterTime, changed: HashSet<Key> },
+    Reading { from: Moment, changed: HashSet<Key> },
+    Held { from: Moment, until: Moment, changed: HashSet<Key> },
     Applying,
     Done,
 }
@@ -74,7 +73,7 @@ struct Recapture {
     collection: CollectionId,
     keys: HashSet<Key>,
     changed: HashSet<Key>,
-    until: Option<ClusterTime>,
+    until: Option<Moment>,
 }
 
 /// What becomes of a change from the stream.
@@ -97,7 +96,7 @@ pub(crate) struct Arrival<'a> {
     pub(crate) id: Value<'a>,
     pub(crate) key: &'a Key,
     pub(crate) is_delete: bool,
-    pub(crate) time: ClusterTime,
+    pub(crate) time: Moment,
 }
 
 /// The state of all copies. Pure: it does nothing but decide.
@@ -169,7 +168,7 @@ impl Merge {
     }
 
     /// A read of the piece starts; it will show everything at or before `from`.
-    pub(crate) fn begin(&mut self, id: PieceId, from: ClusterTime) {
+    pub(crate) fn begin(&mut self, id: PieceId, from: Moment) {
         if let Some(piece) = self.piece(id) {
             piece.stage = Stage::Reading { from, changed: HashSet::new() };
         }
@@ -177,7 +176,7 @@ impl Merge {
 
     /// The piece was read and shows nothing after `until`. `rest`: only the part before this range was read; the rest
     /// is open, and is given out once [`Merge::identify`] has told its id. False where the piece is void by now.
-    pub(crate) fn read(&mut self, id: PieceId, until: ClusterTime, rest: Option<Range>) -> bool {
+    pub(crate) fn read(&mut self, id: PieceId, until: Moment, rest: Option<Range>) -> bool {
         let Some((collection, index)) = self.find(id) else { return false };
         let Copy::Pieces(pieces) = &mut self.copies[collection] else { return false };
         let Stage::Reading { from, changed } = &mut pieces[index].stage else { return false };
@@ -205,7 +204,7 @@ impl Merge {
     }
 
     /// Releases the piece once the target holds everything up to `applied`: the keys to leave out of what was read.
-    pub(crate) fn release(&mut self, id: PieceId, applied: ClusterTime) -> Option<HashSet<Key>> {
+    pub(crate) fn release(&mut self, id: PieceId, applied: Moment) -> Option<HashSet<Key>> {
         let piece = self.piece(id)?;
         let Stage::Held { until, changed, .. } = &mut piece.stage else { return None };
         if *until > applied {
@@ -247,14 +246,14 @@ impl Merge {
     }
 
     /// They were read and show nothing after `until`.
-    pub(crate) fn recaptured(&mut self, id: PieceId, until: ClusterTime) {
+    pub(crate) fn recaptured(&mut self, id: PieceId, until: Moment) {
         if let Some(recapture) = self.recaptures.iter_mut().find(|recapture| recapture.id == id) {
             recapture.until = Some(until);
         }
     }
 
     /// Releases documents that were read again: the keys to leave out. `None` while it must wait; void ones are gone.
-    pub(crate) fn release_recapture(&mut self, id: PieceId, applied: ClusterTime) -> Option<HashSet<Key>> {
+    pub(crate) fn release_recapture(&mut self, id: PieceId, applied: Moment) -> Option<HashSet<Key>> {
         let index = self.recaptures.iter().position(|recapture| recapture.id == id)?;
         let until = self.recaptures[index].until?;
         (until <= applied).then(|| self.recaptures.swap_remove(index).changed)

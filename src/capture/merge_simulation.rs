@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proptest::prelude::*;
-use slackwater_connectors::mongodb::{Bound, Range};
-use slackwater_topics::{ClusterTime, CollectionId, Key, Value};
+
+use slackwater_topics::{Bound, CollectionId, Key, Moment, Range, Value};
 
 use super::{Arrival, Merge, PieceId, Route};
 
@@ -165,7 +165,7 @@ impl World {
                 id,
                 key,
                 is_delete: change.version.is_none(),
-                time: ClusterTime(change.time),
+                time: Moment(change.time),
             })
         });
         match route {
@@ -184,14 +184,14 @@ impl World {
         self.committed = self.delivered;
     }
 
-    fn applied(&self) -> ClusterTime {
+    fn applied(&self) -> Moment {
         // The stream has passed everything before the next undelivered change.
-        ClusterTime(self.oplog.get(self.committed).map_or(self.time, |next| next.time - 1))
+        Moment(self.oplog.get(self.committed).map_or(self.time, |next| next.time - 1))
     }
 
     fn begin(&mut self) {
         let Some((id, _)) = self.merge.next_open(COLLECTION) else { return };
-        self.merge.begin(id, ClusterTime(self.time));
+        self.merge.begin(id, Moment(self.time));
         let (_, (lo, hi), _) = *self.pieces.iter().find(|piece| piece.0 == id).expect("planned");
         let keys = (0..KEYS).filter(|key| (lo..hi).contains(key)).collect();
         self.readings.push(Reading { id, keys, next: 0, found: Vec::new() });
@@ -219,12 +219,12 @@ impl World {
             let piece = self.pieces.iter_mut().find(|piece| piece.0 == id).expect("planned");
             let hi = piece.1.1;
             let rest = Range { lo: Some(bound(key)), hi: (hi != i64::MAX).then(|| bound(hi)) };
-            assert!(self.merge.read(id, ClusterTime(self.time), Some(rest)));
+            assert!(self.merge.read(id, Moment(self.time), Some(rest)));
             self.held.push((id, reading.found, Some((rest_id, key))));
             return;
         }
         let reading = self.readings.swap_remove(index);
-        assert!(self.merge.read(reading.id, ClusterTime(self.time), None));
+        assert!(self.merge.read(reading.id, Moment(self.time), None));
         self.held.push((reading.id, reading.found, None));
     }
 
@@ -269,7 +269,7 @@ impl World {
         self.next_id += 1;
         let keys = HashSet::from([with_value(key, |_, key| key.clone())]);
         self.merge.recapture(id, COLLECTION, keys);
-        self.merge.recaptured(id, ClusterTime(self.time));
+        self.merge.recaptured(id, Moment(self.time));
         self.recapture = Some((id, key, self.source.get(&key).copied()));
     }
 

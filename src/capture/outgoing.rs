@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::kafka::{Producer, Record, Ticket};
 use slackwater_topics::{
-    ClusterTime, CollectionId, Event, Format, Headers, Mark, Occasion, Op, Part, Stamp, debezium, encode,
+    CollectionId, Event, Format, Headers, Mark, Moment, Occasion, Op, Part, Stamp, debezium, encode,
     partition_of,
 };
 use uuid::Uuid;
@@ -141,7 +141,7 @@ impl Outgoing {
         for (index, piece) in pen.value.chunks(room).enumerate() {
             let index = index as i32;
             pen.part.clear();
-            Part::encode((self.epoch, group), (index, count), event.position.time, piece, &mut pen.part);
+            Part::encode((self.epoch, group), (index, count), event.position.moment, piece, &mut pen.part);
             pen.key.clear();
             Part::key(&event.key, index, &mut pen.key);
             let headers = Pairs::of(&pen.headers);
@@ -164,7 +164,7 @@ impl Outgoing {
     pub(crate) async fn marks(
         &self,
         collections: &[CollectionId],
-        (time, as_of): (ClusterTime, Option<i64>),
+        (time, as_of): (Moment, Option<i64>),
         fence: Option<Uuid>,
         ticket: &Arc<Ticket>,
     ) -> Result<u64> {

@@ -21,7 +21,7 @@ use slackwater_connectors::kafka::Ticket;
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::retry::Pauses;
 use slackwater_connectors::secret::Secret;
-use slackwater_topics::{Barrier, ClusterTime, CollectionId, Position, Stamp};
+use slackwater_topics::{Barrier, CollectionId, Moment, Position, Stamp};
 use tokio::sync::{mpsc, watch};
 
 use super::outgoing::{Outgoing, Pen, random};
@@ -54,7 +54,7 @@ const ON_THE_WAY: usize = 4_096;
 struct Sent {
     ticket: Arc<Ticket>,
     position: Option<Position>,
-    passed: ClusterTime,
+    passed: Moment,
     as_of: Option<i64>,
     /// Answered when it is acknowledged.
     report: Option<Report>,
@@ -69,7 +69,7 @@ pub(crate) struct Publisher {
     /// The source's name, under which its position is kept.
     pub(crate) source: String,
     pub(crate) log: mpsc::Receiver<Batch>,
-    pub(crate) applied: watch::Sender<ClusterTime>,
+    pub(crate) applied: watch::Sender<Moment>,
     pub(crate) reports: mpsc::UnboundedSender<Report>,
     pub(crate) watcher: mpsc::UnboundedSender<Watched>,
     pub(crate) gauges: Arc<Gauges>,
@@ -92,7 +92,7 @@ impl Publisher {
             gauges: Arc::clone(&gauges),
             stop: stop.clone(),
             pen,
-            passed: ClusterTime::default(),
+            passed: Moment::default(),
             as_of: None,
             marked: None,
         };
@@ -125,7 +125,7 @@ struct Sender {
     stop: Stop,
     pen: Pen,
     /// How far what was sent reaches.
-    passed: ClusterTime,
+    passed: Moment,
     /// And as of when, by the source's clock.
     as_of: Option<i64>,
     /// The newest moment that the partitions have been told of.
@@ -151,20 +151,15 @@ impl Sender {
             {
                 return Ok(());
             }
-            if marked.elapsed() >= self.pause() && self.passed > ClusterTime::default() {
+            if marked.elapsed() >= self.pause() && self.passed > Moment::default() {
                 marked = Instant::now();
                 self.marked = self.as_of;
                 let ticket = Ticket::new();
                 self.outgoing.marks(&self.outgoing.all(), (self.passed, self.as_of), None, &ticket).await?;
                 ticket.close();
                 // Nothing hangs on this acknowledgement but the knowledge that the broker is there.
-                let sent = Sent {
-                    ticket,
-                    position: None,
-                    passed: ClusterTime::default(),
-                    as_of: None,
-                    report: None,
-                };
+                let sent =
+                    Sent { ticket, position: None, passed: Moment::default(), as_of: None, report: None };
                 if self.sent.send(sent).await.is_err() {
                     return Ok(());
                 }
@@ -253,7 +248,7 @@ struct Saver {
     target: Secret,
     epoch: i64,
     source: String,
-    applied: watch::Sender<ClusterTime>,
+    applied: watch::Sender<Moment>,
     reports: mpsc::UnboundedSender<Report>,
     gauges: Arc<Gauges>,
     stop: Stop,
@@ -263,7 +258,7 @@ struct Saver {
 #[derive(Default)]
 struct Unsaved {
     position: Option<Position>,
-    passed: ClusterTime,
+    passed: Moment,
 }
 
 impl Saver {

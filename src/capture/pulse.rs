@@ -12,11 +12,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use slackwater_connectors::error::{Error, Result};
-use slackwater_connectors::mongodb::{Heard, Mongo};
+use slackwater_connectors::mongodb::Mongo;
 use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::postgres::pulse::Pulse as Said;
+use slackwater_connectors::postgres::control::pulse::Pulse as Said;
 use slackwater_connectors::secret::Secret;
-use slackwater_topics::ClusterTime;
+use slackwater_connectors::source::Heard;
+use slackwater_topics::Moment;
 use tokio::sync::watch;
 
 use crate::ops::board::Place;
@@ -56,7 +57,7 @@ struct Known {
     heard: Option<Heard>,
     /// When it answered, or when we began to ask.
     at: Instant,
-    oplog_from: Option<ClusterTime>,
+    oplog_from: Option<Moment>,
     /// Why it did not answer the last time.
     error: Option<String>,
 }
@@ -201,12 +202,12 @@ fn trouble(silent: Duration, error: Option<&str>) -> Option<String> {
 fn said(known: &Known, news: bool, gauges: &Gauges, trouble: Option<String>) -> Said {
     let age = i64::try_from(known.at.elapsed().as_millis()).unwrap_or(i64::MAX);
     let heard = known.heard.filter(|_| news);
-    let through = ClusterTime(gauges.read_through.load(Ordering::Relaxed));
+    let through = Moment(gauges.read_through.load(Ordering::Relaxed));
     let as_of = gauges.read_as_of.load(Ordering::Relaxed);
     Said {
         clock: heard.map(|heard| (heard.clock, age)),
-        operation_time: heard.map(|heard| heard.time),
-        read_through: (through > ClusterTime::default()).then_some(through),
+        operation_time: heard.map(|heard| heard.moment),
+        read_through: (through > Moment::default()).then_some(through),
         read_as_of: (as_of > 0).then_some(as_of),
         oplog_from: known.oplog_from,
         trouble,
@@ -226,7 +227,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_told_once() {
-        let heard = Heard { time: ClusterTime(7), clock: 1_000 };
+        let heard = Heard { moment: Moment(7), clock: 1_000 };
         let known = Known { heard: Some(heard), at: Instant::now(), oplog_from: None, error: None };
         let gauges = Gauges::default();
         let first = said(&known, true, &gauges, None);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use slackwater_connectors::error::Result;
 use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::postgres::sink::Sink;
+use slackwater_connectors::postgres::target::sink::Sink;
 use slackwater_connectors::secret::Secret;
 use slackwater_topics::CollectionId;
 use tokio::sync::{mpsc, oneshot};

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::mongodb::Mongo;
 use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::postgres::cutover::CutoverState;
+use slackwater_connectors::postgres::control::cutover::CutoverState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::Failure;

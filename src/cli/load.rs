@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use slackwater_connectors::error::Kind;
 use slackwater_connectors::mongodb::{Mongo, Preflight};
-use slackwater_connectors::postgres::introspect;
+use slackwater_connectors::postgres::target::introspect;
 use slackwater_connectors::retry::Pauses;
 
 use super::exit::Failure;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::mongodb::Mongo;
 use slackwater_connectors::postgres::control::Control;
-use slackwater_topics::ClusterTime;
+use slackwater_topics::Moment;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -111,7 +111,7 @@ async fn read(control: &Control, migration: &Migration) -> Result<Look, Failure>
 }
 
 /// The source's present, asked of itself; none where it does not answer.
-async fn source_time(migration: &Migration) -> Option<ClusterTime> {
+async fn source_time(migration: &Migration) -> Option<Moment> {
     let source = migration.sources.first()?;
     let asking = async {
         let mongo = Mongo::connect(&source.uri, &source.database).await.ok()?;

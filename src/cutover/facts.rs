@@ -3,7 +3,7 @@
 use slackwater_connectors::error::{Kind, Result};
 use slackwater_connectors::mongodb::Mongo;
 use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::postgres::finish::Finisher;
+use slackwater_connectors::postgres::target::finish::Finisher;
 
 use super::plan::{Checked, Facts};
 use crate::config::{Check, Freeze, Migration};

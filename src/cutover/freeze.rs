@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::mongodb::Mongo;
-use slackwater_topics::ClusterTime;
+use slackwater_topics::Moment;
 
 use crate::config::Freeze;
 
 /// Stops the writers. Returns a time of the source at or after everything that was acknowledged to them.
-pub(super) async fn freeze(way: &Freeze, mongo: &Mongo, within: Duration) -> Result<ClusterTime> {
+pub(super) async fn freeze(way: &Freeze, mongo: &Mongo, within: Duration) -> Result<Moment> {
     match way {
         Freeze::BlockWrites => mongo.block_writes(within).await,
         Freeze::Command { freeze, .. } => {

@@ -21,10 +21,10 @@ use std::time::{Duration, Instant};
 use slackwater_connectors::error::{Error, Result};
 use slackwater_connectors::mongodb::Mongo;
 use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::postgres::cutover::{CutoverRow, CutoverState, Fencing, NewCutover};
-use slackwater_connectors::postgres::finish::{Finisher, Sequence};
+use slackwater_connectors::postgres::control::cutover::{CutoverRow, CutoverState, Fencing, NewCutover};
+use slackwater_connectors::postgres::target::finish::{Finisher, Sequence};
 use slackwater_connectors::retry::Pauses;
-use slackwater_topics::ClusterTime;
+use slackwater_topics::Moment;
 use uuid::Uuid;
 
 use super::facts::{self, check};
@@ -357,7 +357,7 @@ impl<'a> Leader<'a> {
         }
     }
 
-    async fn passed(&self, fence: (Uuid, ClusterTime)) -> Result<()> {
+    async fn passed(&self, fence: (Uuid, Moment)) -> Result<()> {
         while !self.control.fencing(&self.migration.name, fence.0, fence.1).await?.missing.is_empty() {
             tokio::time::sleep(LOOK_EVERY).await;
         }

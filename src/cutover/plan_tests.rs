@@ -1,8 +1,8 @@
 use super::*;
 use crate::config::parse;
 use crate::ops::look::tests::{look, partition, process, stream};
+use slackwater_connectors::postgres::control::ledger::DeadLetterCount;
 use slackwater_connectors::postgres::control::{CollectionRow, CopyState};
-use slackwater_connectors::postgres::ledger::DeadLetterCount;
 
 const FILE: &str = r#"migration: crm
 sources: { legacy: { mongodb: { uri: "mongodb://h", database: d } } }

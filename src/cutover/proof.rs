@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use futures_util::future::try_join_all;
 use slackwater_connectors::error::Result;
 use slackwater_connectors::mongodb::Mongo;
-use slackwater_connectors::postgres::finish::Finisher;
+use slackwater_connectors::postgres::target::finish::Finisher;
 
 use crate::mapping::Plan;
 

@@ -1,7 +1,7 @@
 //! What is left to read of a cutover: each step with its time, as text, as JSON and as a page.
 
 use serde_json::{Value, json};
-use slackwater_connectors::postgres::cutover::CutoverState;
+use slackwater_connectors::postgres::control::cutover::CutoverState;
 use uuid::Uuid;
 
 use super::plan::{Checked, time};

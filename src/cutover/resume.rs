@@ -3,7 +3,7 @@
 //! **Invariant**: a cutover goes on or goes back, never both: what this decides is carried out by conditional updates of
 //! its record, and the first one decides for all.
 
-use slackwater_connectors::postgres::cutover::{CutoverRow, CutoverState};
+use slackwater_connectors::postgres::control::cutover::{CutoverRow, CutoverState};
 use uuid::Uuid;
 
 /// What is to be done.

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::mongodb::Mongo;
 use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::postgres::cutover::{CutoverRow, CutoverState};
+use slackwater_connectors::postgres::control::cutover::{CutoverRow, CutoverState};
 use slackwater_connectors::secret::Secret;
-use slackwater_topics::ClusterTime;
+use slackwater_topics::Moment;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -40,7 +40,7 @@ pub(crate) enum Phase {
     #[default]
     Calm,
     /// One is under way. The fence that is wanted goes into the log when its time has passed.
-    Near { fence: Option<(Uuid, ClusterTime)> },
+    Near { fence: Option<(Uuid, Moment)> },
 }
 
 /// The watch.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use slackwater_connectors::postgres::rows::TableWrite;
+use slackwater_connectors::postgres::target::rows::TableWrite;
 use slackwater_topics::Value;
 
 use super::encode::Problem;

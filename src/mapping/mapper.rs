@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use slackwater_connectors::postgres::rows::WriteSet;
+use slackwater_connectors::postgres::target::rows::WriteSet;
 use slackwater_topics::{CollectionId, Document, Event, Key, Op, Value};
 
 use super::elements::Elements;

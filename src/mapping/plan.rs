@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use slackwater_connectors::postgres::rows::TableSpec;
+use slackwater_connectors::postgres::target::rows::TableSpec;
 use slackwater_topics::Namespace;
 
 use super::encode::{Conv, Json, Lenient};

@@ -1,6 +1,6 @@
 //! One column of one row: the value, the policies, the bytes.
 
-use slackwater_connectors::postgres::rows::TableSpec;
+use slackwater_connectors::postgres::target::rows::TableSpec;
 use slackwater_topics::{Key, Value};
 use uuid::Uuid;
 

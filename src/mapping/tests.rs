@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use bson::{Bson, doc};
-use slackwater_connectors::postgres::catalog::{Catalog, Column, ForeignKey, Table, Type};
-use slackwater_connectors::postgres::rows::{TableSpec, Values, WriteSet};
+use slackwater_connectors::postgres::target::catalog::{Catalog, Column, ForeignKey, Table, Type};
+use slackwater_connectors::postgres::target::rows::{TableSpec, Values, WriteSet};
 use slackwater_topics::{CollectionId, Document, Event, Key, Namespace, Op, Position, Value};
 
 use super::*;
@@ -120,7 +120,7 @@ fn raw_event(collection: u16, op: Op, key: Key, raw: Vec<u8>) -> Event {
 
 /// Fields of every row: none for null. Panics where the framing is not what Postgres reads.
 fn rows(
-    write: &slackwater_connectors::postgres::rows::TableWrite,
+    write: &slackwater_connectors::postgres::target::rows::TableWrite,
     spec: &TableSpec,
     copy: bool,
 ) -> Vec<Vec<Option<Vec<u8>>>> {

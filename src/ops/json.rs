@@ -1,10 +1,10 @@
 //! A look, for machines. Fields are added and never taken away.
 
 use serde_json::{Value, json};
+use slackwater_connectors::postgres::control::partitions::PartitionRow;
+use slackwater_connectors::postgres::control::pulse::{ProcessRow, SourceRow};
 use slackwater_connectors::postgres::control::{CollectionRow, LaneRow};
-use slackwater_connectors::postgres::log::PartitionRow;
 use slackwater_connectors::postgres::progress::Tally;
-use slackwater_connectors::postgres::pulse::{ProcessRow, SourceRow};
 use slackwater_topics::Key;
 
 use super::look::{Look, is_up, state, waiting};

@@ -5,13 +5,13 @@
 //! it cannot be known it is unknown, never zero. `docs/design/lag.md` has the reasons.
 
 use slackwater_connectors::error::Result;
+use slackwater_connectors::postgres::control::cutover::{CutoverRow, CutoverState};
+use slackwater_connectors::postgres::control::ledger::{DeadLetterCount, Incident};
+use slackwater_connectors::postgres::control::partitions::{CapturedRow, PartitionRow};
+use slackwater_connectors::postgres::control::pulse::{ProcessRow, SourceRow};
 use slackwater_connectors::postgres::control::{CollectionRow, Control, CopyState, LaneRow};
-use slackwater_connectors::postgres::cutover::{CutoverRow, CutoverState};
-use slackwater_connectors::postgres::ledger::{DeadLetterCount, Incident};
-use slackwater_connectors::postgres::log::{CapturedRow, PartitionRow};
 use slackwater_connectors::postgres::progress::Tally;
-use slackwater_connectors::postgres::pulse::{ProcessRow, SourceRow};
-use slackwater_topics::ClusterTime;
+use slackwater_topics::Moment;
 
 /// Processes speak once a second; one that has not for so long is named.
 pub(crate) const SILENT_MS: i64 = 3_000;
@@ -43,7 +43,7 @@ pub(crate) struct Look {
     /// The newest cutover.
     pub(crate) cutover: Option<CutoverRow>,
     /// The source's own operation time, where it was asked just now.
-    pub(crate) asked: Option<ClusterTime>,
+    pub(crate) asked: Option<Moment>,
 }
 
 impl Look {
@@ -96,7 +96,7 @@ impl Look {
     }
 
     /// Applied through this time of the source.
-    pub(crate) fn applied_through(&self) -> Option<ClusterTime> {
+    pub(crate) fn applied_through(&self) -> Option<Moment> {
         if self.is_kafka() {
             // The slowest partition counts; one that has never been heard of holds all back.
             return self.partitions.iter().map(|row| row.applied_through).min().flatten();
@@ -105,7 +105,7 @@ impl Look {
     }
 
     /// The source's operation time, as heard last.
-    pub(crate) fn operation_time(&self) -> Option<ClusterTime> {
+    pub(crate) fn operation_time(&self) -> Option<Moment> {
         self.asked.or_else(|| self.sources.iter().filter_map(|row| row.operation_time).max())
     }
 
@@ -149,9 +149,9 @@ impl Look {
         let position = if self.is_kafka() {
             self.captured.iter().map(|row| row.time).min()?
         } else {
-            self.stream()?.progress.position.as_ref()?.time
+            self.stream()?.progress.position.as_ref()?.moment
         };
-        Some((i64::from(position.seconds()) - i64::from(oldest.seconds())).max(0))
+        Some((i64::from(position.upper()) - i64::from(oldest.upper())).max(0))
     }
 
     /// Every collection is copied.
@@ -237,7 +237,7 @@ pub(crate) mod tests {
             next_offset: 90,
             capture_epoch: 1,
             position: None,
-            applied_through: as_of.map(|_| ClusterTime::new(90, 0)),
+            applied_through: as_of.map(|_| Moment::of_halves(90, 0)),
             source_time: None,
             as_of,
             events: 50,
@@ -250,7 +250,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn stream(as_of: Option<i64>) -> LaneRow {
-        let position = Some(Position::new(ClusterTime::new(90, 0), Vec::new()));
+        let position = Some(Position::new(Moment::of_halves(90, 0), Vec::new()));
         let progress = Progress { position, as_of, ..Progress::default() };
         LaneRow { lane: "stream".into(), epoch: 1, progress, idle_ms: 100 }
     }
@@ -261,10 +261,10 @@ pub(crate) mod tests {
             source: "legacy".into(),
             pulse_ms: Some(300),
             skew_ms: Some(2_000),
-            operation_time: Some(ClusterTime::new(101, 0)),
-            read_through: Some(ClusterTime::new(100, 0)),
+            operation_time: Some(Moment::of_halves(101, 0)),
+            read_through: Some(Moment::of_halves(100, 0)),
             read_as_of: Some(101_500),
-            oplog_from: Some(ClusterTime::new(30, 0)),
+            oplog_from: Some(Moment::of_halves(30, 0)),
             trouble: None,
             silent_ms: 300,
         };
@@ -306,7 +306,7 @@ pub(crate) mod tests {
     fn the_window_is_what_is_left_of_the_oplog() {
         let direct = Look { lanes: vec![stream(None)], ..look() };
         assert_eq!(direct.window_seconds(), Some(60));
-        let captured = CapturedRow { source: "legacy".into(), time: ClusterTime::new(29, 0), idle_ms: 1 };
+        let captured = CapturedRow { source: "legacy".into(), time: Moment::of_halves(29, 0), idle_ms: 1 };
         let rows = vec![partition("t", 0, None)];
         let kafka = Look { partitions: rows, captured: vec![captured], ..look() };
         assert_eq!(kafka.window_seconds(), Some(0), "it is over");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use slackwater_connectors::error::Result;
 use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::postgres::pulse::Beat;
+use slackwater_connectors::postgres::control::pulse::Beat;
 
 use super::board::Place;
 use super::gauges::Gauges;

@@ -1,7 +1,7 @@
 //! A look, for a person: how far behind and where that arises, who works, what is copied, what went wrong.
 
-use slackwater_connectors::postgres::log::PartitionRow;
-use slackwater_connectors::postgres::pulse::ProcessRow;
+use slackwater_connectors::postgres::control::partitions::PartitionRow;
+use slackwater_connectors::postgres::control::pulse::ProcessRow;
 use slackwater_topics::Key;
 
 use super::look::{Look, is_silent, is_up, state, waiting};

@@ -13,7 +13,7 @@ use bson::doc;
 use serde_json::Value as Json;
 use slackwater_connectors::kafka::{Admin, NewTopic, Observed, Producer, Record, Settings, Ticket};
 use slackwater_topics::{
-    ClusterTime, CollectionId, Document, Event, Key, Mark, Op, Part, Position, Stamp, debezium, encode,
+    CollectionId, Document, Event, Key, Mark, Moment, Op, Part, Position, Stamp, debezium, encode,
 };
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
@@ -362,7 +362,7 @@ fn event(op: Op, id: i32, increment: u32) -> Event {
         key: Key::of(key).expect("a key"),
         op,
         document: if op == Op::Delete { Vec::new() } else { bytes.clone() }.into(),
-        position: Position::new(ClusterTime::new(1_700_000_000, increment), vec![1]),
+        position: Position::new(Moment::of_halves(1_700_000_000, increment), vec![1]),
         time: 1_700_000_000_123,
     }
 }
@@ -404,13 +404,13 @@ async fn a_look_into_a_topic() {
         let pen = Pen::new(&desk);
         pen.event(1, &event(Op::Upsert, 7, 1)).await;
         let mut mark = Vec::new();
-        let time = ClusterTime::new(1_700_000_000, 1);
+        let time = Moment::of_halves(1_700_000_000, 1);
         Mark { epoch: 3, time, at: 1_700_000_000_500, as_of: None, fence: None }.encode(&mut mark);
         pen.send(1, Mark::KEY, None, &[(Mark::HEADER, &mark)]).await;
         pen.event(1, &event(Op::Delete, 7, 2)).await;
         pen.send(1, event(Op::Delete, 7, 2).key.as_bytes(), None, &[]).await;
         let mut part = Vec::new();
-        Part::encode((3, 9), (0, 2), ClusterTime::default(), SECRET.as_bytes(), &mut part);
+        Part::encode((3, 9), (0, 2), Moment::default(), SECRET.as_bytes(), &mut part);
         pen.send(1, b"\0part", Some(&part), &[]).await;
         let writer = debezium::Writer::new(debezium::WriterOptions {
             name: "topics",

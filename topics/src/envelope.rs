@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::debezium;
 use crate::event::{CollectionId, Event, Op};
 use crate::key::Key;
-use crate::position::{ClusterTime, Position};
+use crate::position::{Moment, Position};
 use crate::stamp::Stamp;
 use crate::value::{Document, Value};
 use crate::wire;
@@ -60,7 +60,7 @@ pub fn encode(event: &Event, collection: &str, stamp: Stamp, out: &mut Vec<u8>) 
     };
     wire::text(b'o', op, out);
     wire::binary(b'k', wire::GENERIC, event.key.as_bytes(), out);
-    wire::timestamp(b't', event.position.time, out);
+    wire::timestamp(b't', event.position.moment, out);
     wire::binary(b'p', wire::GENERIC, &event.position.token, out);
     wire::date(b'w', event.time, out);
     wire::long(b'e', stamp.epoch, out);
@@ -98,7 +98,7 @@ pub fn decode(
             (b"o", Value::String(b"d")) => op = Some(Op::Delete),
             (b"k", Value::Binary { bytes, .. }) => key = Some(Key::from_bytes(bytes)),
             (b"t", Value::Timestamp { seconds, increment }) => {
-                time = Some(ClusterTime::new(seconds, increment));
+                time = Some(Moment::of_halves(seconds, increment));
             }
             (b"p", Value::Binary { bytes: data, .. }) => token = Some(bytes.slice_ref(data)),
             (b"w", Value::DateTime(millis)) => wall = Some(millis),
@@ -121,7 +121,7 @@ pub fn decode(
         key: key.ok_or(broken("k"))?,
         op,
         document,
-        position: Position { time: time.ok_or(broken("t"))?, token: token.ok_or(broken("p"))? },
+        position: Position { moment: time.ok_or(broken("t"))?, token: token.ok_or(broken("p"))? },
         time: wall.ok_or(broken("w"))?,
     };
     Ok((event, stamp))
@@ -141,7 +141,7 @@ mod tests {
                 Op::Delete => Bytes::new(),
                 _ => document.to_vec().expect("a document").into(),
             },
-            position: Position::new(ClusterTime::new(5, 1), vec![0x82, 1]),
+            position: Position::new(Moment::of_halves(5, 1), vec![0x82, 1]),
             time: 1_700_000_000_123,
         }
     }

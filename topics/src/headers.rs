@@ -64,7 +64,7 @@ impl Headers {
         self.put("ce_id", |out| {
             let _ = match event.op {
                 Op::Snapshot => write!(out, "s{}-{}", occasion.epoch, occasion.counter),
-                Op::Upsert | Op::Delete => write!(out, "{:016x}-{hash:016x}", event.position.time.0),
+                Op::Upsert | Op::Delete => write!(out, "{:016x}-{hash:016x}", event.position.moment.0),
             };
         });
         let kind = match event.op {
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
     use crate::event::CollectionId;
     use crate::key::Key;
-    use crate::position::{ClusterTime, Position};
+    use crate::position::{Moment, Position};
     use crate::value::Value;
 
     fn event(op: Op, token: &[u8], id: i32) -> Event {
@@ -150,7 +150,7 @@ mod tests {
             key: Key::of(Value::Int32(id)).expect("a key"),
             op,
             document: bytes::Bytes::new(),
-            position: Position::new(ClusterTime::new(5, 1), token.to_vec()),
+            position: Position::new(Moment::of_halves(5, 1), token.to_vec()),
             time: 1_700_000_000_120,
         }
     }

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::envelope::EnvelopeError;
-use crate::position::ClusterTime;
+use crate::position::Moment;
 use crate::value::{Document, Value};
 use crate::wire;
 
@@ -13,7 +13,7 @@ pub struct Mark {
     /// Which capture sent it.
     pub epoch: i64,
     /// How far the source was read.
-    pub time: ClusterTime,
+    pub time: Moment,
     /// When it was made, milliseconds since 1970, by the capture's clock.
     pub at: i64,
     /// A moment of the source's own clock, milliseconds since 1970: what was written there before it, and belongs into this
@@ -56,7 +56,7 @@ impl Mark {
                 (b"v", Value::Int32(version)) => wire::check(version)?,
                 (b"e", Value::Int64(value)) => epoch = Some(value),
                 (b"t", Value::Timestamp { seconds, increment }) => {
-                    time = Some(ClusterTime::new(seconds, increment));
+                    time = Some(Moment::of_halves(seconds, increment));
                 }
                 (b"w", Value::DateTime(value)) => at = Some(value),
                 (b"s", Value::DateTime(value)) => as_of = Some(value),
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn golden() {
         let mark =
-            Mark { epoch: 3, time: ClusterTime::new(5, 1), at: 1_700_000_000_123, as_of: None, fence: None };
+            Mark { epoch: 3, time: Moment::of_halves(5, 1), at: 1_700_000_000_123, as_of: None, fence: None };
         let text = |mark: &Mark| {
             let mut bytes = Vec::new();
             mark.encode(&mut bytes);
@@ -116,7 +116,7 @@ mod tests {
     fn comes_back() {
         for (as_of, fence) in [(None, None), (Some(-2), None), (None, Some(7)), (Some(2), Some(7))] {
             let fence = fence.map(Uuid::from_u128);
-            let mark = Mark { epoch: 3, time: ClusterTime::new(5, 1), at: -1, as_of, fence };
+            let mark = Mark { epoch: 3, time: Moment::of_halves(5, 1), at: -1, as_of, fence };
             let mut bytes = Vec::new();
             mark.encode(&mut bytes);
             assert_eq!(Mark::decode(&bytes), Ok(mark));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::envelope::EnvelopeError;
 use crate::key::Key;
-use crate::position::ClusterTime;
+use crate::position::Moment;
 use crate::value::{Document, Value};
 use crate::wire;
 
@@ -20,7 +20,7 @@ pub struct Part {
     /// How many there are.
     pub count: i32,
     /// When it happened, as the source counts; zero where it was read and not streamed, `None` where nothing says so.
-    pub time: Option<ClusterTime>,
+    pub time: Option<Moment>,
     /// The bytes.
     pub bytes: Bytes,
 }
@@ -40,7 +40,7 @@ impl Part {
     pub fn encode(
         (epoch, group): (i64, i64),
         (index, count): (i32, i32),
-        time: ClusterTime,
+        time: Moment,
         bytes: &[u8],
         out: &mut Vec<u8>,
     ) {
@@ -78,7 +78,7 @@ impl Part {
                 (b"i", Value::Int32(value)) => index = Some(value),
                 (b"n", Value::Int32(value)) => count = Some(value),
                 (b"t", Value::Timestamp { seconds, increment }) => {
-                    time = Some(ClusterTime::new(seconds, increment));
+                    time = Some(Moment::of_halves(seconds, increment));
                 }
                 (b"b", Value::Binary { bytes: data, .. }) => bytes = Some(value.slice_ref(data)),
                 // A later version of the same format may add fields.
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn comes_back() {
         let mut out = Vec::new();
-        let time = ClusterTime::new(7, 1);
+        let time = Moment::of_halves(7, 1);
         Part::encode((3, 9), (1, 4), time, b"\x01\x02", &mut out);
         assert!(out.len() <= Part::OVERHEAD + 2);
         let bytes = Bytes::from_static(b"\x01\x02");

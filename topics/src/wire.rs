@@ -1,7 +1,7 @@
 //! The few BSON elements that records are made of; every name has one letter.
 
 use crate::envelope::EnvelopeError;
-use crate::position::ClusterTime;
+use crate::position::Moment;
 
 pub(crate) const VERSION: i32 = 1;
 pub(crate) const GENERIC: u8 = 0;
@@ -47,7 +47,7 @@ pub(crate) fn truth(name: u8, out: &mut Vec<u8>) {
     out.push(1);
 }
 
-pub(crate) fn timestamp(name: u8, time: ClusterTime, out: &mut Vec<u8>) {
+pub(crate) fn timestamp(name: u8, time: Moment, out: &mut Vec<u8>) {
     head(0x11, name, out);
     out.extend_from_slice(&time.0.to_le_bytes());
 }

@@ -1,87 +1,28 @@
 //! One event of a change stream, read where it lies.
 
 use bytes::Bytes;
-use slackwater_topics::{ClusterTime, Document, Key, Malformed, Position, Value};
+use slackwater_topics::{CollectionId, Document, Key, Malformed, Moment, Position, Value};
 
 use super::reply::Reply;
 use super::token::token_of;
 use crate::error::{Error, Kind, Result};
+use crate::source::{Change, ChangeKind, DocumentChange};
 
-/// What happened to a document, as MongoDB tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// A new document.
-    Insert,
-    /// Some fields.
-    Update,
-    /// All fields.
-    Replace,
-    /// Gone.
-    Delete,
-}
-
-/// A change of one document.
-#[derive(Clone, Debug)]
-pub struct DocumentChange {
-    /// Index in the list of watched collections.
-    pub collection: u16,
-    /// What happened.
-    pub op: Op,
-    /// Which document.
-    pub key: Key,
-    /// The server's document key, raw: `{_id: …}`.
-    pub id: Bytes,
-    /// The document right after the change. `None` for a delete, for an update without a post-image, and for
-    /// an event that was too large to be sent whole: look it up then.
-    pub document: Option<Bytes>,
-    /// Its own place.
-    pub position: Position,
-    /// When, in milliseconds since 1970.
-    pub wall: i64,
-    /// One of several changes that were committed together; they share one time.
-    pub in_transaction: bool,
-}
-
-/// What a change stream tells.
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub enum Change {
-    /// A document changed.
-    Document(DocumentChange),
-    /// The collection is gone with all documents; no delete is sent for them.
-    Dropped { collection: u16, position: Position },
-    /// A collection changed its name. What stood under `to` before is gone.
-    Renamed { from: Option<u16>, to: Option<u16>, to_name: String, position: Position },
-    /// The database is gone. Drops of its collections came before.
-    DatabaseDropped { position: Position },
-    /// The server closed the stream; it was opened again behind this.
-    Invalidated { position: Position },
-}
-
-impl Change {
-    /// Its place in the stream.
-    pub fn position(&self) -> &Position {
-        match self {
-            Self::Document(change) => &change.position,
-            Self::Dropped { position, .. }
-            | Self::Renamed { position, .. }
-            | Self::DatabaseDropped { position }
-            | Self::Invalidated { position } => position,
-        }
-    }
-}
-
-/// The collections that are followed, in the order of their numbers.
+/// The collections that are followed.
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
     pub(super) database: String,
-    pub(super) names: Vec<String>,
+    pub(super) collections: Vec<(CollectionId, String)>,
 }
 
 impl Watched {
-    fn find(&self, name: &[u8]) -> Option<u16> {
-        let at = self.names.iter().position(|watched| watched.as_bytes() == name)?;
-        u16::try_from(at).ok()
+    fn find(&self, name: &[u8]) -> Option<CollectionId> {
+        self.collections.iter().find(|(_, watched)| watched.as_bytes() == name).map(|(id, _)| *id)
+    }
+
+    /// The collection's name.
+    pub(super) fn name(&self, id: CollectionId) -> &str {
+        self.collections.iter().find(|(watched, _)| *watched == id).map_or("", |(_, name)| name)
     }
 }
 
@@ -90,14 +31,13 @@ impl Watched {
 struct Fields<'a> {
     kind: &'a [u8],
     token: Bytes,
-    time: ClusterTime,
+    time: Moment,
     wall: Option<i64>,
     collection: &'a [u8],
     to: &'a [u8],
     to_database: &'a [u8],
     key: Option<Document<'a>>,
     document: Option<Document<'a>>,
-    in_transaction: bool,
 }
 
 /// Reads an event of a reply. `None` where no watched collection is concerned.
@@ -107,13 +47,13 @@ pub(super) fn read(event: Document<'_>, reply: &Reply, watched: &Watched) -> Res
     if let Err(broken) = fields.fill(event) {
         return Err(broken_event(&fields, &broken.to_string()));
     }
-    let position = Position { time: fields.time, token: fields.token.clone() };
+    let position = Position { moment: fields.time, token: fields.token.clone() };
     let collection = watched.find(fields.collection);
-    let op = match (fields.kind, collection) {
-        (b"insert", _) => Op::Insert,
-        (b"update", _) => Op::Update,
-        (b"replace", _) => Op::Replace,
-        (b"delete", _) => Op::Delete,
+    let kind = match (fields.kind, collection) {
+        (b"insert", _) => ChangeKind::Insert,
+        (b"update", _) => ChangeKind::Update,
+        (b"replace", _) => ChangeKind::Replace,
+        (b"delete", _) => ChangeKind::Delete,
         (b"drop", collection) => {
             return Ok(collection.map(|collection| Change::Dropped { collection, position }));
         }
@@ -141,13 +81,12 @@ pub(super) fn read(event: Document<'_>, reply: &Reply, watched: &Watched) -> Res
     let key = key.map_err(|broken| broken_event(&fields, &broken.to_string()))?;
     Ok(Some(Change::Document(DocumentChange {
         collection,
-        op,
+        kind,
         key,
         id: reply.slice(id.as_bytes()),
         document: fields.document.map(|document| reply.slice(document.as_bytes())),
         position,
-        wall: fields.wall.unwrap_or(i64::from(fields.time.seconds()) * 1000),
-        in_transaction: fields.in_transaction,
+        wall: fields.wall.unwrap_or(i64::from(fields.time.upper()) * 1000),
     })))
 }
 
@@ -158,7 +97,7 @@ impl<'a> Fields<'a> {
                 (b"_id", Value::Document(resume)) => self.token = token_of(resume)?,
                 (b"operationType", Value::String(kind)) => self.kind = kind,
                 (b"clusterTime", Value::Timestamp { seconds, increment }) => {
-                    self.time = ClusterTime::new(seconds, increment);
+                    self.time = Moment::of_halves(seconds, increment);
                 }
                 (b"wallTime", Value::DateTime(millis)) => self.wall = Some(millis),
                 (b"ns", Value::Document(ns)) => {
@@ -175,7 +114,6 @@ impl<'a> Fields<'a> {
                 }
                 (b"documentKey", Value::Document(key)) => self.key = Some(key),
                 (b"fullDocument", Value::Document(document)) => self.document = Some(document),
-                (b"txnNumber", _) => self.in_transaction = true,
                 _ => {}
             }
         }

@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use mongodb::options::ClientOptions;
 use mongodb::raw_batch_cursor::RawBatchCursor;
 use mongodb::{Client, Database};
-use slackwater_topics::{ClusterTime, Document, Value};
+use slackwater_topics::{Document, Moment, Value};
 
 use super::error::cleaned;
 use super::reply::Reply;
@@ -92,7 +92,7 @@ impl Mongo {
     }
 
     /// The server's time after a majority read: what was acknowledged by a majority before this call is at or before it.
-    pub async fn operation_time(&self) -> Result<ClusterTime> {
+    pub async fn operation_time(&self) -> Result<Moment> {
         let command = rawdoc! {
             "find": "slackwater.none", "filter": {"_id": 0}, "limit": 1, "singleBatch": true,
             "readConcern": {"level": "majority"},
@@ -175,10 +175,10 @@ impl Replies<'_> {
 }
 
 /// Majority, and not from before `after`.
-pub(super) fn majority(after: ClusterTime) -> RawDocumentBuf {
+pub(super) fn majority(after: Moment) -> RawDocumentBuf {
     let mut concern = rawdoc! {"level": "majority"};
-    if after != ClusterTime::default() {
-        let after = Timestamp { time: after.seconds(), increment: after.increment() };
+    if after != Moment::default() {
+        let after = Timestamp { time: after.upper(), increment: after.lower() };
         concern.append(cstr!("afterClusterTime"), after);
     }
     concern

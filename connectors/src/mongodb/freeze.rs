@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bson::{Bson, Document, rawdoc};
-use slackwater_topics::ClusterTime;
+use slackwater_topics::Moment;
 
 use super::client::Mongo;
 use super::error::cleaned;
@@ -31,7 +31,7 @@ pub enum FreezeRight {
 impl Mongo {
     /// Blocks all writes of users without the right to pass, in all databases. Returns the source's operation time then:
     /// nothing was acknowledged after it. Waits for open transactions, but no longer than `within`.
-    pub async fn block_writes(&self, within: Duration) -> Result<ClusterTime> {
+    pub async fn block_writes(&self, within: Duration) -> Result<Moment> {
         let doing = "freezing the source";
         let most = i32::try_from(within.as_millis()).unwrap_or(i32::MAX).max(1);
         let command = rawdoc! {"setUserWriteBlockMode": 1, "global": true, "maxTimeMS": most};
@@ -105,7 +105,7 @@ impl Mongo {
 
     /// Writes a note into the source's own log, which no collection shows; its time. For a source that somebody else has
     /// frozen: everything before this is before it.
-    pub async fn note(&self, text: &str) -> Result<ClusterTime> {
+    pub async fn note(&self, text: &str) -> Result<Moment> {
         let doing = "marking the time at the source";
         let command = rawdoc! {
             "appendOplogNote": 1, "data": {"slackwater": text}, "writeConcern": {"w": "majority"},
@@ -146,11 +146,11 @@ fn unreadable(doing: &str) -> Error {
     Error::new(Kind::Unsuitable, doing, "the server's answer cannot be read")
 }
 
-fn operation_time(reply: &Document, doing: &str) -> Result<ClusterTime> {
+fn operation_time(reply: &Document, doing: &str) -> Result<Moment> {
     let time = reply.get_timestamp("operationTime").map_err(|_| {
         Error::new(Kind::Unsuitable, doing, "the server tells no operation time; it is no replica set")
     })?;
-    Ok(ClusterTime::new(time.time, time.increment))
+    Ok(Moment::of_halves(time.time, time.increment))
 }
 
 fn number(document: &Document, name: &str) -> Option<i64> {

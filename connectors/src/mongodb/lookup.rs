@@ -3,29 +3,20 @@
 use std::collections::HashSet;
 
 use bson::{RawDocumentBuf, cstr, rawdoc};
-use bytes::Bytes;
-use slackwater_topics::{ClusterTime, Key, Malformed};
+use slackwater_topics::{Key, Malformed, Moment};
 
 use super::client::{Mongo, majority};
 use super::snapshot::{id, unreadable};
 use crate::error::Result;
+use crate::source::Lookup;
 
 const MOST_KEYS: usize = 1000;
 /// A command may have 16 MB, and a key can be as large as a document.
 const MOST_BYTES: usize = 8 << 20;
 
-/// What was found.
-#[derive(Clone, Debug)]
-pub struct Lookup {
-    /// In no order; a key that is not here had no document.
-    pub found: Vec<(Key, Bytes)>,
-    /// No change after this time is in them.
-    pub at: ClusterTime,
-}
-
 impl Mongo {
     /// Reads the documents of these keys, as they are at `after` or later.
-    pub async fn lookup(&self, collection: &str, keys: &[Key], after: ClusterTime) -> Result<Lookup> {
+    pub async fn lookup(&self, collection: &str, keys: &[Key], after: Moment) -> Result<Lookup> {
         let doing = format!("looking up documents of {collection}");
         let mut lookup = Lookup { found: Vec::with_capacity(keys.len()), at: after };
         // Under a collation the server also finds ids that only look alike.

@@ -122,5 +122,5 @@ async fn feature_version(admin: &Database) -> Option<String> {
 
 async fn oplog_hours(local: &Database) -> Option<f64> {
     let (first, last) = (oplog_end(local, 1).await?, oplog_end(local, -1).await?);
-    Some(f64::from(last.seconds().saturating_sub(first.seconds())) / 3600.0)
+    Some(f64::from(last.upper().saturating_sub(first.upper())) / 3600.0)
 }

@@ -2,20 +2,12 @@
 
 use bson::{Document, doc, rawdoc};
 use mongodb::Database;
-use slackwater_topics::ClusterTime;
+use slackwater_topics::Moment;
 
 use super::client::Mongo;
 use super::error::cleaned;
 use crate::error::{Error, Kind, Result};
-
-/// A moment of the source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heard {
-    /// Every write that was acknowledged before the moment is at or before this operation time.
-    pub time: ClusterTime,
-    /// The moment, by the server's own clock, milliseconds since 1970.
-    pub clock: i64,
-}
+use crate::source::Heard;
 
 impl Mongo {
     /// Asks the primary for its clock and its operation time. `hello` needs no right and waits for nothing.
@@ -29,7 +21,7 @@ impl Mongo {
     }
 
     /// The oldest change that the source still has. `None` where it does not say, for which it needs a right.
-    pub async fn oplog_from(&self) -> Option<ClusterTime> {
+    pub async fn oplog_from(&self) -> Option<Moment> {
         oplog_end(&self.other("local"), 1).await
     }
 }
@@ -37,7 +29,7 @@ impl Mongo {
 /// The clock is read before the operation time: what was acknowledged until then is in it.
 fn heard(reply: &Document) -> Option<Heard> {
     let time = |document: &Document, name: &str| {
-        document.get_timestamp(name).ok().map(|ts| ClusterTime::new(ts.time, ts.increment))
+        document.get_timestamp(name).ok().map(|ts| Moment::of_halves(ts.time, ts.increment))
     };
     let clock = reply.get_datetime("localTime").ok()?.timestamp_millis();
     let own = time(reply, "operationTime");
@@ -45,11 +37,11 @@ fn heard(reply: &Document) -> Option<Heard> {
     let router = reply.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
     let cluster = reply.get_document("$clusterTime").ok().filter(|_| router);
     let gossiped = cluster.and_then(|cluster| time(cluster, "clusterTime"));
-    Some(Heard { time: own.max(gossiped)?, clock })
+    Some(Heard { moment: own.max(gossiped)?, clock })
 }
 
 /// The time of the oldest (1) or newest (-1) entry of the oplog.
-pub(super) async fn oplog_end(local: &Database, direction: i32) -> Option<ClusterTime> {
+pub(super) async fn oplog_end(local: &Database, direction: i32) -> Option<Moment> {
     let find = doc! {
         "find": "oplog.rs", "sort": {"$natural": direction}, "limit": 1, "singleBatch": true,
         "projection": {"ts": 1},
@@ -57,7 +49,7 @@ pub(super) async fn oplog_end(local: &Database, direction: i32) -> Option<Cluste
     let reply = local.run_command(find).await.ok()?;
     let first = reply.get_document("cursor").ok()?.get_array("firstBatch").ok()?.first()?.as_document()?;
     let ts = first.get_timestamp("ts").ok()?;
-    Some(ClusterTime::new(ts.time, ts.increment))
+    Some(Moment::of_halves(ts.time, ts.increment))
 }
 
 #[cfg(test)]
@@ -73,9 +65,9 @@ mod tests {
             "ok": 1, "localTime": clock, "operationTime": own, "$clusterTime": {"clusterTime": cluster},
         };
         let found = heard(&reply).expect("a moment");
-        assert_eq!(found, Heard { time: ClusterTime::new(5, 1), clock: 1_700_000_000_123 });
+        assert_eq!(found, Heard { moment: Moment::of_halves(5, 1), clock: 1_700_000_000_123 });
         reply.insert("msg", "isdbgrid");
-        assert_eq!(heard(&reply).expect("a moment").time, ClusterTime::new(7, 2));
+        assert_eq!(heard(&reply).expect("a moment").moment, Moment::of_halves(7, 2));
         assert_eq!(heard(&doc! {"ok": 1, "localTime": clock}), None, "a server of its own has none");
     }
 }

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use mongodb::raw_batch_cursor::RawBatch;
-use slackwater_topics::{ClusterTime, Document, Malformed, Value};
+use slackwater_topics::{Document, Malformed, Moment, Value};
 
 struct Owner(RawBatch);
 
@@ -21,13 +21,13 @@ pub(super) struct Reply {
     batch: Bytes,
     token: Option<Bytes>,
     /// The server's time when it had finished.
-    pub(super) operation_time: ClusterTime,
+    pub(super) operation_time: Moment,
 }
 
 impl Reply {
     pub(super) fn new(batch: RawBatch) -> Result<Self, Malformed> {
         let bytes = Bytes::from_owner(Owner(batch));
-        let mut operation_time = ClusterTime::default();
+        let mut operation_time = Moment::default();
         let mut documents = None;
         let mut token = None;
         for element in Document::new(&bytes)?.elements() {
@@ -46,7 +46,7 @@ impl Reply {
                     }
                 }
                 (b"operationTime", Value::Timestamp { seconds, increment }) => {
-                    operation_time = ClusterTime::new(seconds, increment);
+                    operation_time = Moment::of_halves(seconds, increment);
                 }
                 _ => {}
             }

@@ -1,7 +1,7 @@
 //! Copying a collection in chunks: ranges of `_id` that can be read side by side, in any order, and again.
 //!
 //! A chunk is read with majority, at or after a time. While it is read the server goes on, so each of its
-//! documents is as it was at some moment between `read_from` and `read_until`; who publishes it leaves out the keys that
+//! documents is as it was at some moment between `from` and `until`; who publishes it leaves out the keys that
 //! changed in between. Nothing is kept here: after a crash the same range is read again.
 //!
 //! A collection with a collation of its own sorts text in another order than [`Range`] does. It is
@@ -10,12 +10,11 @@
 use std::cmp::Ordering;
 
 use bson::{RawBson, RawDocumentBuf, cstr, doc, rawdoc};
-use bytes::Bytes;
-use slackwater_topics::{ClusterTime, Document, Key, Malformed, Value, compare};
+use slackwater_topics::{Bound, Document, Key, Malformed, Moment, Range, Value, compare};
 
 use super::client::{Mongo, majority};
-use super::range::{Bound, Range};
 use crate::error::{Error, Kind, Result};
+use crate::source::{ChunkRead, Split};
 
 /// Samples for each chunk: with eight, the largest chunk is seldom twice the mean.
 const SAMPLES: u64 = 8;
@@ -23,30 +22,6 @@ const SAMPLES: u64 = 8;
 const SIZED: i64 = 200;
 /// `$sample` found the same documents over and over.
 const UNLUCKY: &str = "28799";
-
-/// How a collection is cut into chunks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Split {
-    /// How many documents there are, as the server's metadata has it; an estimate.
-    pub documents: u64,
-    /// Ascending; [`Range::between`] makes the ranges.
-    pub bounds: Vec<Bound>,
-}
-
-/// Documents of a range, with the time in which they were read.
-#[derive(Clone, Debug)]
-pub struct Chunk {
-    /// In the order of `_id`.
-    pub documents: Vec<(Key, Bytes)>,
-    /// Every change at or before this time is in the documents.
-    pub read_from: ClusterTime,
-    /// No change after this time is in the documents.
-    pub read_until: ClusterTime,
-    /// What is left of the range, where the most bytes were reached.
-    pub rest: Option<Range>,
-    /// Bytes of the documents.
-    pub bytes: usize,
-}
 
 impl Mongo {
     /// Cuts a collection into ranges of about this many bytes and documents, whichever is less.
@@ -146,11 +121,10 @@ impl Mongo {
         &self,
         collection: &str,
         range: &Range,
-        after: ClusterTime,
+        after: Moment,
         most_bytes: usize,
-    ) -> Result<Chunk> {
-        let mut chunk =
-            Chunk { documents: Vec::new(), read_from: after, read_until: after, rest: None, bytes: 0 };
+    ) -> Result<ChunkRead> {
+        let mut chunk = ChunkRead { documents: Vec::new(), from: after, until: after, rest: None, bytes: 0 };
         if range.is_empty() {
             return Ok(chunk);
         }
@@ -165,7 +139,7 @@ impl Mongo {
             Some(name) => find.append(cstr!("hint"), name.as_str()),
             None => find.append(cstr!("hint"), rawdoc! {"_id": 1}),
         }
-        range.limit(&mut find).map_err(|broken| unreadable(collection, broken))?;
+        limit(&mut find, range).map_err(|broken| unreadable(collection, broken))?;
         let last = Range {
             lo: Some(Bound::of(Value::MaxKey).map_err(|broken| unreadable(collection, broken))?),
             hi: None,
@@ -183,17 +157,17 @@ impl Mongo {
 
     async fn fill(
         &self,
-        chunk: &mut Chunk,
+        chunk: &mut ChunkRead,
         collection: &str,
         mut find: RawDocumentBuf,
         range: &Range,
         most_bytes: usize,
     ) -> Result<()> {
         let doing = format!("copying {collection}");
-        find.append(cstr!("readConcern"), majority(chunk.read_from));
+        find.append(cstr!("readConcern"), majority(chunk.from));
         let mut replies = self.replies(find, &doing).await?;
         while let Some(reply) = replies.next().await? {
-            chunk.read_until = chunk.read_until.max(reply.operation_time);
+            chunk.until = chunk.until.max(reply.operation_time);
             for document in reply.documents() {
                 let read = document.and_then(|document| Ok((document.as_bytes(), id(document)?)));
                 let (bytes, id) = read.map_err(|broken| unreadable(collection, broken))?;
@@ -209,6 +183,19 @@ impl Mongo {
         }
         Ok(())
     }
+}
+
+/// Puts `min` and `max` into a `find`.
+fn limit(find: &mut RawDocumentBuf, range: &Range) -> std::result::Result<(), Malformed> {
+    let document =
+        |bound: &Bound| RawDocumentBuf::from_bytes(bound.document("_id")).map_err(|_| Malformed { at: 0 });
+    if let Some(lo) = &range.lo {
+        find.append(cstr!("min"), document(lo)?);
+    }
+    if let Some(hi) = &range.hi {
+        find.append(cstr!("max"), document(hi)?);
+    }
+    Ok(())
 }
 
 /// Every n-th of the distinct ids, so that at most `chunks` ranges come out.

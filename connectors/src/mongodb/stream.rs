@@ -11,10 +11,10 @@
 use std::time::Duration;
 
 use bson::{RawDocumentBuf, Timestamp, doc};
-use slackwater_topics::{ClusterTime, Position};
+use slackwater_topics::{CollectionId, Moment, Position};
 use tokio::sync::{mpsc, watch};
 
-use super::change::{self, Change, Watched};
+use super::change::{self, Watched};
 use super::client::Mongo;
 use super::error::{TOO_LARGE, cleaned, code_of, resumable};
 use super::fetch::{Fetched, Next};
@@ -22,6 +22,7 @@ use super::reply::Reply;
 use super::token::{is_high_water_mark, resume_document, token_time};
 use crate::error::{Error, Kind, Result};
 use crate::retry::Pauses;
+use crate::source::{Change, ChangeBatch};
 
 /// How long the server may hold an answer back while nothing happens: how often an idle stream's token moves.
 const AWAIT: Duration = Duration::from_millis(500);
@@ -34,38 +35,22 @@ const PAST_LARGE: usize = 48 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
     /// With the first change at or after this time.
-    At(ClusterTime),
+    At(Moment),
     /// Behind this position, be it of an event, of a batch or of an invalidation.
     After(Position),
-}
-
-/// Changes that came together.
-#[derive(Clone, Debug)]
-pub struct StreamBatch {
-    /// In the order of the stream; none where only time went by.
-    pub changes: Vec<Change>,
-    /// Where to go on once all of this is safe. Its time is that of the token.
-    pub position: Position,
-    /// Every change at or before this time has been delivered. This is what a snapshot or a fence has to wait
-    /// for: it is before `position.time` while the other changes of that very time may be still to come.
-    pub passed: ClusterTime,
-    /// The server's time when it answered.
-    pub operation_time: ClusterTime,
-    /// Bytes of the reply.
-    pub bytes: usize,
 }
 
 /// A running change stream. Dropping it ends its task.
 #[derive(Debug)]
 pub struct ChangeStream {
-    batches: mpsc::Receiver<Result<StreamBatch>>,
+    batches: mpsc::Receiver<Result<ChangeBatch>>,
     connected: watch::Receiver<bool>,
     idle: watch::Sender<Duration>,
 }
 
 impl ChangeStream {
     /// The next batch. May be cancelled. After an error the stream has ended.
-    pub async fn next(&mut self) -> Result<StreamBatch> {
+    pub async fn next(&mut self) -> Result<ChangeBatch> {
         let ended = || Error::new(Kind::Bug, "following the changes", "the stream has ended");
         self.batches.recv().await.unwrap_or_else(|| Err(ended()))
     }
@@ -90,15 +75,15 @@ impl ChangeStream {
 impl Mongo {
     /// Follows these collections. At most `buffer` batches wait for the reader, and three more are on their way; each
     /// has at most 16 MB.
-    pub fn stream(&self, start: Start, watched: Vec<String>, buffer: usize) -> ChangeStream {
+    pub fn stream(&self, start: Start, watched: Vec<(CollectionId, String)>, buffer: usize) -> ChangeStream {
         let (sender, batches) = mpsc::channel(buffer.max(1));
         let (link, connected) = watch::channel(false);
         let (idle, idle_seen) = watch::channel(AWAIT);
         let follower = Follower {
             mongo: self.clone(),
-            watched: Watched { database: self.database().to_owned(), names: watched },
+            watched: Watched { database: self.database().to_owned(), collections: watched },
             place: start,
-            passed: ClusterTime::default(),
+            passed: Moment::default(),
             pace: Pace::Full,
             out: sender,
             link,
@@ -137,9 +122,9 @@ struct Follower {
     mongo: Mongo,
     watched: Watched,
     place: Start,
-    passed: ClusterTime,
+    passed: Moment,
     pace: Pace,
-    out: mpsc::Sender<Result<StreamBatch>>,
+    out: mpsc::Sender<Result<ChangeBatch>>,
     link: watch::Sender<bool>,
     idle: watch::Receiver<Duration>,
 }
@@ -234,7 +219,7 @@ impl Follower {
         if resumable(error) { End::Broken(cleaned) } else { End::Failed(cleaned) }
     }
 
-    fn read(&self, batch: mongodb::raw_batch_cursor::RawBatch) -> Result<Option<StreamBatch>> {
+    fn read(&self, batch: mongodb::raw_batch_cursor::RawBatch) -> Result<Option<ChangeBatch>> {
         let doing = "following the changes";
         let unreadable = |broken| Error::new(Kind::Data, doing, format!("the server's reply: {broken}"));
         let reply = Reply::new(batch).map_err(unreadable)?;
@@ -260,19 +245,19 @@ impl Follower {
         // With events, the reply may have been full in the middle of a transaction. Without any, the server has
         // read its log to the end, and what shares the token's time is behind us.
         let whole = !any || is_high_water_mark(&token);
-        let passed = if whole { time } else { ClusterTime(time.0.saturating_sub(1)) };
-        let batch = StreamBatch {
+        let passed = if whole { time } else { Moment(time.0.saturating_sub(1)) };
+        let batch = ChangeBatch {
             changes,
-            position: Position { time, token },
+            position: Position { moment: time, token },
             passed: passed.max(self.passed),
-            operation_time: reply.operation_time,
+            now: reply.operation_time,
             bytes: reply.len(),
         };
         let known = matches!(&self.place, Start::After(place) if *place == batch.position);
         Ok((any || !known || batch.passed > self.passed).then_some(batch))
     }
 
-    async fn pass_on(&mut self, batch: StreamBatch) -> Option<End> {
+    async fn pass_on(&mut self, batch: ChangeBatch) -> Option<End> {
         self.place = Start::After(batch.position.clone());
         self.passed = batch.passed;
         let (bytes, empty) = (batch.bytes, batch.changes.is_empty());
@@ -295,9 +280,9 @@ impl Follower {
     fn tell_large(&self, changes: &[Change]) {
         for change in changes {
             if let Change::Document(change) = change {
-                let collection = &self.watched.names[usize::from(change.collection)];
+                let collection = self.watched.name(change.collection);
                 tracing::warn!(
-                    collection, key = %change.key, at = %change.position.time,
+                    collection, key = %change.key, at = %change.position.moment,
                     "a change is larger than a reply may be; it is passed on without its document"
                 );
             }
@@ -320,17 +305,17 @@ impl Follower {
                 })?;
                 options.insert("startAfter", token);
             }
-            Start::At(time) | Start::After(Position { time, .. }) => {
-                let time = Timestamp { time: time.seconds(), increment: time.increment() };
+            Start::At(time) | Start::After(Position { moment: time, .. }) => {
+                let time = Timestamp { time: time.upper(), increment: time.lower() };
                 options.insert("startAtOperationTime", time);
             }
         }
-        let names = &self.watched.names;
+        let names: Vec<&str> = self.watched.collections.iter().map(|(_, name)| name.as_str()).collect();
         let mut pipeline = vec![
             doc! {"$changeStream": options},
             doc! {"$match": {"$or": [
-                {"ns.coll": {"$in": names}},
-                {"to.coll": {"$in": names}},
+                {"ns.coll": {"$in": &names}},
+                {"to.coll": {"$in": &names}},
                 {"operationType": {"$in": ["dropDatabase", "invalidate"]}},
             ]}},
         ];

@@ -8,7 +8,7 @@
 use bson::spec::BinarySubtype;
 use bson::{Binary, RawDocumentBuf, cstr};
 use bytes::Bytes;
-use slackwater_topics::{ClusterTime, Document, Malformed, Value};
+use slackwater_topics::{Document, Malformed, Moment, Value};
 
 const TIMESTAMP: u8 = 0x82;
 /// A sortable key ends in 0x04, so this at the end says that type bits follow the key.
@@ -50,9 +50,9 @@ pub fn resume_document(token: &[u8]) -> Option<RawDocumentBuf> {
 }
 
 /// The cluster time that a token stands for.
-pub fn token_time(token: &[u8]) -> Option<ClusterTime> {
+pub fn token_time(token: &[u8]) -> Option<Moment> {
     match token {
-        [TIMESTAMP, rest @ ..] => rest.first_chunk().map(|time| ClusterTime(u64::from_be_bytes(*time))),
+        [TIMESTAMP, rest @ ..] => rest.first_chunk().map(|time| Moment(u64::from_be_bytes(*time))),
         _ => None,
     }
 }
@@ -117,7 +117,7 @@ mod tests {
             let token = token(&document).expect("a token");
             let back = resume_document(&token).expect("a document");
             assert_eq!(back.as_bytes(), document.to_vec().expect("a document"));
-            assert_eq!(token_time(&token), Some(ClusterTime::new(5, 1)));
+            assert_eq!(token_time(&token), Some(Moment::of_halves(5, 1)));
         }
     }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use slackwater_topics::{ClusterTime, Op, Position};
+use slackwater_topics::{Moment, Op, Position};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 /// Where a lane stands, as committed.
@@ -16,9 +17,9 @@ pub struct Progress {
     /// When the newest applied change happened at the source, milliseconds since 1970.
     pub source_time: Option<i64>,
     /// Applied through this operation time.
-    pub applied_through: Option<ClusterTime>,
+    pub applied_through: Option<Moment>,
     /// As the writer gave it last.
-    pub horizon: ClusterTime,
+    pub horizon: Moment,
     /// Events taken so far.
     pub events: u64,
     /// Rows inserted, changed or deleted so far, one transaction behind.
@@ -37,9 +38,9 @@ pub struct Advance {
     /// When the newest applied change happened, milliseconds since 1970; `None` keeps the stored one.
     pub source_time: Option<i64>,
     /// Applied through; `None` keeps the stored one.
-    pub applied_through: Option<ClusterTime>,
+    pub applied_through: Option<Moment>,
     /// Stored as given.
-    pub horizon: ClusterTime,
+    pub horizon: Moment,
     /// The source as of this moment of its own clock is applied with it, milliseconds since 1970; `None` or an older one
     /// keeps the stored one.
     pub as_of: Option<i64>,
@@ -71,7 +72,7 @@ pub struct PartitionAdvance {
     /// The newest place in the source's order; `None` or an older one keeps the stored one.
     pub position: Option<Position>,
     /// Applied through; `None` or an older one keeps the stored one.
-    pub applied_through: Option<ClusterTime>,
+    pub applied_through: Option<Moment>,
     /// When the newest applied change happened, milliseconds since 1970; `None` keeps the stored one.
     pub source_time: Option<i64>,
     /// As in [`Advance`].
@@ -195,7 +196,7 @@ pub struct TableCounts {
 }
 
 impl Counts {
-    pub(super) fn of(tables: Vec<TableCounts>) -> Self {
+    pub(in crate::postgres) fn of(tables: Vec<TableCounts>) -> Self {
         let mut counts = Self::default();
         for table in &tables {
             counts.upserted += table.upserted;
@@ -221,4 +222,28 @@ pub(super) fn op_of(name: &str) -> Op {
         "delete" => Op::Delete,
         _ => Op::Upsert,
     }
+}
+
+/// Two columns from `first` on: time and token.
+pub(super) fn position_of(
+    row: &Row,
+    first: usize,
+) -> std::result::Result<Option<Position>, tokio_postgres::Error> {
+    let time: Option<i64> = row.try_get(first)?;
+    let token: Option<Vec<u8>> = row.try_get(first + 1)?;
+    Ok(time.map(|time| Position::new(Moment(time as u64), token.unwrap_or_default())))
+}
+
+/// Nine columns from `first` on: see the SELECT in `read_progress`.
+pub(super) fn progress_of(row: &Row, first: usize) -> std::result::Result<Progress, tokio_postgres::Error> {
+    Ok(Progress {
+        sequence: row.try_get(first)?,
+        position: position_of(row, first + 1)?,
+        source_time: row.try_get(first + 3)?,
+        applied_through: row.try_get::<_, Option<i64>>(first + 4)?.map(|time| Moment(time as u64)),
+        horizon: Moment(row.try_get::<_, i64>(first + 5)? as u64),
+        events: row.try_get::<_, i64>(first + 6)? as u64,
+        rows_written: row.try_get::<_, i64>(first + 7)? as u64,
+        as_of: row.try_get(first + 8)?,
+    })
 }

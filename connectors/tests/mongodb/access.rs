@@ -6,7 +6,7 @@ use bson::doc;
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::mongodb::{Mongo, Presence, Range, Start};
 use slackwater_connectors::secret::Secret;
-use slackwater_topics::ClusterTime;
+use slackwater_topics::Moment;
 
 use crate::server::{Mongod, Scratch};
 
@@ -43,7 +43,7 @@ async fn a_standalone_server_is_told() {
     assert!(preflight.standalone());
     let error = preflight.no_change_stream.expect("no change stream");
     assert!(error.kind == Kind::Unsuitable && error.what.contains("--replSet"), "{error}");
-    let mut stream = mongo.stream(Start::At(ClusterTime::new(1, 1)), vec!["a".into()], 1);
+    let mut stream = mongo.stream(Start::At(Moment::of_halves(1, 1)), vec!["a".into()], 1);
     assert_eq!(stream.next().await.expect_err("no stream").kind, Kind::Unsuitable);
 }
 
@@ -87,9 +87,9 @@ async fn passwords_and_rights() {
     assert_eq!(facts.no_change_stream.expect("denied").kind, Kind::Denied);
     assert_eq!(facts.collections[0].presence, Presence::Unknown);
     assert_eq!(facts.collections[0].unreadable.as_ref().expect("denied").kind, Kind::Denied);
-    let error = other.read_chunk("a", &Range::all(), ClusterTime::default(), 1).await.expect_err("denied");
+    let error = other.read_chunk("a", &Range::all(), Moment::default(), 1).await.expect_err("denied");
     assert_eq!(error.kind, Kind::Denied);
-    let mut stream = other.stream(Start::At(ClusterTime::new(1, 1)), vec!["a".into()], 1);
+    let mut stream = other.stream(Start::At(Moment::of_halves(1, 1)), vec!["a".into()], 1);
     let error = stream.next().await.expect_err("denied");
     assert_eq!(error.kind, Kind::Denied, "{error}");
     assert!(error.what.contains("changeStream") && !error.what.contains("ann@"), "{error}");

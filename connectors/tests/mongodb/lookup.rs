@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use bson::{Bson, doc};
-use slackwater_topics::{ClusterTime, Key};
+use slackwater_topics::{Key, Moment};
 
 use crate::server::{Scratch, any_id, document, key};
 
@@ -26,7 +26,7 @@ async fn finds_keys_of_every_kind_and_says_nothing_of_others() {
     }
     let none = scratch.mongo.lookup("mixed", &[], after).await.expect("a lookup");
     assert!(none.found.is_empty());
-    let absent = scratch.mongo.lookup("absent", &keys[..10], ClusterTime::default()).await.expect("a lookup");
+    let absent = scratch.mongo.lookup("absent", &keys[..10], Moment::default()).await.expect("a lookup");
     assert!(absent.found.is_empty());
 }
 
@@ -36,10 +36,8 @@ async fn takes_no_document_of_another_key() {
     let scratch = Scratch::shared().await;
     scratch.create("collated", doc! {"collation": {"locale": "en", "strength": 2}}).await;
     scratch.collection("collated").insert_one(doc! {"_id": "ann"}).await.expect("inserted");
-    let lookup =
-        scratch.mongo.lookup("collated", &[key("ANN")], ClusterTime::default()).await.expect("a lookup");
+    let lookup = scratch.mongo.lookup("collated", &[key("ANN")], Moment::default()).await.expect("a lookup");
     assert!(lookup.found.is_empty());
-    let lookup =
-        scratch.mongo.lookup("collated", &[key("ann")], ClusterTime::default()).await.expect("a lookup");
+    let lookup = scratch.mongo.lookup("collated", &[key("ann")], Moment::default()).await.expect("a lookup");
     assert_eq!(lookup.found.len(), 1);
 }

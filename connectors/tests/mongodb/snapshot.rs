@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bson::{Bson, doc};
 use slackwater_connectors::mongodb::Range;
-use slackwater_topics::{ClusterTime, Key};
+use slackwater_topics::{Key, Moment};
 
 use crate::server::{Scratch, any_id, bound, document, key, with_value};
 
@@ -51,11 +51,8 @@ async fn a_chunk_stops_at_the_most_bytes_and_the_rest_goes_on() {
         let mut keys = Vec::new();
         let mut chunks = 0;
         while let Some(range) = rest {
-            let chunk = scratch
-                .mongo
-                .read_chunk("mixed", &range, ClusterTime::default(), most)
-                .await
-                .expect("a chunk");
+            let chunk =
+                scratch.mongo.read_chunk("mixed", &range, Moment::default(), most).await.expect("a chunk");
             assert!(chunk.documents.len() == 1 || chunk.bytes <= most);
             keys.extend(chunk.documents.into_iter().map(|(key, _)| key));
             rest = chunk.rest;
@@ -76,7 +73,7 @@ async fn ends_of_ranges_and_what_is_not_there() {
     collection.insert_many((0..10).map(|n| doc! {"_id": n})).await.expect("inserted");
     let read = async |lo: Option<Bson>, hi: Option<Bson>| {
         let range = Range { lo: lo.map(bound), hi: hi.map(bound) };
-        let chunk = scratch.mongo.read_chunk("numbers", &range, ClusterTime::default(), usize::MAX);
+        let chunk = scratch.mongo.read_chunk("numbers", &range, Moment::default(), usize::MAX);
         chunk.await.expect("a chunk").documents.len()
     };
     assert_eq!(read(Some(3.into()), Some(7.0.into())).await, 4);
@@ -89,7 +86,7 @@ async fn ends_of_ranges_and_what_is_not_there() {
     assert_eq!((absent.documents, absent.bounds.len()), (0, 0));
     let small = scratch.mongo.split("numbers", 1 << 20, 1000).await.expect("a split");
     assert_eq!((small.documents, small.bounds.len()), (10, 0));
-    let chunk = scratch.mongo.read_chunk("absent", &Range::all(), ClusterTime::default(), 1).await;
+    let chunk = scratch.mongo.read_chunk("absent", &Range::all(), Moment::default(), 1).await;
     assert!(chunk.expect("a chunk").documents.is_empty());
 }
 
@@ -109,7 +106,7 @@ async fn clustered_and_collated_collections() {
     for range in Range::between(&split.bounds) {
         let chunk = scratch
             .mongo
-            .read_chunk("clustered", &range, ClusterTime::default(), usize::MAX)
+            .read_chunk("clustered", &range, Moment::default(), usize::MAX)
             .await
             .expect("a chunk");
         for (_, bytes) in &chunk.documents {
@@ -121,11 +118,8 @@ async fn clustered_and_collated_collections() {
     assert_eq!(count, 2000);
     let split = scratch.mongo.split("collated", u64::MAX, 200).await.expect("a split");
     assert_eq!((split.documents, split.bounds.len()), (2000, 0));
-    let chunk = scratch
-        .mongo
-        .read_chunk("collated", &Range::all(), ClusterTime::default(), 1000)
-        .await
-        .expect("a chunk");
+    let chunk =
+        scratch.mongo.read_chunk("collated", &Range::all(), Moment::default(), 1000).await.expect("a chunk");
     assert_eq!((chunk.documents.len(), chunk.rest), (2000, None));
 }
 

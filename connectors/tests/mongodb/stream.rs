@@ -77,7 +77,7 @@ async fn tells_of_every_kind_of_change() {
     let tokens: Vec<_> = changes.iter().map(|change| change.position.clone()).collect();
     assert!(tokens.is_sorted_by(|a, b| a.token < b.token && a.time <= b.time));
     for batch in &batches {
-        assert!(batch.passed <= batch.position.time && batch.bytes > 0);
+        assert!(batch.passed <= batch.position.moment && batch.bytes > 0);
         assert!(batch.changes.iter().all(|change| *change.position() <= batch.position));
     }
 }
@@ -98,7 +98,7 @@ async fn changes_of_a_transaction_share_a_time_and_grow_in_token() {
     let changes = of_documents(&batches);
     let first = changes[0];
     assert!(
-        changes.iter().all(|change| change.in_transaction && change.position.time == first.position.time)
+        changes.iter().all(|change| change.in_transaction && change.position.moment == first.position.moment)
     );
     assert!(changes.is_sorted_by(|a, b| a.position < b.position));
     assert_eq!(
@@ -114,7 +114,7 @@ async fn changes_of_a_transaction_share_a_time_and_grow_in_token() {
     };
     assert_eq!(positions(&of_documents(&rest)), positions(&changes[12..]));
     // Not passed before the last of them has come, passed soon after.
-    let time = first.position.time;
+    let time = first.position.moment;
     let passed = until(&mut again, |batches| batches.last().is_some_and(|batch| batch.passed >= time)).await;
     assert!(of_documents(&passed).is_empty());
 }

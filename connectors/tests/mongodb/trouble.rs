@@ -108,14 +108,14 @@ async fn lost_history_is_told() {
     };
     let deadline = std::time::Instant::now() + Duration::from_secs(120);
     let mut n = 1;
-    while first().await <= position.time.seconds() {
+    while first().await <= position.moment.seconds() {
         assert!(std::time::Instant::now() < deadline, "the oplog keeps everything");
         let fill = (0..20).map(|i| doc! {"_id": n * 100 + i, "fill": "x".repeat(100_000)});
         scratch.collection("other").insert_many(fill).await.expect("inserted");
         scratch.collection("other").delete_many(doc! {}).await.expect("deleted");
         n += 1;
     }
-    for start in [Start::After(position.clone()), Start::At(position.time)] {
+    for start in [Start::After(position.clone()), Start::At(position.moment)] {
         let mut stream = scratch.mongo.stream(start, vec!["a".into()], 1);
         let error = loop {
             match stream.next().await {

@@ -5,9 +5,9 @@ use bytes::Bytes;
 use slackwater_connectors::error::Kind;
 use slackwater_connectors::postgres::control::{Control, CopyState, SeenTable};
 use slackwater_connectors::postgres::progress::{Advance, ChunkDone, DeadLetter, FencePass, Notes, Tally};
-use slackwater_connectors::postgres::rows::WriteSet;
-use slackwater_connectors::postgres::sink::Sink;
-use slackwater_topics::{ClusterTime, Op, Position};
+use slackwater_connectors::postgres::target::rows::WriteSet;
+use slackwater_connectors::postgres::target::sink::Sink;
+use slackwater_topics::{Moment, Op, Position};
 use uuid::Uuid;
 
 use super::database::{MIGRATION, V, from, ours, row, spec, text, with};
@@ -66,10 +66,10 @@ async fn chunks_of_a_copy() {
         let rest = Some((Some(vec![3]), Some(vec![5])));
         let step = Advance {
             chunk: done(open[0].id, rest),
-            position: Some(Position::new(ClusterTime::new(7, 1), vec![1, 2])),
+            position: Some(Position::new(Moment::of_halves(7, 1), vec![1, 2])),
             source_time: Some(7000),
             events: 40,
-            horizon: ClusterTime(u64::MAX),
+            horizon: Moment(u64::MAX),
             ..from(0)
         };
         sink.apply(&step, &none, &Notes::default()).await.expect("applied");
@@ -88,7 +88,7 @@ async fn chunks_of_a_copy() {
         assert_eq!((user.documents_copied, user.documents_estimate, user.fresh), (120, 100, true));
         let lane = &control.lanes(MIGRATION).await.expect("lanes")[0];
         assert_eq!(lane.progress, *sink.progress());
-        assert_eq!(lane.progress.position, Some(Position::new(ClusterTime::new(7, 1), vec![1, 2])));
+        assert_eq!(lane.progress.position, Some(Position::new(Moment::of_halves(7, 1), vec![1, 2])));
         assert_eq!(
             (lane.progress.sequence, lane.progress.source_time, lane.progress.events),
             (3, Some(7000), 40)
@@ -108,9 +108,9 @@ async fn chunks_of_a_copy() {
             .await
             .expect("applied");
         assert!(control.open_chunks(MIGRATION).await.expect("chunks").is_empty());
-        control.save_position("legacy", &Position::new(ClusterTime(9), vec![9]), &[]).await.expect("saved");
+        control.save_position("legacy", &Position::new(Moment(9), vec![9]), &[]).await.expect("saved");
         let saved = control.position(MIGRATION, "legacy").await.expect("read");
-        assert_eq!(saved, Some(Position::new(ClusterTime(9), vec![9])));
+        assert_eq!(saved, Some(Position::new(Moment(9), vec![9])));
     })
     .await;
 }

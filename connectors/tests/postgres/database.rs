@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use slackwater_connectors::postgres::catalog::Catalog;
 use slackwater_connectors::postgres::client::connect;
 use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::postgres::introspect;
 use slackwater_connectors::postgres::progress::Advance;
-use slackwater_connectors::postgres::rows::{RowFormat, TableSpec, WriteSet};
-use slackwater_connectors::postgres::sink::Sink;
+use slackwater_connectors::postgres::target::catalog::Catalog;
+use slackwater_connectors::postgres::target::introspect;
+use slackwater_connectors::postgres::target::rows::{RowFormat, TableSpec, WriteSet};
+use slackwater_connectors::postgres::target::sink::Sink;
 use slackwater_connectors::secret::Secret;
 use tokio_postgres::Client;
 use uuid::Uuid;

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use slackwater_connectors::error::Kind;
 use slackwater_connectors::postgres::progress::Notes;
-use slackwater_connectors::postgres::rows::WriteSet;
-use slackwater_connectors::postgres::sink::Sink;
+use slackwater_connectors::postgres::target::rows::WriteSet;
+use slackwater_connectors::postgres::target::sink::Sink;
 use uuid::Uuid;
 
 use super::database::{MIGRATION, from, ours, row, spec, text, with};

@@ -1,4 +1,4 @@
-use slackwater_connectors::postgres::introspect;
+use slackwater_connectors::postgres::target::introspect;
 
 use super::database::with;
 

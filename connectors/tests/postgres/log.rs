@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use slackwater_connectors::error::Kind;
+use slackwater_connectors::postgres::control::partitions::{LogPartition, Skip};
 use slackwater_connectors::postgres::control::{Control, CopyState};
-use slackwater_connectors::postgres::log::{LogPartition, Skip};
 use slackwater_connectors::postgres::progress::{ChunkDone, DeadLetter, Notes, PartitionAdvance};
-use slackwater_connectors::postgres::rows::WriteSet;
-use slackwater_connectors::postgres::sink::Sink;
+use slackwater_connectors::postgres::target::rows::WriteSet;
+use slackwater_connectors::postgres::target::sink::Sink;
 use slackwater_topics::Op;
 use uuid::Uuid;
 
 use super::database::{MIGRATION, from, with};
 use super::partitions::{TOPIC, WAITING, at, begun, claim, lane, moving, new_partition, partition, step};
 
-const VERSION_ONE: &str = include_str!("../../src/postgres/schema/1.sql");
+const VERSION_ONE: &str = include_str!("../../src/postgres/control/schema/1.sql");
 
 fn acked(pairs: &[(i32, i64)]) -> Vec<(Arc<str>, i32, i64)> {
     pairs.iter().map(|(number, offset)| (TOPIC.into(), *number, *offset)).collect()

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::postgres::log::{Claimed, NewPartition, PartitionRow};
+use slackwater_connectors::postgres::control::partitions::{Claimed, NewPartition, PartitionRow};
 use slackwater_connectors::postgres::progress::{Advance, FencePass, Notes, PartitionAdvance};
-use slackwater_connectors::postgres::rows::{TableSpec, WriteSet};
-use slackwater_connectors::postgres::sink::Sink;
-use slackwater_topics::{ClusterTime, Position};
+use slackwater_connectors::postgres::target::rows::{TableSpec, WriteSet};
+use slackwater_connectors::postgres::target::sink::Sink;
+use slackwater_topics::{Moment, Position};
 use uuid::Uuid;
 
 use super::database::{Database, MIGRATION, from, ours, row, spec, with};
@@ -32,7 +32,7 @@ pub(crate) fn new_partition(partition: i32, begin: i64) -> NewPartition {
 }
 
 pub(crate) fn at(time: u32) -> Position {
-    Position::new(ClusterTime::new(time, 1), vec![time as u8])
+    Position::new(Moment::of_halves(time, 1), vec![time as u8])
 }
 
 /// An applier's lane.
@@ -107,7 +107,7 @@ async fn rows_lane_and_partitions_move_together() {
         let full = PartitionAdvance {
             capture_epoch: 3,
             position: Some(at(9)),
-            applied_through: Some(ClusterTime::new(8, 0)),
+            applied_through: Some(Moment::of_halves(8, 0)),
             source_time: Some(9000),
             as_of: Some(9100),
             ..step(&claimed[0])
@@ -128,8 +128,8 @@ async fn rows_lane_and_partitions_move_together() {
         claimed[0].next_offset = 110;
         let older = PartitionAdvance {
             capture_epoch: 2,
-            position: Some(Position::new(at(9).time, vec![8])),
-            applied_through: Some(ClusterTime::new(7, 0)),
+            position: Some(Position::new(at(9).moment, vec![8])),
+            applied_through: Some(Moment::of_halves(7, 0)),
             as_of: Some(9000),
             ..step(&claimed[0])
         };
@@ -144,7 +144,7 @@ async fn rows_lane_and_partitions_move_together() {
 
         claimed[0].next_offset = 120;
         let newer =
-            PartitionAdvance { position: Some(Position::new(at(9).time, vec![10])), ..step(&claimed[0]) };
+            PartitionAdvance { position: Some(Position::new(at(9).moment, vec![10])), ..step(&claimed[0]) };
         sink.copy(&moving(2, vec![newer.clone()]), &one(&specs(), 3, true), &Notes::default())
             .await
             .expect("by COPY");

@@ -1,7 +1,7 @@
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::postgres::client::connect;
 use slackwater_connectors::postgres::progress::Notes;
-use slackwater_connectors::postgres::rows::WriteSet;
+use slackwater_connectors::postgres::target::rows::WriteSet;
 use slackwater_connectors::secret::Secret;
 
 use super::database::{V, from, ours, row, spec, text, with};

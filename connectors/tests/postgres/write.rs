@@ -1,6 +1,6 @@
 use slackwater_connectors::error::Kind;
 use slackwater_connectors::postgres::progress::Notes;
-use slackwater_connectors::postgres::rows::WriteSet;
+use slackwater_connectors::postgres::target::rows::WriteSet;
 
 use super::database::{Database, V, from, ours, row, spec, text, with};
 

@@ -3,10 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use slackwater_connectors::error::{Error, Kind, Result};
-use slackwater_connectors::mongodb::{Bound, Range};
 use slackwater_connectors::postgres::control::CopyState;
 use slackwater_connectors::retry::Pauses;
-use slackwater_topics::{Barrier, CollectionId};
+use slackwater_topics::{Barrier, Bound, CollectionId, Range};
 
 use super::{Assignment, Copying, Held, Release, Reread, Router, Word};
 use crate::apply::batch::Batch;

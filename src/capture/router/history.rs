@@ -8,7 +8,7 @@ use bytes::Bytes;
 use slackwater_connectors::error::{Error, Result};
 use slackwater_connectors::postgres::control::{CopyState, SeenTable};
 use slackwater_connectors::retry::Pauses;
-use slackwater_topics::{Barrier, ClusterTime, CollectionId, Position};
+use slackwater_topics::{Barrier, CollectionId, Moment, Position};
 
 use super::Router;
 use crate::apply::batch::Batch;
@@ -127,14 +127,14 @@ impl Router {
         };
         let text = format!(
             "the source's log no longer reaches back to our position: changes between {} and {} were lost ({error})",
-            said(self.position.time),
+            said(self.position.moment),
             said(now),
         );
         self.now = self.now.max(now);
         let all = self.all_collections();
         self.begin_anew(all, "history_lost", &text).await?;
         self.position = Position::new(now, Bytes::new());
-        let (position, passed) = (self.position.clone(), ClusterTime(now.0.saturating_sub(1)));
+        let (position, passed) = (self.position.clone(), Moment(now.0.saturating_sub(1)));
         self.publish(Vec::new(), position, passed).await
     }
 
@@ -169,7 +169,7 @@ impl Router {
 }
 
 /// A time as people read it.
-fn said(time: ClusterTime) -> String {
-    jiff::Timestamp::from_second(i64::from(time.seconds()))
+fn said(time: Moment) -> String {
+    jiff::Timestamp::from_second(i64::from(time.upper()))
         .map_or_else(|_| time.to_string(), |time| time.to_string())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use slackwater_connectors::error::Result;
-use slackwater_connectors::postgres::log::Skip;
+use slackwater_connectors::postgres::control::partitions::Skip;
 use slackwater_connectors::retry::Pauses;
 use slackwater_topics::{Barrier, CollectionId};
 use tokio::sync::oneshot;

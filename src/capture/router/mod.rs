@@ -13,13 +13,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::kafka::Admin;
-use slackwater_connectors::mongodb::{
-    Bound, Change, DocumentChange, Heard, Mongo, Op as SourceOp, Range, Start, StreamBatch,
-};
+use slackwater_connectors::mongodb::{Mongo, Start};
 use slackwater_connectors::postgres::control::{Control, CopyState};
 use slackwater_connectors::retry::Pauses;
 use slackwater_connectors::secret::Secret;
-use slackwater_topics::{ClusterTime, CollectionId, Document, Event, Key, Op, Position, Value};
+use slackwater_connectors::source::{Change, ChangeBatch, ChangeKind, DocumentChange, Heard, Lookup};
+use slackwater_topics::{Bound, CollectionId, Document, Event, Key, Moment, Op, Position, Range, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
@@ -65,7 +64,7 @@ pub(crate) struct Assignment {
     pub(crate) collection: CollectionId,
     pub(crate) range: Range,
     /// The read has to show everything up to here.
-    pub(crate) from: ClusterTime,
+    pub(crate) from: Moment,
     /// The tables hold nothing of this collection.
     pub(crate) fresh: bool,
 }
@@ -85,17 +84,11 @@ pub(crate) enum Word {
     /// I have nothing to do.
     Idle(oneshot::Sender<Assignment>),
     /// I have read the piece; answered when it may be applied, dropped where it is void.
-    Read { piece: PieceId, until: ClusterTime, rest: Option<Range>, release: oneshot::Sender<Release> },
+    Read { piece: PieceId, until: Moment, rest: Option<Range>, release: oneshot::Sender<Release> },
     /// The piece is in the target. `cut`: a rest was left for another.
     Done { piece: PieceId, collection: CollectionId, cut: Option<Bound> },
     /// Documents of dead letters were read again.
-    Reread {
-        id: PieceId,
-        collection: CollectionId,
-        keys: Vec<Key>,
-        found: Vec<(Key, Bytes)>,
-        at: ClusterTime,
-    },
+    Reread { id: PieceId, collection: CollectionId, keys: Vec<Key>, found: Vec<(Key, Bytes)>, at: Moment },
     /// Reading them failed.
     RereadFailed { id: PieceId, error: Error },
 }
@@ -135,7 +128,7 @@ pub(crate) enum Log {
 /// Channels of the router.
 pub(crate) struct Wires {
     pub(crate) log: mpsc::Sender<Batch>,
-    pub(crate) applied: watch::Receiver<ClusterTime>,
+    pub(crate) applied: watch::Receiver<Moment>,
     pub(crate) words: mpsc::UnboundedReceiver<Word>,
     pub(crate) say: mpsc::UnboundedSender<Word>,
     pub(crate) reports: mpsc::UnboundedReceiver<Report>,
@@ -166,7 +159,7 @@ pub(crate) struct Router {
     removals: HashSet<Position>,
     next_reread: PieceId,
     /// The newest time that the source told us.
-    now: ClusterTime,
+    now: Moment,
     /// Where the stream stands.
     position: Position,
     /// A sweep was sent and is not reported yet.
@@ -181,7 +174,7 @@ pub(crate) struct Router {
     /// What the log has lost, and nobody has dealt with yet.
     lost: Vec<(Vec<CollectionId>, String)>,
     /// How far the stream was put into the log.
-    passed: ClusterTime,
+    passed: Moment,
     /// The switch's fence that was put into the log last.
     fenced: Option<Uuid>,
     beats: Beats,
@@ -233,9 +226,9 @@ pub(crate) struct Parts {
     /// Where the stream lane stands.
     pub(crate) position: Position,
     /// Former runs have sent nothing that is newer. What they sent is not taken again, so pieces have to show it.
-    pub(crate) now: ClusterTime,
+    pub(crate) now: Moment,
     /// Look-ups of former runs may have seen this far.
-    pub(crate) horizon: ClusterTime,
+    pub(crate) horizon: Moment,
     pub(crate) log: Log,
     /// Collections of which the log has lost something while nobody looked, and what.
     pub(crate) lost: Vec<(Vec<CollectionId>, String)>,
@@ -293,7 +286,7 @@ impl Router {
         }
         Ok(Self {
             horizons: Horizons::new(plan.collections.len(), horizon),
-            now: position.time.max(now),
+            now: position.moment.max(now),
             mongo,
             plan,
             control,
@@ -318,7 +311,7 @@ impl Router {
             landed: 0,
             landing: None,
             lost,
-            passed: ClusterTime::default(),
+            passed: Moment::default(),
             fenced: None,
             beats: Beats::default(),
         })
@@ -340,8 +333,13 @@ impl Router {
 
     /// Runs until it is to stop.
     pub(crate) async fn run(mut self) -> Result<()> {
-        let watched: Vec<String> =
-            self.plan.collections.iter().map(|collection| collection.collection.clone()).collect();
+        let watched: Vec<(CollectionId, String)> = self
+            .plan
+            .collections
+            .iter()
+            .enumerate()
+            .map(|(place, collection)| (CollectionId(place as u16), collection.collection.clone()))
+            .collect();
         let mut stream = self.mongo.stream(self.start(), watched.clone(), STREAM_BUFFER);
         let mut letters = tokio::time::interval(LETTERS_EVERY);
         letters.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -413,8 +411,8 @@ impl Router {
         }
     }
 
-    async fn on_batch(&mut self, batch: StreamBatch) -> Result<()> {
-        self.now = self.now.max(batch.operation_time);
+    async fn on_batch(&mut self, batch: ChangeBatch) -> Result<()> {
+        self.now = self.now.max(batch.now);
         let mut events = Vec::with_capacity(batch.changes.len());
         let mut last: Option<Position> = None;
         for change in batch.changes {
@@ -426,15 +424,16 @@ impl Router {
                     }
                     None
                 }
-                Change::Dropped { collection, .. } => {
-                    let id = CollectionId(collection);
-                    Some((vec![id], "drop", format!("collection {} was dropped", self.name(id))))
-                }
+                Change::Dropped { collection, .. } => Some((
+                    vec![collection],
+                    "drop",
+                    format!("collection {} was dropped", self.name(collection)),
+                )),
                 Change::Renamed { from, to, to_name, .. } => {
-                    let ids: Vec<CollectionId> = from.into_iter().chain(to).map(CollectionId).collect();
+                    let ids: Vec<CollectionId> = from.into_iter().chain(to).collect();
                     let text = match from {
                         Some(from) => {
-                            format!("collection {} was renamed to {to_name}", self.name(CollectionId(from)))
+                            format!("collection {} was renamed to {to_name}", self.name(from))
                         }
                         None => format!("another collection was renamed to {to_name}"),
                     };
@@ -451,7 +450,7 @@ impl Router {
             if let Some((collections, kind, text)) = lost {
                 // What came before is made safe first, so that a crash finds this change again.
                 if let Some(before) = last.take() {
-                    let passed = ClusterTime(before.time.0.saturating_sub(1));
+                    let passed = Moment(before.moment.0.saturating_sub(1));
                     self.publish(std::mem::take(&mut events), before, passed).await?;
                 }
                 self.begin_anew(collections, kind, &text).await?;
@@ -476,11 +475,11 @@ impl Router {
         let id =
             Document::new(&change.id).and_then(|id| id.get(b"_id")).map_err(broken)?.unwrap_or(Value::Null);
         let arrival = Arrival {
-            collection: CollectionId(change.collection),
+            collection: change.collection,
             id,
             key: &change.key,
-            is_delete: change.op == SourceOp::Delete,
-            time: change.position.time,
+            is_delete: change.kind == ChangeKind::Delete,
+            time: change.position.moment,
         };
         loop {
             match self.merge.route(arrival) {
@@ -510,12 +509,7 @@ impl Router {
     }
 
     /// Resolves what the events do not carry, and puts them into the log.
-    async fn publish(
-        &mut self,
-        mut events: Vec<Event>,
-        position: Position,
-        passed: ClusterTime,
-    ) -> Result<()> {
+    async fn publish(&mut self, mut events: Vec<Event>, position: Position, passed: Moment) -> Result<()> {
         let stands = |horizons: &Horizons, event: &Event| horizons.stands(event, is_complete(event));
         if !events.iter().all(|event| stands(&self.horizons, event)) {
             events = keep_last(events);
@@ -526,7 +520,7 @@ impl Router {
             let mut found: HashMap<(CollectionId, Key), Bytes> = HashMap::new();
             let mut looked_up: HashSet<(CollectionId, Key)> = HashSet::new();
             for (collection, keys) in wanted {
-                let lookup = self.look_up(collection, &keys, position.time).await?;
+                let lookup = self.look_up(collection, &keys, position.moment).await?;
                 self.horizons.looked_up(collection, lookup.at);
                 found.extend(lookup.found.into_iter().map(|(key, document)| ((collection, key), document)));
                 looked_up.extend(keys.into_iter().map(|key| (collection, key)));
@@ -564,12 +558,7 @@ impl Router {
         Ok(())
     }
 
-    async fn look_up(
-        &mut self,
-        collection: CollectionId,
-        keys: &[Key],
-        after: ClusterTime,
-    ) -> Result<slackwater_connectors::mongodb::Lookup> {
+    async fn look_up(&mut self, collection: CollectionId, keys: &[Key], after: Moment) -> Result<Lookup> {
         let name = self.plan.collections[usize::from(collection.0)].collection.clone();
         let mut pauses = Pauses::for_server();
         loop {
@@ -613,8 +602,8 @@ impl Router {
 
 fn event(change: DocumentChange) -> Event {
     Event {
-        collection: CollectionId(change.collection),
-        op: if change.op == SourceOp::Delete { Op::Delete } else { Op::Upsert },
+        collection: change.collection,
+        op: if change.kind == ChangeKind::Delete { Op::Delete } else { Op::Upsert },
         key: change.key,
         document: change.document.unwrap_or_default(),
         position: change.position,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::kafka::{self, Membership};
 use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::postgres::sink::Sink;
+use slackwater_connectors::postgres::target::sink::Sink;
 use slackwater_topics::CollectionId;
 use tokio::sync::mpsc;
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use slackwater_connectors::error::Error;
-use slackwater_connectors::mongodb::{Heard, Mongo};
+use slackwater_connectors::mongodb::Mongo;
 use slackwater_connectors::postgres::control::Control;
+use slackwater_connectors::source::Heard;
 use tokio::sync::watch;
 
 use super::{Loaded, Tasks};

@@ -7,10 +7,10 @@ use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::kafka::{self, Admin, Producer, Ticket};
 use slackwater_connectors::mongodb::{Mongo, Preflight, Presence};
 use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::postgres::introspect;
-use slackwater_connectors::postgres::log::{LogPartition, NewPartition};
+use slackwater_connectors::postgres::control::partitions::{LogPartition, NewPartition};
+use slackwater_connectors::postgres::target::introspect;
 use slackwater_connectors::secret::Secret;
-use slackwater_topics::{ClusterTime, CollectionId, Position, debezium};
+use slackwater_topics::{CollectionId, Moment, Position, debezium};
 use tokio::sync::{mpsc, watch};
 
 use super::{Loaded, Tasks, announce, beside, most_bytes};
@@ -102,7 +102,7 @@ pub(super) async fn start(
         .collect();
     let names = (plan.migration.as_str(), source.name.value.as_str());
     let outgoing = Arc::new(Outgoing::new(producer, topics, takeover.epoch, names));
-    first_word(&outgoing, first.time, &mut stop.clone()).await?;
+    first_word(&outgoing, first.moment, &mut stop.clone()).await?;
     // Nothing more of captures before us is taken, so all that they have sent is from before this.
     let now = mongo.operation_time().await?;
     let horizon = horizon(now, preflight, !known.is_empty());
@@ -113,7 +113,7 @@ pub(super) async fn start(
     // Other processes write dead letters, so there may always be some.
     let letters = Arc::new(Letters::new(true));
     let (log_in, log_out) = mpsc::channel(LOG_BUFFER);
-    let (applied_in, applied_out) = watch::channel(ClusterTime::default());
+    let (applied_in, applied_out) = watch::channel(Moment::default());
     let (say, words) = mpsc::unbounded_channel();
     let (report, reports) = mpsc::unbounded_channel();
     let (watch_in, watched) = mpsc::unbounded_channel();
@@ -295,7 +295,7 @@ async fn lost(
 }
 
 /// A mark into every partition: what a capture before us still sends stands behind it, and is dropped.
-async fn first_word(outgoing: &Outgoing, time: ClusterTime, stop: &mut Stop) -> Result<(), Failure> {
+async fn first_word(outgoing: &Outgoing, time: Moment, stop: &mut Stop) -> Result<(), Failure> {
     let ticket = Ticket::new();
     outgoing.marks(&outgoing.all(), (time, None), None, &ticket).await?;
     ticket.close();
@@ -308,10 +308,10 @@ async fn first_word(outgoing: &Outgoing, time: ClusterTime, stop: &mut Stop) -> 
 }
 
 /// How far look-ups of captures before us may have seen: up to now. With post-images on there were none.
-fn horizon(now: ClusterTime, preflight: &Preflight, before: bool) -> ClusterTime {
+fn horizon(now: Moment, preflight: &Preflight, before: bool) -> Moment {
     let exact = preflight.collections.iter().all(|collection| match &collection.presence {
         Presence::Present(info) => info.post_images,
         _ => false,
     });
-    if !before || exact { ClusterTime::default() } else { now }
+    if !before || exact { Moment::default() } else { now }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::mongodb::Mongo;
 use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::postgres::introspect;
-use slackwater_connectors::postgres::sink::Sink;
-use slackwater_topics::{ClusterTime, Position};
+use slackwater_connectors::postgres::target::introspect;
+use slackwater_connectors::postgres::target::sink::Sink;
+use slackwater_topics::{Moment, Position};
 use tokio::sync::{mpsc, watch};
 
 use super::{Loaded, Tasks, announce, beside, most_bytes};
@@ -75,7 +75,7 @@ pub(super) async fn start(
     let empty_tables: HashSet<usize> = introspect::empty(&target, &names).await?.into_iter().collect();
 
     let (log_in, log_out) = mpsc::channel(LOG_BUFFER);
-    let (applied_in, applied_out) = watch::channel(ClusterTime::default());
+    let (applied_in, applied_out) = watch::channel(Moment::default());
     let (say, words) = mpsc::unbounded_channel();
     let (report, reports) = mpsc::unbounded_channel();
     let (heard_in, heard) = watch::channel(None);
@@ -92,7 +92,7 @@ pub(super) async fn start(
         gauges: Arc::clone(gauges),
         stop: stop.clone(),
         empty_tables,
-        now: position.time,
+        now: position.moment,
         position,
         horizon,
         log: Log::Direct,

@@ -80,7 +80,7 @@ impl Line {
         let more = match &self.content {
             Ok(Record::Event(event, stamp)) => json!({
                 "kind": "event", "op": word(event.op), "time": event.time,
-                "cluster_time": event.position.time.0, "epoch": stamp.epoch,
+                "cluster_time": event.position.moment.0, "epoch": stamp.epoch,
             }),
             Ok(Record::Part(part)) => json!({
                 "kind": "part", "index": part.index, "count": part.count, "group": part.group,
@@ -250,7 +250,7 @@ fn at(millis: i64) -> String {
 #[cfg(test)]
 mod tests {
     use bson::doc;
-    use slackwater_topics::{ClusterTime, Event, Mark, Part, Position, Stamp, encode};
+    use slackwater_topics::{Event, Mark, Moment, Part, Position, Stamp, encode};
 
     use super::*;
 
@@ -262,7 +262,7 @@ mod tests {
             key: Key::of(key).expect("a key"),
             op,
             document: if op == Op::Delete { Bytes::new() } else { document.clone().into() },
-            position: Position::new(ClusterTime::new(5, 1), vec![1]),
+            position: Position::new(Moment::of_halves(5, 1), vec![1]),
             time: if op == Op::Snapshot { 0 } else { 1_700_000_000_123 },
         }
     }
@@ -338,14 +338,14 @@ mod tests {
     #[test]
     fn what_is_no_event() {
         let mark =
-            Mark { epoch: 3, time: ClusterTime::new(5, 1), at: 1_700_000_000_123, as_of: None, fence: None };
+            Mark { epoch: 3, time: Moment::of_halves(5, 1), at: 1_700_000_000_123, as_of: None, fence: None };
         let mut bytes = Vec::new();
         mark.encode(&mut bytes);
         let (text, json) = shown(&record(Some(Mark::KEY), None, Some(bytes)), false);
         assert_eq!(text, "2/17          2023-11-14T22:13:20.123Z  mark       all up to 5.1, epoch 3");
         assert_eq!((&json["kind"], json.get("key")), (&json!("mark"), None));
         let mut bytes = Vec::new();
-        Part::encode((3, 9), (0, 4), ClusterTime::default(), b"half a document", &mut bytes);
+        Part::encode((3, 9), (0, 4), Moment::default(), b"half a document", &mut bytes);
         let (text, json) = shown(&record(None, Some(bytes), None), true);
         assert!(text.contains("part       1 of 4, group 9  ") && !text.contains("half"), "{text}");
         assert_eq!((&json["index"], &json["count"]), (&json!(0), &json!(4)));

@@ -1,6 +1,6 @@
 //! Which rule can fill which type, and with what conversion.
 
-use slackwater_connectors::postgres::catalog::Type;
+use slackwater_connectors::postgres::target::catalog::Type;
 
 use super::super::encode::{
     Conv, Enum, Json, Lenient, NumericShape, Reference, Scratch, Text, Unit, Unknown,

@@ -1,6 +1,6 @@
 //! By which columns rows are found again: keys, and owners of rows made of elements.
 
-use slackwater_connectors::postgres::catalog;
+use slackwater_connectors::postgres::target::catalog;
 
 use super::table::{Built, Origin};
 use crate::config::spelling::list;

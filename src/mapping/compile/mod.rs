@@ -7,8 +7,8 @@ mod table;
 
 use std::sync::Arc;
 
-use slackwater_connectors::postgres::catalog::{self, Catalog};
-use slackwater_connectors::postgres::rows::{RowFormat, TableSpec};
+use slackwater_connectors::postgres::target::catalog::{self, Catalog};
+use slackwater_connectors::postgres::target::rows::{RowFormat, TableSpec};
 
 use self::conversions::Surroundings;
 use self::table::{Built, Columns, First, Origin};

@@ -1,6 +1,6 @@
 //! One table of one collection: its columns, checked and compiled.
 
-use slackwater_connectors::postgres::catalog;
+use slackwater_connectors::postgres::target::catalog;
 
 use super::super::encode::{Conv, Json};
 use super::super::plan::{ById, ColumnCode, Take};

@@ -1,10 +1,10 @@
 use super::super::look::tests::{look, partition, process, stream};
 use super::names::Kind;
 use super::*;
+use slackwater_connectors::postgres::control::ledger::DeadLetterCount;
+use slackwater_connectors::postgres::control::pulse::ProcessRow;
 use slackwater_connectors::postgres::control::{CollectionRow, CopyState};
-use slackwater_connectors::postgres::ledger::DeadLetterCount;
 use slackwater_connectors::postgres::progress::Tally;
-use slackwater_connectors::postgres::pulse::ProcessRow;
 
 const HERE: Here = Here { control_store_up: true, ready: true, age: Some(Duration::from_millis(250)) };
 

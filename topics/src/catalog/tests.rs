@@ -337,7 +337,7 @@ fn the_schema_of_bson_tells_records_apart() {
 #[test]
 fn the_schema_of_debezium_describes_what_is_written() {
     use crate::debezium::{Writer, WriterOptions};
-    use crate::{ClusterTime, Event, Key, Op, Position, Stamp, Value};
+    use crate::{Event, Key, Moment, Op, Position, Stamp, Value};
 
     let options = WriterOptions {
         name: "coworking",
@@ -355,7 +355,7 @@ fn the_schema_of_debezium_describes_what_is_written() {
                 key: Key::of(Value::Int32(7)).expect("a key"),
                 op,
                 document: if op == Op::Delete { Vec::new() } else { document }.into(),
-                position: Position::new(ClusterTime::new(5, 1), vec![1]),
+                position: Position::new(Moment::of_halves(5, 1), vec![1]),
                 time: if op == Op::Snapshot { 0 } else { i64::MAX },
             };
             let mut out = Vec::new();

@@ -10,7 +10,7 @@ use crate::ascii;
 use crate::event::{CollectionId, Event, Op};
 use crate::extjson::{self, Unreadable};
 use crate::key::Key;
-use crate::position::{ClusterTime, Position};
+use crate::position::{Moment, Position};
 use crate::stamp::Stamp;
 use crate::value::Document;
 
@@ -116,7 +116,7 @@ pub fn read(value: &[u8], collection: CollectionId) -> Result<(Event, Stamp), Re
         key,
         op,
         document,
-        position: Position::new(ClusterTime(time.cast_unsigned()), token),
+        position: Position::new(Moment(time.cast_unsigned()), token),
         time: source.wall_time.unwrap_or_default(),
     };
     let flags = source.slackwater_flags.unwrap_or_default();

@@ -6,7 +6,7 @@ use super::*;
 use crate::event::{CollectionId, Event, Op};
 use crate::extjson::tests::any_document;
 use crate::key::Key;
-use crate::position::{ClusterTime, Position};
+use crate::position::{Moment, Position};
 use crate::stamp::Stamp;
 use crate::value::Value;
 
@@ -32,7 +32,7 @@ fn event(op: Op) -> Event {
         document: if op == Op::Delete { Bytes::new() } else { document.into() },
         position: match op {
             Op::Snapshot => Position::default(),
-            _ => Position::new(ClusterTime::new(5, 1), vec![0x82, 1]),
+            _ => Position::new(Moment::of_halves(5, 1), vec![0x82, 1]),
         },
         time: if op == Op::Snapshot { 0 } else { 1_700_000_000_123 },
     }
@@ -256,7 +256,7 @@ fn odd_events_come_back() {
     let payload = parsed_and_fits(&value(&broken, stamp(Op::Upsert), true));
     assert_eq!(payload["after"], r#"{"_id": "another"}"#);
     for time in [i64::MIN, -1, i64::MAX] {
-        let position = Position::new(ClusterTime(u64::MAX), vec![]);
+        let position = Position::new(Moment(u64::MAX), vec![]);
         comes_back(&Event { time, position, ..event(Op::Delete) }, Stamp { epoch: time, ..Stamp::default() });
     }
 }
@@ -330,7 +330,7 @@ proptest! {
             key: Key::of(id.unwrap_or(other)).expect("a key"),
             op,
             document: document.clone().into(),
-            position: Position::new(ClusterTime(cluster), token),
+            position: Position::new(Moment(cluster), token),
             time,
         };
         comes_back(&event, Stamp { epoch, fresh, noted });

@@ -110,8 +110,8 @@ impl Writer {
         out.extend_from_slice(br#","ts_ns":"#);
         finer(millis, 1_000_000, out);
         out.extend_from_slice(&self.collection);
-        let time = event.position.time;
-        let _ = write!(out, r#"{},"lsid":null,"txnNumber":null,"wallTime":"#, time.increment().cast_signed());
+        let time = event.position.moment;
+        let _ = write!(out, r#"{},"lsid":null,"txnNumber":null,"wallTime":"#, time.lower().cast_signed());
         let _ = if event.time == 0 { write!(out, "null") } else { write!(out, "{}", event.time) };
         let _ = write!(out, r#","slackwater_time":{},"slackwater_token":""#, time.0.cast_signed());
         ascii::hex(&event.position.token, out);

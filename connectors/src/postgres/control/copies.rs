@@ -3,11 +3,11 @@
 use tokio_postgres::Transaction;
 
 use super::Control;
+use super::partitions::{self, Skip};
 use crate::error::Result;
 use crate::postgres::error::explain;
-use crate::postgres::log::{self, Skip};
 use crate::postgres::progress::{Bounds, ChunkDone};
-use crate::postgres::statements::quote;
+use crate::postgres::target::statements::quote;
 
 /// How far the copy of a collection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,7 +258,7 @@ impl Control {
         let fail = |error: tokio_postgres::Error| explain(doing, &error);
         let (transaction, migration) = self.owned(doing).await?;
         // Before the lists of rows met: appliers hold their partitions when they note a row, so this is the order for all.
-        log::skip_partitions(&transaction, doing, &migration, skip).await?;
+        partitions::skip_partitions(&transaction, doing, &migration, skip).await?;
         transaction
             .execute(
                 "UPDATE slackwater.collections SET state = 'pending', generation = generation + 1, reload = true,

@@ -12,8 +12,8 @@ use std::task::Poll;
 use postgres_types::ToSql;
 use tokio_postgres::{Client, Statement};
 
-use super::error::{explain, is_echo};
 use crate::error::Result;
+use crate::postgres::error::{explain, is_echo};
 
 /// What is bound, in order.
 pub(super) type Parameters<'a> = Vec<Box<dyn ToSql + Sync + Send + 'a>>;

@@ -5,8 +5,8 @@
 
 use tokio_postgres::Client;
 
-use super::error::explain;
 use crate::error::{Error, Kind, Result};
+use crate::postgres::error::explain;
 
 const DOING: &str = "preparing the schema slackwater";
 

@@ -10,15 +10,18 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Row, Transaction};
 use uuid::Uuid;
 
-use super::client::connect;
-use super::error::explain;
-use super::progress::Progress;
-use super::schema;
-use super::sink::progress_of;
 use crate::error::{Error, Kind, Result};
+use crate::postgres::client::connect;
+use crate::postgres::error::explain;
+use crate::postgres::progress::{Progress, progress_of};
 use crate::secret::Secret;
 
 mod copies;
+pub mod cutover;
+pub mod ledger;
+pub mod partitions;
+pub mod pulse;
+mod schema;
 
 pub use copies::{ChunkRow, CollectionRow, CopyState, SeenTable};
 

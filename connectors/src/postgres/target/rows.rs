@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::catalog::Table;
+use crate::postgres::target::catalog::Table;
 
 /// What stands before, between and after the fields of one row.
 #[derive(Debug, PartialEq, Eq)]

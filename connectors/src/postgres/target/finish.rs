@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-use super::client::connect;
-use super::error::explain;
-use super::statements::quote;
 use crate::error::Result;
+use crate::postgres::client::connect;
+use crate::postgres::error::explain;
+use crate::postgres::target::statements::quote;
 use crate::secret::Secret;
 
 /// A sequence that feeds a column of a table that is migrated.

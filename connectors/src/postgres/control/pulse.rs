@@ -7,11 +7,11 @@
 //! **Crash**: nobody says anything any more, and that is what is seen.
 
 use postgres_types::Type;
-use slackwater_topics::ClusterTime;
+use slackwater_topics::Moment;
 
-use super::control::Control;
-use super::error::explain;
+use super::Control;
 use crate::error::Result;
+use crate::postgres::error::explain;
 
 /// What is known of a source, to be said once a second. `None`: nothing new.
 #[derive(Clone, Debug, Default)]
@@ -19,13 +19,13 @@ pub struct Pulse {
     /// Its clock, milliseconds since 1970, and how many milliseconds ago that was.
     pub clock: Option<(i64, i64)>,
     /// Its operation time.
-    pub operation_time: Option<ClusterTime>,
+    pub operation_time: Option<Moment>,
     /// How far it was read into the log.
-    pub read_through: Option<ClusterTime>,
+    pub read_through: Option<Moment>,
     /// What was read holds all that it had at this moment of its clock, milliseconds since 1970.
     pub read_as_of: Option<i64>,
     /// The oldest change that it still has.
-    pub oplog_from: Option<ClusterTime>,
+    pub oplog_from: Option<Moment>,
     /// What its reader waits for; `None`: nothing.
     pub trouble: Option<String>,
 }
@@ -40,13 +40,13 @@ pub struct SourceRow {
     /// How far its clock is ahead of the target's, in milliseconds.
     pub skew_ms: Option<i64>,
     /// Its operation time.
-    pub operation_time: Option<ClusterTime>,
+    pub operation_time: Option<Moment>,
     /// How far it was read into the log.
-    pub read_through: Option<ClusterTime>,
+    pub read_through: Option<Moment>,
     /// What was read holds all that it had at this moment of its clock, milliseconds since 1970.
     pub read_as_of: Option<i64>,
     /// The oldest change that it still has; `None` where we may not ask.
-    pub oplog_from: Option<ClusterTime>,
+    pub oplog_from: Option<Moment>,
     /// What its reader waits for.
     pub trouble: Option<String>,
     /// Milliseconds since its reader has said anything.
@@ -114,7 +114,7 @@ impl Control {
     pub async fn pulse(&mut self, source: &str, pulse: &Pulse) -> Result<()> {
         let doing = format!("noting what {source} says");
         let (migration, epoch) = self.owner(&doing)?;
-        let bits = |time: Option<ClusterTime>| time.map(|time| time.0.cast_signed());
+        let bits = |time: Option<Moment>| time.map(|time| time.0.cast_signed());
         self.client
             .execute_typed(
                 "SELECT slackwater.pulse($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -143,9 +143,8 @@ impl Control {
              (extract(epoch FROM clock_timestamp() - updated_at) * 1000)::bigint \
              FROM slackwater.sources WHERE migration = $1 ORDER BY source";
         self.rows("reading what sources said", sql, &[&migration], |row| {
-            let time = |place| {
-                row.try_get::<_, Option<i64>>(place).map(|time| time.map(|time| ClusterTime(time as u64)))
-            };
+            let time =
+                |place| row.try_get::<_, Option<i64>>(place).map(|time| time.map(|time| Moment(time as u64)));
             Ok(SourceRow {
                 source: row.try_get(0)?,
                 pulse_ms: row.try_get(1)?,

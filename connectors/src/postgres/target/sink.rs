@@ -15,18 +15,16 @@ use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::SinkExt as _;
-use slackwater_topics::ClusterTime;
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, Statement};
 
-use super::client::connect;
-use super::error::explain;
-use super::log::position_of;
-use super::pipeline::{Call, Count, Parameters, send};
-use super::progress::{Advance, Counts, Notes, Progress, TableCounts};
-use super::rows::{Rows, TableSpec, WriteSet};
-use super::statements;
 use crate::error::{Error, Kind, Result};
+use crate::postgres::client::connect;
+use crate::postgres::error::explain;
+use crate::postgres::progress::{Advance, Counts, Notes, Progress, TableCounts, progress_of};
+use crate::postgres::target::pipeline::{Call, Count, Parameters, send};
+use crate::postgres::target::rows::{Rows, TableSpec, WriteSet};
+use crate::postgres::target::statements;
 use crate::secret::Secret;
 
 mod calls;
@@ -67,8 +65,8 @@ struct Careful {
 }
 
 impl Sink {
-    /// Connects as the owner of a lane, which [`super::control::Control::take_over`] or
-    /// [`super::control::Control::take_lane`] has made.
+    /// Connects as the owner of a lane, which [`crate::postgres::control::Control::take_over`] or
+    /// [`crate::postgres::control::Control::take_lane`] has made.
     pub async fn open(
         url: &Secret,
         migration: &str,
@@ -419,20 +417,6 @@ async fn writer(url: &Secret, specs: &[TableSpec]) -> Result<(Client, JoinHandle
     let sql = format!("SET default_transaction_read_only = on; SET search_path = pg_catalog{path}");
     client.batch_execute(&sql).await.map_err(|error| explain("preparing the connection", &error))?;
     Ok((client, task))
-}
-
-/// Nine columns from `first` on: see the SELECT in `read_progress`.
-pub(super) fn progress_of(row: &Row, first: usize) -> std::result::Result<Progress, tokio_postgres::Error> {
-    Ok(Progress {
-        sequence: row.try_get(first)?,
-        position: position_of(row, first + 1)?,
-        source_time: row.try_get(first + 3)?,
-        applied_through: row.try_get::<_, Option<i64>>(first + 4)?.map(|time| ClusterTime(time as u64)),
-        horizon: ClusterTime(row.try_get::<_, i64>(first + 5)? as u64),
-        events: row.try_get::<_, i64>(first + 6)? as u64,
-        rows_written: row.try_get::<_, i64>(first + 7)? as u64,
-        as_of: row.try_get(first + 8)?,
-    })
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
-//! Ranges of `_id`, in the server's order of all types.
+//! Ranges of document ids, in the order of [`compare`].
 //!
-//! A bound is kept as the BSON document `{"": value}`. It is made from a key, so numbers that MongoDB holds to be
-//! equal give the same bound; the order that counts is [`slackwater_topics::compare`].
+//! A bound is kept as the BSON document `{"": value}`. It is made from a key, so numbers that are equal give the same bound.
 
 use std::cmp::Ordering;
 use std::fmt;
 
-use bson::{RawDocumentBuf, cstr};
 use bytes::Bytes;
-use slackwater_topics::{Document, Key, Malformed, Value, compare};
+
+use crate::key::Key;
+use crate::order::compare;
+use crate::value::{Document, Malformed, Value};
 
 /// An `_id` at which a range begins or ends.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,7 +30,12 @@ impl Bound {
 
     /// At the `_id` of this key.
     pub fn at(key: &Key) -> Result<Self, Malformed> {
-        Ok(Self(one_element(key, "")?.into()))
+        let mut bytes = vec![0; 4];
+        key.write_element("", &mut bytes)?;
+        bytes.push(0);
+        let length = i32::try_from(bytes.len()).map_err(|_| Malformed { at: 0 })?;
+        bytes[..4].copy_from_slice(&length.to_le_bytes());
+        Ok(Self(bytes.into()))
     }
 
     /// Takes bytes that were kept.
@@ -54,20 +60,16 @@ impl Bound {
         value.ok().flatten().unwrap_or(Value::MinKey)
     }
 
-    /// As `{_id: value}`, for the server.
-    pub(super) fn document(&self) -> Result<RawDocumentBuf, Malformed> {
-        let bytes = one_element(&Key::of(self.value())?, "_id")?;
-        RawDocumentBuf::from_bytes(bytes).map_err(|_| Malformed { at: 0 })
+    /// The document `{name: value}`.
+    pub fn document(&self, name: &str) -> Vec<u8> {
+        // What is kept is the same document with an empty name: length, type, name, value, end.
+        let mut bytes = Vec::with_capacity(self.0.len() + name.len());
+        bytes.extend_from_slice(&((self.0.len() + name.len()) as u32).to_le_bytes());
+        bytes.push(self.0[4]);
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(&self.0[5..]);
+        bytes
     }
-}
-
-fn one_element(key: &Key, name: &str) -> Result<Vec<u8>, Malformed> {
-    let mut bytes = vec![0; 4];
-    key.write_element(name, &mut bytes)?;
-    bytes.push(0);
-    let length = i32::try_from(bytes.len()).map_err(|_| Malformed { at: 0 })?;
-    bytes[..4].copy_from_slice(&length.to_le_bytes());
-    Ok(bytes)
 }
 
 /// Some of a collection: all documents whose `_id` is at or above `lo` and below `hi`.
@@ -105,17 +107,6 @@ impl Range {
             _ => false,
         }
     }
-
-    /// Puts `min` and `max` into a `find`.
-    pub(super) fn limit(&self, find: &mut RawDocumentBuf) -> Result<(), Malformed> {
-        if let Some(lo) = &self.lo {
-            find.append(cstr!("min"), lo.document()?);
-        }
-        if let Some(hi) = &self.hi {
-            find.append(cstr!("max"), hi.document()?);
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -144,6 +135,16 @@ mod tests {
         assert_eq!(format!("{bound:?}"), "Bound(27 bytes)");
         assert!(Bound::from_bytes(Bytes::from_static(b"\x05\0\0\0\0")).is_err());
         assert!(Bound::from_bytes(Bytes::from_static(b"noise")).is_err());
+    }
+
+    #[test]
+    fn a_bound_is_written_under_any_name() {
+        let document = bound(7).document("_id");
+        let document = Document::new(&document).expect("a document");
+        assert_eq!(
+            document.get(b"_id").map(|id| id.map(|id| compare(id, Value::Int32(7)))),
+            Ok(Some(Ordering::Equal))
+        );
     }
 
     #[test]

@@ -4,8 +4,8 @@
 
 use tokio_postgres::Statement;
 
-use super::pipeline::Call;
-use super::progress::{Notes, op_name};
+use crate::postgres::progress::{Notes, op_name};
+use crate::postgres::target::pipeline::Call;
 
 /// The kinds of notes, in the order they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

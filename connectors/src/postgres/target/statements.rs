@@ -6,8 +6,8 @@
 
 use std::fmt::Write as _;
 
-use super::catalog::Type;
-use super::rows::TableSpec;
+use crate::postgres::target::catalog::Type;
+use crate::postgres::target::rows::TableSpec;
 
 /// A name, quoted.
 pub fn quote(name: &str) -> String {
@@ -203,9 +203,9 @@ fn element_type(kind: &Type) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::catalog::{Column, Table};
-    use super::super::rows::RowFormat;
     use super::*;
+    use crate::postgres::target::catalog::{Column, Table};
+    use crate::postgres::target::rows::RowFormat;
 
     fn plain(oid: u32, name: &str) -> Type {
         Type {

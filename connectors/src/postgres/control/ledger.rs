@@ -9,10 +9,10 @@ use slackwater_topics::Op;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::control::Control;
-use super::error::explain;
-use super::progress::{DeadLetter, Tally, op_of};
+use super::Control;
 use crate::error::Result;
+use crate::postgres::error::explain;
+use crate::postgres::progress::{DeadLetter, Tally, op_of};
 
 /// A dead letter as it is kept.
 #[derive(Clone, Debug)]

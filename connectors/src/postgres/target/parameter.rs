@@ -5,7 +5,7 @@ use std::error::Error;
 use bytes::{BufMut as _, BytesMut};
 use postgres_types::{IsNull, ToSql, Type, to_sql_checked};
 
-use super::rows::{Rows, Values};
+use crate::postgres::target::rows::{Rows, Values};
 
 /// An array whose elements (each its length and bytes) are encoded already.
 pub(super) struct Array<'a> {

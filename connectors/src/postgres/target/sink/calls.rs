@@ -3,14 +3,14 @@
 use postgres_types::{Kind as TypeKind, ToSql};
 use tokio_postgres::Statement;
 
-use super::super::notes;
-use super::super::parameter::{Array, Elements};
-use super::super::pipeline::{Call, Count, Parameters};
-use super::super::progress::{Advance, Notes, PartitionAdvance};
-use super::super::rows::{Rows, Values, WriteSet};
 use super::prepared::Use;
 use super::{BEGIN, Sink};
 use crate::error::Result;
+use crate::postgres::progress::{Advance, Notes, PartitionAdvance};
+use crate::postgres::target::notes;
+use crate::postgres::target::parameter::{Array, Elements};
+use crate::postgres::target::pipeline::{Call, Count, Parameters};
+use crate::postgres::target::rows::{Rows, Values, WriteSet};
 
 impl Sink {
     pub(super) fn identity(&self) -> Parameters<'static> {
@@ -34,7 +34,7 @@ impl Sink {
         let mut parameters = self.identity();
         parameters.extend([
             Box::new(advance.sequence) as Parameter<'static>,
-            Box::new(advance.position.as_ref().map(|position| position.time.0 as i64)),
+            Box::new(advance.position.as_ref().map(|position| position.moment.0 as i64)),
             Box::new(advance.position.as_ref().map(|position| position.token.to_vec())),
             Box::new(advance.source_time),
             Box::new(advance.applied_through.map(|time| time.0 as i64)),
@@ -69,7 +69,7 @@ impl Sink {
             column(steps, |step| step.from_offset),
             column(steps, |step| step.next_offset),
             column(steps, |step| step.capture_epoch),
-            column(steps, |step| step.position.as_ref().map(|position| position.time.0 as i64)),
+            column(steps, |step| step.position.as_ref().map(|position| position.moment.0 as i64)),
             column(steps, |step| step.position.as_ref().map(|position| &position.token[..])),
             column(steps, |step| step.applied_through.map(|time| time.0 as i64)),
             column(steps, |step| step.source_time),

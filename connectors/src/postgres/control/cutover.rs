@@ -6,13 +6,13 @@
 //!
 //! **Crash**: the lease ends with the connection; the record stays and tells the next process what may have happened.
 
-use slackwater_topics::ClusterTime;
+use slackwater_topics::Moment;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::control::Control;
-use super::error::{LATE, explain};
+use super::Control;
 use crate::error::Result;
+use crate::postgres::error::{LATE, explain};
 
 /// How far a cutover is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub struct CutoverRow {
     /// Capture follows closely.
     pub heard: bool,
     /// What capture is to send once it has passed that time.
-    pub fence: Option<(Uuid, ClusterTime)>,
+    pub fence: Option<(Uuid, Moment)>,
     /// Milliseconds until the deadline, where the source may be frozen; less than zero past it.
     pub left_ms: Option<i64>,
     /// When the target was opened, milliseconds since 1970.
@@ -188,7 +188,7 @@ impl Control {
     }
 
     /// Asks capture for a fence, while the source is as it was.
-    pub async fn rehearse_cutover(&self, id: Uuid, owner: Uuid, fence: (Uuid, ClusterTime)) -> Result<bool> {
+    pub async fn rehearse_cutover(&self, id: Uuid, owner: Uuid, fence: (Uuid, Moment)) -> Result<bool> {
         let sql = "UPDATE slackwater.cutovers SET fence_id = $3::text::uuid, fence_time = $4 \
                    WHERE id = $1::text::uuid AND owner = $2::text::uuid AND state = 'armed'";
         let time = fence.1.0 as i64;
@@ -211,7 +211,7 @@ impl Control {
     }
 
     /// The source is frozen; asks capture for the fence at the time of that. False as above.
-    pub async fn frozen_cutover(&self, id: Uuid, owner: Uuid, fence: (Uuid, ClusterTime)) -> Result<bool> {
+    pub async fn frozen_cutover(&self, id: Uuid, owner: Uuid, fence: (Uuid, Moment)) -> Result<bool> {
         let sql = "UPDATE slackwater.cutovers SET state = 'frozen', fence_id = $3::text::uuid, fence_time = $4, \
                        frozen_at = clock_timestamp() \
                    WHERE id = $1::text::uuid AND owner = $2::text::uuid AND state = 'freezing'";
@@ -225,7 +225,7 @@ impl Control {
     }
 
     /// What of the log has not passed a fence.
-    pub async fn fencing(&self, migration: &str, id: Uuid, time: ClusterTime) -> Result<Fencing> {
+    pub async fn fencing(&self, migration: &str, id: Uuid, time: Moment) -> Result<Fencing> {
         // A log in Kafka counts by its partitions, the direct one by its lane. Both say the same twice: the marker has
         // arrived, and everything up to that time is applied.
         let sql = "WITH wanted AS (
@@ -319,7 +319,7 @@ fn read(row: &Row) -> std::result::Result<CutoverRow, tokio_postgres::Error> {
         armed_at: row.try_get(5)?,
         armed_for_ms: row.try_get(6)?,
         heard: row.try_get(7)?,
-        fence: fence_id.zip(fence_time.map(|time| ClusterTime(time as u64))),
+        fence: fence_id.zip(fence_time.map(|time| Moment(time as u64))),
         left_ms: row.try_get(10)?,
         open_at: row.try_get(11)?,
         reason: row.try_get(12)?,

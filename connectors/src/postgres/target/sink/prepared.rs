@@ -2,13 +2,13 @@
 
 use tokio_postgres::Statement;
 
-use super::super::error::explain;
-use super::super::notes::{self, Note};
-use super::super::progress::{Advance, Notes};
-use super::super::rows::WriteSet;
-use super::super::statements;
 use super::Sink;
 use crate::error::{Error, Kind, Result};
+use crate::postgres::error::explain;
+use crate::postgres::progress::{Advance, Notes};
+use crate::postgres::target::notes::{self, Note};
+use crate::postgres::target::rows::WriteSet;
+use crate::postgres::target::statements;
 
 const ADVANCE: &str =
     "SELECT slackwater.advance($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";

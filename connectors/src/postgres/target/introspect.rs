@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tokio_postgres::{Client, Row};
 
-use super::catalog::{Catalog, Column, ForeignKey, Table, Type};
-use super::client::connect;
-use super::error::explain;
-use super::statements::quote;
 use crate::error::{Error, Kind, Result};
+use crate::postgres::client::connect;
+use crate::postgres::error::explain;
+use crate::postgres::target::catalog::{Catalog, Column, ForeignKey, Table, Type};
+use crate::postgres::target::statements::quote;
 use crate::secret::Secret;
 
 const DOING: &str = "reading the target's catalogue";

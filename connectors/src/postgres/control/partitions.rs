@@ -10,13 +10,14 @@
 use std::sync::Arc;
 
 use postgres_types::Type;
-use slackwater_topics::{ClusterTime, Position};
+use slackwater_topics::{Moment, Position};
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
-use super::control::{Control, WAIT_FOR_OWNER, suits, unless_switched};
-use super::error::explain;
+use super::{Control, WAIT_FOR_OWNER, suits, unless_switched};
 use crate::error::{Error, Kind, Result};
+use crate::postgres::error::explain;
+use crate::postgres::progress::position_of;
 
 /// A partition that capture is going to write to.
 #[derive(Clone, Debug)]
@@ -66,7 +67,7 @@ pub struct PartitionRow {
     /// Everything of the source up to here is applied.
     pub position: Option<Position>,
     /// Applied through this operation time.
-    pub applied_through: Option<ClusterTime>,
+    pub applied_through: Option<Moment>,
     /// When the newest applied change happened at the source, milliseconds since 1970.
     pub source_time: Option<i64>,
     /// The source as of this moment of its own clock is applied, milliseconds since 1970.
@@ -101,7 +102,7 @@ pub struct Claimed {
     /// Events of the stream up to here have been applied.
     pub position: Option<Position>,
     /// Applied through this operation time.
-    pub applied_through: Option<ClusterTime>,
+    pub applied_through: Option<Moment>,
     /// Nothing may be read of it until capture has begun its collection anew.
     pub lost: bool,
 }
@@ -125,7 +126,7 @@ pub struct CapturedRow {
     /// The source's name.
     pub source: String,
     /// Everything up to here is in the log.
-    pub time: ClusterTime,
+    pub time: Moment,
     /// Milliseconds since it was saved, by the server's clock. A capture that lives saves every second.
     pub idle_ms: i64,
 }
@@ -189,7 +190,7 @@ impl Control {
             .execute(
                 "INSERT INTO slackwater.positions (migration, source, position_time, position_token)
                  VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-                &[&migration, &source, &(first.time.0 as i64), &&first.token[..]],
+                &[&migration, &source, &(first.moment.0 as i64), &&first.token[..]],
             )
             .await
             .map_err(fail)?;
@@ -254,7 +255,7 @@ impl Control {
                 next_offset: row.try_get(5)?,
                 capture_epoch: row.try_get(6)?,
                 position: position_of(row, 7)?,
-                applied_through: row.try_get::<_, Option<i64>>(9)?.map(|time| ClusterTime(time as u64)),
+                applied_through: row.try_get::<_, Option<i64>>(9)?.map(|time| Moment(time as u64)),
                 source_time: row.try_get(10)?,
                 events: row.try_get::<_, i64>(11)? as u64,
                 duplicates: row.try_get::<_, i64>(12)? as u64,
@@ -288,7 +289,7 @@ impl Control {
                     (&migration, Type::TEXT),
                     (&epoch, Type::INT8),
                     (&source, Type::TEXT),
-                    (&(position.time.0 as i64), Type::INT8),
+                    (&(position.moment.0 as i64), Type::INT8),
                     (&&position.token[..], Type::BYTEA),
                     (&topics, Type::TEXT_ARRAY),
                     (&numbers, Type::INT4_ARRAY),
@@ -316,7 +317,7 @@ impl Control {
         self.rows("reading how far sources were read", sql, &[&migration], |row| {
             Ok(CapturedRow {
                 source: row.try_get(0)?,
-                time: ClusterTime(row.try_get::<_, i64>(1)? as u64),
+                time: Moment(row.try_get::<_, i64>(1)? as u64),
                 idle_ms: row.try_get(2)?,
             })
         })
@@ -506,17 +507,7 @@ fn claimed(row: &Row) -> std::result::Result<Claimed, tokio_postgres::Error> {
         next_offset: row.try_get(3)?,
         capture_epoch: row.try_get(4)?,
         position: position_of(row, 5)?,
-        applied_through: row.try_get::<_, Option<i64>>(7)?.map(|time| ClusterTime(time as u64)),
+        applied_through: row.try_get::<_, Option<i64>>(7)?.map(|time| Moment(time as u64)),
         lost: row.try_get(8)?,
     })
-}
-
-/// Two columns from `first` on: time and token.
-pub(super) fn position_of(
-    row: &Row,
-    first: usize,
-) -> std::result::Result<Option<Position>, tokio_postgres::Error> {
-    let time: Option<i64> = row.try_get(first)?;
-    let token: Option<Vec<u8>> = row.try_get(first + 1)?;
-    Ok(time.map(|time| Position::new(ClusterTime(time as u64), token.unwrap_or_default())))
 }
