@@ -1,11 +1,17 @@
-//! How it travels: capture, mapping, apply, and the commands around them.
+//! The replicator. From above to below: the command line, the topology that it starts, capture, cutover, apply, the log between
+//! them, sources, dead letters, the mapping, and what everything uses.
 
 mod apply;
 mod capture;
 mod cli;
 pub mod config;
 mod cutover;
+mod failure;
+mod letters;
+mod log;
 pub mod mapping;
 mod ops;
+mod source;
+mod topology;
 
 pub use cli::main;

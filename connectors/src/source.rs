@@ -20,6 +20,14 @@ impl Kind {
         }
     }
 
+    /// The kind that has this word.
+    pub fn of(word: &str) -> Option<Self> {
+        match word {
+            "mongodb" => Some(Self::Mongodb),
+            _ => None,
+        }
+    }
+
     /// By how much a moment grows in a second.
     pub fn moments_per_second(self) -> u64 {
         match self {
@@ -171,4 +179,21 @@ pub struct Lookup {
     pub found: Vec<(Key, Bytes)>,
     /// No change after this moment is in them.
     pub at: Moment,
+}
+
+/// Whether a source can stop its own writers for us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FreezeRight {
+    /// It can.
+    Given,
+    /// Our user has no right to ask for it.
+    Missing {
+        /// The right.
+        give: &'static str,
+    },
+    /// The system does not know how.
+    Unable {
+        /// A sentence for people.
+        why: String,
+    },
 }

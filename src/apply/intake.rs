@@ -28,7 +28,9 @@ use slackwater_topics::{
     CollectionId, EnvelopeError, Event, Mark, Moment, Op, Part, Position, Record, Stamp,
 };
 
-/// So many records are looked at for one that was streamed.
+use crate::letters;
+
+/// This many records are looked at for one that was streamed.
 const LOOK_AHEAD: usize = 64;
 
 /// What the control store knows of a partition when it is claimed.
@@ -217,18 +219,7 @@ impl Intake {
 
     fn unreadable(&self, offset: i64, error: &EnvelopeError) -> DeadLetter {
         let place = format!("{}/{} {offset}", self.topic, self.number);
-        // No document has a key that begins with a zero.
-        let key = [b"\0record ", place.as_bytes()].concat();
-        DeadLetter {
-            collection: (*self.name).to_owned(),
-            key,
-            op: Op::Upsert,
-            kind: "unreadable".to_owned(),
-            text: format!("the record at {place} is {error}; somebody else writes into this topic"),
-            table: None,
-            column: None,
-            document: Bytes::new(),
-        }
+        letters::unreadable(&self.name, &place, &error.to_string())
     }
 
     fn follow(

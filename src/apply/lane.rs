@@ -14,24 +14,22 @@
 //! - Another process has taken over: the lane's epoch is not ours any more, every statement of ours fails, we stop.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slackwater_connectors::error::{Error, Kind, Result};
-use slackwater_connectors::postgres::progress::{
-    Advance, ChunkDone, Counts, DeadLetter, FencePass, Notes, Tally,
-};
+use slackwater_connectors::postgres::progress::{Advance, Counts, Notes, Tally};
 use slackwater_connectors::postgres::target::rows::WriteSet;
 use slackwater_connectors::postgres::target::sink::Sink;
-use slackwater_connectors::retry::Pauses;
-use slackwater_topics::{Barrier, Event};
+use slackwater_topics::Event;
 
-use super::batch::{Batch, keep_last};
-use super::letters::Letters;
-use crate::mapping::{self, Mapper, Plan, Rejection};
+use super::transaction::{Origin, Transaction};
+use crate::letters::{Letters, refused, rejected};
+use crate::log::keep_last;
+use crate::mapping::{self, Mapper, Plan};
 use crate::ops::board::Place;
 use crate::ops::gauges::Gauges;
 use crate::ops::metrics::{self, Retry};
-use crate::ops::policy::{Action, action, remedy};
+use crate::ops::persist::{Again, Patience, Stopped};
 use crate::ops::stop::Stop;
 
 /// Buffers that one huge batch has blown up are given back.
@@ -65,15 +63,6 @@ pub(crate) enum Way {
     Copy,
 }
 
-/// The lane was told to stop before the batch was in the target.
-#[derive(Debug)]
-pub(crate) enum Stopped {
-    /// On request; the batch comes again after the next start.
-    Asked,
-    /// Something that going on would make worse.
-    Failed(Error),
-}
-
 impl Lane {
     pub(crate) fn new(
         name: String,
@@ -99,132 +88,73 @@ impl Lane {
         &self.sink
     }
 
-    /// Writes the batch, however often it takes.
+    /// Writes the transaction, however often it takes.
     ///
-    /// The batch is reduced and otherwise left as it is, for a caller who has to try again with less.
+    /// It is reduced and otherwise left as it is, for a caller who has to try again with less.
     pub(crate) async fn write(
         &mut self,
-        batch: &mut Batch,
-        chunk: Option<ChunkDone>,
+        transaction: &mut Transaction,
         way: Way,
     ) -> std::result::Result<Counts, Stopped> {
-        let taken = batch.events.len() as u64;
-        // A piece holds each document once.
-        if chunk.is_none() {
-            batch.events = keep_last(std::mem::take(&mut batch.events));
+        let taken = transaction.events.len() as u64;
+        // A chunk holds each document once.
+        if !matches!(transaction.origin, Origin::Chunk(_)) {
+            transaction.events = keep_last(std::mem::take(&mut transaction.events));
         }
-        let events = &batch.events;
-        let bytes: u64 = events.iter().map(|event| event.document.len() as u64).sum();
-        let mut advance = Advance {
-            sequence: self.sink.progress().sequence,
-            position: batch.position.clone(),
-            // What was read and not streamed has no time of its own.
-            source_time: events.iter().map(|event| event.time).filter(|time| *time > 0).max(),
-            applied_through: (batch.passed.0 > 0).then_some(batch.passed),
-            horizon: batch.horizon.max(self.sink.progress().horizon),
-            as_of: batch.as_of,
-            events: taken,
-            chunk,
-            seen: batch.noted.clone(),
-            partitions: batch.partitions.clone(),
-        };
-        let mut fences = batch.fences.clone();
-        fences.extend(batch.barriers.iter().filter_map(|barrier| match barrier {
-            Barrier::Fence { id } => Some(FencePass { id: *id, lane: None }),
-            Barrier::Sweep { .. } => None,
-        }));
-        let given = Notes { fences, dead_letters: batch.letters.clone(), ..Notes::default() };
-        let mut way = way;
-        let mut careful = false;
-        let mut pauses = Pauses::for_server();
-        let mut said = false;
+        let mut advance = transaction.advance(taken, self.sink.progress());
+        let given = transaction.notes();
+        let events = &transaction.events;
+        let mut attempt = Attempt { way, careful: false };
+        let mut patience = Patience::new(&self.stop).shown(&self.gauges, Place::Target);
         let begun = Instant::now();
         loop {
-            let attempt = if careful {
+            let outcome = if attempt.careful {
                 self.write_carefully(&advance, events, &given).await
             } else {
-                self.write_at_once(&advance, events, &given, way).await
+                self.write_at_once(&advance, events, &given, attempt.way).await
             };
-            let error = match attempt {
+            let error = match outcome {
                 Ok(counts) => {
-                    if said {
-                        tracing::info!(lane = self.name, "writing again");
-                        self.gauges.board.set(Place::Target, None);
-                    }
-                    Gauges::add(&self.gauges.rows, counts.upserted + counts.deleted);
-                    Gauges::add(&self.gauges.bytes, bytes);
-                    metrics::wrote(taken, counts.upserted + counts.deleted, bytes, begun.elapsed());
+                    patience.over();
+                    self.count(taken, events, &counts, begun);
                     return Ok(counts);
                 }
                 Err(error) => error,
             };
-            match action(error.kind) {
-                Action::Quarantine if way == Way::Copy => {
-                    // Rows of a former run of this chunk stand there already: the stream had brought them.
-                    tracing::debug!(lane = self.name, %error, "the chunk is merged instead of copied");
-                    way = Way::Upsert;
-                }
-                Action::Quarantine if self.patient && (dangles(&error) || events.len() > MOST_CAREFUL) => {
-                    metrics::retried(Retry::Reference);
-                    return Err(Stopped::Failed(error));
-                }
-                Action::Quarantine if !careful => {
-                    tracing::debug!(lane = self.name, %error, "a record cannot be written; looking for it");
-                    careful = true;
-                    metrics::retried(Retry::Search);
-                }
-                Action::Quarantine | Action::Halt | Action::Recopy | Action::Yield => {
-                    return Err(Stopped::Failed(error));
-                }
-                Action::Retry => {
-                    tracing::debug!(lane = self.name, %error, "trying again");
-                    metrics::retried(Retry::Contention);
-                    if !self.stop.sleep(Duration::from_millis(5)).await {
-                        return Err(Stopped::Asked);
-                    }
-                }
-                Action::Wait => {
-                    if said {
-                        tracing::debug!(lane = self.name, %error, "still waiting");
-                    } else {
-                        tracing::warn!(lane = self.name, %error, remedy = remedy(error.kind), "waiting for the target");
-                        said = true;
-                    }
-                    metrics::retried(Retry::Wait);
-                    self.gauges.board.set(Place::Target, Some(format!("waiting for the target: {error}")));
-                    if self.reconnect(&mut pauses).await? && self.sink.progress().sequence > advance.sequence
-                    {
-                        tracing::info!(lane = self.name, "the commit had arrived, its answer had not");
-                        self.gauges.board.set(Place::Target, None);
-                        return Ok(Counts::default());
-                    }
-                    advance.sequence = self.sink.progress().sequence;
-                }
+            if error.kind == Kind::Data {
+                attempt.refused(error, events.len(), self.patient, &self.name)?;
+                continue;
             }
+            if patience.after(error).await? == Again::Soon {
+                metrics::retried(Retry::Contention);
+                continue;
+            }
+            metrics::retried(Retry::Wait);
+            self.reopen(&mut patience).await?;
+            if self.sink.progress().sequence > advance.sequence {
+                tracing::info!(lane = self.name, "the commit had arrived, its answer had not");
+                patience.over();
+                return Ok(Counts::default());
+            }
+            advance.sequence = self.sink.progress().sequence;
         }
     }
 
+    fn count(&self, taken: u64, events: &[Event], counts: &Counts, begun: Instant) {
+        let rows = counts.upserted + counts.deleted;
+        let bytes: u64 = events.iter().map(|event| event.document.len() as u64).sum();
+        Gauges::add(&self.gauges.rows, rows);
+        Gauges::add(&self.gauges.bytes, bytes);
+        metrics::wrote(taken, rows, bytes, begun.elapsed());
+    }
+
     /// Connects again, however long it takes.
-    async fn reconnect(&mut self, pauses: &mut Pauses) -> std::result::Result<bool, Stopped> {
-        loop {
-            if !self.stop.sleep(pauses.next_pause()).await {
-                return Err(Stopped::Asked);
-            }
-            match self.sink.reopen().await {
-                Ok(()) => {
-                    metrics::reconnected("target");
-                    return Ok(true);
-                }
-                Err(error) => match action(error.kind) {
-                    Action::Wait | Action::Retry => {
-                        tracing::debug!(lane = self.name, %error, "the target is still away");
-                    }
-                    Action::Quarantine | Action::Halt | Action::Recopy | Action::Yield => {
-                        return Err(Stopped::Failed(error));
-                    }
-                },
-            }
+    async fn reopen(&mut self, patience: &mut Patience) -> std::result::Result<(), Stopped> {
+        while let Err(error) = self.sink.reopen().await {
+            patience.after(error).await?;
         }
+        metrics::reconnected("target");
+        Ok(())
     }
 
     async fn write_at_once(
@@ -331,32 +261,61 @@ impl Lane {
         }
     }
 
-    /// Removes the rows that a repeated copy has not met; how many, and how many are still referenced.
+    /// Removes the rows that a recopy has not seen; how many.
     pub(crate) async fn sweep(&mut self, tables: &[usize]) -> std::result::Result<u64, Stopped> {
-        let mut pauses = Pauses::for_server();
+        let mut patience = Patience::new(&self.stop).shown(&self.gauges, Place::Target);
         let mut removed = 0;
         // Rows that refer come before those that are referred to.
         for table in tables.iter().rev() {
             loop {
-                match self.sink.sweep(*table, &[]).await {
+                let error = match self.sink.sweep(*table, &[]).await {
                     Ok(count) => {
                         removed += count;
                         break;
                     }
-                    Err(error) => match action(error.kind) {
-                        Action::Retry => {}
-                        Action::Wait => {
-                            tracing::warn!(lane = self.name, %error, "waiting for the target");
-                            self.reconnect(&mut pauses).await?;
-                        }
-                        Action::Quarantine | Action::Halt | Action::Recopy | Action::Yield => {
-                            return Err(Stopped::Failed(error));
-                        }
-                    },
+                    Err(error) => error,
+                };
+                if patience.after(error).await? != Again::Soon {
+                    self.reopen(&mut patience).await?;
                 }
             }
         }
+        patience.over();
         Ok(removed)
+    }
+}
+
+/// How a transaction is tried.
+struct Attempt {
+    way: Way,
+    /// In halves, to find the documents that fail.
+    careful: bool,
+}
+
+impl Attempt {
+    /// The database has refused a record: another way to try, where there is one.
+    fn refused(
+        &mut self,
+        error: Error,
+        events: usize,
+        patient: bool,
+        lane: &str,
+    ) -> std::result::Result<(), Stopped> {
+        if self.way == Way::Copy {
+            // Rows of a former run of this chunk are there already: the stream had brought them.
+            tracing::debug!(lane, %error, "the chunk is merged instead of copied");
+            self.way = Way::Upsert;
+        } else if patient && (dangles(&error) || events > MOST_CAREFUL) {
+            metrics::retried(Retry::Reference);
+            return Err(error.into());
+        } else if !self.careful {
+            tracing::debug!(lane, %error, "a record cannot be written; looking for it");
+            self.careful = true;
+            metrics::retried(Retry::Search);
+        } else {
+            return Err(error.into());
+        }
+        Ok(())
     }
 }
 
@@ -374,39 +333,12 @@ fn reset(writes: &mut WriteSet, plan: &Plan) {
     }
 }
 
-fn letter(plan: &Plan, event: &Event, kind: String, text: String) -> DeadLetter {
-    DeadLetter {
-        collection: plan.collections[usize::from(event.collection.0)].name.clone(),
-        key: event.key.as_bytes().to_vec(),
-        op: event.op,
-        kind,
-        text,
-        table: None,
-        column: None,
-        document: event.document.clone(),
-    }
-}
-
-/// The mapping could not make rows of it.
-fn rejected(plan: &Plan, event: &Event, rejection: Rejection) -> DeadLetter {
-    let mut letter = letter(plan, event, rejection.kind.word().to_owned(), rejection.to_string());
-    letter.table = (!rejection.table.is_empty()).then_some(rejection.table);
-    letter.column = (!rejection.column.is_empty()).then_some(rejection.column);
-    letter
-}
-
-/// The database would not take its rows.
-fn refused(plan: &Plan, event: &Event, error: &Error) -> DeadLetter {
-    let kind = error.code.clone().unwrap_or_else(|| "refused".to_owned());
-    letter(plan, event, kind, error.to_string())
-}
-
 /// What policies did, by name.
 fn tallied(plan: &Plan, tallies: Vec<mapping::Tally>) -> Vec<Tally> {
     tallies
         .into_iter()
         .map(|tally| Tally {
-            collection: plan.collections[usize::from(tally.collection.0)].name.clone(),
+            collection: plan.collection(tally.collection).name.clone(),
             table: plan.tables[tally.table].table.name.clone(),
             column: tally.column,
             policy: tally.what.word().to_owned(),

@@ -1,10 +1,11 @@
 //! From the log into the target: reduce, map, write.
 
-pub(crate) mod batch;
+pub(crate) mod chunks;
 pub(crate) mod desk;
 pub(crate) mod intake;
 pub(crate) mod lane;
-pub(crate) mod letters;
-pub(crate) mod parked;
+mod parked;
 pub(crate) mod reader;
 pub(crate) mod stream;
+pub(crate) mod sweeper;
+mod transaction;

@@ -20,21 +20,20 @@ use std::time::{Duration, Instant};
 
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::kafka::{Delivery, Handle, Partition};
-use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::retry::Pauses;
-use slackwater_connectors::secret::Secret;
+use slackwater_connectors::postgres::control::partitions::PartitionRow;
 use slackwater_topics::{CollectionId, Moment};
 use tokio::sync::mpsc;
 
-use super::batch::Batch;
 use super::intake::{Claim, Gathered, Intake};
-use super::lane::{Lane, Stopped, Way};
+use super::lane::{Lane, Way};
 use super::parked::{Parked, Pick};
-use super::stream::{now_millis, tables_of};
+use super::transaction::{Origin, Transaction};
 use crate::mapping::Plan;
 use crate::ops::gauges::Gauges;
-use crate::ops::policy::{Action, action};
+use crate::ops::persist::{Stopped, ended};
+use crate::ops::process::now_millis;
 use crate::ops::stop::Stop;
+use crate::ops::store::{Store, ask};
 
 /// Without any news the lane still says that it lives.
 const BEAT: Duration = Duration::from_secs(2);
@@ -60,8 +59,7 @@ pub(crate) struct Reader {
     pub(crate) topics: Arc<Vec<Topic>>,
     pub(crate) deliveries: mpsc::Receiver<Delivery<Claim>>,
     pub(crate) consumer: Handle,
-    pub(crate) control: Control,
-    pub(crate) target: Secret,
+    pub(crate) store: Store,
     pub(crate) member: String,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) stop: Stop,
@@ -79,7 +77,11 @@ struct Work {
 
 impl Reader {
     /// Works until the consumer has ended or it is to stop.
-    pub(crate) async fn run(mut self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
+        ended(self.work().await)
+    }
+
+    async fn work(mut self) -> std::result::Result<(), Stopped> {
         let mut work = Work::default();
         let mut wrote = Instant::now();
         loop {
@@ -114,9 +116,7 @@ impl Reader {
             if pick.is_none() && !beat {
                 continue;
             }
-            if !self.write(&mut work, pick).await? {
-                return Ok(());
-            }
+            self.write(&mut work, pick).await?;
             wrote = Instant::now();
         }
     }
@@ -159,7 +159,7 @@ impl Reader {
         };
         let before = others(work);
         work.passed.clear();
-        match self.control.partitions(&self.plan.migration).await {
+        match self.stored().await {
             Ok(rows) => {
                 for row in rows.into_iter().filter(|row| row.lost.is_none()) {
                     let topic = self.topics.iter().position(|topic| *topic.name == *row.topic);
@@ -179,9 +179,12 @@ impl Reader {
             }
             Err(error) => {
                 tracing::debug!(%error, "the control store does not answer");
-                self.reconnect().await;
             }
         }
+    }
+
+    async fn stored(&mut self) -> Result<Vec<PartitionRow>> {
+        self.store.control().await?.partitions(&self.plan.migration).await
     }
 
     fn take(&self, delivery: Delivery<Claim>, work: &mut Work) {
@@ -247,8 +250,7 @@ impl Reader {
         Ok((gathered, ahead))
     }
 
-    /// False where it was to stop first.
-    async fn write(&mut self, work: &mut Work, pick: Option<Pick>) -> Result<bool> {
+    async fn write(&mut self, work: &mut Work, pick: Option<Pick>) -> std::result::Result<(), Stopped> {
         let pick = pick.unwrap_or(Pick { takes: Vec::new(), last: false });
         let (gathered, mut ahead) = self.gather(work, &pick)?;
         let partitions: Vec<_> = ahead.values().filter_map(Intake::advance).collect();
@@ -256,25 +258,22 @@ impl Reader {
             // Parts of an event that is not complete.
             work.intakes.append(&mut ahead);
             work.parked.written(&pick);
-            return Ok(true);
+            return Ok(());
         }
-        let noted = tables_of(&self.plan, &gathered.noted);
+        let seen = self.plan.tables_of(&gathered.noted);
         // Only what was read for a first copy, and nothing of it twice as far as anybody knows.
-        let copy = !gathered.mixed && !gathered.events.is_empty() && noted.is_empty();
+        let copy = !gathered.mixed && !gathered.events.is_empty() && seen.is_empty();
         let way = if copy { Way::Copy } else { Way::Upsert };
         let count = gathered.events.len() as u64;
         let newest = gathered.events.iter().map(|event| event.time).max();
-        let mut batch = Batch {
+        let mut transaction = Transaction {
             events: gathered.events,
-            noted,
+            seen,
             fences: gathered.fences,
-            letters: gathered.letters,
-            partitions,
-            bytes: gathered.bytes,
-            ..Batch::default()
+            origin: Origin::Partitions { advances: partitions, letters: gathered.letters },
         };
         self.lane.be_patient(!pick.last);
-        match self.lane.write(&mut batch, None, way).await {
+        match self.lane.write(&mut transaction, way).await {
             Ok(_) => {
                 for (partition, intake) in &mut ahead {
                     if let Some(offset) = intake.committed() {
@@ -288,42 +287,25 @@ impl Reader {
                     self.gauges.source_time.fetch_max(newest, Ordering::Relaxed);
                 }
                 self.gauges.current_at.store(now_millis(), Ordering::Relaxed);
-                Ok(true)
+                Ok(())
             }
-            Err(Stopped::Asked) => Ok(false),
-            Err(Stopped::Failed(error)) => match action(error.kind) {
-                Action::Quarantine if !pick.last => {
-                    tracing::debug!(%error, records = count, "not yet");
-                    let Work { intakes, parked, .. } = work;
-                    parked.refused(&pick, Instant::now(), |partition, raw| {
-                        intakes.get(&partition).map(|intake| intake.time_of(raw)).unwrap_or_default()
-                    });
-                    Ok(true)
-                }
-                // What is left is tried again.
-                Action::Yield => self.yield_lost(work).await,
-                Action::Quarantine | Action::Halt | Action::Recopy | Action::Retry | Action::Wait => {
-                    Err(error)
-                }
-            },
+            Err(Stopped::Failed(error)) if error.kind == Kind::Data && !pick.last => {
+                tracing::debug!(%error, records = count, "not yet");
+                let Work { intakes, parked, .. } = work;
+                parked.refused(&pick, Instant::now(), |partition, raw| {
+                    intakes.get(&partition).map(|intake| intake.time_of(raw)).unwrap_or_default()
+                });
+                Ok(())
+            }
+            // What is left is tried again.
+            Err(Stopped::Failed(error)) if error.kind == Kind::Revoked => self.yield_lost(work).await,
+            Err(stopped) => Err(stopped),
         }
     }
 
-    /// Finds out which partitions are not ours any more, and lets them go. False where it was to stop first.
-    async fn yield_lost(&mut self, work: &mut Work) -> Result<bool> {
-        let mut pauses = Pauses::for_server();
-        let stored = loop {
-            match self.control.partitions(&self.plan.migration).await {
-                Ok(stored) => break stored,
-                Err(error) if matches!(action(error.kind), Action::Wait | Action::Retry) => {
-                    if !self.stop.sleep(pauses.next_pause()).await {
-                        return Ok(false);
-                    }
-                    self.reconnect().await;
-                }
-                Err(error) => return Err(error),
-            }
-        };
+    /// Finds out which partitions are not ours any more, and lets them go.
+    async fn yield_lost(&mut self, work: &mut Work) -> std::result::Result<(), Stopped> {
+        let stored = ask!(self.store, control => control.partitions(&self.plan.migration))?;
         let lost: Vec<(Partition, bool)> = work
             .intakes
             .iter()
@@ -343,7 +325,8 @@ impl Reader {
                 Kind::Bug,
                 "writing what the log brought",
                 "a partition is at another offset than its owner believes",
-            ));
+            )
+            .into());
         }
         for (partition, coming) in lost {
             let Some(intake) = self.forget(work, partition) else { continue };
@@ -353,15 +336,6 @@ impl Reader {
                 self.consumer.reclaim(partition);
             }
         }
-        Ok(true)
-    }
-
-    async fn reconnect(&mut self) {
-        if self.control.is_connected() {
-            return;
-        }
-        if let Ok(control) = Control::open(&self.target).await {
-            self.control = control;
-        }
+        Ok(())
     }
 }

@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use slackwater_connectors::error::Error;
-use slackwater_topics::{Barrier, CollectionId, Moment};
-use tokio::sync::{mpsc, watch};
+use slackwater_connectors::error::Result;
+use slackwater_topics::{Moment, Position};
+use tokio::sync::watch;
 
-use super::batch::Batch;
-use super::lane::{Lane, Stopped, Way};
+use super::lane::{Lane, Way};
+use super::transaction::Transaction;
+use crate::log::direct::StreamEnd;
+use crate::log::{Barrier, Batch, News, Reach};
 use crate::mapping::Plan;
 use crate::ops::gauges::Gauges;
+use crate::ops::persist::{Stopped, ended};
+use crate::ops::process::now_millis;
 use crate::ops::stop::Stop;
 
 /// One transaction takes no more than this, so that memory and locks stay bounded.
@@ -19,110 +23,116 @@ const MOST_BYTES: usize = 8 << 20;
 const MOST_EVENTS: usize = 20_000;
 /// A position without events is saved this often: the token of an idle stream must not grow old.
 const IDLE_SAVE: Duration = Duration::from_secs(1);
-/// Without any news the lane still says that it lives.
+/// Without any news the lane still says that it is alive.
 const BEAT: Duration = Duration::from_secs(2);
 
-/// What the stream lane reports back.
-#[derive(Debug)]
-pub(crate) enum Report {
-    /// Rows that a repeated copy did not meet are gone.
-    Swept { collections: Vec<CollectionId>, rows: u64 },
-    /// Every partition of the log has passed the fence.
-    Passed { id: uuid::Uuid },
-    /// The log has lost what was not applied yet.
-    Lost { collections: Vec<CollectionId>, text: String },
+/// The lane of a stream.
+pub(crate) struct Stream {
+    pub(crate) lane: Lane,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) end: StreamEnd,
+    pub(crate) reach: Arc<Reach>,
+    pub(crate) gauges: Arc<Gauges>,
+    pub(crate) stop: Stop,
 }
 
-/// The task of the stream's lane. Ends when the log is closed, when it is to stop, or with an error.
-pub(crate) async fn run(
-    mut lane: Lane,
-    plan: Arc<Plan>,
-    mut log: mpsc::Receiver<Batch>,
-    applied: watch::Sender<Moment>,
-    reports: mpsc::UnboundedSender<Report>,
-    gauges: Arc<Gauges>,
-    mut stop: Stop,
-) -> Result<(), Error> {
-    let mut idle: Option<Batch> = None;
-    let mut saved = Instant::now();
-    loop {
-        let wait = if idle.is_some() { IDLE_SAVE } else { BEAT }.saturating_sub(saved.elapsed());
-        let received = tokio::select! {
-            biased;
-            () = stop.wait() => None,
-            received = log.recv() => received.map(Some),
-            () = tokio::time::sleep(wait) => Some(None),
-        };
-        let mut batch = match received {
-            None => {
+impl Stream {
+    /// Works until the log is closed, it is to stop, or something fails for good.
+    pub(crate) async fn run(self) -> Result<()> {
+        ended(self.work().await)
+    }
+
+    async fn work(mut self) -> std::result::Result<(), Stopped> {
+        let mut idle: Option<Batch> = None;
+        let mut saved = Instant::now();
+        loop {
+            let wait = if idle.is_some() { IDLE_SAVE } else { BEAT }.saturating_sub(saved.elapsed());
+            let received = tokio::select! {
+                biased;
+                () = self.stop.wait() => None,
+                received = self.end.batches.recv() => received.map(Some),
+                () = tokio::time::sleep(wait) => Some(None),
+            };
+            let Some(received) = received else {
                 // The last position of an idle stream is worth a moment.
                 if let Some(batch) = idle.take() {
-                    write(&mut lane, batch).await?;
+                    self.write(batch).await?;
                 }
                 return Ok(());
+            };
+            let batch = self.gather(idle.take(), received);
+            let passed = batch.passed;
+            let nothing = batch.events.is_empty() && batch.barriers.is_empty();
+            // While chunks are copied every position is saved: a change that was left to a chunk must not come again, as an
+            // older one, after that chunk is in the target.
+            let copied = self.reach.is_copied();
+            // A moment of the source's clock comes once a second, and tells that we are not behind.
+            if nothing && copied && batch.as_of.is_none() && saved.elapsed() < IDLE_SAVE {
+                // Nothing to write: all that came before is committed, so the moment counts already.
+                advance(&self.end.applied, passed, &self.gauges);
+                idle = Some(batch);
+                continue;
             }
-            Some(None) => idle.take().unwrap_or_default(),
-            Some(Some(first)) => match idle.take() {
-                Some(mut batch) => {
-                    batch.append(first);
-                    batch
-                }
-                None => first,
-            },
+            let barriers = batch.barriers.clone();
+            self.write(batch).await?;
+            saved = Instant::now();
+            for barrier in barriers {
+                self.passed(barrier).await?;
+            }
+            advance(&self.end.applied, passed, &self.gauges);
+        }
+    }
+
+    /// What waits, as far as it fits into one transaction.
+    fn gather(&mut self, idle: Option<Batch>, received: Option<Batch>) -> Batch {
+        let mut batch = match (idle, received) {
+            (Some(mut idle), Some(received)) => {
+                idle.append(received);
+                idle
+            }
+            (idle, received) => received.or(idle).unwrap_or_default(),
         };
         while batch.is_open() && batch.bytes < MOST_BYTES && batch.events.len() < MOST_EVENTS {
-            match log.try_recv() {
+            match self.end.batches.try_recv() {
                 Ok(more) => batch.append(more),
                 Err(_) => break,
             }
         }
-        let passed = batch.passed;
-        let nothing = batch.events.is_empty() && batch.barriers.is_empty();
-        // While pieces are copied every position is saved: a change that was left to a piece must not come again, as an
-        // older one, after that piece is in the target.
-        let copied = gauges.copy_complete.load(Ordering::Acquire);
-        // A moment of the source comes once a second, and is what tells that we are not behind.
-        if nothing && copied && batch.as_of.is_none() && saved.elapsed() < IDLE_SAVE {
-            // Nothing to write: all that came before is committed, so the time counts already.
-            advance(&applied, passed, &gauges);
-            idle = Some(batch);
-            continue;
-        }
+        batch
+    }
+
+    async fn write(&mut self, batch: Batch) -> std::result::Result<(), Stopped> {
         let count = batch.events.len() as u64;
         let newest = batch.events.iter().map(|event| event.time).max();
-        let barriers = std::mem::take(&mut batch.barriers);
-        batch.barriers.clone_from(&barriers);
-        if !write(&mut lane, batch).await? {
-            return Ok(());
-        }
-        saved = Instant::now();
-        Gauges::add(&gauges.events, count);
+        self.lane.write(&mut Transaction::stream(batch), Way::Upsert).await?;
+        Gauges::add(&self.gauges.events, count);
         if let Some(newest) = newest {
-            gauges.source_time.fetch_max(newest, Ordering::Relaxed);
+            self.gauges.source_time.fetch_max(newest, Ordering::Relaxed);
         }
-        for barrier in barriers {
-            if let Barrier::Sweep { collections } = barrier {
-                let tables = tables_of(&plan, &collections);
-                let rows = match lane.sweep(&tables).await {
-                    Ok(rows) => rows,
-                    Err(Stopped::Asked) => return Ok(()),
-                    Err(Stopped::Failed(error)) => return Err(error),
-                };
-                // Nobody listens where the capture has ended: then the sweep is done again after the next start.
-                let _ = reports.send(Report::Swept { collections, rows });
+        Ok(())
+    }
+
+    /// A barrier is committed.
+    async fn passed(&mut self, barrier: Barrier) -> std::result::Result<(), Stopped> {
+        let news = match barrier {
+            Barrier::Fence { .. } => return Ok(()),
+            Barrier::Flush => News::Flushed,
+            Barrier::Sweep { collections } => {
+                let rows = self.lane.sweep(&self.plan.tables_of(&collections)).await?;
+                News::Swept { collections, rows }
             }
-        }
-        advance(&applied, passed, &gauges);
+        };
+        // Nobody listens where the capture has ended: then a sweep is done again after the next start.
+        let _ = self.end.news.send(news);
+        Ok(())
     }
 }
 
-/// False where it was to stop first.
-async fn write(lane: &mut Lane, mut batch: Batch) -> Result<bool, Error> {
-    match lane.write(&mut batch, None, Way::Upsert).await {
-        Ok(_) => Ok(true),
-        Err(Stopped::Asked) => Ok(false),
-        Err(Stopped::Failed(error)) => Err(error),
-    }
+/// Keeps where the stream begins, before anything is copied: a chunk that counted from a position which nobody remembers would lose
+/// what came after it.
+pub(crate) async fn keep_first(lane: &mut Lane, position: &Position) -> std::result::Result<(), Stopped> {
+    let batch = Batch { position: Some(position.clone()), ..Batch::default() };
+    lane.write(&mut Transaction::stream(batch), Way::Upsert).await.map(drop)
 }
 
 fn advance(applied: &watch::Sender<Moment>, passed: Moment, gauges: &Gauges) {
@@ -137,22 +147,4 @@ fn advance(applied: &watch::Sender<Moment>, passed: Moment, gauges: &Gauges) {
     if passed > Moment::default() {
         gauges.current_at.store(now_millis(), Ordering::Relaxed);
     }
-}
-
-/// The tables that these collections fill, in the plan's order.
-pub(crate) fn tables_of(plan: &Plan, collections: &[CollectionId]) -> Vec<usize> {
-    let mut tables: Vec<usize> = collections
-        .iter()
-        .flat_map(|collection| plan.collections[usize::from(collection.0)].tables.iter().copied())
-        .collect();
-    tables.sort_unstable();
-    tables.dedup();
-    tables
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now_millis() -> i64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -23,7 +23,7 @@ impl Horizons {
     }
 
     /// Whether the event may be used as it is.
-    pub(crate) fn stands(&self, event: &Event, carries_document: bool) -> bool {
+    pub(crate) fn is_current(&self, event: &Event, carries_document: bool) -> bool {
         carries_document && event.position.moment > self.collections[usize::from(event.collection.0)]
     }
 
@@ -65,12 +65,12 @@ mod tests {
     fn what_is_older_than_a_look_up_is_looked_up_too() {
         let mut horizons = Horizons::new(2, Moment(5));
         let delete = |collection, time| event(collection, time, Op::Delete);
-        assert!(!horizons.stands(&delete(0, 5), true));
-        assert!(horizons.stands(&delete(0, 6), true));
-        assert!(!horizons.stands(&event(0, 6, Op::Upsert), false));
+        assert!(!horizons.is_current(&delete(0, 5), true));
+        assert!(horizons.is_current(&delete(0, 6), true));
+        assert!(!horizons.is_current(&event(0, 6, Op::Upsert), false));
         horizons.looked_up(CollectionId(0), Moment(9));
-        assert!(!horizons.stands(&delete(0, 9), true));
-        assert!(horizons.stands(&delete(1, 9), true), "of another collection");
+        assert!(!horizons.is_current(&delete(0, 9), true));
+        assert!(horizons.is_current(&delete(1, 9), true), "of another collection");
         assert_eq!(horizons.latest(), Moment(9));
     }
 }

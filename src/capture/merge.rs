@@ -7,8 +7,8 @@
 //!
 //! # How
 //!
-//! A collection is cut into ranges of `_id`, the *pieces*. A piece is read between two operation times: everything at or
-//! before `from` is in the read (the server was told to wait for it), nothing after `until` is. A read piece is held until
+//! A collection is cut into ranges of `_id`, the *chunks*. A chunk is read between two operation times: everything at or
+//! before `from` is in the read (the server was told to wait for it), nothing after `until` is. A read chunk is held until
 //! the target has everything that the stream brought up to `until`; only then it is applied, less the
 //! documents that the stream showed to have changed after `from`.
 //!
@@ -20,16 +20,16 @@
 //!               │ what was read                 │          │
 //! ```
 //!
-//! A change in an open piece need not travel: the read that is still to come will show it or something newer. So the
-//! stream costs little while the copy lags behind, rows of a piece do not exist before the piece is applied (they can be
+//! A change in an open chunk need not travel: the read that is still to come will show it or something newer. So the
+//! stream costs little while the copy lags behind, rows of a chunk do not exist before the chunk is applied (they can be
 //! copied in instead of merged), and a reference never points at a row of a collection that is copied later.
-//! Deletes always travel: after a crash an open piece may have left rows from the stream
+//! Deletes always travel: after a crash an open chunk may have left rows from the stream
 //! behind, and what is deleted would not be read again. Such a delete is never resolved to a document that is there again:
-//! that may be newer than what the piece has read.
+//! that may be newer than what the chunk has read.
 //!
 //! # After a crash
 //!
-//! Pieces that were not marked done in the target's own transaction are open again and are read again, from a later
+//! Chunks that were not marked done in the target's own transaction are open again and are read again, from a later
 //! `from`. Rows that the stream had written into them meanwhile are older than that read.
 
 use std::cmp::Ordering;
@@ -37,13 +37,13 @@ use std::collections::HashSet;
 
 use slackwater_topics::{CollectionId, Key, Moment, Range, Value, compare};
 
-/// Identifies a piece for the whole life of a migration.
-pub(crate) type PieceId = i64;
+/// Identifies a chunk for the whole life of a migration.
+pub(crate) type ChunkId = i64;
 
 /// A range of one collection, and how far it has come.
 #[derive(Debug)]
-struct Piece {
-    id: PieceId,
+struct Chunk {
+    id: ChunkId,
     range: Range,
     stage: Stage,
 }
@@ -57,19 +57,19 @@ enum Stage {
     Done,
 }
 
-/// One collection's copy. Pieces are sorted and share nothing.
+/// One collection's copy. Chunks are sorted and share nothing.
 #[derive(Debug)]
 enum Copy {
-    /// Not cut into pieces yet; all of it is open.
+    /// Not cut into chunks yet; all of it is open.
     Unplanned,
-    Pieces(Vec<Piece>),
+    Chunks(Vec<Chunk>),
     Copied,
 }
 
 /// Documents that are read again out of turn: dead letters, repairs.
 #[derive(Debug)]
 struct Recapture {
-    id: PieceId,
+    id: ChunkId,
     collection: CollectionId,
     keys: HashSet<Key>,
     changed: HashSet<Key>,
@@ -85,8 +85,8 @@ pub(crate) enum Route {
     Publish,
     /// A delete, which travels as that or not at all: a document that is there again is the copy's to show.
     Remove,
-    /// It may travel only after this piece has been applied.
-    Wait(PieceId),
+    /// It may travel only after this chunk has been applied.
+    Wait(ChunkId),
 }
 
 /// A change from the stream, as far as it matters here.
@@ -127,26 +127,26 @@ impl Merge {
         *self.copy(collection) = Copy::Copied;
     }
 
-    /// Cuts the collection. What no piece covers was applied in a former run.
-    pub(crate) fn plan(&mut self, collection: CollectionId, pieces: Vec<(PieceId, Range)>) {
-        let mut pieces: Vec<Piece> =
-            pieces.into_iter().map(|(id, range)| Piece { id, range, stage: Stage::Open }).collect();
-        pieces.sort_by(|a, b| lower_bounds(&a.range, &b.range));
-        *self.copy(collection) = Copy::Pieces(pieces);
+    /// Cuts the collection. What no chunk covers was applied in a former run.
+    pub(crate) fn plan(&mut self, collection: CollectionId, chunks: Vec<(ChunkId, Range)>) {
+        let mut chunks: Vec<Chunk> =
+            chunks.into_iter().map(|(id, range)| Chunk { id, range, stage: Stage::Open }).collect();
+        chunks.sort_by(|a, b| lower_bounds(&a.range, &b.range));
+        *self.copy(collection) = Copy::Chunks(chunks);
     }
 
-    /// The next open piece of the collection.
-    pub(crate) fn next_open(&self, collection: CollectionId) -> Option<(PieceId, Range)> {
-        let Copy::Pieces(pieces) = &self.copies[usize::from(collection.0)] else { return None };
-        let open = pieces.iter().find(|piece| piece.id > 0 && matches!(piece.stage, Stage::Open))?;
+    /// The next open chunk of the collection.
+    pub(crate) fn next_open(&self, collection: CollectionId) -> Option<(ChunkId, Range)> {
+        let Copy::Chunks(chunks) = &self.copies[usize::from(collection.0)] else { return None };
+        let open = chunks.iter().find(|chunk| chunk.id > 0 && matches!(chunk.stage, Stage::Open))?;
         Some((open.id, open.range.clone()))
     }
 
-    /// Whether every piece of the collection was applied.
+    /// Whether every chunk of the collection was applied.
     pub(crate) fn all_done(&self, collection: CollectionId) -> bool {
         match &self.copies[usize::from(collection.0)] {
             Copy::Unplanned => false,
-            Copy::Pieces(pieces) => pieces.iter().all(|piece| matches!(piece.stage, Stage::Done)),
+            Copy::Chunks(chunks) => chunks.iter().all(|chunk| matches!(chunk.stage, Stage::Done)),
             Copy::Copied => true,
         }
     }
@@ -156,121 +156,121 @@ impl Merge {
         matches!(self.copies[usize::from(collection.0)], Copy::Unplanned)
     }
 
-    fn piece(&mut self, id: PieceId) -> Option<&mut Piece> {
+    fn chunk(&mut self, id: ChunkId) -> Option<&mut Chunk> {
         self.copies
             .iter_mut()
             .filter_map(|copy| match copy {
-                Copy::Pieces(pieces) => Some(pieces),
+                Copy::Chunks(chunks) => Some(chunks),
                 _ => None,
             })
             .flatten()
-            .find(|piece| piece.id == id)
+            .find(|chunk| chunk.id == id)
     }
 
-    /// A read of the piece starts; it will show everything at or before `from`.
-    pub(crate) fn begin(&mut self, id: PieceId, from: Moment) {
-        if let Some(piece) = self.piece(id) {
-            piece.stage = Stage::Reading { from, changed: HashSet::new() };
+    /// A read of the chunk starts; it will show everything at or before `from`.
+    pub(crate) fn begin(&mut self, id: ChunkId, from: Moment) {
+        if let Some(chunk) = self.chunk(id) {
+            chunk.stage = Stage::Reading { from, changed: HashSet::new() };
         }
     }
 
-    /// The piece was read and shows nothing after `until`. `rest`: only the part before this range was read; the rest
-    /// is open, and is given out once [`Merge::identify`] has told its id. False where the piece is void by now.
-    pub(crate) fn read(&mut self, id: PieceId, until: Moment, rest: Option<Range>) -> bool {
+    /// The chunk was read and shows nothing after `until`. `rest`: only the part before this range was read; the rest
+    /// is open, and is given out once [`Merge::identify`] has told its id. False where the chunk is void by now.
+    pub(crate) fn read(&mut self, id: ChunkId, until: Moment, rest: Option<Range>) -> bool {
         let Some((collection, index)) = self.find(id) else { return false };
-        let Copy::Pieces(pieces) = &mut self.copies[collection] else { return false };
-        let Stage::Reading { from, changed } = &mut pieces[index].stage else { return false };
+        let Copy::Chunks(chunks) = &mut self.copies[collection] else { return false };
+        let Stage::Reading { from, changed } = &mut chunks[index].stage else { return false };
         let (from, changed) = (*from, std::mem::take(changed));
-        pieces[index].stage = Stage::Held { from, until, changed };
+        chunks[index].stage = Stage::Held { from, until, changed };
         if let Some(rest) = rest {
-            pieces[index].range.hi.clone_from(&rest.lo);
-            pieces.insert(index + 1, Piece { id: nameless(id), range: rest, stage: Stage::Open });
+            chunks[index].range.hi.clone_from(&rest.lo);
+            chunks.insert(index + 1, Chunk { id: nameless(id), range: rest, stage: Stage::Open });
         }
         true
     }
 
-    /// The rest of this piece has an id of its own now, kept with the rows of the first part.
-    pub(crate) fn identify(&mut self, id: PieceId, rest: PieceId) {
-        if let Some(piece) = self.piece(nameless(id)) {
-            piece.id = rest;
+    /// The rest of this chunk has an id of its own now, kept with the rows of the first part.
+    pub(crate) fn identify(&mut self, id: ChunkId, rest: ChunkId) {
+        if let Some(chunk) = self.chunk(nameless(id)) {
+            chunk.id = rest;
         }
     }
 
-    fn find(&self, id: PieceId) -> Option<(usize, usize)> {
+    fn find(&self, id: ChunkId) -> Option<(usize, usize)> {
         self.copies.iter().enumerate().find_map(|(collection, copy)| match copy {
-            Copy::Pieces(pieces) => Some((collection, pieces.iter().position(|piece| piece.id == id)?)),
+            Copy::Chunks(chunks) => Some((collection, chunks.iter().position(|chunk| chunk.id == id)?)),
             _ => None,
         })
     }
 
-    /// Releases the piece once the target holds everything up to `applied`: the keys to leave out of what was read.
-    pub(crate) fn release(&mut self, id: PieceId, applied: Moment) -> Option<HashSet<Key>> {
-        let piece = self.piece(id)?;
-        let Stage::Held { until, changed, .. } = &mut piece.stage else { return None };
+    /// Releases the chunk once the target holds everything up to `applied`: the keys to leave out of what was read.
+    pub(crate) fn release(&mut self, id: ChunkId, applied: Moment) -> Option<HashSet<Key>> {
+        let chunk = self.chunk(id)?;
+        let Stage::Held { until, changed, .. } = &mut chunk.stage else { return None };
         if *until > applied {
             return None;
         }
         let changed = std::mem::take(changed);
-        piece.stage = Stage::Applying;
+        chunk.stage = Stage::Applying;
         Some(changed)
     }
 
-    /// The piece is in the target.
-    pub(crate) fn done(&mut self, id: PieceId) {
-        if let Some(piece) = self.piece(id) {
-            piece.stage = Stage::Done;
+    /// The chunk is in the target.
+    pub(crate) fn done(&mut self, id: ChunkId) {
+        if let Some(chunk) = self.chunk(id) {
+            chunk.stage = Stage::Done;
         }
     }
 
-    /// Whether the piece is being applied right now.
-    pub(crate) fn is_applying(&self, id: PieceId) -> bool {
+    /// Whether the chunk is being applied right now.
+    pub(crate) fn is_applying(&self, id: ChunkId) -> bool {
         self.copies.iter().any(|copy| match copy {
-            Copy::Pieces(pieces) => {
-                pieces.iter().any(|piece| piece.id == id && matches!(piece.stage, Stage::Applying))
+            Copy::Chunks(chunks) => {
+                chunks.iter().any(|chunk| chunk.id == id && matches!(chunk.stage, Stage::Applying))
             }
             _ => false,
         })
     }
 
-    /// Whether any piece is being applied right now.
+    /// Whether any chunk is being applied right now.
     pub(crate) fn any_applying(&self) -> bool {
         self.copies.iter().any(|copy| match copy {
-            Copy::Pieces(pieces) => pieces.iter().any(|piece| matches!(piece.stage, Stage::Applying)),
+            Copy::Chunks(chunks) => chunks.iter().any(|chunk| matches!(chunk.stage, Stage::Applying)),
             _ => false,
         })
     }
 
     /// These documents are about to be read again.
-    pub(crate) fn recapture(&mut self, id: PieceId, collection: CollectionId, keys: HashSet<Key>) {
+    pub(crate) fn recapture(&mut self, id: ChunkId, collection: CollectionId, keys: HashSet<Key>) {
         self.recaptures.push(Recapture { id, collection, keys, changed: HashSet::new(), until: None });
     }
 
     /// They were read and show nothing after `until`.
-    pub(crate) fn recaptured(&mut self, id: PieceId, until: Moment) {
+    pub(crate) fn recaptured(&mut self, id: ChunkId, until: Moment) {
         if let Some(recapture) = self.recaptures.iter_mut().find(|recapture| recapture.id == id) {
             recapture.until = Some(until);
         }
     }
 
     /// Releases documents that were read again: the keys to leave out. `None` while it must wait; void ones are gone.
-    pub(crate) fn release_recapture(&mut self, id: PieceId, applied: Moment) -> Option<HashSet<Key>> {
+    pub(crate) fn release_recapture(&mut self, id: ChunkId, applied: Moment) -> Option<HashSet<Key>> {
         let index = self.recaptures.iter().position(|recapture| recapture.id == id)?;
         let until = self.recaptures[index].until?;
         (until <= applied).then(|| self.recaptures.swap_remove(index).changed)
     }
 
     /// The documents could not be read; they are not waited for.
-    pub(crate) fn forget_recapture(&mut self, id: PieceId) {
+    pub(crate) fn forget_recapture(&mut self, id: ChunkId) {
         self.recaptures.retain(|recapture| recapture.id != id);
     }
 
-    /// The collection of a piece that is not void.
-    pub(crate) fn collection_of(&self, id: PieceId) -> Option<CollectionId> {
+    /// The collection of a chunk that is not void.
+    pub(crate) fn collection_of(&self, id: ChunkId) -> Option<CollectionId> {
         self.find(id).map(|(collection, _)| CollectionId(collection as u16))
     }
 
     /// Whether the recapture is still wanted.
-    pub(crate) fn has_recapture(&self, id: PieceId) -> bool {
+    pub(crate) fn has_recapture(&self, id: ChunkId) -> bool {
         self.recaptures.iter().any(|recapture| recapture.id == id)
     }
 
@@ -279,9 +279,9 @@ impl Merge {
         let route = match self.copy(arrival.collection) {
             Copy::Copied => Route::Publish,
             Copy::Unplanned => open(&arrival),
-            Copy::Pieces(pieces) => match containing(pieces, arrival.id) {
+            Copy::Chunks(chunks) => match containing(chunks, arrival.id) {
                 None => Route::Publish,
-                Some(piece) => match &mut piece.stage {
+                Some(chunk) => match &mut chunk.stage {
                     Stage::Open => open(&arrival),
                     Stage::Reading { from, changed } | Stage::Held { from, changed, .. } => {
                         if arrival.time <= *from {
@@ -291,12 +291,12 @@ impl Merge {
                             Route::Publish
                         }
                     }
-                    Stage::Applying => Route::Wait(piece.id),
+                    Stage::Applying => Route::Wait(chunk.id),
                     Stage::Done => Route::Publish,
                 },
             },
         };
-        // A dropped change too: the piece will show it, and what the recapture read is older.
+        // A dropped change too: the chunk will show it, and what the recapture read is older.
         if !matches!(route, Route::Wait(_)) {
             for recapture in &mut self.recaptures {
                 if recapture.collection == arrival.collection && recapture.keys.contains(arrival.key) {
@@ -309,7 +309,7 @@ impl Merge {
 }
 
 /// What a rest is called before the control store has given it an id; those are above zero.
-fn nameless(id: PieceId) -> PieceId {
+fn nameless(id: ChunkId) -> ChunkId {
     -id
 }
 
@@ -327,12 +327,12 @@ fn lower_bounds(a: &Range, b: &Range) -> Ordering {
     }
 }
 
-fn containing<'a>(pieces: &'a mut [Piece], id: Value<'_>) -> Option<&'a mut Piece> {
-    let after = pieces.partition_point(|piece| {
-        piece.range.lo.as_ref().is_none_or(|lo| compare(lo.value(), id) != Ordering::Greater)
+fn containing<'a>(chunks: &'a mut [Chunk], id: Value<'_>) -> Option<&'a mut Chunk> {
+    let after = chunks.partition_point(|chunk| {
+        chunk.range.lo.as_ref().is_none_or(|lo| compare(lo.value(), id) != Ordering::Greater)
     });
     // Only what was open at the start is listed: what lies between was applied in a former run.
-    pieces.get_mut(after.checked_sub(1)?).filter(|piece| piece.range.contains(id))
+    chunks.get_mut(after.checked_sub(1)?).filter(|chunk| chunk.range.contains(id))
 }
 
 #[cfg(test)]

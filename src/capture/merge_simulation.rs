@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use slackwater_topics::{Bound, CollectionId, Key, Moment, Range, Value};
 
-use super::{Arrival, Merge, PieceId, Route};
+use super::{Arrival, ChunkId, Merge, Route};
 
 const COLLECTION: CollectionId = CollectionId(0);
 const KEYS: i64 = 12;
@@ -57,14 +57,14 @@ struct Change {
     version: Option<u64>,
 }
 
-/// The id of the rest of a piece, and where it starts.
-type Cut = Option<(PieceId, i64)>;
+/// The id of the rest of a chunk, and where it starts.
+type Cut = Option<(ChunkId, i64)>;
 
-/// A piece with the versions that were read.
-type ReadPiece = (PieceId, Vec<(i64, u64)>, Cut);
+/// A chunk with the versions that were read.
+type ReadChunk = (ChunkId, Vec<(i64, u64)>, Cut);
 
 struct Reading {
-    id: PieceId,
+    id: ChunkId,
     keys: Vec<i64>,
     next: usize,
     found: Vec<(i64, u64)>,
@@ -81,13 +81,13 @@ struct World {
     committed: usize,
     routed: Vec<(i64, Option<u64>)>,
     // copy
-    next_id: PieceId,
+    next_id: ChunkId,
     readings: Vec<Reading>,
-    held: Vec<ReadPiece>,
-    applying: Vec<ReadPiece>,
-    recapture: Option<(PieceId, i64, Option<u64>)>,
+    held: Vec<ReadChunk>,
+    applying: Vec<ReadChunk>,
+    recapture: Option<(ChunkId, i64, Option<u64>)>,
     // what the control store keeps
-    pieces: Vec<(PieceId, (i64, i64), bool)>,
+    chunks: Vec<(ChunkId, (i64, i64), bool)>,
     // target
     target: BTreeMap<i64, u64>,
     newest: HashMap<i64, u64>,
@@ -105,7 +105,7 @@ fn bound(key: i64) -> Bound {
 impl World {
     fn new() -> Self {
         let third = KEYS / 3;
-        let pieces = vec![
+        let chunks = vec![
             (1, (i64::MIN, third), false),
             (2, (third, 2 * third), false),
             (3, (2 * third, i64::MAX), false),
@@ -123,7 +123,7 @@ impl World {
             held: Vec::new(),
             applying: Vec::new(),
             recapture: None,
-            pieces,
+            chunks,
             target: BTreeMap::new(),
             newest: HashMap::new(),
         };
@@ -137,9 +137,9 @@ impl World {
             lo: (lo != i64::MIN).then(|| bound(lo)),
             hi: (hi != i64::MAX).then(|| bound(hi)),
         };
-        let pieces =
-            self.pieces.iter().filter(|piece| !piece.2).map(|(id, span, _)| (*id, range(*span))).collect();
-        self.merge.plan(COLLECTION, pieces);
+        let chunks =
+            self.chunks.iter().filter(|chunk| !chunk.2).map(|(id, span, _)| (*id, range(*span))).collect();
+        self.merge.plan(COLLECTION, chunks);
     }
 
     fn put(&mut self, key: i64, version: Option<u64>) {
@@ -156,7 +156,7 @@ impl World {
         }
     }
 
-    /// Hands over the next change; false where it has to wait for a piece or there is none.
+    /// Hands over the next change; false where it has to wait for a chunk or there is none.
     fn deliver(&mut self) -> bool {
         let Some(change) = self.oplog.get(self.delivered).copied() else { return false };
         let route = with_value(change.key, |id, key| {
@@ -192,7 +192,7 @@ impl World {
     fn begin(&mut self) {
         let Some((id, _)) = self.merge.next_open(COLLECTION) else { return };
         self.merge.begin(id, Moment(self.time));
-        let (_, (lo, hi), _) = *self.pieces.iter().find(|piece| piece.0 == id).expect("planned");
+        let (_, (lo, hi), _) = *self.chunks.iter().find(|chunk| chunk.0 == id).expect("planned");
         let keys = (0..KEYS).filter(|key| (lo..hi).contains(key)).collect();
         self.readings.push(Reading { id, keys, next: 0, found: Vec::new() });
     }
@@ -212,12 +212,12 @@ impl World {
                 reading.next += 1;
                 return;
             }
-            // Full before its end: the rest becomes a piece of its own.
+            // Full before its end: the rest becomes a chunk of its own.
             let (key, id, rest_id) = (*key, reading.id, self.next_id);
             self.next_id += 1;
             let reading = self.readings.swap_remove(index);
-            let piece = self.pieces.iter_mut().find(|piece| piece.0 == id).expect("planned");
-            let hi = piece.1.1;
+            let chunk = self.chunks.iter_mut().find(|chunk| chunk.0 == id).expect("planned");
+            let hi = chunk.1.1;
             let rest = Range { lo: Some(bound(key)), hi: (hi != i64::MAX).then(|| bound(hi)) };
             assert!(self.merge.read(id, Moment(self.time), Some(rest)));
             self.held.push((id, reading.found, Some((rest_id, key))));
@@ -250,13 +250,13 @@ impl World {
         for (key, version) in found {
             self.put(key, Some(version));
         }
-        let piece = self.pieces.iter_mut().find(|piece| piece.0 == id).expect("planned");
-        piece.2 = true;
+        let chunk = self.chunks.iter_mut().find(|chunk| chunk.0 == id).expect("planned");
+        chunk.2 = true;
         self.merge.done(id);
         if let Some((rest, at)) = cut {
             // In the transaction of the first part, and told to the merge afterwards.
-            let hi = std::mem::replace(&mut piece.1.1, at);
-            self.pieces.push((rest, (at, hi), false));
+            let hi = std::mem::replace(&mut chunk.1.1, at);
+            self.chunks.push((rest, (at, hi), false));
             self.merge.identify(id, rest);
         }
     }

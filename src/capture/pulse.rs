@@ -8,22 +8,21 @@
 //! is away is told of. A crash leaves the last answer, and that grows old.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use slackwater_connectors::error::{Error, Result};
-use slackwater_connectors::mongodb::Mongo;
-use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::control::pulse::Pulse as Said;
-use slackwater_connectors::secret::Secret;
 use slackwater_connectors::source::Heard;
 use slackwater_topics::Moment;
 use tokio::sync::watch;
 
+use crate::log::Reach;
 use crate::ops::board::Place;
 use crate::ops::gauges::Gauges;
-use crate::ops::policy::{Action, action};
+use crate::ops::persist::passes;
 use crate::ops::stop::Stop;
+use crate::ops::store::Store;
+use crate::source::Source;
 
 /// How often the source is asked.
 const EVERY: Duration = Duration::from_secs(1);
@@ -38,15 +37,11 @@ const WRITE_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the pulse works with.
 pub(crate) struct Pulse {
-    pub(crate) mongo: Mongo,
-    pub(crate) control: Control,
-    pub(crate) target: Secret,
-    pub(crate) migration: String,
-    /// The source's name in the migration file.
-    pub(crate) source: String,
-    pub(crate) epoch: i64,
+    pub(crate) source: Source,
+    pub(crate) store: Store,
     /// To the router.
     pub(crate) heard: watch::Sender<Option<Heard>>,
+    pub(crate) reach: Arc<Reach>,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) stop: Stop,
 }
@@ -57,7 +52,7 @@ struct Known {
     heard: Option<Heard>,
     /// When it answered, or when we began to ask.
     at: Instant,
-    oplog_from: Option<Moment>,
+    history_from: Option<Moment>,
     /// Why it did not answer the last time.
     error: Option<String>,
 }
@@ -65,35 +60,40 @@ struct Known {
 impl Pulse {
     /// Asks until it is to stop, or until another capture has taken over.
     pub(crate) async fn run(self) -> Result<()> {
-        let Self { mongo, control, target, migration, source, epoch, heard, gauges, stop } = self;
-        let first = Known { heard: None, at: Instant::now(), oplog_from: None, error: None };
+        let Self { source, store, heard, reach, gauges, stop } = self;
+        let first = Known { heard: None, at: Instant::now(), history_from: None, error: None };
         let (known_in, known) = watch::channel(first);
-        let asking = ask(mongo, heard, known_in, stop.clone());
-        let telling = Telling { control: Some(control), target, migration, source, epoch, gauges, known };
+        let asking = ask(source, heard, known_in, stop.clone());
+        let telling = Telling { store, reach, gauges, known };
         let ((), told) = tokio::join!(asking, telling.run(stop));
         told
     }
 }
 
 /// Asks the source. One question at a time; a future of the driver is never dropped.
-async fn ask(mongo: Mongo, heard: watch::Sender<Option<Heard>>, known: watch::Sender<Known>, mut stop: Stop) {
+async fn ask(
+    source: Source,
+    heard: watch::Sender<Option<Heard>>,
+    known: watch::Sender<Known>,
+    mut stop: Stop,
+) {
     let mut history: Option<Instant> = None;
     loop {
         let asked = Instant::now();
         let about_history = history.is_none_or(|last| last.elapsed() >= HISTORY_EVERY);
-        let source = mongo.clone();
+        let source = source.clone();
         let question = tokio::spawn(async move {
-            let heard = source.hello().await?;
+            let heard = source.hear().await?;
             let at = Instant::now();
-            let oplog_from = if about_history { source.oplog_from().await } else { None };
-            Ok::<_, Error>((heard, at, oplog_from))
+            let history_from = if about_history { source.history_from().await } else { None };
+            Ok::<_, Error>((heard, at, history_from))
         });
         let answer = tokio::select! {
             () = stop.wait() => return,
             answer = tokio::time::timeout(ANSWER_WITHIN, question) => answer,
         };
         match answer {
-            Ok(Ok(Ok((moment, at, oplog_from)))) => {
+            Ok(Ok(Ok((moment, at, history_from)))) => {
                 if about_history {
                     history = Some(at);
                 }
@@ -101,7 +101,7 @@ async fn ask(mongo: Mongo, heard: watch::Sender<Option<Heard>>, known: watch::Se
                 known.send_modify(|known| {
                     known.heard = Some(moment);
                     known.at = at;
-                    known.oplog_from = oplog_from.or(known.oplog_from);
+                    known.history_from = history_from.or(known.history_from);
                     known.error = None;
                 });
             }
@@ -121,11 +121,8 @@ async fn ask(mongo: Mongo, heard: watch::Sender<Option<Heard>>, known: watch::Se
 
 /// Tells the control store, and the board of this process.
 struct Telling {
-    control: Option<Control>,
-    target: Secret,
-    migration: String,
-    source: String,
-    epoch: i64,
+    store: Store,
+    reach: Arc<Reach>,
     gauges: Arc<Gauges>,
     known: watch::Receiver<Known>,
 }
@@ -147,7 +144,7 @@ impl Telling {
             // The same answer told twice would be an older one the second time, and nothing new.
             let news = told != Some(known.at);
             told = Some(known.at);
-            let said = said(&known, news, &self.gauges, trouble);
+            let said = said(&known, news, &self.reach, trouble);
             tokio::select! {
                 biased;
                 () = stop.wait() => return Ok(()),
@@ -157,33 +154,19 @@ impl Telling {
     }
 
     async fn tell(&mut self, said: &Said) -> Result<()> {
-        let writing = async {
-            let mut control = match self.control.take() {
-                Some(control) => control,
-                None => {
-                    let mut control = Control::open(&self.target).await?;
-                    control.act_as(&self.migration, self.epoch);
-                    control
-                }
-            };
-            control.pulse(&self.source, said).await?;
-            self.control = Some(control);
-            Ok::<_, Error>(())
-        };
+        let writing = async { self.store.control().await?.pulse(said).await };
         match tokio::time::timeout(WRITE_WITHIN, writing).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => match action(error.kind) {
-                Action::Wait | Action::Retry => {
-                    tracing::debug!(%error, "the control store does not take the pulse");
-                    Ok(())
-                }
-                Action::Quarantine | Action::Recopy | Action::Yield | Action::Halt => Err(error),
-            },
+            Ok(Ok(())) => {}
+            Ok(Err(error)) if passes(&error) => {
+                tracing::debug!(%error, "the control store does not take the pulse");
+            }
+            Ok(Err(error)) => return Err(error),
             Err(_) => {
                 tracing::debug!("the control store does not take the pulse in time");
-                Ok(())
+                self.store.hang_up();
             }
         }
+        Ok(())
     }
 }
 
@@ -199,17 +182,15 @@ fn trouble(silent: Duration, error: Option<&str>) -> Option<String> {
 }
 
 /// What goes into the control store.
-fn said(known: &Known, news: bool, gauges: &Gauges, trouble: Option<String>) -> Said {
+fn said(known: &Known, news: bool, reach: &Reach, trouble: Option<String>) -> Said {
     let age = i64::try_from(known.at.elapsed().as_millis()).unwrap_or(i64::MAX);
     let heard = known.heard.filter(|_| news);
-    let through = Moment(gauges.read_through.load(Ordering::Relaxed));
-    let as_of = gauges.read_as_of.load(Ordering::Relaxed);
     Said {
         clock: heard.map(|heard| (heard.clock, age)),
         operation_time: heard.map(|heard| heard.moment),
-        read_through: (through > Moment::default()).then_some(through),
-        read_as_of: (as_of > 0).then_some(as_of),
-        oplog_from: known.oplog_from,
+        read_through: reach.through(),
+        read_as_of: reach.as_of(),
+        oplog_from: known.history_from,
         trouble,
     }
 }
@@ -228,12 +209,12 @@ mod tests {
     #[test]
     fn an_answer_is_told_once() {
         let heard = Heard { moment: Moment(7), clock: 1_000 };
-        let known = Known { heard: Some(heard), at: Instant::now(), oplog_from: None, error: None };
-        let gauges = Gauges::default();
-        let first = said(&known, true, &gauges, None);
+        let known = Known { heard: Some(heard), at: Instant::now(), history_from: None, error: None };
+        let reach = Reach::default();
+        let first = said(&known, true, &reach, None);
         assert_eq!(first.clock.map(|(clock, _)| clock), Some(1_000));
         assert_eq!((first.read_as_of, first.read_through), (None, None), "nothing was read yet");
-        let again = said(&known, false, &gauges, None);
+        let again = said(&known, false, &reach, None);
         assert_eq!((again.clock, again.operation_time), (None, None));
     }
 }

@@ -5,108 +5,114 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
-use slackwater_connectors::mongodb::{Preflight, Presence};
 
-use super::exit::Failure;
-use super::load;
-use super::topics::{self, Ready};
+use crate::config::Migration;
+use crate::failure::Failure;
+use crate::log::kafka::topics::{Ready, of_log};
 use crate::mapping::Plan;
-use crate::ops::preflight::Findings;
+use crate::source::{Fitness, Presence};
+use crate::topology::load;
+
+/// What was found.
+struct Found {
+    plan: std::sync::Arc<Plan>,
+    /// Every source with its name.
+    sources: Vec<(String, Fitness)>,
+    /// Where the log is Kafka.
+    topics: Option<Vec<Ready>>,
+}
 
 pub(super) async fn run(path: &Path, json: bool) -> Result<ExitCode, Failure> {
-    let migration = load::migration(path)?;
-    let plan = load::plan(&migration).await?;
-    let (_, preflight, findings) = load::source(&migration, &plan).await?;
-    findings_or_failure(&findings)?;
-    let topics = topics::of_log(&migration).await?;
+    let found = find(&load::migration(path)?).await?;
     let mut stdout = std::io::stdout().lock();
     // A reader that has gone away wants no answer.
-    let _ = if json {
-        writeln!(stdout, "{:#}", as_json(&plan, &preflight, &findings, topics.as_deref()))
-    } else {
-        write!(stdout, "{}", as_text(&plan, &preflight, &findings, topics.as_deref()))
-    };
+    let _ =
+        if json { writeln!(stdout, "{:#}", as_json(&found)) } else { write!(stdout, "{}", as_text(&found)) };
     Ok(ExitCode::SUCCESS)
 }
 
-/// Errors of the source end the command.
-pub(super) fn findings_or_failure(findings: &Findings) -> Result<(), Failure> {
-    if findings.errors.is_empty() {
-        return Ok(());
+async fn find(migration: &Migration) -> Result<Found, Failure> {
+    let plan = load::plan(migration).await?;
+    let mut sources = Vec::with_capacity(migration.sources.len());
+    for source in &migration.sources {
+        let (named, fitness) = load::fit(source, &plan).await?;
+        sources.push((named.name, fitness));
     }
-    if findings.denied {
-        return Err(Failure::Denied(findings.errors.clone()));
-    }
-    Err(Failure::Unsuitable(findings.errors.clone()))
+    Ok(Found { plan, sources, topics: of_log(migration).await? })
 }
 
-fn images(preflight: &Preflight, index: usize) -> &'static str {
-    match preflight.collections.get(index).map(|collection| &collection.presence) {
-        Some(Presence::Present(info)) if info.post_images => "on",
-        Some(Presence::Present(_)) => "off",
-        Some(Presence::Missing) => "collection missing",
-        _ => "unknown",
+impl Found {
+    /// By collection: its name, its tables, and whether its updates bring the document.
+    fn collections(&self) -> Vec<(String, Vec<String>, &'static str, usize)> {
+        let mut rows = Vec::with_capacity(self.plan.collections.len());
+        for (source, fitness) in &self.sources {
+            for (id, presence) in self.plan.of_source(source).into_iter().zip(&fitness.collections) {
+                let collection = self.plan.collection(id);
+                let tables =
+                    collection.tables.iter().map(|table| self.plan.tables[*table].table.name.clone());
+                rows.push((
+                    id,
+                    (collection.name.clone(), tables.collect(), images(*presence), collection.level),
+                ));
+            }
+        }
+        rows.sort_by_key(|(id, _)| *id);
+        rows.into_iter().map(|(_, row)| row).collect()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let of_sources =
+            self.sources.iter().flat_map(|(_, fitness)| fitness.findings.warnings.iter().cloned());
+        load::warnings(&self.plan).into_iter().chain(of_sources).collect()
     }
 }
 
-fn as_text(plan: &Plan, preflight: &Preflight, findings: &Findings, topics: Option<&[Ready]>) -> String {
-    let (major, minor, patch) = preflight.version;
-    let set = preflight.replica_set.as_deref().unwrap_or("sharded cluster");
-    let mut text =
-        format!("migration {}: fit to run\n\nsource: MongoDB {major}.{minor}.{patch}, {set}", plan.migration);
-    if let Some(hours) = preflight.oplog_hours {
-        text += &format!(", oplog reaches back {hours:.1} h");
+fn images(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Present { sends_documents: true } => "on",
+        Presence::Present { sends_documents: false } => "off",
+        Presence::Missing => "collection missing",
+        Presence::Unknown => "unknown",
     }
-    if let Some(topics) = topics {
+}
+
+fn as_text(found: &Found) -> String {
+    let mut text = format!("migration {}: fit to run\n", found.plan.migration);
+    for (name, fitness) in &found.sources {
+        text += &format!("\nsource {name}: {}", fitness.text);
+    }
+    if let Some(topics) = &found.topics {
         let partitions: u32 = topics.iter().map(|topic| topic.partitions).sum();
         text += &format!("\nlog: Kafka, topics: {}, partitions: {partitions}", topics.len());
     }
     text += "\n\n";
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_header(["collection", "tables", "post-images"]);
-    for (index, collection) in plan.collections.iter().enumerate() {
-        table.add_row([collection.name.as_str(), &tables(plan, index).join(", "), images(preflight, index)]);
+    for (name, tables, images, _) in found.collections() {
+        table.add_row([name.as_str(), &tables.join(", "), images]);
     }
     text += &format!("{table}\n");
-    for warning in load::warnings(plan, findings) {
+    for warning in found.warnings() {
         text += &format!("\nwarning: {warning}");
     }
     text + "\nnothing was written\n"
 }
 
-fn tables(plan: &Plan, collection: usize) -> Vec<String> {
-    plan.collections[collection].tables.iter().map(|table| plan.tables[*table].table.name.clone()).collect()
-}
-
-fn as_json(
-    plan: &Plan,
-    preflight: &Preflight,
-    findings: &Findings,
-    topics: Option<&[Ready]>,
-) -> serde_json::Value {
-    let (major, minor, patch) = preflight.version;
-    let collections: Vec<_> = (0..plan.collections.len())
-        .map(|index| {
-            json!({
-                "name": plan.collections[index].name,
-                "tables": tables(plan, index),
-                "post_images": images(preflight, index),
-                "level": plan.collections[index].level,
-            })
-        })
-        .collect();
-    let warnings = load::warnings(plan, findings);
+fn as_json(found: &Found) -> serde_json::Value {
+    let collections = found.collections().into_iter().map(|(name, tables, images, level)| {
+        json!({ "name": name, "tables": tables, "post_images": images, "level": level })
+    });
+    let sources = found.sources.iter().map(|(name, fitness)| json!({ "name": name, "about": fitness.json }));
+    let only = (found.sources.len() == 1).then(|| found.sources.first().map(|(_, fitness)| &fitness.json));
     json!({
-        "migration": plan.migration,
+        "migration": found.plan.migration,
         "fit": true,
-        "source": {
-            "version": format!("{major}.{minor}.{patch}"),
-            "replica_set": preflight.replica_set,
-            "oplog_hours": preflight.oplog_hours,
-        },
-        "topics": topics.map(|topics| topics.iter().map(as_topic).collect::<Vec<_>>()),
-        "collections": collections,
-        "warnings": warnings,
+        // The only source; with several, see `sources`.
+        "source": only.flatten(),
+        "sources": sources.collect::<Vec<_>>(),
+        "topics": found.topics.as_ref().map(|topics| topics.iter().map(as_topic).collect::<Vec<_>>()),
+        "collections": collections.collect::<Vec<_>>(),
+        "warnings": found.warnings(),
     })
 }
 

@@ -5,19 +5,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use slackwater_connectors::error::{Error, Kind};
-use slackwater_connectors::mongodb::Mongo;
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::control::cutover::CutoverState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::exit::Failure;
-use super::load;
 use crate::config::Migration;
 use crate::cutover::facts;
 use crate::cutover::lead::{Leader, Outcome, who};
 use crate::cutover::plan::{self, Blocker, blockers, listed, steps};
 use crate::cutover::report::Made;
+use crate::failure::Failure;
 use crate::mapping::Plan;
+use crate::source::Named;
+use crate::topology::load;
 
 /// Something stands in the way; nothing was changed.
 const BLOCKED: u8 = 8;
@@ -26,23 +26,23 @@ const TAKEN_BACK: u8 = 9;
 
 /// What is asked for.
 #[derive(Debug)]
-pub(super) struct Wish {
+pub(super) struct Request {
     pub(super) plan: bool,
     pub(super) abort: bool,
     pub(super) json: bool,
     pub(super) report: Option<PathBuf>,
 }
 
-pub(super) async fn run(path: &Path, wish: Wish) -> Result<ExitCode, Failure> {
+pub(super) async fn run(path: &Path, request: Request) -> Result<ExitCode, Failure> {
     let migration = load::migration(path)?;
-    if wish.plan {
-        return show(&migration, wish.json).await;
+    if request.plan {
+        return show(&migration, request.json).await;
     }
     let plan = load::plan(&migration).await?;
-    let mongo = source(&migration).await?;
-    let say = |made: &Made| tell(made, wish.json);
-    let leader = Leader::new(&migration, &plan, mongo, &say).await?;
-    let outcome = if wish.abort {
+    let sources = Named::connect_all(&migration.sources).await?;
+    let say = |made: &Made| tell(made, request.json);
+    let leader = Leader::new(&migration, &plan, sources, &say).await?;
+    let outcome = if request.abort {
         match leader.abort("an operator took it back").await? {
             Some(outcome) => outcome,
             None => {
@@ -60,24 +60,17 @@ pub(super) async fn run(path: &Path, wish: Wish) -> Result<ExitCode, Failure> {
             _ = terminate.recv() => back(&migration, &plan, &say).await?,
         }
     };
-    Ok(end(&migration, &wish, outcome))
+    Ok(end(&migration, &request, outcome))
 }
 
 /// Told to stop, it goes back, or finds that it has opened already.
 async fn back(migration: &Migration, plan: &Plan, say: &(dyn Fn(&Made) + Sync)) -> Result<Outcome, Failure> {
-    let leader = Leader::new(migration, plan, source(migration).await?, say).await?;
+    let leader = Leader::new(migration, plan, Named::connect_all(&migration.sources).await?, say).await?;
     Ok(leader.abort("it was interrupted").await?.unwrap_or(Outcome::Blocked(Vec::new())))
 }
 
 fn no_signals(error: std::io::Error) -> Failure {
     Error::new(Kind::Bug, "listening for signals", error.to_string()).into()
-}
-
-async fn source(migration: &Migration) -> Result<Mongo, Failure> {
-    let Some(source) = migration.sources.first() else {
-        return Err(Failure::Unsuitable(vec!["the migration file names no source".to_owned()]));
-    };
-    Ok(Mongo::connect(&source.uri, &source.database).await?)
 }
 
 /// The steps, and what blocks now. Changes nothing.
@@ -91,9 +84,13 @@ async fn show(migration: &Migration, json: bool) -> Result<ExitCode, Failure> {
         print("the migration is switched: the target is the one to write to");
         return Ok(ExitCode::SUCCESS);
     }
-    let mongo = source(migration).await.ok();
+    // A source that is away is a blocker like others.
+    let mut sources = Vec::new();
+    for source in &migration.sources {
+        sources.extend(Named::connect(source).await.ok());
+    }
     let busy = row.as_ref().filter(|row| row.state != CutoverState::Reverted).map(|row| who(Some(row)));
-    let facts = facts::gather(migration, &control, mongo.as_ref(), busy).await?;
+    let facts = facts::gather(migration, &control, &sources, busy).await?;
     let found = blockers(migration, &facts);
     if json {
         let steps: Vec<_> = steps(migration)
@@ -123,10 +120,10 @@ fn tell(made: &Made, json: bool) {
     let _ = if json { Ok(()) } else { writeln!(stderr, "{line}") };
 }
 
-fn end(migration: &Migration, wish: &Wish, outcome: Outcome) -> ExitCode {
+fn end(migration: &Migration, request: &Request, outcome: Outcome) -> ExitCode {
     match outcome {
         Outcome::Blocked(found) => {
-            if wish.json {
+            if request.json {
                 let json = serde_json::json!({
                     "migration": migration.name, "state": "blocked", "blockers": json_of(&found),
                 });
@@ -142,10 +139,10 @@ fn end(migration: &Migration, wish: &Wish, outcome: Outcome) -> ExitCode {
         Outcome::Ended(report) => {
             let json = format!("{:#}", report.json());
             let mut kept = None;
-            if let Some(folder) = &wish.report {
+            if let Some(folder) = &request.report {
                 kept = keep(folder, &json, Some(&report.page()));
             }
-            if wish.json {
+            if request.json {
                 print(&json);
             } else {
                 print(&report.outcome());
@@ -157,17 +154,17 @@ fn end(migration: &Migration, wish: &Wish, outcome: Outcome) -> ExitCode {
                 }
             }
             // Taken back is what was asked for, or what was not.
-            if (report.state == CutoverState::Open) != wish.abort {
+            if (report.state == CutoverState::Open) != request.abort {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::from(TAKEN_BACK)
             }
         }
         Outcome::Before { report, failed } => {
-            if let (Some(folder), Some(report)) = (&wish.report, &report) {
+            if let (Some(folder), Some(report)) = (&request.report, &report) {
                 keep(folder, report, None);
             }
-            if wish.json {
+            if request.json {
                 print(report.as_deref().unwrap_or("{}"));
             } else {
                 print(&format!("{} is switched already: the target is the one to write to", migration.name));

@@ -3,11 +3,9 @@
 mod check;
 mod cutover;
 mod exit;
-mod load;
 mod logging;
 mod progress;
 mod run;
-mod start;
 mod status;
 mod topics;
 
@@ -17,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use start::Role;
+use crate::topology::Role;
 
 /// Keeps a Postgres schema in step with a live MongoDB, through a mapping from documents to tables.
 #[derive(Debug, Parser)]
@@ -79,7 +77,7 @@ enum Command {
         #[arg(long, env = "SLACKWATER_LISTEN", value_name = "ADDRESS")]
         listen: Option<SocketAddr>,
     },
-    /// Applies what stands in Kafka to the target. Any number of processes share the work. Until SIGTERM or SIGINT.
+    /// Applies the log in Kafka to the target. Any number of processes share the work. Until SIGTERM or SIGINT.
     #[command(after_help = "Example: slackwater apply migration.yaml --member applier-0")]
     Apply {
         /// The migration file.
@@ -108,7 +106,7 @@ enum Command {
   slackwater cutover migration.yaml --plan
   slackwater cutover migration.yaml --report ./cutover
 
-Killed, it goes on or back when it is started again. Past its deadline the source is unfrozen by itself.")]
+If it is killed, the next start resumes or reverts it. Past its deadline the source is unfrozen by itself.")]
     Cutover {
         /// The migration file.
         file: PathBuf,
@@ -146,7 +144,7 @@ pub fn main() -> ExitCode {
             Command::Apply { file, member, listen } => run::run(&file, Role::Apply { member }, listen).await,
             Command::Status { file, json, watch } => status::run(&file, json, watch).await,
             Command::Cutover { file, plan, abort, json, report } => {
-                cutover::run(&file, cutover::Wish { plan, abort, json, report }).await
+                cutover::run(&file, cutover::Request { plan, abort, json, report }).await
             }
             Command::Topics(command) => topics::run(&command).await,
         }
@@ -154,5 +152,5 @@ pub fn main() -> ExitCode {
     // It is not torn down: what still runs is the drivers' housekeeping, which panics when it is torn off, and look-ups that hang.
     // The system closes all that is open.
     std::mem::forget(runtime);
-    code.unwrap_or_else(|failure| failure.tell())
+    code.unwrap_or_else(|failure| exit::tell(&failure))
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 
-use crate::apply::stream::now_millis;
 use crate::ops::gauges::Gauges;
+use crate::ops::process::now_millis;
 use crate::ops::stop::Stop;
 
 const EVERY_ON_TERMINAL: Duration = Duration::from_millis(250);

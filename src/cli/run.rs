@@ -14,16 +14,15 @@ use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::retry::Pauses;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::exit::Failure;
-use super::load;
 use super::progress;
-use super::start::{Role, Tasks, start};
+use crate::failure::Failure;
 use crate::ops::gauges::Gauges;
 use crate::ops::health::Health;
 use crate::ops::http;
-use crate::ops::policy::{Action, action};
+use crate::ops::persist::passes;
 use crate::ops::presence;
 use crate::ops::stop::{self, Stop};
+use crate::topology::{Role, Tasks, load, start};
 
 /// How often a start is tried while connections break.
 const START_TRIES: usize = 9;
@@ -147,7 +146,7 @@ async fn start_patiently(
         let gauges = Arc::new(Gauges::default());
         match start(path, role, (&gauges, health), stop).await {
             Ok(tasks) => return Ok((tasks, gauges)),
-            Err(Failure::Server(error)) if passes(error.kind) && tries < START_TRIES => {
+            Err(Failure::Server(error)) if starts_later(&error) && tries < START_TRIES => {
                 tracing::debug!(%error, "the start was cut short; trying again");
                 tokio::time::sleep(pauses.next_pause()).await;
                 tries += 1;
@@ -157,7 +156,7 @@ async fn start_patiently(
     }
 }
 
-/// Whether a start that failed so may succeed a moment later.
-fn passes(kind: Kind) -> bool {
-    kind == Kind::Unreachable || action(kind) == Action::Retry
+/// Whether a start that failed so may succeed a moment later. A wrong password needs a person first.
+fn starts_later(error: &Error) -> bool {
+    passes(error) && !matches!(error.kind, Kind::Denied | Kind::Exhausted)
 }

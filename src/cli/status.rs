@@ -6,23 +6,23 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use slackwater_connectors::error::{Error, Kind};
-use slackwater_connectors::mongodb::Mongo;
 use slackwater_connectors::postgres::control::Control;
 use slackwater_topics::Moment;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::exit::Failure;
-use super::load;
 use crate::config::Migration;
+use crate::failure::Failure;
 use crate::ops::json::json;
 use crate::ops::look::Look;
-use crate::ops::policy::{Action, action};
+use crate::ops::persist::passes;
 use crate::ops::text::text;
+use crate::source::Named;
+use crate::topology::load;
 
 /// Between two looks of `--watch`.
 const EVERY: Duration = Duration::from_secs(1);
-/// A source that does not answer within this is not waited for: what was heard of it last stands in the control store.
+/// A source that does not answer within this is not waited for: the control store knows what was heard of it last.
 const ANSWER: Duration = Duration::from_secs(2);
 /// Clears a terminal, and goes to its first line.
 const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
@@ -71,7 +71,7 @@ async fn follow(migration: &Migration, as_json: bool) -> Result<ExitCode, Failur
                 before = Some(look);
                 shown
             }
-            Err(Failure::Server(error)) if matches!(action(error.kind), Action::Wait | Action::Retry) => {
+            Err(Failure::Server(error)) if passes(&error) => {
                 control = None;
                 // A line of JSON that says nothing would be taken for a look.
                 if as_json {
@@ -110,12 +110,9 @@ async fn read(control: &Control, migration: &Migration) -> Result<Look, Failure>
     Ok(Look::read(control, &migration.name, migration.collections.len()).await?)
 }
 
-/// The source's present, asked of itself; none where it does not answer.
+/// The present of the only source, asked of itself; none where it does not answer.
 async fn source_time(migration: &Migration) -> Option<Moment> {
-    let source = migration.sources.first()?;
-    let asking = async {
-        let mongo = Mongo::connect(&source.uri, &source.database).await.ok()?;
-        mongo.operation_time().await.ok()
-    };
+    let [source] = &migration.sources[..] else { return None };
+    let asking = async { Named::connect(source).await.ok()?.source.now().await.ok() };
     timeout(ANSWER, asking).await.ok().flatten()
 }

@@ -1,37 +1,43 @@
 //! Finds out what a plan has to know. Reads, and changes nothing.
 
 use slackwater_connectors::error::{Kind, Result};
-use slackwater_connectors::mongodb::Mongo;
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::target::finish::Finisher;
 
-use super::plan::{Checked, Facts};
+use super::plan::{Checked, Facts, SourceFacts};
 use crate::config::{Check, Freeze, Migration};
 use crate::ops::look::Look;
+use crate::source::Named;
 
 /// More rows of a check are not counted.
 const MOST_ROWS: u32 = 1_000;
 
-/// Looks at everything. `busy`: who makes the switch at this moment, where it is somebody else.
+/// Looks at everything. A source that is not among `sources` is away. `busy`: the process that leads a cutover at this moment, where
+/// it is not ours.
 pub(crate) async fn gather(
     migration: &Migration,
     control: &Control,
-    mongo: Option<&Mongo>,
+    sources: &[Named],
     busy: Option<String>,
 ) -> Result<Facts> {
     let look = Look::read(control, &migration.name, migration.collections.len()).await?;
-    let (mut right, mut frozen, mut writer) = (None, None, None);
-    if let Some(mongo) = mongo
-        && migration.cutover.freeze == Freeze::BlockWrites
-    {
-        // A source that does not answer is a fact too.
-        right = mongo.freeze_right().await.ok();
-        frozen = mongo.writes_blocked().await.ok().flatten();
-        writer = mongo.oldest_writer().await.ok().flatten();
+    let mut asked = Vec::with_capacity(migration.sources.len());
+    for source in &migration.sources {
+        let named = sources.iter().find(|named| named.name == source.name.value);
+        let mut facts = SourceFacts { name: source.name.value.clone(), ..SourceFacts::default() };
+        if let Some(named) = named
+            && migration.cutover.freeze == Freeze::BlockWrites
+        {
+            // A source that does not answer is a fact too.
+            facts.right = named.source.freeze_right().await.ok();
+            facts.frozen = named.source.is_frozen().await.ok().flatten();
+            facts.writer = named.source.oldest_writer().await.ok().flatten();
+        }
+        asked.push(facts);
     }
     let finisher = Finisher::open(&migration.target.uri, &migration.target.schema).await?;
     let checks = check(&finisher, &migration.checks).await?;
-    Ok(Facts { look, right, frozen, writer, checks, busy })
+    Ok(Facts { look, sources: asked, checks, busy })
 }
 
 /// Runs the team's checks one after the other. One that cannot run is a finding, a target that is away an error.

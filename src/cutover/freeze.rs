@@ -3,29 +3,39 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use slackwater_connectors::error::{Error, Kind, Result};
-use slackwater_connectors::mongodb::Mongo;
 use slackwater_topics::Moment;
 
 use crate::config::Freeze;
+use crate::source::Named;
 
-/// Stops the writers. Returns a time of the source at or after everything that was acknowledged to them.
-pub(super) async fn freeze(way: &Freeze, mongo: &Mongo, within: Duration) -> Result<Moment> {
-    match way {
-        Freeze::BlockWrites => mongo.block_writes(within).await,
-        Freeze::Command { freeze, .. } => {
-            run("freezing the source", freeze).await?;
-            mongo.note("cutover").await
-        }
-        // They were stopped before the deadline began.
-        Freeze::ByHand => mongo.note("cutover").await,
+/// Stops the writers of all sources, side by side. Gives a moment of each at or after everything that was acknowledged to them.
+pub(super) async fn freeze(
+    way: &Freeze,
+    sources: &[Named],
+    within: Duration,
+) -> Result<Vec<(String, Moment)>> {
+    if let Freeze::Command { freeze, .. } = way {
+        run("freezing the source", freeze).await?;
     }
+    try_join_all(sources.iter().map(|named| async move {
+        let moment = match way {
+            Freeze::BlockWrites => named.source.freeze(within).await?,
+            // By hand they were stopped before the deadline began.
+            Freeze::Command { .. } | Freeze::ByHand => named.source.mark("cutover").await?,
+        };
+        Ok((named.name.clone(), moment))
+    }))
+    .await
 }
 
-/// Lets the writers write again. May be done twice.
-pub(super) async fn unfreeze(way: &Freeze, mongo: &Mongo) -> Result<()> {
+/// Lets the writers of all sources write again. May be done twice.
+pub(super) async fn unfreeze(way: &Freeze, sources: &[Named]) -> Result<()> {
     match way {
-        Freeze::BlockWrites => mongo.unblock_writes().await,
+        Freeze::BlockWrites => {
+            try_join_all(sources.iter().map(|named| named.source.unfreeze())).await.map(drop)
+        }
         Freeze::Command { unfreeze, .. } => run("unfreezing the source", unfreeze).await,
         Freeze::ByHand => {
             tracing::warn!("the cutover is taken back: let the writers of the source write again");

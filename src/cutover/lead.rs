@@ -3,7 +3,7 @@
 //! # Invariant
 //!
 //! The source is asked to freeze only after `freezing` was written, and to unfreeze only after `reverting` was; the target is
-//! open from one transaction on, which also makes everybody who writes for the migration too old to go on. That transaction
+//! open from one transaction on, which also fences off every writer of the migration. That transaction
 //! fails past the deadline, and so does whoever would take an open cutover back.
 //!
 //! # Crash
@@ -18,13 +18,14 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::try_join_all;
 use slackwater_connectors::error::{Error, Result};
-use slackwater_connectors::mongodb::Mongo;
 use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::postgres::control::cutover::{CutoverRow, CutoverState, Fencing, NewCutover};
+use slackwater_connectors::postgres::control::cutover::{
+    CutoverRow, CutoverState, Fence, Fencing, NewCutover,
+};
 use slackwater_connectors::postgres::target::finish::{Finisher, Sequence};
 use slackwater_connectors::retry::Pauses;
-use slackwater_topics::Moment;
 use uuid::Uuid;
 
 use super::facts::{self, check};
@@ -36,7 +37,9 @@ use super::report::{Made, Report};
 use super::resume::{Resume, resume};
 use crate::config::{Finish, Freeze, Log, Migration};
 use crate::mapping::Plan;
-use crate::ops::policy::{Action, action};
+use crate::ops::persist::passes;
+use crate::ops::process::{self, unique_id};
+use crate::source::Named;
 
 /// How often the log's progress is looked at while a fence is on its way.
 const LOOK_EVERY: Duration = Duration::from_millis(3);
@@ -67,7 +70,7 @@ pub(crate) struct Leader<'a> {
     migration: &'a Migration,
     plan: &'a Plan,
     control: Control,
-    mongo: Mongo,
+    sources: Vec<Named>,
     owner: Uuid,
     host: String,
     say: &'a (dyn Fn(&Made) + Sync),
@@ -115,17 +118,16 @@ impl<'a> Leader<'a> {
     pub(crate) async fn new(
         migration: &'a Migration,
         plan: &'a Plan,
-        mongo: Mongo,
+        sources: Vec<Named>,
         say: &'a (dyn Fn(&Made) + Sync),
     ) -> Result<Self> {
-        let host = std::env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
         Ok(Self {
             migration,
             plan,
             control: Control::open(&migration.target.uri).await?,
-            mongo,
-            owner: random(),
-            host: format!("{}-{}", host.unwrap_or_else(|| "host".to_owned()), std::process::id()),
+            sources,
+            owner: unique_id(),
+            host: process::name(),
             say,
             steps: Vec::new(),
             frozen_at: None,
@@ -150,7 +152,7 @@ impl<'a> Leader<'a> {
                 if let Some(blocked) = self.preflight().await? {
                     return Ok(Outcome::Blocked(blocked));
                 }
-                let id = random();
+                let id = unique_id();
                 let new = NewCutover {
                     id,
                     owner: self.owner,
@@ -221,7 +223,7 @@ impl<'a> Leader<'a> {
     }
 
     async fn facts(&self, busy: Option<String>) -> Result<Facts> {
-        facts::gather(self.migration, &self.control, Some(&self.mongo), busy).await
+        facts::gather(self.migration, &self.control, &self.sources, busy).await
     }
 
     async fn preflight(&mut self) -> Result<Option<Vec<Blocker>>> {
@@ -322,7 +324,7 @@ impl<'a> Leader<'a> {
         loop {
             match self.control.cutover(&self.migration.name).await? {
                 Some(row) if row.id == id && row.state == CutoverState::Armed => {
-                    if row.heard {
+                    if self.sources.iter().all(|named| row.heard(&named.name)) {
                         return Ok(());
                     }
                 }
@@ -340,14 +342,18 @@ impl<'a> Leader<'a> {
     /// Sends a fence all the way while the source is still written to: what does not come through now would not in
     /// the freeze.
     async fn rehearse(&self, id: Uuid) -> std::result::Result<(), Ended> {
-        let fence = (random(), self.mongo.operation_time().await?);
-        if !self.control.rehearse_cutover(id, self.owner, fence).await? {
+        let mut moments = Vec::with_capacity(self.sources.len());
+        for named in &self.sources {
+            moments.push((named.name.clone(), named.source.now().await?));
+        }
+        let fence = Fence { id: unique_id(), moments };
+        if !self.control.rehearse_cutover(id, self.owner, &fence).await? {
             return Err(Ended::Back("it was taken back".into()));
         }
-        match tokio::time::timeout(REHEARSAL_WITHIN, self.passed(fence)).await {
+        match tokio::time::timeout(REHEARSAL_WITHIN, self.passed(&fence)).await {
             Ok(passed) => Ok(passed?),
             Err(_) => {
-                let fencing = self.control.fencing(&self.migration.name, fence.0, fence.1).await?;
+                let fencing = self.control.fencing(&self.migration.name, &fence).await?;
                 Err(Ended::Back(format!(
                     "applier_stopped: a fence did not pass {} within {}",
                     missing(&fencing),
@@ -357,8 +363,8 @@ impl<'a> Leader<'a> {
         }
     }
 
-    async fn passed(&self, fence: (Uuid, Moment)) -> Result<()> {
-        while !self.control.fencing(&self.migration.name, fence.0, fence.1).await?.missing.is_empty() {
+    async fn passed(&self, fence: &Fence) -> Result<()> {
+        while !self.control.fencing(&self.migration.name, fence).await?.missing.is_empty() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         Ok(())
@@ -383,10 +389,9 @@ impl<'a> Leader<'a> {
     /// What the freeze waited for in vain.
     async fn what_was_missing(&self) -> Result<String> {
         let name = &self.migration.name;
-        if let Some(CutoverRow { fence: Some((fence, time)), state: CutoverState::Frozen, .. }) =
-            self.control.cutover(name).await?
-        {
-            let fencing = self.control.fencing(name, fence, time).await?;
+        let row = self.control.cutover(name).await?;
+        if let Some(fence) = row.filter(|row| row.state == CutoverState::Frozen).and_then(CutoverRow::fence) {
+            let fencing = self.control.fencing(name, &fence).await?;
             if !fencing.missing.is_empty() {
                 return Ok(format!("{}; the fence had not passed {}", self.late(), missing(&fencing)));
             }
@@ -408,16 +413,17 @@ impl<'a> Leader<'a> {
         let begun = Instant::now();
         self.frozen_at = Some(begun);
         let way = &self.migration.cutover.freeze;
-        let at = freeze(way, &self.mongo, within).await?;
-        let fence = (random(), at);
+        let moments = freeze(way, &self.sources, within).await?;
+        let fence = Fence { id: unique_id(), moments };
         self.made("freeze", how(way).into(), begun);
         let begun = Instant::now();
-        if !self.control.frozen_cutover(id, self.owner, fence).await? {
+        if !self.control.frozen_cutover(id, self.owner, &fence).await? {
             self.make_good(id).await?;
             return Err(gone());
         }
         // What the source holds does not change any more.
-        let (passed, documents) = tokio::join!(self.passed(fence), proof::documents(self.plan, &self.mongo));
+        let (passed, documents) =
+            tokio::join!(self.passed(&fence), proof::documents(self.plan, &self.sources));
         passed?;
         self.made("fence", "everything up to the freeze is applied".into(), begun);
         let documents = documents?;
@@ -432,7 +438,7 @@ impl<'a> Leader<'a> {
         let begun = Instant::now();
         let (last, counters) = ready.finishers.split_last().ok_or_else(gone)?;
         let (counts, checks) = tokio::join!(
-            proof::compare(self.plan, &ready.tables, &self.mongo, counters, &documents),
+            proof::compare(self.plan, &ready.tables, &self.sources, counters, &documents),
             check(last, &self.migration.checks),
         );
         (self.counts, self.checks) = (counts?, checks?);
@@ -488,7 +494,10 @@ impl<'a> Leader<'a> {
     /// Whether the source is still frozen, as far as anybody may ask.
     async fn is_frozen(&self) -> Result<bool> {
         match self.migration.cutover.freeze {
-            Freeze::BlockWrites => Ok(self.mongo.writes_blocked().await?.unwrap_or(true)),
+            Freeze::BlockWrites => {
+                let asked = try_join_all(self.sources.iter().map(|named| named.source.is_frozen())).await?;
+                Ok(asked.into_iter().all(|frozen| frozen.unwrap_or(true)))
+            }
             Freeze::ByHand | Freeze::Command { .. } => Ok(true),
         }
     }
@@ -500,7 +509,7 @@ impl<'a> Leader<'a> {
             row.id != id
                 && matches!(row.state, CutoverState::Freezing | CutoverState::Frozen | CutoverState::Open)
         });
-        if theirs { Ok(()) } else { unfreeze(&self.migration.cutover.freeze, &self.mongo).await }
+        if theirs { Ok(()) } else { unfreeze(&self.migration.cutover.freeze, &self.sources).await }
     }
 
     async fn opened(&mut self, id: Uuid) -> Result<Outcome> {
@@ -546,7 +555,7 @@ impl<'a> Leader<'a> {
                 Ok(Some(CutoverState::Open)) => return self.opened(id).await,
                 Ok(Some(_)) => break,
                 Ok(None) => tokio::time::sleep(Duration::from_millis(50)).await,
-                Err(error) if matches!(action(error.kind), Action::Wait | Action::Retry) => {
+                Err(error) if passes(&error) => {
                     tracing::warn!(%error, "the cutover cannot be taken back yet; trying again");
                     tokio::time::sleep(pauses.next_pause()).await;
                     if !self.control.is_connected()
@@ -576,7 +585,7 @@ impl<'a> Leader<'a> {
             CutoverState::Reverting if leased => {
                 // A source that was never asked to freeze need not be asked to unfreeze.
                 if row.left_ms.is_some() {
-                    unfreeze(&self.migration.cutover.freeze, &self.mongo).await?;
+                    unfreeze(&self.migration.cutover.freeze, &self.sources).await?;
                 }
                 self.control.reverted_cutover(id).await?;
                 Ok(Some(CutoverState::Reverted))
@@ -664,8 +673,4 @@ fn ms(duration: Duration) -> f64 {
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn random() -> Uuid {
-    Uuid::from_bytes(crate::capture::outgoing::random())
 }

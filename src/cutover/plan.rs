@@ -1,8 +1,8 @@
-//! What a cutover would do, and what stands in its way. Pure: made of the file and of facts that somebody else has found.
+//! What a cutover would do, and what blocks it. Pure: made of the migration file and of facts that `facts` has gathered.
 
 use std::time::Duration;
 
-use slackwater_connectors::mongodb::FreezeRight;
+use slackwater_connectors::source::FreezeRight;
 
 use crate::config::{Cutover, Finish, Freeze, Migration, Notice};
 use crate::ops::look::{Look, SILENT_MS, is_up};
@@ -20,15 +20,24 @@ const LATE_REFERENCE: &str = "23503";
 #[derive(Debug)]
 pub(crate) struct Facts {
     pub(crate) look: Look,
-    /// Whether the source can be frozen; `None` where it does not answer.
-    pub(crate) right: Option<FreezeRight>,
-    /// Whether its writers are blocked already; `None` where we may not ask.
-    pub(crate) frozen: Option<bool>,
-    /// How long the oldest transaction of the source that has written is open; `None` where there is none or we may not ask.
-    pub(crate) writer: Option<Duration>,
+    /// Every source of the migration.
+    pub(crate) sources: Vec<SourceFacts>,
     pub(crate) checks: Vec<Checked>,
     /// A process that works on a cutover of this migration at this moment, and since when that was armed.
     pub(crate) busy: Option<String>,
+}
+
+/// What was found of a source.
+#[derive(Debug, Default)]
+pub(crate) struct SourceFacts {
+    /// Its name in the migration file.
+    pub(crate) name: String,
+    /// Whether it can be frozen; `None` where it does not answer.
+    pub(crate) right: Option<FreezeRight>,
+    /// Whether its writers are blocked already; `None` where we may not ask.
+    pub(crate) frozen: Option<bool>,
+    /// How long the oldest transaction that has written is open; `None` where there is none or we may not ask.
+    pub(crate) writer: Option<Duration>,
 }
 
 /// What a check found.
@@ -50,7 +59,7 @@ impl Checked {
     }
 }
 
-/// Something that stands in the way.
+/// Something that blocks the cutover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Blocker {
     /// The same word in every report.
@@ -218,7 +227,9 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
         );
     }
     if migration.cutover.freeze == Freeze::BlockWrites {
-        freezing(facts, &mut block);
+        for source in &facts.sources {
+            freezing(source, &mut block);
+        }
     }
     for check in &facts.checks {
         if let Some(complaint) = check.complaint() {
@@ -291,32 +302,33 @@ fn joining(look: &Look, block: &mut impl FnMut(&'static str, String, &'static st
     }
 }
 
-fn freezing(facts: &Facts, block: &mut impl FnMut(&'static str, String, &'static str)) {
+fn freezing(facts: &SourceFacts, block: &mut impl FnMut(&'static str, String, &'static str)) {
+    let name = &facts.name;
     match &facts.right {
         Some(FreezeRight::Given) => {}
-        Some(FreezeRight::Missing) => block(
+        Some(FreezeRight::Missing { give }) => block(
             "no_right_to_freeze",
-            "our user may not freeze the source".into(),
-            "give it the action `setUserWriteBlockMode` on the cluster, or write `freeze: by_hand`",
+            format!("our user may not freeze source {name}: it needs {give}"),
+            "give it that right, or write `freeze: by_hand`",
         ),
-        Some(FreezeRight::Unknown((major, minor, patch))) => block(
+        Some(FreezeRight::Unable { why }) => block(
             "no_right_to_freeze",
-            format!("MongoDB {major}.{minor}.{patch} cannot be frozen; 6.0 and later can"),
+            format!("source {name}: {why}"),
             "write `freeze: by_hand` or name commands that stop the writers",
         ),
-        None => block("source_away", "the source does not answer".into(), "check that it is up"),
+        None => block("source_away", format!("source {name} does not answer"), "check that it is up"),
     }
     if let Some(open) = facts.writer.filter(|open| *open > LONG_OPEN) {
         block(
             "open_transaction",
-            format!("a transaction of the source that has written is open for {}", time(open.as_millis())),
+            format!("a transaction of source {name} that has written is open for {}", time(open.as_millis())),
             "wait for its end, or end its session; the freeze would wait for it while everybody else is refused",
         );
     }
     if facts.frozen == Some(true) {
         block(
             "frozen_already",
-            "the source refuses writers already, and not because of us".into(),
+            format!("source {name} refuses writers already, and not because of us"),
             "let its writers write again, or write `freeze: by_hand`",
         );
     }

@@ -39,7 +39,7 @@ fn copied() -> CollectionRow {
     }
 }
 
-/// Nothing stands in the way of this.
+/// Nothing blocks this.
 fn facts() -> Facts {
     let look = Look {
         collections: vec![copied()],
@@ -48,7 +48,13 @@ fn facts() -> Facts {
         ..look()
     };
     let checks = vec![Checked { name: "no orphans".into(), found: Ok(0) }];
-    Facts { look, right: Some(FreezeRight::Given), frozen: Some(false), writer: None, checks, busy: None }
+    let source = SourceFacts {
+        name: "legacy".into(),
+        right: Some(FreezeRight::Given),
+        frozen: Some(false),
+        writer: None,
+    };
+    Facts { look, sources: vec![source], checks, busy: None }
 }
 
 fn names(facts: &Facts) -> Vec<&'static str> {
@@ -107,13 +113,23 @@ fn each_blocker_by_its_name() {
     assert_eq!(with(&|facts| facts.look.processes[0].trouble = Some("no broker".into())), ["trouble"]);
     assert_eq!(with(&|facts| facts.look.clock += 1_500), ["lag"]);
     assert_eq!(with(&|facts| facts.look.lanes.clear()), ["lag"], "unknown is not small");
-    assert_eq!(with(&|facts| facts.right = Some(FreezeRight::Missing)), ["no_right_to_freeze"]);
-    assert_eq!(with(&|facts| facts.right = Some(FreezeRight::Unknown((5, 0, 9)))), ["no_right_to_freeze"]);
-    assert_eq!(with(&|facts| facts.right = None), ["source_away"]);
-    assert_eq!(with(&|facts| facts.frozen = Some(true)), ["frozen_already"]);
-    assert_eq!(with(&|facts| facts.frozen = None), Vec::<&str>::new(), "who may not ask cannot know");
-    assert_eq!(with(&|facts| facts.writer = Some(Duration::from_millis(900))), Vec::<&str>::new());
-    assert_eq!(with(&|facts| facts.writer = Some(Duration::from_secs(40))), ["open_transaction"]);
+    assert_eq!(
+        with(&|facts| facts.sources[0].right = Some(FreezeRight::Missing { give: "a right" })),
+        ["no_right_to_freeze"]
+    );
+    assert_eq!(
+        with(&|facts| facts.sources[0].right = Some(FreezeRight::Unable { why: "too old".into() })),
+        ["no_right_to_freeze"]
+    );
+    assert_eq!(with(&|facts| facts.sources[0].right = None), ["source_away"]);
+    assert_eq!(with(&|facts| facts.sources[0].frozen = Some(true)), ["frozen_already"]);
+    assert_eq!(
+        with(&|facts| facts.sources[0].frozen = None),
+        Vec::<&str>::new(),
+        "who may not ask cannot know"
+    );
+    assert_eq!(with(&|facts| facts.sources[0].writer = Some(Duration::from_millis(900))), Vec::<&str>::new());
+    assert_eq!(with(&|facts| facts.sources[0].writer = Some(Duration::from_secs(40))), ["open_transaction"]);
     assert_eq!(with(&|facts| facts.checks[0].found = Ok(3)), ["check_fails"]);
     assert_eq!(with(&|facts| facts.checks[0].found = Err("no such table".into())), ["check_fails"]);
 }
@@ -127,14 +143,14 @@ fn what_may_be_over_in_a_moment() {
     let found = blockers(&migration(FILE), &facts);
     assert!(found[0].text.contains("2 dead letters left: 2 of legacy.users (23503)"), "{found:?}");
     assert!(passing(&facts, &found));
-    facts.writer = Some(Duration::from_secs(2));
+    facts.sources[0].writer = Some(Duration::from_secs(2));
     assert!(passing(&facts, &blockers(&migration(FILE), &facts)));
     facts.look.processes[0].trouble = Some("no broker".into());
     assert!(passing(&facts, &blockers(&migration(FILE), &facts)));
     facts.look.letters.push(letter("invalid"));
     assert!(!passing(&facts, &blockers(&migration(FILE), &facts)));
     facts.look.letters.truncate(1);
-    facts.right = None;
+    facts.sources[0].right = None;
     assert!(!passing(&facts, &blockers(&migration(FILE), &facts)));
 }
 

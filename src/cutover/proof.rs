@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::try_join_all;
-use slackwater_connectors::error::Result;
-use slackwater_connectors::mongodb::Mongo;
+use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::postgres::target::finish::Finisher;
 
-use crate::mapping::Plan;
+use crate::mapping::{CollectionPlan, Plan};
+use crate::source::{Named, Source};
 
 /// A table, and the collections of which each document is a row there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,15 +62,24 @@ pub(super) fn tables(plan: &Plan) -> Vec<Counted> {
 }
 
 /// What the source believes to hold, by collection.
-pub(super) async fn documents(plan: &Plan, mongo: &Mongo) -> Result<Vec<u64>> {
-    try_join_all(plan.collections.iter().map(|collection| mongo.count_quickly(&collection.collection))).await
+pub(super) async fn documents(plan: &Plan, sources: &[Named]) -> Result<Vec<u64>> {
+    try_join_all(plan.collections.iter().map(|collection| async move {
+        source_of(collection, sources)?.count_quickly(&collection.collection).await
+    }))
+    .await
+}
+
+fn source_of<'a>(collection: &CollectionPlan, sources: &'a [Named]) -> Result<&'a Source> {
+    let found = sources.iter().find(|named| named.name == collection.source);
+    let missing = || Error::new(Kind::Bug, "counting documents", "a collection has no source");
+    found.map(|named| &named.source).ok_or_else(missing)
 }
 
 /// Counts rows, each connection its share of the tables, and compares.
 pub(super) async fn compare(
     plan: &Plan,
     tables: &[Counted],
-    mongo: &Mongo,
+    sources: &[Named],
     finishers: &[Finisher],
     documents: &[u64],
 ) -> Result<Vec<Count>> {
@@ -80,7 +89,7 @@ pub(super) async fn compare(
         for (place, table) in share(worker) {
             counted.push((place, finisher.count(&table.schema, &table.table).await?));
         }
-        Ok::<_, slackwater_connectors::error::Error>(counted)
+        Ok::<_, Error>(counted)
     }))
     .await?;
     let mut rows = vec![0; tables.len()];
@@ -100,8 +109,11 @@ pub(super) async fn compare(
             rows,
         };
         if count.differs() {
-            let names = table.collections.iter().map(|index| &plan.collections[*index].collection);
-            let exact = try_join_all(names.map(|name| mongo.count_exactly(name))).await?;
+            let exact = try_join_all(table.collections.iter().map(|index| async move {
+                let collection = &plan.collections[*index];
+                source_of(collection, sources)?.count_exactly(&collection.collection).await
+            }))
+            .await?;
             count.documents = exact.iter().sum();
         }
         Ok(count)

@@ -11,7 +11,6 @@
 use std::time::{Duration, Instant};
 
 use slackwater_connectors::error::{Error, Kind, Result};
-use slackwater_connectors::mongodb::Mongo;
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::control::cutover::{CutoverRow, CutoverState};
 use slackwater_connectors::secret::Secret;
@@ -21,8 +20,9 @@ use uuid::Uuid;
 
 use super::freeze::unfreeze;
 use crate::config::Freeze;
-use crate::ops::policy::{Action, action};
+use crate::ops::persist::passes;
 use crate::ops::stop::Stop;
+use crate::source::Named;
 
 /// How often the record is looked at while there is no cutover …
 const CALM: Duration = Duration::from_millis(500);
@@ -33,7 +33,7 @@ const MOST_ARMED_MS: i64 = 120_000;
 /// How long past the deadline the leader itself may take to unfreeze.
 const GRACE_MS: i64 = 1_000;
 
-/// How near the switch is, for those who read the source.
+/// How near a cutover is, for those who read the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// There is none.
@@ -47,7 +47,10 @@ pub(crate) enum Phase {
 pub(crate) struct Watch {
     pub(crate) migration: String,
     pub(crate) target: Secret,
-    pub(crate) mongo: Mongo,
+    /// The source whose capture watches.
+    pub(crate) name: String,
+    /// All of them: whoever takes a cutover back unfreezes every one.
+    pub(crate) sources: Vec<Named>,
     pub(crate) freeze: Freeze,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) stop: Stop,
@@ -66,7 +69,7 @@ impl Watch {
         loop {
             let wait = match self.look(&mut control, &mut reverting).await {
                 Ok(wait) => wait,
-                Err(error) if matches!(action(error.kind), Action::Wait | Action::Retry) => {
+                Err(error) if passes(&error) => {
                     tracing::debug!(%error, "the cutover's record cannot be read");
                     control = None;
                     CALM
@@ -85,7 +88,7 @@ impl Watch {
             None => control.insert(Control::open(&self.target).await?),
         };
         let row = control.cutover(&self.migration).await?;
-        let phase = phase(row.as_ref());
+        let phase = phase(row.as_ref(), &self.name);
         self.phase.send_if_modified(|told| std::mem::replace(told, phase) != phase);
         let Some(row) = row else { return Ok(CALM) };
         if row.state != CutoverState::Reverting {
@@ -97,8 +100,8 @@ impl Watch {
             }
             CutoverState::Reverted => {}
             CutoverState::Armed => {
-                if phase != Phase::Calm && !row.heard {
-                    control.hear_cutover(row.id).await?;
+                if phase != Phase::Calm && !row.heard(&self.name) {
+                    control.hear_cutover(row.id, &self.name).await?;
                 }
             }
             CutoverState::Freezing | CutoverState::Frozen => {
@@ -115,7 +118,7 @@ impl Watch {
         Ok(if phase == Phase::Calm && row.state != CutoverState::Reverting { CALM } else { NEAR })
     }
 
-    /// Unfreezes, where nobody else is at it.
+    /// Unfreezes the source unless somebody else is already doing so.
     async fn take_back(
         &self,
         control: &Control,
@@ -145,7 +148,7 @@ impl Watch {
         if row.left_ms.is_none() {
             return control.reverted_cutover(id).await.map(drop);
         }
-        if let Err(error) = unfreeze(&self.freeze, &self.mongo).await {
+        if let Err(error) = unfreeze(&self.freeze, &self.sources).await {
             tracing::error!(%error, "the source is frozen and cannot be unfrozen; trying again");
             return Err(Error::new(
                 Kind::Unreachable,
@@ -159,12 +162,12 @@ impl Watch {
     }
 }
 
-fn phase(row: Option<&CutoverRow>) -> Phase {
+fn phase(row: Option<&CutoverRow>, source: &str) -> Phase {
     match row {
         Some(row) => match row.state {
             CutoverState::Armed if row.armed_for_ms > MOST_ARMED_MS => Phase::Calm,
             CutoverState::Armed | CutoverState::Freezing | CutoverState::Frozen => {
-                Phase::Near { fence: row.fence }
+                Phase::Near { fence: row.fence_of(source) }
             }
             CutoverState::Open | CutoverState::Reverting | CutoverState::Reverted => Phase::Calm,
         },

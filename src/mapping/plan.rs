@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use slackwater_connectors::postgres::target::rows::TableSpec;
-use slackwater_topics::Namespace;
+use slackwater_topics::{CollectionId, Namespace};
 
 use super::encode::{Conv, Json, Lenient};
 use super::trie::Trie;
@@ -22,6 +22,37 @@ pub struct Plan {
     pub tables: Arc<Vec<TableSpec>>,
     /// What somebody should have looked at.
     pub warnings: Diagnostics,
+}
+
+impl Plan {
+    /// All collections.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = CollectionId> + use<> {
+        (0..self.collections.len()).map(|index| CollectionId(index as u16))
+    }
+
+    /// What becomes of a collection.
+    pub(crate) fn collection(&self, id: CollectionId) -> &CollectionPlan {
+        &self.collections[usize::from(id.0)]
+    }
+
+    /// The collection that the migration file calls so.
+    pub(crate) fn id_of(&self, name: &str) -> Option<CollectionId> {
+        self.ids().find(|id| self.collection(*id).name == name)
+    }
+
+    /// The collections of a source.
+    pub(crate) fn of_source(&self, source: &str) -> Vec<CollectionId> {
+        self.ids().filter(|id| self.collection(*id).source == source).collect()
+    }
+
+    /// The tables that these collections fill, as indices into `tables`, in their order.
+    pub(crate) fn tables_of(&self, collections: &[CollectionId]) -> Vec<usize> {
+        let tables = collections.iter().flat_map(|id| self.collection(*id).tables.iter().copied());
+        let mut tables: Vec<usize> = tables.collect();
+        tables.sort_unstable();
+        tables.dedup();
+        tables
+    }
 }
 
 /// What becomes of one collection.

@@ -1,4 +1,4 @@
-//! What this process waits for, by server, for whoever asks how it is.
+//! What this process waits for, by server.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,13 +7,25 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
     Source,
-    /// Kafka, as who writes sees it.
+    /// Kafka, from the producer's side.
     Kafka,
-    /// Kafka, as who reads sees it.
+    /// Kafka, from the consumer's side.
     Consumer,
     Target,
-    /// Our own state, which stands in the target.
+    /// Our own state, which is kept in the target.
     Control,
+}
+
+impl Place {
+    /// For messages.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Source => "the source",
+            Self::Kafka | Self::Consumer => "Kafka",
+            Self::Target => "the target",
+            Self::Control => "the control store",
+        }
+    }
 }
 
 /// What is wrong, as of now.
@@ -21,7 +33,7 @@ pub(crate) enum Place {
 pub(crate) struct Board(Mutex<BTreeMap<Place, String>>);
 
 impl Board {
-    /// It is so from now on; `None`: all is well again.
+    /// Sets what is wrong from now on; `None`: all is well again.
     pub(crate) fn set(&self, place: Place, trouble: Option<String>) {
         let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match trouble {

@@ -27,10 +27,6 @@ pub(crate) struct Gauges {
     pub(crate) copy_complete: AtomicBool,
     /// Bytes of the documents in what was applied or sent.
     pub(crate) bytes: AtomicU64,
-    /// What is in the log holds all that the source had at this moment of its clock, milliseconds since 1970 …
-    pub(crate) read_as_of: AtomicI64,
-    /// … and at this operation time.
-    pub(crate) read_through: AtomicU64,
     /// Partitions of the log that are ours to apply.
     pub(crate) claimed: AtomicU64,
     /// What is waited for.

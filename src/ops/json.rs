@@ -43,6 +43,9 @@ fn sources(look: &Look) -> Vec<Value> {
     let source = |row: &SourceRow| {
         json!({
             "name": row.source,
+            "kind": row.kind.word(),
+            "lag_ms": look.lag_of(&row.source),
+            "capture_lag_ms": look.capture_lag_of(&row.source),
             "pulse_ms": row.pulse_ms,
             "skew_ms": row.skew_ms,
             "operation_time": row.operation_time.map(|time| time.0),
@@ -102,6 +105,7 @@ fn lanes(look: &Look) -> Vec<Value> {
     let lane = |lane: &LaneRow| {
         json!({
             "name": lane.lane,
+            "source": lane.source,
             "epoch": lane.epoch,
             "sequence": lane.progress.sequence,
             "events": lane.progress.events,
@@ -121,6 +125,7 @@ fn partitions(look: &Look) -> Vec<Value> {
             "topic": &*row.topic,
             "partition": row.partition,
             "collection": row.collection,
+            "source": row.source,
             "member": row.member,
             "epoch": row.epoch,
             "next_offset": row.next_offset,

@@ -4,12 +4,14 @@
 //! are carried here from the source, so nobody's silence looks like being up to date: what stands still falls behind. Where
 //! it cannot be known it is unknown, never zero. `docs/design/lag.md` has the reasons.
 
+use std::collections::BTreeSet;
+
 use slackwater_connectors::error::Result;
 use slackwater_connectors::postgres::control::cutover::{CutoverRow, CutoverState};
-use slackwater_connectors::postgres::control::ledger::{DeadLetterCount, Incident};
+use slackwater_connectors::postgres::control::ledger::{DeadLetterCount, IncidentRow};
 use slackwater_connectors::postgres::control::partitions::{CapturedRow, PartitionRow};
 use slackwater_connectors::postgres::control::pulse::{ProcessRow, SourceRow};
-use slackwater_connectors::postgres::control::{CollectionRow, Control, CopyState, LaneRow};
+use slackwater_connectors::postgres::control::{self, CollectionRow, Control, CopyState, LaneRow};
 use slackwater_connectors::postgres::progress::Tally;
 use slackwater_topics::Moment;
 
@@ -35,7 +37,7 @@ pub(crate) struct Look {
     pub(crate) letters: Vec<DeadLetterCount>,
     pub(crate) tallies: Vec<Tally>,
     /// The newest.
-    pub(crate) incidents: Vec<Incident>,
+    pub(crate) incidents: Vec<IncidentRow>,
     /// All there ever were.
     pub(crate) incidents_total: u64,
     pub(crate) sources: Vec<SourceRow>,
@@ -69,9 +71,28 @@ impl Look {
         })
     }
 
-    /// The lane of the stream, where the log is direct.
-    pub(crate) fn stream(&self) -> Option<&LaneRow> {
-        self.lanes.iter().find(|lane| lane.lane == "stream")
+    /// The lanes of streams, where the log is direct: one for each source.
+    pub(crate) fn streams(&self) -> impl Iterator<Item = &LaneRow> {
+        self.lanes.iter().filter(|lane| {
+            lane.source.as_ref().is_some_and(|source| lane.lane == control::lanes::stream(source))
+        })
+    }
+
+    /// The names of the sources, as far as anything is known of them.
+    fn names(&self) -> BTreeSet<&str> {
+        let streams = self.streams().filter_map(|lane| lane.source.as_deref());
+        let partitions = self.partitions.iter().map(|row| row.source.as_str());
+        streams.chain(partitions).chain(self.sources.iter().map(|row| row.source.as_str())).collect()
+    }
+
+    /// The only source. Times of several cannot be told in one figure.
+    fn only(&self) -> Option<&str> {
+        let names = self.names();
+        names.first().copied().filter(|_| names.len() == 1)
+    }
+
+    fn source(&self, name: &str) -> Option<&SourceRow> {
+        self.sources.iter().find(|row| row.source == name)
     }
 
     /// Whether the log is Kafka.
@@ -95,63 +116,98 @@ impl Look {
         self.live("capture") > 0 && self.live("apply") > 0
     }
 
-    /// Applied through this time of the source.
+    /// Applied through this moment of the source, where there is one source.
     pub(crate) fn applied_through(&self) -> Option<Moment> {
+        let source = self.only()?;
         if self.is_kafka() {
             // The slowest partition counts; one that has never been heard of holds all back.
-            return self.partitions.iter().map(|row| row.applied_through).min().flatten();
+            return self.partitions_of(source).map(|row| row.applied_through).min().flatten();
         }
-        self.stream()?.progress.applied_through
+        self.stream_of(source)?.progress.applied_through
     }
 
-    /// The source's operation time, as heard last.
+    fn partitions_of<'a>(&'a self, source: &'a str) -> impl Iterator<Item = &'a PartitionRow> {
+        self.partitions.iter().filter(move |row| row.source == source)
+    }
+
+    fn stream_of(&self, source: &str) -> Option<&LaneRow> {
+        self.streams().find(|lane| lane.source.as_deref() == Some(source))
+    }
+
+    /// The source's present, as heard last, where there is one source.
     pub(crate) fn operation_time(&self) -> Option<Moment> {
-        self.asked.or_else(|| self.sources.iter().filter_map(|row| row.operation_time).max())
+        self.asked.or_else(|| self.source(self.only()?)?.operation_time)
     }
 
-    /// The source's present by its own clock, milliseconds since 1970. Nobody has to be asked: its clock and the target's
-    /// go equally fast.
+    /// The present of the only source by its own clock, milliseconds since 1970.
     pub(crate) fn source_now(&self) -> Option<i64> {
-        self.sources.iter().filter_map(|row| row.skew_ms).max().map(|skew| self.clock + skew)
+        self.now_of(self.only()?)
     }
 
-    /// The target shows the source as of this moment of the source's clock, milliseconds since 1970.
+    /// A source's present by its own clock. Nobody has to be asked: its clock and the target's go equally fast.
+    fn now_of(&self, source: &str) -> Option<i64> {
+        self.source(source)?.skew_ms.map(|skew| self.clock + skew)
+    }
+
+    /// The target shows the only source as of this time of the source's clock, milliseconds since 1970.
     pub(crate) fn as_of(&self) -> Option<i64> {
+        self.as_of_source(self.only()?)
+    }
+
+    fn as_of_source(&self, source: &str) -> Option<i64> {
         if self.is_kafka() {
-            return self.partitions.iter().map(|row| row.as_of).min().flatten();
+            return self.partitions_of(source).map(|row| row.as_of).min().flatten();
         }
-        self.stream()?.progress.as_of
+        self.stream_of(source)?.progress.as_of
     }
 
-    /// How far the target is behind the source, milliseconds.
+    /// How far the target is behind a source, milliseconds.
+    pub(crate) fn lag_of(&self, source: &str) -> Option<i64> {
+        self.behind(source, self.as_of_source(source))
+    }
+
+    /// How far the target is behind the source that it is furthest behind, milliseconds.
     pub(crate) fn lag_ms(&self) -> Option<i64> {
-        self.behind(self.as_of())
+        self.worst(|source| self.lag_of(source))
     }
 
-    /// How far what is in the log is behind the source, milliseconds; the rest of the lag arises behind the log.
+    /// How far what is in the log is behind a source, milliseconds; the rest of the lag arises behind the log.
+    pub(crate) fn capture_lag_of(&self, source: &str) -> Option<i64> {
+        self.behind(source, self.source(source)?.read_as_of)
+    }
+
+    /// The same of the source that the log is furthest behind.
     pub(crate) fn capture_lag_ms(&self) -> Option<i64> {
-        self.behind(self.sources.iter().map(|row| row.read_as_of).min().flatten())
+        self.worst(|source| self.capture_lag_of(source))
     }
 
-    /// How far a partition is behind the source, milliseconds.
+    /// The worst of all sources; unknown where one of them is.
+    fn worst(&self, lag: impl Fn(&str) -> Option<i64>) -> Option<i64> {
+        let lags: Option<Vec<i64>> = self.names().into_iter().map(lag).collect();
+        lags?.into_iter().max()
+    }
+
+    /// How far a partition is behind its source, milliseconds.
     pub(crate) fn partition_lag_ms(&self, row: &PartitionRow) -> Option<i64> {
-        self.behind(row.as_of)
+        self.behind(&row.source, row.as_of)
     }
 
-    fn behind(&self, as_of: Option<i64>) -> Option<i64> {
-        Some((self.source_now()? - as_of?).max(0))
+    fn behind(&self, source: &str, as_of: Option<i64>) -> Option<i64> {
+        Some((self.now_of(source)? - as_of?).max(0))
     }
 
-    /// Seconds of the source's history behind the position at which the next start begins: what is left before history is
-    /// lost. Unknown where we may not ask.
+    /// Seconds of a source's history behind the position at which the next start begins: what is left before history is lost; the
+    /// least of all sources. Unknown where we may not ask.
     pub(crate) fn window_seconds(&self) -> Option<i64> {
-        let oldest = self.sources.iter().filter_map(|row| row.oplog_from).max()?;
-        let position = if self.is_kafka() {
-            self.captured.iter().map(|row| row.time).min()?
-        } else {
-            self.stream()?.progress.position.as_ref()?.moment
+        let window = |row: &SourceRow| {
+            let position = if self.is_kafka() {
+                self.captured.iter().find(|captured| captured.source == row.source)?.time
+            } else {
+                self.stream_of(&row.source)?.progress.position.as_ref()?.moment
+            };
+            Some((row.kind.seconds(position) - row.kind.seconds(row.oplog_from?)).max(0))
         };
-        Some((i64::from(position.upper()) - i64::from(oldest.upper())).max(0))
+        self.sources.iter().filter_map(window).min()
     }
 
     /// Every collection is copied.
@@ -232,6 +288,7 @@ pub(crate) mod tests {
             topic: topic.into(),
             partition: number,
             collection: "legacy.users".into(),
+            source: "legacy".into(),
             epoch: 1,
             member: Some("one".into()),
             next_offset: 90,
@@ -252,13 +309,15 @@ pub(crate) mod tests {
     pub(crate) fn stream(as_of: Option<i64>) -> LaneRow {
         let position = Some(Position::new(Moment::of_halves(90, 0), Vec::new()));
         let progress = Progress { position, as_of, ..Progress::default() };
-        LaneRow { lane: "stream".into(), epoch: 1, progress, idle_ms: 100 }
+        let source = Some("legacy".to_owned());
+        LaneRow { lane: "capture/legacy/stream".into(), source, epoch: 1, progress, idle_ms: 100 }
     }
 
     /// The source's clock is two seconds ahead of the target's.
     pub(crate) fn look() -> Look {
         let source = SourceRow {
             source: "legacy".into(),
+            kind: slackwater_connectors::source::Kind::Mongodb,
             pulse_ms: Some(300),
             skew_ms: Some(2_000),
             operation_time: Some(Moment::of_halves(101, 0)),
@@ -289,6 +348,22 @@ pub(crate) mod tests {
         assert_eq!(never.lag_ms(), None);
         let unheard = Look { lanes: vec![stream(Some(1))], sources: Vec::new(), ..look() };
         assert_eq!(unheard.lag_ms(), None, "no pulse was ever heard");
+    }
+
+    #[test]
+    fn the_source_that_is_furthest_behind_counts() {
+        let mut both = Look { lanes: vec![stream(Some(101_200))], ..look() };
+        let mut slow = stream(Some(70_000));
+        (slow.lane, slow.source) = ("capture/crm/stream".into(), Some("crm".into()));
+        both.lanes.push(slow);
+        assert_eq!(both.lag_ms(), None, "of one of them nothing was heard");
+        // Its clock is a day behind, and its moments are no measure for those of the other.
+        let skew_ms = Some(-86_400_000);
+        both.sources.push(SourceRow { source: "crm".into(), skew_ms, ..both.sources[0].clone() });
+        both.lanes[1].progress.as_of = Some(-86_330_000);
+        assert_eq!((both.lag_of("legacy"), both.lag_of("crm")), (Some(800), Some(30_000)));
+        assert_eq!(both.lag_ms(), Some(30_000));
+        assert_eq!(both.applied_through(), None, "times of two sources are not one");
     }
 
     #[test]

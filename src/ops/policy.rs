@@ -6,7 +6,7 @@ use slackwater_connectors::error::Kind;
 
 /// What is done when something goes wrong in a running pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(super) enum Action {
     /// Again, after a short pause: it will pass by itself.
     Retry,
     /// Again, after growing pauses, and said loudly: somebody may have to act.
@@ -21,8 +21,8 @@ pub(crate) enum Action {
     Halt,
 }
 
-/// What is done about an error of this kind.
-pub(crate) fn action(kind: Kind) -> Action {
+/// What is done about an error of this kind. Only [`super::persist`] asks.
+pub(super) fn action(kind: Kind) -> Action {
     match kind {
         Kind::Unreachable | Kind::Denied | Kind::Exhausted => Action::Wait,
         Kind::Contention => Action::Retry,

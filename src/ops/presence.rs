@@ -10,6 +10,7 @@ use slackwater_connectors::postgres::control::pulse::Beat;
 use super::board::Place;
 use super::gauges::Gauges;
 use super::health::{About, Health, Part};
+use super::process;
 use super::stop::Stop;
 
 /// How often.
@@ -93,7 +94,7 @@ fn beat(health: &Health, gauges: &Gauges) -> Beat {
         name: health.name.clone(),
         instance: health.instance,
         role: health.part.word().to_owned(),
-        host: std::env::var("HOSTNAME").unwrap_or_else(|_| "host".to_owned()),
+        host: process::host(),
         events: Gauges::get(events),
         rows: Gauges::get(&gauges.rows),
         bytes: Gauges::get(&gauges.bytes),

@@ -96,12 +96,13 @@ fn applied(look: &Look, before: Option<&Look>) -> Option<String> {
             sum(|row| row.duplicates)
         ));
     }
-    let lane = look.stream()?;
-    let events = lane.progress.events;
+    let sum = |look: &Look| look.streams().map(|lane| lane.progress.events).sum();
+    let silent = look.streams().map(|lane| lane.idle_ms).max()?;
+    let events: u64 = sum(look);
     Some(format!(
         "{events} changes applied{}; last word from the stream {} s ago",
-        rate(events, |look| look.stream().map_or(0, |lane| lane.progress.events)),
-        seconds(lane.idle_ms)
+        rate(events, sum),
+        seconds(silent)
     ))
 }
 

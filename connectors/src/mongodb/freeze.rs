@@ -11,22 +11,12 @@ use slackwater_topics::Moment;
 use super::client::Mongo;
 use super::error::cleaned;
 use crate::error::{Error, Kind, Result};
+use crate::source::FreezeRight;
 
 /// The first version that knows the command.
 const KNOWN_SINCE: (u32, u32, u32) = (6, 0, 0);
 /// What `serverStatus` says of a server whose writers are blocked.
 const BLOCKED: i64 = 2;
-
-/// Whether the source can be frozen by its server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FreezeRight {
-    /// It can.
-    Given,
-    /// The user has no right to.
-    Missing,
-    /// The server does not know how; its version.
-    Unknown((u32, u32, u32)),
-}
 
 impl Mongo {
     /// Blocks all writes of users without the right to pass, in all databases. Returns the source's operation time then:
@@ -95,12 +85,19 @@ impl Mongo {
     /// Whether we may block writes.
     pub async fn freeze_right(&self) -> Result<FreezeRight> {
         if self.version() < KNOWN_SINCE {
-            return Ok(FreezeRight::Unknown(self.version()));
+            let (major, minor, patch) = self.version();
+            let why = format!("MongoDB {major}.{minor}.{patch} cannot be frozen; 6.0 and later can");
+            return Ok(FreezeRight::Unable { why });
         }
         let command = rawdoc! {"connectionStatus": 1, "showPrivileges": true};
         let reply = self.other("admin").run_raw_command(command).await;
         let reply = reply.map_err(|error| cleaned("asking for our rights", &error))?;
-        Ok(if may_block(&reply).unwrap_or(false) { FreezeRight::Given } else { FreezeRight::Missing })
+        Ok(match may_block(&reply) {
+            Some(true) => FreezeRight::Given,
+            Some(false) | None => {
+                FreezeRight::Missing { give: "the action `setUserWriteBlockMode` on the cluster" }
+            }
+        })
     }
 
     /// Writes a note into the source's own log, which no collection shows; its time. For a source that somebody else has

@@ -17,7 +17,6 @@ mod stream;
 mod token;
 
 pub use client::{CollectionInfo, CollectionKind, Mongo};
-pub use freeze::FreezeRight;
 pub use preflight::{Preflight, Presence, WatchedCollection};
 pub use stream::{ChangeStream, Start};
 pub use token::{is_high_water_mark, resume_document, token_time};

@@ -85,7 +85,7 @@ pub struct PartitionAdvance {
     pub superseded: u64,
 }
 
-/// The bounds of a chunk, canonical key bytes; `None` is open.
+/// The bounds of a chunk (see [`slackwater_topics::Bound`]); `None` is open.
 pub type Bounds = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// A chunk that has been copied.

@@ -1,51 +1,51 @@
-//! The copies: gives pieces to the copiers, lets go what the stream has passed, and notices when all is done.
+//! The copies: gives chunks to the copiers, releases what the log is safe past, and notices when all is done.
 
 use std::sync::atomic::Ordering;
 
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::postgres::control::CopyState;
-use slackwater_connectors::retry::Pauses;
-use slackwater_topics::{Barrier, Bound, CollectionId, Range};
+use slackwater_topics::{Bound, CollectionId, Range};
 
-use super::{Assignment, Copying, Held, Release, Reread, Router, Word};
-use crate::apply::batch::Batch;
-use crate::capture::merge::PieceId;
+use super::{Assignment, Awaited, CopierMessage, Copying, Done, Held, Release, Reread, Router};
+use crate::capture::merge::ChunkId;
+use crate::log::{Barrier, Batch};
 use crate::ops::gauges::Gauges;
-use crate::ops::policy::{Action, action};
+use crate::ops::persist::persist;
+use crate::ops::store::ask;
 
 impl Router {
-    pub(super) async fn hear(&mut self, word: Word) -> Result<()> {
-        match word {
-            Word::Idle(copier) => {
+    pub(super) async fn on_copier(&mut self, message: CopierMessage) -> Done {
+        match message {
+            CopierMessage::Idle(copier) => {
                 self.idle.push_back(copier);
                 self.dispatch().await
             }
-            Word::Read { piece, until, rest, release } => {
-                let collection = self.merge.collection_of(piece);
-                if self.merge.read(piece, until, rest)
+            CopierMessage::Read { chunk, until, rest, release } => {
+                let collection = self.merge.collection_of(chunk);
+                if self.merge.read(chunk, until, rest)
                     && let Some(collection) = collection
                 {
-                    self.held.push(Held { piece, collection, release });
+                    self.held.push(Held { chunk, collection, release });
                 }
                 self.release().await
             }
-            Word::Done { piece, collection, cut } => {
-                self.merge.done(piece);
+            CopierMessage::Done { chunk, collection, cut } => {
+                self.merge.done(chunk);
                 if let Some(at) = cut {
-                    self.identify(piece, collection, &at).await?;
+                    self.identify(chunk, collection, &at).await?;
                 }
                 if self.merge.all_done(collection) {
                     self.finish_copies().await?;
                 }
                 self.dispatch().await
             }
-            Word::Reread { id, collection, keys, found, at } => {
+            CopierMessage::Reread { id, collection, keys, found, at } => {
                 self.merge.recaptured(id, at);
                 let found = found.into_iter().collect();
                 self.rereads.push(Reread { id, collection, keys, found });
                 self.release().await
             }
-            Word::RereadFailed { id, error } => {
+            CopierMessage::RereadFailed { id, error } => {
                 tracing::debug!(%error, "dead letters could not be read again; later");
                 self.merge.forget_recapture(id);
                 Ok(())
@@ -53,39 +53,29 @@ impl Router {
         }
     }
 
-    /// A piece was cut: the rest has got an id in the control store.
-    pub(super) async fn identify(
-        &mut self,
-        piece: PieceId,
-        collection: CollectionId,
-        at: &Bound,
-    ) -> Result<()> {
+    /// A chunk was cut: the rest has got an id in the control store.
+    async fn identify(&mut self, chunk: ChunkId, collection: CollectionId, at: &Bound) -> Done {
         let name = self.name(collection);
         let migration = self.plan.migration.clone();
-        let chunks = keep!(self, control => control.open_chunks(&migration))?;
+        let chunks = ask!(self.store, control => control.open_chunks(&migration))?;
         let rest = chunks
             .into_iter()
             .find(|chunk| chunk.collection == name && chunk.lo.as_deref() == Some(at.as_bytes().as_ref()));
         if let Some(rest) = rest {
-            self.merge.identify(piece, rest.id);
+            self.merge.identify(chunk, rest.id);
         }
         Ok(())
     }
 
     /// The collections whose turn it is: those that the others' rows refer to come first.
-    pub(super) fn turn(&self) -> Vec<CollectionId> {
-        let waiting = |index: &usize| self.copying[*index].state != CopyState::Copied;
-        let level =
-            (0..self.copying.len()).filter(waiting).map(|index| self.plan.collections[index].level).min();
-        (0..self.copying.len())
-            .filter(waiting)
-            .filter(|index| Some(self.plan.collections[*index].level) == level)
-            .map(|index| CollectionId(index as u16))
-            .collect()
+    fn turn(&self) -> Vec<CollectionId> {
+        let waiting = || self.copying.iter().filter(|(_, copying)| copying.state != CopyState::Copied);
+        let level = waiting().map(|(id, _)| self.plan.collection(*id).level).min();
+        waiting().map(|(id, _)| *id).filter(|id| Some(self.plan.collection(*id).level) == level).collect()
     }
 
-    /// Gives pieces to the copiers that have none.
-    pub(super) async fn dispatch(&mut self) -> Result<()> {
+    /// Gives chunks to the copiers that have none.
+    pub(super) async fn dispatch(&mut self) -> Done {
         self.idle.retain(|copier| !copier.is_closed());
         while !self.idle.is_empty() && !self.draining {
             let mut next = None;
@@ -97,76 +87,69 @@ impl Router {
                 if self.merge.is_unplanned(collection) {
                     self.plan_copy(collection).await?;
                 }
-                if let Some((piece, range)) = self.merge.next_open(collection) {
-                    next = Some((collection, piece, range));
+                if let Some((chunk, range)) = self.merge.next_open(collection) {
+                    next = Some((collection, chunk, range));
                     break;
                 }
             }
-            let Some((collection, piece, range)) = next else {
+            let Some((collection, chunk, range)) = next else {
                 // A collection without documents is complete as soon as it is planned.
                 return self.finish_copies().await;
             };
-            keep!(self, control => control.note_read(piece))?;
+            ask!(self.store, control => control.note_read(chunk))?;
             let from = self.now;
-            self.merge.begin(piece, from);
-            let fresh = self.copying[usize::from(collection.0)].fresh;
+            self.merge.begin(chunk, from);
+            let fresh = self.copying.get(&collection).is_some_and(|copying| copying.fresh);
             let Some(copier) = self.idle.pop_front() else { return Ok(()) };
             // A copier that is gone took the process with it.
-            let _ = copier.send(Assignment { piece, collection, range, from, fresh });
+            let _ = copier.send(Assignment { chunk, collection, range, from, fresh });
         }
         Ok(())
     }
 
-    pub(super) async fn plan_copy(&mut self, collection: CollectionId) -> Result<()> {
-        let index = usize::from(collection.0);
-        let (name, source) = (self.name(collection), self.plan.collections[index].collection.clone());
-        let mut pauses = Pauses::for_server();
-        let split = loop {
-            match self.mongo.split(&source, self.chunking.bytes, self.chunking.documents).await {
-                Ok(split) => break split,
-                Err(error) if matches!(action(error.kind), Action::Wait | Action::Retry) => {
-                    tracing::debug!(%error, "planning a copy failed; trying again");
-                    if !self.stop.sleep(pauses.next_pause()).await {
-                        return Err(error);
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        };
+    async fn plan_copy(&mut self, collection: CollectionId) -> Done {
+        let plan = self.plan.collection(collection);
+        let (name, of) = (plan.name.clone(), plan.collection.clone());
+        let (source, chunking) = (&self.source, self.chunking);
+        let split = persist(&self.stop, || source.split(&of, chunking)).await?;
         let bytes = |bound: Option<&Bound>| bound.map(|bound| bound.as_bytes().to_vec());
         let bounds: Vec<_> = Range::between(&split.bounds)
             .iter()
             .map(|range| (bytes(range.lo.as_ref()), bytes(range.hi.as_ref())))
             .collect();
-        let Copying { generation, fresh, .. } = self.copying[index];
-        keep!(self, control => control.plan_chunks(&name, generation, &bounds, split.documents, fresh))?;
-        let migration = self.plan.migration.clone();
-        let chunks = keep!(self, control => control.open_chunks(&migration))?;
-        let mut pieces = Vec::with_capacity(bounds.len());
-        for chunk in chunks.into_iter().filter(|chunk| chunk.collection == name) {
-            pieces.push((chunk.id, Range { lo: bound(chunk.lo)?, hi: bound(chunk.hi)? }));
+        let Some(Copying { generation, fresh, .. }) = self.copying.get(&collection).cloned() else {
+            return Ok(());
+        };
+        let (migration, documents) = (self.plan.migration.clone(), split.documents);
+        ask!(self.store, control => control.plan_chunks(&name, generation, &bounds, documents, fresh))?;
+        let open = ask!(self.store, control => control.open_chunks(&migration))?;
+        let mut chunks = Vec::with_capacity(bounds.len());
+        for chunk in open.into_iter().filter(|chunk| chunk.collection == name) {
+            chunks.push((chunk.id, Range { lo: bound(chunk.lo)?, hi: bound(chunk.hi)? }));
         }
-        self.merge.plan(collection, pieces);
-        self.copying[index].state = CopyState::Copying;
+        self.merge.plan(collection, chunks);
+        if let Some(copying) = self.copying.get_mut(&collection) {
+            copying.state = CopyState::Copying;
+        }
         Gauges::add(&self.gauges.to_copy, split.documents);
         tracing::info!(collection = name, documents = split.documents, chunks = bounds.len(), "copying");
         Ok(())
     }
 
-    /// Lets go what the stream has passed.
-    pub(super) async fn release(&mut self) -> Result<()> {
+    /// Releases what the log is safe past.
+    pub(super) async fn release(&mut self) -> Done {
         if self.draining {
             return Ok(());
         }
-        let applied = *self.wires.applied.borrow_and_update();
-        let noted = self.noted();
+        let safe = *self.log.safe.borrow_and_update();
+        let seen = self.seen();
         for held in std::mem::take(&mut self.held) {
-            match self.merge.release(held.piece, applied) {
+            match self.merge.release(held.chunk, safe) {
                 Some(changed) => {
-                    let _ = held.release.send(Release { changed, noted: noted.clone() });
+                    let _ = held.release.send(Release { changed, seen: seen.clone() });
                 }
-                // Void pieces are dropped, and with them the copier's wait.
-                None if self.merge.collection_of(held.piece) == Some(held.collection) => self.held.push(held),
+                // Void chunks are dropped, and with them the copier's wait.
+                None if self.merge.collection_of(held.chunk) == Some(held.collection) => self.held.push(held),
                 None => {}
             }
         }
@@ -174,7 +157,7 @@ impl Router {
             if !self.merge.has_recapture(reread.id) {
                 continue;
             }
-            match self.merge.release_recapture(reread.id, applied) {
+            match self.merge.release_recapture(reread.id, safe) {
                 Some(changed) => self.publish_reread(reread, &changed).await?,
                 None => self.rereads.push(reread),
             }
@@ -182,35 +165,36 @@ impl Router {
         Ok(())
     }
 
-    /// Marks collections as copied whose last piece is in the target; where they were begun anew, sends the sweep.
-    pub(super) async fn finish_copies(&mut self) -> Result<()> {
-        for index in 0..self.copying.len() {
-            let id = CollectionId(index as u16);
-            let state = &self.copying[index];
-            if state.state == CopyState::Copying && self.merge.all_done(id) {
-                let (name, generation) = (self.name(id), state.generation);
-                if keep!(self, control => control.finish_collection(&name, generation))? {
-                    tracing::info!(collection = name, "copied");
-                    self.merge.copied(id);
-                    self.copying[index].state = CopyState::Copied;
-                }
+    /// Marks collections as copied whose last chunk is done; where they were recopied, sends the sweep.
+    pub(super) async fn finish_copies(&mut self) -> Done {
+        for id in self.all_collections() {
+            let Some(copying) = self.copying.get_mut(&id) else { continue };
+            if copying.state != CopyState::Copying || !self.merge.all_done(id) {
+                continue;
+            }
+            let (name, generation) = (&self.plan.collection(id).name, copying.generation);
+            if ask!(self.store, control => control.finish_collection(name, generation))? {
+                tracing::info!(collection = name, "copied");
+                self.merge.copied(id);
+                copying.state = CopyState::Copied;
             }
         }
-        let all = self.copying.iter().all(|copying| copying.state == CopyState::Copied);
-        self.gauges.copy_complete.store(all, Ordering::Release);
-        let reloading: Vec<CollectionId> =
-            self.all_collections().into_iter().filter(|id| self.copying[usize::from(id.0)].reload).collect();
-        let complete = reloading.iter().all(|id| self.copying[usize::from(id.0)].state == CopyState::Copied);
-        if !reloading.is_empty() && complete && !self.sweeping {
-            self.sweeping = true;
-            let batch = Batch {
-                barriers: vec![Barrier::Sweep { collections: reloading }],
-                noted: self.noted(),
-                ..Batch::default()
-            };
-            Box::pin(self.send(batch)).await?;
+        let is_copied = |copying: &Copying| copying.state == CopyState::Copied;
+        self.set_copied(self.copying.values().all(is_copied));
+        let recopied = || self.copying.iter().filter(|(_, copying)| copying.recopy);
+        let complete = recopied().all(|(_, copying)| is_copied(copying));
+        let collections: Vec<CollectionId> = recopied().map(|(id, _)| *id).collect();
+        if !collections.is_empty() && complete && self.awaited.is_none() {
+            self.awaited = Some(Awaited::Sweep);
+            let sweep = Batch { seen: self.seen(), ..Batch::of(Barrier::Sweep { collections }) };
+            Box::pin(self.append(sweep)).await?;
         }
         Ok(())
+    }
+
+    pub(super) fn set_copied(&self, copied: bool) {
+        self.reach.set_copied(copied);
+        self.gauges.copy_complete.store(copied, Ordering::Release);
     }
 }
 

@@ -1,43 +1,32 @@
-//! Lost history: a collection that was dropped or renamed, an oplog that no longer reaches back. What was lost is said, the
-//! collections are copied again, and rows that are in the source no longer are swept away at the end.
+//! Lost history: a collection that was dropped or renamed, a source or a log that no longer has what we have not read. The loss is
+//! recorded, the collections are recopied, and rows that are no longer in the source are swept at the end.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use slackwater_connectors::error::{Error, Result};
+use slackwater_connectors::error::Error;
+use slackwater_connectors::postgres::control::ledger::Incident;
 use slackwater_connectors::postgres::control::{CopyState, SeenTable};
-use slackwater_connectors::retry::Pauses;
-use slackwater_topics::{Barrier, CollectionId, Moment, Position};
+use slackwater_topics::{CollectionId, Moment, Position};
 
-use super::Router;
-use crate::apply::batch::Batch;
-use crate::apply::stream::{Report, tables_of};
-use crate::ops::policy::{Action, action};
+use super::{Awaited, Done, Router};
+use crate::log::{Barrier, Batch, News};
+use crate::ops::persist::persist;
+use crate::ops::store::ask;
 
 impl Router {
-    /// Tables whose rows are noted: those of the collections that are being copied again.
-    pub(super) fn noted(&self) -> Vec<usize> {
-        let reloading: Vec<CollectionId> = self
-            .copying
-            .iter()
-            .enumerate()
-            .filter(|(_, copying)| copying.reload)
-            .map(|(index, _)| CollectionId(index as u16))
-            .collect();
-        tables_of(&self.plan, &reloading)
+    /// Tables whose row keys are noted as seen: those of the collections that are being recopied.
+    pub(super) fn seen(&self) -> Vec<usize> {
+        let recopied = self.copying.iter().filter(|(_, copying)| copying.recopy);
+        self.plan.tables_of(&recopied.map(|(id, _)| *id).collect::<Vec<_>>())
     }
 
-    pub(super) fn seen_tables(&self, collections: &[CollectionId]) -> Vec<SeenTable> {
+    fn seen_tables(&self, collections: &[CollectionId]) -> Vec<SeenTable> {
         let mut named = HashSet::new();
-        tables_of(&self.plan, collections)
-            .into_iter()
-            .filter(|table| {
-                let table = &self.plan.tables[*table].table;
-                named.insert((table.schema.clone(), table.name.clone()))
-            })
-            .map(|table| {
-                let spec = &self.plan.tables[table];
+        let tables = self.plan.tables_of(collections).into_iter().map(|table| &self.plan.tables[table]);
+        let tables = tables.filter(|spec| named.insert((&spec.table.schema, &spec.table.name)));
+        tables
+            .map(|spec| {
                 let column = |key: &usize| spec.table.columns[spec.columns[*key]].name.clone();
                 SeenTable {
                     schema: spec.table.schema.clone(),
@@ -48,128 +37,125 @@ impl Router {
             .collect()
     }
 
-    /// Copies these collections again, and all that share a table with them.
-    pub(super) async fn begin_anew(
-        &mut self,
-        mut collections: Vec<CollectionId>,
-        kind: &str,
-        text: &str,
-    ) -> Result<()> {
+    /// These collections, and all of the source that share a table with them.
+    fn sharing(&self, mut collections: Vec<CollectionId>) -> Vec<CollectionId> {
+        let tables_of = |ids: &[CollectionId]| -> HashSet<(&str, &str)> {
+            let tables = self.plan.tables_of(ids).into_iter().map(|table| &self.plan.tables[table].table);
+            tables.map(|table| (table.schema.as_str(), table.name.as_str())).collect()
+        };
         loop {
-            let names = |ids: &[CollectionId]| -> HashSet<(String, String)> {
-                let tables =
-                    tables_of(&self.plan, ids).into_iter().map(|table| &self.plan.tables[table].table);
-                tables.map(|table| (table.schema.clone(), table.name.clone())).collect()
-            };
-            let tables = names(&collections);
+            let tables = tables_of(&collections);
             let before = collections.len();
             for id in self.all_collections() {
-                let shares = !tables.is_disjoint(&names(&[id]));
-                if shares && !collections.contains(&id) {
+                if !collections.contains(&id) && !tables.is_disjoint(&tables_of(&[id])) {
                     collections.push(id);
                 }
             }
             if collections.len() == before {
-                break;
+                return collections;
             }
         }
+    }
+
+    /// Copies these collections again, and all that share a table with them.
+    pub(super) async fn recopy(&mut self, collections: Vec<CollectionId>, kind: &str, text: &str) -> Done {
+        let collections = self.sharing(collections);
         tracing::warn!(kind, text, "history was lost; copying again");
-        // What is on its way into the target belongs to the old copy: a piece must not arrive in the new one, and a
-        // sweep or a batch must not find the new list of rows met.
-        self.draining = true;
-        self.recall_fences().await;
-        while self.merge.any_applying() || self.sweeping {
-            self.next_word().await?;
-        }
-        self.sweeping = true;
-        let marker = Batch { barriers: vec![Barrier::Sweep { collections: Vec::new() }], ..Batch::default() };
-        self.send(marker).await?;
-        while self.sweeping {
-            self.next_word().await?;
-        }
-        // A fence that was still on its way to the publisher has reached the watcher only now. Appliers may skip its marks, so
-        // it would never pass, and hold back all behind it.
-        self.recall_fences().await;
-        self.draining = false;
+        self.drain().await?;
         let names: Vec<String> = collections.iter().map(|id| self.name(*id)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let text = format!("{text}; copied again: {}", names.join(", "));
         let tables = self.seen_tables(&collections);
-        let skip = self.ends_of(&collections).await?;
-        keep!(self, control => control.start_reload(&names, &tables, &skip))?;
-        keep!(self, control => control.incident(kind, names.first().copied(), &text))?;
+        let skip = self.log.ends_of(&collections).await?;
+        let why = Incident { kind, collection: names.first().copied(), text: &text };
+        let generation = |id: &CollectionId| self.copying.get(id).map_or(1, |copying| copying.generation + 1);
+        let begun: Vec<(&str, i32)> = names.iter().copied().zip(collections.iter().map(generation)).collect();
+        ask!(self.store, control => control.start_reload(&begun, &tables, &skip, why))?;
         for id in &collections {
             self.merge.reset(*id);
-            let copying = &mut self.copying[usize::from(id.0)];
-            copying.state = CopyState::Pending;
-            copying.generation += 1;
-            copying.fresh = false;
-            copying.reload = true;
+            if let Some(copying) = self.copying.get_mut(id) {
+                copying.state = CopyState::Pending;
+                copying.generation += 1;
+                copying.fresh = false;
+                copying.recopy = true;
+            }
         }
-        self.gauges.copy_complete.store(false, Ordering::Release);
+        self.set_copied(false);
         let merge = &self.merge;
-        self.held.retain(|held| merge.collection_of(held.piece) == Some(held.collection));
+        self.held.retain(|held| merge.collection_of(held.chunk) == Some(held.collection));
         self.rereads.retain(|reread| merge.has_recapture(reread.id));
         self.dispatch().await
     }
 
-    pub(super) async fn on_history_lost(&mut self, error: &Error) -> Result<()> {
-        let mut pauses = Pauses::for_server();
-        let now = loop {
-            match self.mongo.operation_time().await {
-                Ok(now) => break now,
-                Err(error) => {
-                    if !self.stop.sleep(pauses.next_pause()).await {
-                        return Err(error);
-                    }
-                }
-            }
-        };
-        let text = format!(
-            "the source's log no longer reaches back to our position: changes between {} and {} were lost ({error})",
-            said(self.position.moment),
-            said(now),
-        );
-        self.now = self.now.max(now);
-        let all = self.all_collections();
-        self.begin_anew(all, "history_lost", &text).await?;
-        self.position = Position::new(now, Bytes::new());
-        let (position, passed) = (self.position.clone(), Moment(now.0.saturating_sub(1)));
-        self.publish(Vec::new(), position, passed).await
+    /// Waits until nothing of ours is on its way into the target. It belongs to the old copy: a chunk must not arrive in the new
+    /// one, and neither a sweep nor a batch may meet the new list of row keys.
+    async fn drain(&mut self) -> Done {
+        self.draining = true;
+        self.recall_fences().await;
+        while self.merge.any_applying() || self.awaited.is_some() {
+            self.next_message().await?;
+        }
+        self.awaited = Some(Awaited::Flush);
+        self.append(Batch::of(Barrier::Flush)).await?;
+        while self.awaited.is_some() {
+            self.next_message().await?;
+        }
+        // A fence that was still on its way to the publisher has reached the watcher only now. Appliers may skip its marks, so
+        // it would never pass, and would hold back all behind it.
+        self.recall_fences().await;
+        self.draining = false;
+        Ok(())
     }
 
-    pub(super) async fn on_report(&mut self, report: Report) -> Result<()> {
-        let (collections, rows) = match report {
-            Report::Swept { collections, rows } => (collections, rows),
-            Report::Passed { id } => return self.passed_fence(id).await,
-            Report::Lost { collections, text } => {
-                self.lost.push((collections, text));
-                return Ok(());
-            }
-        };
-        self.sweeping = false;
-        if collections.is_empty() {
-            // Only a marker: the lane is empty.
-            return Ok(());
-        }
-        let names: Vec<String> = collections.iter().map(|id| self.name(*id)).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        keep!(self, control => control.end_reload(&names))?;
-        let text = format!(
-            "{} copied again; {rows} rows that are no longer in the source were removed",
-            names.join(", ")
-        );
-        keep!(self, control => control.incident("recopied", None, &text))?;
-        tracing::info!(rows, "copied again; rows that are no longer in the source were removed");
-        for id in collections {
-            self.copying[usize::from(id.0)].reload = false;
+    /// Copies again what the log has lost.
+    pub(super) async fn recopy_lost(&mut self) -> Done {
+        while let Some((collections, text)) = self.lost.pop() {
+            self.recopy(collections, "log_lost", &text).await?;
         }
         Ok(())
     }
-}
 
-/// A time as people read it.
-fn said(time: Moment) -> String {
-    jiff::Timestamp::from_second(i64::from(time.upper()))
-        .map_or_else(|_| time.to_string(), |time| time.to_string())
+    pub(super) async fn on_history_lost(&mut self, error: &Error) -> Done {
+        let now = persist(&self.stop, || self.source.now()).await?;
+        let text = format!(
+            "the source's log no longer reaches back to our position: changes between {} and {} were lost ({error})",
+            self.date(self.position.moment),
+            self.date(now),
+        );
+        self.now = self.now.max(now);
+        self.recopy(self.all_collections(), "history_lost", &text).await?;
+        self.publish(Vec::new(), Position::new(now, Bytes::new()), now.before()).await
+    }
+
+    /// A moment as people read it.
+    fn date(&self, moment: Moment) -> String {
+        jiff::Timestamp::from_second(self.source.kind().seconds(moment))
+            .map_or_else(|_| moment.to_string(), |time| time.to_string())
+    }
+
+    pub(super) async fn on_news(&mut self, news: News) -> Done {
+        match news {
+            News::Flushed => self.awaited = None,
+            News::Passed { fence } => self.passed_fence(fence).await?,
+            News::Lost { collections, text } => self.lost.push((collections, text)),
+            News::Swept { collections, rows } => {
+                self.awaited = None;
+                let names: Vec<String> = collections.iter().map(|id| self.name(*id)).collect();
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                let text = format!(
+                    "{} copied again; {rows} rows that are no longer in the source were removed",
+                    names.join(", ")
+                );
+                let outcome = Incident { kind: "recopied", collection: None, text: &text };
+                ask!(self.store, control => control.end_reload(&names, outcome))?;
+                tracing::info!(rows, "copied again; rows that are no longer in the source were removed");
+                for id in &collections {
+                    if let Some(copying) = self.copying.get_mut(id) {
+                        copying.recopy = false;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
 }

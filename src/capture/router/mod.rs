@@ -1,22 +1,18 @@
 //! The one task that sees everything a source brings, in one order: it feeds the log.
 //!
-//! It asks [`Merge`] about every change, hands pieces to the copiers, holds what they read until the stream has passed it,
-//! looks documents up where the stream does not carry them, and begins collections anew when their history was lost.
+//! It asks [`Merge`] about every change, hands chunks to the copiers, holds what they read until the log is safe past it,
+//! looks documents up where the source does not send them, and recopies collections whose history was lost.
 //!
-//! A crash loses nothing but work: the position that the next start reads was committed with the rows before it, pieces
-//! that are not marked done are read again, and a collection that was begun anew is still marked so.
+//! A crash loses nothing but work: the position that the next start reads was committed with the rows before it, chunks
+//! that are not marked done are read again, and a collection that is being recopied is still marked so.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use slackwater_connectors::error::{Error, Kind, Result};
-use slackwater_connectors::kafka::Admin;
-use slackwater_connectors::mongodb::{Mongo, Start};
-use slackwater_connectors::postgres::control::{Control, CopyState};
-use slackwater_connectors::retry::Pauses;
-use slackwater_connectors::secret::Secret;
+use slackwater_connectors::postgres::control::CopyState;
 use slackwater_connectors::source::{Change, ChangeBatch, ChangeKind, DocumentChange, Heard, Lookup};
 use slackwater_topics::{Bound, CollectionId, Document, Event, Key, Moment, Op, Position, Range, Value};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -24,43 +20,33 @@ use uuid::Uuid;
 
 use super::beats::Beats;
 use super::lookup::{Horizons, is_complete};
-use super::merge::{Arrival, Merge, PieceId, Route};
-use super::outgoing::Outgoing;
-use super::watcher::Watched;
-use crate::apply::batch::{Batch, keep_last};
-use crate::apply::letters::Letters;
-use crate::apply::stream::Report;
+use super::merge::{Arrival, ChunkId, Merge, Route};
 use crate::cutover::watch::Phase;
+use crate::letters::Letters;
+use crate::log::{Batch, Log, Reach, keep_last};
 use crate::mapping::Plan;
 use crate::ops::gauges::Gauges;
-use crate::ops::policy::{Action, action, remedy};
+use crate::ops::persist::{Again, Patience, Stopped, ended, persist};
 use crate::ops::stop::Stop;
+use crate::ops::store::{Store, ask};
+use crate::source::{Changes, Chunking, Source};
 
 /// How often dead letters that are due are looked for.
 const LETTERS_EVERY: Duration = Duration::from_secs(1);
-/// While a switch is under way, which waits for those whose references were only late.
-const LETTERS_AT_SWITCH: Duration = Duration::from_millis(25);
+/// While a cutover is under way, which waits for those whose references were only late.
+const LETTERS_AT_CUTOVER: Duration = Duration::from_millis(25);
 const LETTERS_AT_ONCE: i64 = 500;
-/// How long the server may hold its answer back while nothing happens. Pieces wait for the stream to pass the time
+/// How long the source may hold its answer back while nothing happens. Chunks wait for the stream to pass the moment
 /// at which they were read.
 const IDLE_WAIT: Duration = Duration::from_millis(500);
 const IDLE_WAIT_IN_COPY: Duration = Duration::from_millis(20);
 /// A frozen source changes nothing that would wake the stream.
-const IDLE_WAIT_AT_SWITCH: Duration = Duration::from_millis(4);
-/// Batches of the stream that wait for us; each may have 16 MB.
-const STREAM_BUFFER: usize = 1;
+const IDLE_WAIT_AT_CUTOVER: Duration = Duration::from_millis(4);
 
-/// How large pieces are.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Chunking {
-    pub(crate) bytes: u64,
-    pub(crate) documents: u64,
-}
-
-/// A piece to copy.
+/// A chunk to copy.
 #[derive(Debug)]
 pub(crate) struct Assignment {
-    pub(crate) piece: PieceId,
+    pub(crate) chunk: ChunkId,
     pub(crate) collection: CollectionId,
     pub(crate) range: Range,
     /// The read has to show everything up to here.
@@ -69,104 +55,121 @@ pub(crate) struct Assignment {
     pub(crate) fresh: bool,
 }
 
-/// A piece may be applied.
+/// A chunk may be appended to the log.
 #[derive(Debug)]
 pub(crate) struct Release {
     /// Without these: the stream has brought them since.
     pub(crate) changed: HashSet<Key>,
-    /// Tables whose rows are noted as met.
-    pub(crate) noted: Vec<usize>,
+    /// Tables whose row keys are noted as seen.
+    pub(crate) seen: Vec<usize>,
 }
 
-/// What copiers say.
+/// What copiers, and reads of dead letters, tell the router.
 #[derive(Debug)]
-pub(crate) enum Word {
+pub(crate) enum CopierMessage {
     /// I have nothing to do.
     Idle(oneshot::Sender<Assignment>),
-    /// I have read the piece; answered when it may be applied, dropped where it is void.
-    Read { piece: PieceId, until: Moment, rest: Option<Range>, release: oneshot::Sender<Release> },
-    /// The piece is in the target. `cut`: a rest was left for another.
-    Done { piece: PieceId, collection: CollectionId, cut: Option<Bound> },
+    /// I have read the chunk; answered when it may be appended, dropped where it is void.
+    Read { chunk: ChunkId, until: Moment, rest: Option<Range>, release: oneshot::Sender<Release> },
+    /// The chunk is done. `cut`: a rest was left for another.
+    Done { chunk: ChunkId, collection: CollectionId, cut: Option<Bound> },
     /// Documents of dead letters were read again.
-    Reread { id: PieceId, collection: CollectionId, keys: Vec<Key>, found: Vec<(Key, Bytes)>, at: Moment },
+    Reread { id: ChunkId, collection: CollectionId, keys: Vec<Key>, found: Vec<(Key, Bytes)>, at: Moment },
     /// Reading them failed.
-    RereadFailed { id: PieceId, error: Error },
+    RereadFailed { id: ChunkId, error: Error },
 }
 
-/// A piece that was read and waits.
+/// A chunk that was read and waits.
 struct Held {
-    piece: PieceId,
+    chunk: ChunkId,
     collection: CollectionId,
     release: oneshot::Sender<Release>,
 }
 
 /// Documents that were read again and wait.
 struct Reread {
-    id: PieceId,
+    id: ChunkId,
     collection: CollectionId,
     keys: Vec<Key>,
     found: HashMap<Key, Bytes>,
 }
 
-/// What the router knows of a collection.
+/// What the router knows of the copy of a collection.
 #[derive(Clone, Debug)]
 struct Copying {
     state: CopyState,
     generation: i32,
     fresh: bool,
-    reload: bool,
+    /// It is a recopy, over rows that are there already.
+    recopy: bool,
 }
 
-/// Where the log stands that the router feeds.
-pub(crate) enum Log {
-    /// In this process: what was released is applied.
-    Direct,
-    /// In Kafka: what was released is on its way to the appliers.
-    Kafka { outgoing: Arc<Outgoing>, admin: Admin, watcher: mpsc::UnboundedSender<Watched> },
-}
-
-/// Channels of the router.
-pub(crate) struct Wires {
-    pub(crate) log: mpsc::Sender<Batch>,
-    pub(crate) applied: watch::Receiver<Moment>,
-    pub(crate) words: mpsc::UnboundedReceiver<Word>,
-    pub(crate) say: mpsc::UnboundedSender<Word>,
-    pub(crate) reports: mpsc::UnboundedReceiver<Report>,
-    /// How near the switch is.
+/// What reaches the router, beside the source's changes and the log's news.
+pub(crate) struct Inputs {
+    pub(crate) copiers: mpsc::UnboundedReceiver<CopierMessage>,
+    /// For reads of dead letters, which answer on the copiers' way.
+    pub(crate) to_router: mpsc::UnboundedSender<CopierMessage>,
+    /// How near a cutover is.
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) heard: watch::Receiver<Option<Heard>>,
 }
 
-/// The router's state.
+/// What the router begins with.
+pub(crate) struct Init {
+    pub(crate) source: Source,
+    /// The source's name in the migration file.
+    pub(crate) name: String,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) store: Store,
+    pub(crate) chunking: Chunking,
+    pub(crate) reach: Arc<Reach>,
+    pub(crate) gauges: Arc<Gauges>,
+    pub(crate) stop: Stop,
+    pub(crate) letters: Arc<Letters>,
+    /// Tables that hold no row.
+    pub(crate) empty_tables: HashSet<usize>,
+    /// Where the stream is.
+    pub(crate) position: Position,
+    /// Former runs have sent nothing that is newer. What they sent is not taken again, so chunks have to show it.
+    pub(crate) now: Moment,
+    /// Look-ups of former runs may have seen this far.
+    pub(crate) horizon: Moment,
+    /// Collections of which the log has lost something while no capture ran, and what.
+    pub(crate) lost: Vec<(Vec<CollectionId>, String)>,
+    pub(crate) log: Log,
+    pub(crate) inputs: Inputs,
+}
+
+/// The router of one source.
 pub(crate) struct Router {
-    mongo: Mongo,
+    source: Source,
     plan: Arc<Plan>,
-    control: Control,
-    target: Secret,
-    epoch: i64,
+    store: Store,
     chunking: Chunking,
-    wires: Wires,
+    log: Log,
+    inputs: Inputs,
     letters: Arc<Letters>,
+    reach: Arc<Reach>,
     gauges: Arc<Gauges>,
     stop: Stop,
     merge: Merge,
     horizons: Horizons,
-    copying: Vec<Copying>,
+    /// The collections of this source.
+    copying: BTreeMap<CollectionId, Copying>,
     idle: VecDeque<oneshot::Sender<Assignment>>,
     held: Vec<Held>,
     rereads: Vec<Reread>,
     /// Deletes in the batch that travel as deletes or not at all.
     removals: HashSet<Position>,
-    next_reread: PieceId,
-    /// The newest time that the source told us.
+    next_reread: ChunkId,
+    /// The newest moment that the source told us.
     now: Moment,
-    /// Where the stream stands.
+    /// Where the stream is.
     position: Position,
-    /// A sweep was sent and is not reported yet.
-    sweeping: bool,
-    /// A collection is about to be begun anew: nothing is given out and nothing let go.
+    /// A flush or a sweep was appended and is not reported yet.
+    awaited: Option<Awaited>,
+    /// A recopy is about to begin: nothing is given out and nothing released.
     draining: bool,
-    log: Log,
     /// Rows of collections below this level are in the target.
     landed: usize,
     /// The fence behind the rows below a level, on its way.
@@ -175,128 +178,76 @@ pub(crate) struct Router {
     lost: Vec<(Vec<CollectionId>, String)>,
     /// How far the stream was put into the log.
     passed: Moment,
-    /// The switch's fence that was put into the log last.
+    /// The cutover's fence that was put into the log last.
     fenced: Option<Uuid>,
     beats: Beats,
 }
 
-/// Asks the control store until it answers: a target that is away must not end the capture.
-macro_rules! keep {
-    ($router:ident, $control:ident => $call:expr) => {{
-        let mut pauses = Pauses::for_server();
-        loop {
-            let $control = &mut $router.control;
-            match $call.await {
-                Ok(answer) => break Ok(answer),
-                Err(error) => match action(error.kind) {
-                    Action::Wait | Action::Retry => {
-                        tracing::debug!(%error, "the control store does not answer; trying again");
-                        if !$router.stop.sleep(pauses.next_pause()).await {
-                            break Err(error);
-                        }
-                        $router.reconnect().await;
-                    }
-                    Action::Quarantine | Action::Recopy | Action::Yield | Action::Halt => break Err(error),
-                },
-            }
-        }
-    }};
+/// A barrier that the router waits for; one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    Flush,
+    Sweep,
 }
 
+/// What most of it comes to.
+type Done = std::result::Result<(), Stopped>;
+
 mod copies;
+mod cutover;
 mod history;
 mod landing;
 mod letters;
 mod moments;
-mod switch;
-
-/// What the router needs to begin.
-pub(crate) struct Parts {
-    pub(crate) mongo: Mongo,
-    pub(crate) plan: Arc<Plan>,
-    pub(crate) control: Control,
-    pub(crate) target: Secret,
-    pub(crate) epoch: i64,
-    pub(crate) chunking: Chunking,
-    pub(crate) letters: Arc<Letters>,
-    pub(crate) gauges: Arc<Gauges>,
-    pub(crate) stop: Stop,
-    /// Tables that hold no row.
-    pub(crate) empty_tables: HashSet<usize>,
-    /// Where the stream lane stands.
-    pub(crate) position: Position,
-    /// Former runs have sent nothing that is newer. What they sent is not taken again, so pieces have to show it.
-    pub(crate) now: Moment,
-    /// Look-ups of former runs may have seen this far.
-    pub(crate) horizon: Moment,
-    pub(crate) log: Log,
-    /// Collections of which the log has lost something while nobody looked, and what.
-    pub(crate) lost: Vec<(Vec<CollectionId>, String)>,
-}
 
 impl Router {
     /// Reads how far the copies are.
-    pub(crate) async fn new(parts: Parts, wires: Wires) -> Result<Self> {
-        let Parts {
-            mongo,
-            plan,
-            control,
-            target,
-            epoch,
-            chunking,
-            letters,
-            gauges,
-            stop,
-            empty_tables,
-            position,
-            now,
-            horizon,
-            log,
-            lost,
-        } = parts;
-        let rows = control.collections(&plan.migration).await?;
+    pub(crate) async fn new(init: Init) -> std::result::Result<Self, Stopped> {
+        let Init { source, name, plan, mut store, reach, gauges, position, log, inputs, .. } = init;
+        let migration = plan.migration.clone();
+        let rows = ask!(store, control => control.collections(&migration))?;
+        let chunks = ask!(store, control => control.open_chunks(&migration))?;
         let mut merge = Merge::new(plan.collections.len());
-        let mut open: HashMap<String, Vec<(PieceId, Range)>> = HashMap::new();
-        for chunk in control.open_chunks(&plan.migration).await? {
+        let mut open: HashMap<String, Vec<(ChunkId, Range)>> = HashMap::new();
+        for chunk in chunks {
             let range = Range { lo: copies::bound(chunk.lo)?, hi: copies::bound(chunk.hi)? };
             open.entry(chunk.collection).or_default().push((chunk.id, range));
         }
-        let mut copying = Vec::with_capacity(plan.collections.len());
-        for (index, collection) in plan.collections.iter().enumerate() {
-            let id = CollectionId(index as u16);
-            let row = rows.iter().find(|row| row.collection == collection.name);
-            let fresh = collection.tables.iter().all(|table| empty_tables.contains(table));
-            let Some(row) = row else {
-                copying.push(Copying { state: CopyState::Pending, generation: 1, fresh, reload: false });
-                continue;
-            };
-            copying.push(Copying {
-                state: row.state,
-                generation: row.generation,
-                fresh: row.fresh,
-                reload: row.reload,
-            });
-            Gauges::add(&gauges.copied, row.documents_copied);
-            Gauges::add(&gauges.to_copy, row.documents_estimate);
-            match row.state {
+        let mut copying = BTreeMap::new();
+        for id in plan.of_source(&name) {
+            let collection = plan.collection(id);
+            let fresh = collection.tables.iter().all(|table| init.empty_tables.contains(table));
+            let mut state = Copying { state: CopyState::Pending, generation: 1, fresh, recopy: false };
+            if let Some(row) = rows.iter().find(|row| row.collection == collection.name) {
+                state = Copying {
+                    state: row.state,
+                    generation: row.generation,
+                    fresh: row.fresh,
+                    recopy: row.reload,
+                };
+                Gauges::add(&gauges.copied, row.documents_copied);
+                Gauges::add(&gauges.to_copy, row.documents_estimate);
+            }
+            match state.state {
                 CopyState::Pending => {}
                 CopyState::Copying => merge.plan(id, open.remove(&collection.name).unwrap_or_default()),
                 CopyState::Copied => merge.copied(id),
             }
+            copying.insert(id, state);
         }
         Ok(Self {
-            horizons: Horizons::new(plan.collections.len(), horizon),
-            now: position.moment.max(now),
-            mongo,
+            horizons: Horizons::new(plan.collections.len(), init.horizon),
+            now: position.moment.max(init.now),
+            source,
             plan,
-            control,
-            target,
-            epoch,
-            chunking,
-            wires,
-            letters,
+            store,
+            chunking: init.chunking,
+            log,
+            inputs,
+            letters: init.letters,
+            reach,
             gauges,
-            stop,
+            stop: init.stop,
             merge,
             copying,
             idle: VecDeque::new(),
@@ -305,155 +256,120 @@ impl Router {
             removals: HashSet::new(),
             next_reread: -1,
             position,
-            sweeping: false,
+            awaited: None,
             draining: false,
-            log,
             landed: 0,
             landing: None,
-            lost,
+            lost: init.lost,
             passed: Moment::default(),
             fenced: None,
             beats: Beats::default(),
         })
     }
 
-    async fn reconnect(&mut self) {
-        if self.control.is_connected() {
-            return;
-        }
-        if let Ok(mut control) = Control::open(&self.target).await {
-            control.act_as(&self.plan.migration, self.epoch);
-            self.control = control;
-        }
-    }
-
-    fn start(&self) -> Start {
-        Start::After(self.position.clone())
-    }
-
     /// Runs until it is to stop.
     pub(crate) async fn run(mut self) -> Result<()> {
-        let watched: Vec<(CollectionId, String)> = self
-            .plan
-            .collections
-            .iter()
-            .enumerate()
-            .map(|(place, collection)| (CollectionId(place as u16), collection.collection.clone()))
-            .collect();
-        let mut stream = self.mongo.stream(self.start(), watched.clone(), STREAM_BUFFER);
-        let mut letters = tokio::time::interval(LETTERS_EVERY);
-        letters.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut near = false;
-        self.make_good().await?;
-        self.hurry_letters().await?;
+        let done = self.work().await;
+        // What fails while everything stops was cut short by the stop.
+        if self.stop.is_set() { Ok(()) } else { ended(done) }
+    }
+
+    async fn work(&mut self) -> Done {
+        self.recopy_lost().await?;
+        self.retry_all_letters().await?;
         // Copies that ended just before the last stop.
         self.finish_copies().await?;
-        let mut waits = None;
+        let mut patience = Patience::new(&self.stop);
         loop {
-            let wait = self.idle_wait();
-            if waits != Some(wait) {
-                stream.hurry(wait);
-                waits = Some(wait);
-            }
-            if near != self.is_near() {
-                near = !near;
-                letters = tokio::time::interval(if near { LETTERS_AT_SWITCH } else { LETTERS_EVERY });
-                letters.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            }
-            let step = tokio::select! {
-                biased;
-                () = self.stop.wait() => return Ok(()),
-                word = self.wires.words.recv() => match word {
-                    Some(word) => self.hear(word).await,
-                    None => return Ok(()),
-                },
-                Some(report) = self.wires.reports.recv() => self.on_report(report).await,
-                changed = self.wires.applied.changed() => match changed {
-                    Ok(()) => self.release().await,
-                    Err(_) => return Ok(()),
-                },
-                heard = self.wires.heard.changed() => match heard {
-                    Ok(()) => self.on_moment().await,
-                    Err(_) => return Ok(()),
-                },
-                batch = stream.next() => match batch {
-                    Ok(batch) => self.on_batch(batch).await,
-                    Err(error) if action(error.kind) == Action::Recopy => {
-                        let recovered = self.on_history_lost(&error).await;
-                        if recovered.is_ok() {
-                            stream = self.mongo.stream(self.start(), watched.clone(), STREAM_BUFFER);
-                            waits = None;
-                        }
-                        recovered
-                    }
-                    Err(error) if action(error.kind) == Action::Wait => {
-                        tracing::warn!(%error, remedy = remedy(error.kind), "waiting for the source");
-                        if !self.stop.sleep(Duration::from_secs(5)).await {
-                            return Ok(());
-                        }
-                        stream = self.mongo.stream(self.start(), watched.clone(), STREAM_BUFFER);
-                        waits = None;
-                        Ok(())
-                    }
-                    Err(error) => Err(error),
-                },
-                _ = letters.tick() => self.retry_letters().await,
-                Ok(()) = self.wires.phase.changed() => self.fence().await,
-            };
-            let step = match step {
-                Ok(()) => self.make_good().await,
-                failed => failed,
-            };
-            if let Err(error) = step {
-                // What fails while everything stops was cut short by the stop.
-                return if self.stop.is_set() { Ok(()) } else { Err(error) };
+            let mut changes = self.follow();
+            let Err(error) = self.consume(&mut changes, &mut patience).await? else { return Ok(()) };
+            if error.kind == Kind::HistoryLost {
+                self.on_history_lost(&error).await?;
+            } else if patience.after(error).await? == Again::Soon {
+                tracing::debug!("following the source again");
             }
         }
     }
 
-    async fn on_batch(&mut self, batch: ChangeBatch) -> Result<()> {
+    /// The changes behind our position.
+    fn follow(&self) -> Changes {
+        let collections = self.copying.keys().map(|id| (*id, self.plan.collection(*id).collection.clone()));
+        self.source.follow(self.position.clone(), collections.collect())
+    }
+
+    /// Deals with everything that comes, until the stream of changes fails, or until it is to stop.
+    async fn consume(
+        &mut self,
+        changes: &mut Changes,
+        patience: &mut Patience,
+    ) -> std::result::Result<Result<()>, Stopped> {
+        let mut wait = None;
+        let mut near = None;
+        let mut letters = tokio::time::interval(LETTERS_EVERY);
+        loop {
+            if wait != Some(self.idle_wait()) {
+                wait = Some(self.idle_wait());
+                changes.answer_within(self.idle_wait());
+            }
+            if near != Some(self.is_near()) {
+                near = Some(self.is_near());
+                letters =
+                    tokio::time::interval(if self.is_near() { LETTERS_AT_CUTOVER } else { LETTERS_EVERY });
+                letters.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            }
+            tokio::select! {
+                biased;
+                () = self.stop.wait() => return Ok(Ok(())),
+                message = self.inputs.copiers.recv() => match message {
+                    Some(message) => self.on_copier(message).await?,
+                    None => return Ok(Ok(())),
+                },
+                Some(news) = self.log.news.recv() => self.on_news(news).await?,
+                changed = self.log.safe.changed() => match changed {
+                    Ok(()) => self.release().await?,
+                    Err(_) => return Ok(Ok(())),
+                },
+                heard = self.inputs.heard.changed() => match heard {
+                    Ok(()) => self.on_moment().await?,
+                    Err(_) => return Ok(Ok(())),
+                },
+                batch = changes.next() => match batch {
+                    Ok(batch) => {
+                        patience.over();
+                        self.on_batch(batch).await?;
+                    }
+                    Err(error) => return Ok(Err(error)),
+                },
+                _ = letters.tick() => self.retry_letters().await?,
+                Ok(()) = self.inputs.phase.changed() => self.fence().await?,
+            }
+            self.recopy_lost().await?;
+        }
+    }
+
+    async fn on_batch(&mut self, batch: ChangeBatch) -> Done {
         self.now = self.now.max(batch.now);
         let mut events = Vec::with_capacity(batch.changes.len());
         let mut last: Option<Position> = None;
         for change in batch.changes {
             let position = change.position().clone();
-            let lost = match change {
+            let change = match change {
                 Change::Document(change) => {
                     if self.passes(&change).await? {
                         events.push(event(change));
                     }
-                    None
+                    last = Some(position);
+                    continue;
                 }
-                Change::Dropped { collection, .. } => Some((
-                    vec![collection],
-                    "drop",
-                    format!("collection {} was dropped", self.name(collection)),
-                )),
-                Change::Renamed { from, to, to_name, .. } => {
-                    let ids: Vec<CollectionId> = from.into_iter().chain(to).collect();
-                    let text = match from {
-                        Some(from) => {
-                            format!("collection {} was renamed to {to_name}", self.name(from))
-                        }
-                        None => format!("another collection was renamed to {to_name}"),
-                    };
-                    Some((ids, "rename", text))
-                }
-                Change::DatabaseDropped { .. } => Some((
-                    self.all_collections(),
-                    "dropDatabase",
-                    "the source's database was dropped".to_owned(),
-                )),
-                // The drop or rename that caused it came before.
-                Change::Invalidated { .. } => None,
+                other => other,
             };
-            if let Some((collections, kind, text)) = lost {
+            if let Some((collections, kind, text)) = self.lost_with(&change) {
                 // What came before is made safe first, so that a crash finds this change again.
                 if let Some(before) = last.take() {
-                    let passed = Moment(before.moment.0.saturating_sub(1));
+                    let passed = before.moment.before();
                     self.publish(std::mem::take(&mut events), before, passed).await?;
                 }
-                self.begin_anew(collections, kind, &text).await?;
+                self.recopy(collections, kind, &text).await?;
             }
             last = Some(position);
         }
@@ -461,16 +377,38 @@ impl Router {
         self.fence().await
     }
 
+    /// What a change of whole collections takes away.
+    fn lost_with(&self, change: &Change) -> Option<(Vec<CollectionId>, &'static str, String)> {
+        match change {
+            // The drop or rename that caused an invalidation came before it.
+            Change::Document(_) | Change::Invalidated { .. } => None,
+            Change::Dropped { collection, .. } => {
+                let text = format!("collection {} was dropped", self.name(*collection));
+                Some((vec![*collection], "drop", text))
+            }
+            Change::Renamed { from, to, to_name, .. } => {
+                let text = match from {
+                    Some(from) => format!("collection {} was renamed to {to_name}", self.name(*from)),
+                    None => format!("another collection was renamed to {to_name}"),
+                };
+                Some((from.iter().chain(to).copied().collect(), "rename", text))
+            }
+            Change::DatabaseDropped { .. } => {
+                Some((self.all_collections(), "dropDatabase", "the source's database was dropped".to_owned()))
+            }
+        }
+    }
+
     fn name(&self, collection: CollectionId) -> String {
-        self.plan.collections[usize::from(collection.0)].name.clone()
+        self.plan.collection(collection).name.clone()
     }
 
     fn all_collections(&self) -> Vec<CollectionId> {
-        (0..self.plan.collections.len()).map(|index| CollectionId(index as u16)).collect()
+        self.copying.keys().copied().collect()
     }
 
     /// Whether the change travels; waits where it must.
-    async fn passes(&mut self, change: &DocumentChange) -> Result<bool> {
+    async fn passes(&mut self, change: &DocumentChange) -> std::result::Result<bool, Stopped> {
         let broken = |_| Error::new(Kind::Data, "reading a change", "its document key cannot be read");
         let id =
             Document::new(&change.id).and_then(|id| id.get(b"_id")).map_err(broken)?.unwrap_or(Value::Null);
@@ -489,54 +427,31 @@ impl Router {
                     self.removals.insert(change.position.clone());
                     return Ok(true);
                 }
-                Route::Wait(piece) => {
-                    while self.merge.is_applying(piece) {
-                        self.next_word().await?;
+                Route::Wait(chunk) => {
+                    while self.merge.is_applying(chunk) {
+                        self.next_message().await?;
                     }
                 }
             }
         }
     }
 
-    async fn next_word(&mut self) -> Result<()> {
-        let stopped = || Error::new(Kind::Bug, "waiting for the copiers", "they have stopped");
+    /// Hears copiers and the log, and nothing else, until one of them has said something.
+    async fn next_message(&mut self) -> Done {
         tokio::select! {
-            () = self.stop.wait() => Err(stopped()),
-            Some(word) = self.wires.words.recv() => Box::pin(self.hear(word)).await,
-            Some(report) = self.wires.reports.recv() => Box::pin(self.on_report(report)).await,
-            else => Err(stopped()),
+            () = self.stop.wait() => Err(Stopped::Asked),
+            Some(message) = self.inputs.copiers.recv() => Box::pin(self.on_copier(message)).await,
+            Some(news) = self.log.news.recv() => Box::pin(self.on_news(news)).await,
+            // They have ended, and say why by themselves.
+            else => Err(Stopped::Asked),
         }
     }
 
-    /// Resolves what the events do not carry, and puts them into the log.
-    async fn publish(&mut self, mut events: Vec<Event>, position: Position, passed: Moment) -> Result<()> {
-        let stands = |horizons: &Horizons, event: &Event| horizons.stands(event, is_complete(event));
-        if !events.iter().all(|event| stands(&self.horizons, event)) {
-            events = keep_last(events);
-            let mut wanted: HashMap<CollectionId, Vec<Key>> = HashMap::new();
-            for event in events.iter().filter(|event| !stands(&self.horizons, event)) {
-                wanted.entry(event.collection).or_default().push(event.key.clone());
-            }
-            let mut found: HashMap<(CollectionId, Key), Bytes> = HashMap::new();
-            let mut looked_up: HashSet<(CollectionId, Key)> = HashSet::new();
-            for (collection, keys) in wanted {
-                let lookup = self.look_up(collection, &keys, position.moment).await?;
-                self.horizons.looked_up(collection, lookup.at);
-                found.extend(lookup.found.into_iter().map(|(key, document)| ((collection, key), document)));
-                looked_up.extend(keys.into_iter().map(|key| (collection, key)));
-            }
-            events.retain_mut(|event| {
-                let document = (event.collection, event.key.clone());
-                if !looked_up.contains(&document) {
-                    return true;
-                }
-                match found.remove(&document) {
-                    Some(_) if self.removals.contains(&event.position) => return false,
-                    Some(document) => (event.op, event.document) = (Op::Upsert, document),
-                    None => (event.op, event.document) = (Op::Delete, Bytes::new()),
-                }
-                true
-            });
+    /// Resolves what the events do not carry, and appends them to the log.
+    async fn publish(&mut self, mut events: Vec<Event>, position: Position, passed: Moment) -> Done {
+        let current = |horizons: &Horizons, event: &Event| horizons.is_current(event, is_complete(event));
+        if !events.iter().all(|event| current(&self.horizons, event)) {
+            events = self.resolve(keep_last(events), position.moment).await?;
         }
         self.removals.clear();
         self.position = position.clone();
@@ -549,54 +464,73 @@ impl Router {
             passed,
             as_of,
             horizon: self.horizons.latest(),
-            noted: self.noted(),
+            seen: self.seen(),
             bytes,
             ..Batch::default()
         };
-        self.send(batch).await?;
-        self.read_as_of(as_of);
+        self.append(batch).await?;
+        self.note_read(as_of);
         Ok(())
     }
 
-    async fn look_up(&mut self, collection: CollectionId, keys: &[Key], after: Moment) -> Result<Lookup> {
-        let name = self.plan.collections[usize::from(collection.0)].collection.clone();
-        let mut pauses = Pauses::for_server();
-        loop {
-            match self.mongo.lookup(&name, keys, after).await {
-                Ok(lookup) => return Ok(lookup),
-                Err(error) => match action(error.kind) {
-                    Action::Wait | Action::Retry => {
-                        tracing::debug!(%error, "a look-up failed; trying again");
-                        if !self.stop.sleep(pauses.next_pause()).await {
-                            return Err(error);
-                        }
-                    }
-                    Action::Quarantine | Action::Recopy | Action::Yield | Action::Halt => return Err(error),
-                },
-            }
+    /// Looks up the documents of events that do not carry them, or that are older than a look-up.
+    async fn resolve(
+        &mut self,
+        mut events: Vec<Event>,
+        after: Moment,
+    ) -> std::result::Result<Vec<Event>, Stopped> {
+        let mut wanted: HashMap<CollectionId, Vec<Key>> = HashMap::new();
+        for event in events.iter().filter(|event| !self.horizons.is_current(event, is_complete(event))) {
+            wanted.entry(event.collection).or_default().push(event.key.clone());
         }
+        let mut found: HashMap<(CollectionId, Key), Bytes> = HashMap::new();
+        let mut looked_up: HashSet<(CollectionId, Key)> = HashSet::new();
+        for (collection, keys) in wanted {
+            let lookup = self.look_up(collection, &keys, after).await?;
+            self.horizons.looked_up(collection, lookup.at);
+            found.extend(lookup.found.into_iter().map(|(key, document)| ((collection, key), document)));
+            looked_up.extend(keys.into_iter().map(|key| (collection, key)));
+        }
+        events.retain_mut(|event| {
+            let document = (event.collection, event.key.clone());
+            if !looked_up.contains(&document) {
+                return true;
+            }
+            match found.remove(&document) {
+                Some(_) if self.removals.contains(&event.position) => return false,
+                Some(document) => (event.op, event.document) = (Op::Upsert, document),
+                None => (event.op, event.document) = (Op::Delete, Bytes::new()),
+            }
+            true
+        });
+        Ok(events)
     }
 
-    /// Puts a batch into the log; while that is full, the copiers are heard.
-    async fn send(&mut self, batch: Batch) -> Result<()> {
-        let log = self.wires.log.clone();
+    async fn look_up(
+        &self,
+        collection: CollectionId,
+        keys: &[Key],
+        after: Moment,
+    ) -> std::result::Result<Lookup, Stopped> {
+        let name = &self.plan.collection(collection).collection;
+        persist(&self.stop, || self.source.look_up(name, keys, after)).await
+    }
+
+    /// Appends a batch to the log; while that is full, the copiers are heard.
+    async fn append(&mut self, batch: Batch) -> Done {
+        let batches = self.log.batches.clone();
         let permit = loop {
             tokio::select! {
                 biased;
-                () = self.stop.wait() => return Ok(()),
-                permit = log.reserve() => break permit,
-                Some(word) = self.wires.words.recv() => Box::pin(self.hear(word)).await?,
-                Ok(()) = self.wires.applied.changed() => Box::pin(self.release()).await?,
+                () = self.stop.wait() => return Err(Stopped::Asked),
+                permit = batches.reserve() => break permit,
+                Some(message) = self.inputs.copiers.recv() => Box::pin(self.on_copier(message)).await?,
+                Ok(()) = self.log.safe.changed() => Box::pin(self.release()).await?,
             }
         };
-        match permit {
-            Ok(permit) => {
-                permit.send(batch);
-                Ok(())
-            }
-            // The lane has ended; its own error says why.
-            Err(_) => Ok(()),
-        }
+        // A log that has ended says why by itself.
+        permit.map_err(|_| Stopped::Asked)?.send(batch);
+        Ok(())
     }
 }
 

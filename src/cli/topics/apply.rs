@@ -12,12 +12,12 @@ use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::kafka::{Admin, NewTopic};
 use slackwater_topics::catalog::Step;
 
-use super::look::{Look, look};
+use super::kafka_log;
 use super::plan::count;
-use super::{admin, kafka_log};
-use crate::cli::exit::Failure;
-use crate::cli::load;
+use crate::failure::Failure;
+use crate::log::kafka::topics::{Look, admin, look};
 use crate::ops::policy::{exit_code, remedy};
+use crate::topology::load;
 
 pub(super) async fn run(file: &Path) -> Result<ExitCode, Failure> {
     let migration = load::migration(file)?;

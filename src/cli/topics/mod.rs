@@ -1,23 +1,19 @@
-//! `slackwater topics`: the topics of a log, as they are to be, as they are, and what stands in them.
+//! `slackwater topics`: the topics of a log, as they are to be, as they are, and what they hold.
 
 mod apply;
 mod line;
-mod look;
 mod plan;
-mod ready;
 mod tail;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use slackwater_connectors::kafka::{self, Admin, Settings};
-use slackwater_topics::catalog::TopicSpec;
 
-pub(crate) use self::ready::{Ready, topics_ready};
-use super::exit::Failure;
 use crate::config::spelling::{list, nearest};
-use crate::config::{Findings, KafkaLog, Log, Migration};
+use crate::config::{KafkaLog, Log, Migration};
+use crate::failure::Failure;
+use crate::log::kafka::topics::specs;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -49,7 +45,7 @@ Example: slackwater topics check migration.yaml --json | jq .fit")]
         #[arg(long)]
         json: bool,
     },
-    /// Prints what stands in a collection's topic and what comes, until SIGTERM or SIGINT. Commits nothing.
+    /// Prints what a collection's topic holds and what comes, until SIGTERM or SIGINT. Commits nothing.
     #[command(
         after_help = "A line has partition/offset, the time at the source, what happened, the key, the size.
 Values of a document are shown with --documents only.
@@ -77,40 +73,6 @@ fn kafka_log(migration: &Migration) -> Result<&KafkaLog, Failure> {
             Err(Failure::Unsuitable(vec![line.to_owned()]))
         }
     }
-}
-
-/// How to reach the brokers. What librdkafka does not take is a mistake in the file, at the setting's place.
-fn client(migration: &Migration, log: &KafkaLog, part: &str) -> Result<Settings, Failure> {
-    let settings = log.settings(part);
-    let Err(error) = kafka::check(&settings) else { return Ok(settings) };
-    let named = |name: &str| {
-        let part_of_name = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
-        error.what.split(|letter| !part_of_name(letter)).any(|word| word == name)
-    };
-    let mut options = log.options.iter().chain(&log.producer).chain(&log.consumer);
-    let Some((name, _)) = options.find(|(name, _)| named(&name.value)) else { return Err(error.into()) };
-    let mut findings = Findings::new(migration.file.clone());
-    findings.error(name.place, error.what, "the settings are librdkafka's (its CONFIGURATION.md lists them)");
-    Err(Failure::Mistakes(findings.finish()))
-}
-
-fn admin(migration: &Migration, log: &KafkaLog) -> Result<Admin, Failure> {
-    Ok(Admin::open(&client(migration, log, "topics")?)?)
-}
-
-/// The topics of a log that is Kafka, where they can be used.
-pub(super) async fn of_log(migration: &Migration) -> Result<Option<Vec<Ready>>, Failure> {
-    let Log::Kafka(log) = &migration.log else { return Ok(None) };
-    topics_ready(&admin(migration, log)?, migration, log).await.map(Some)
-}
-
-/// The topics as they are to be, in the order of the collections.
-fn specs(migration: &Migration, log: &KafkaLog) -> Result<Vec<TopicSpec>, Failure> {
-    log.topics(migration).map_err(|error| {
-        let mut findings = Findings::new(migration.file.clone());
-        findings.error(log.place, error.to_string(), "");
-        Failure::Mistakes(findings.finish())
-    })
 }
 
 /// The name of a collection's topic.

@@ -8,12 +8,12 @@ use serde_json::{Value as Json, json};
 use slackwater_connectors::error::Kind;
 use slackwater_topics::catalog::Step;
 
-use super::look::{Look, look};
-use super::{admin, kafka_log};
-use crate::cli::exit::Failure;
-use crate::cli::load;
+use super::kafka_log;
 use crate::config::Migration;
+use crate::failure::Failure;
+use crate::log::kafka::topics::{Look, admin, look};
 use crate::ops::policy::exit_code;
+use crate::topology::load;
 
 pub(super) async fn plan(file: &Path, json: bool) -> Result<ExitCode, Failure> {
     let (migration, looks) = both(file).await?;

@@ -10,9 +10,10 @@ use slackwater_connectors::kafka::{Start, Tail};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::line::Line;
-use super::{client, kafka_log, topic_of};
-use crate::cli::exit::Failure;
-use crate::cli::load;
+use super::{kafka_log, topic_of};
+use crate::failure::Failure;
+use crate::log::kafka::topics::client;
+use crate::topology::load;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {

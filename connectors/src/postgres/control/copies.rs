@@ -1,8 +1,9 @@
-//! What is copied: collections, their chunks, and the lists of rows met by a copy over what stands there.
+//! What is copied: collections, their chunks, and the lists of row keys that a recopy has seen.
 
 use tokio_postgres::Transaction;
 
 use super::Control;
+use super::ledger::Incident;
 use super::partitions::{self, Skip};
 use crate::error::Result;
 use crate::postgres::error::explain;
@@ -39,7 +40,7 @@ pub struct CollectionRow {
     pub chunks_done: u64,
     /// Its tables were empty when the copy began, so COPY may be used.
     pub fresh: bool,
-    /// It is being copied over rows that stand there already.
+    /// It is being recopied, over rows that are there already.
     pub reload: bool,
     /// Milliseconds since 1970.
     pub started_at: Option<i64>,
@@ -56,15 +57,15 @@ pub struct ChunkRow {
     pub collection: String,
     /// The copy it belongs to.
     pub generation: i32,
-    /// From this key on (canonical bytes); `None` is the beginning.
+    /// From this bound on (see [`slackwater_topics::Bound`]); `None` is the beginning.
     pub lo: Option<Vec<u8>>,
-    /// Up to this key; `None` is the end.
+    /// Up to this bound; `None` is the end.
     pub hi: Option<Vec<u8>>,
     /// How often its reading was begun.
     pub reads: i32,
 }
 
-/// A table whose rows are noted while its collections are reloaded.
+/// A table whose row keys are noted while its collections are recopied.
 #[derive(Clone, Debug)]
 pub struct SeenTable {
     /// Its schema.
@@ -245,26 +246,31 @@ impl Control {
         Ok(finished == 1)
     }
 
-    /// Begins to copy collections anew over the rows that stand there: the next generation, pending, and for each of
-    /// their tables an empty list of the rows met. With a log that has partitions, `skip` says where those of the
-    /// collections' topics end now: nothing that stands before is applied after this.
+    /// Begins to recopy collections over the rows that are there: each at its new generation, pending, and for each of
+    /// their tables an empty list of the row keys seen. With a log that has partitions, `skip` says where those of the
+    /// collections' topics end now: nothing before that is applied after this. `why` becomes an incident. A call whose
+    /// answer was lost can be made again.
     pub async fn start_reload(
         &mut self,
-        collections: &[&str],
+        collections: &[(&str, i32)],
         tables: &[SeenTable],
         skip: &[Skip],
+        why: Incident<'_>,
     ) -> Result<()> {
         let doing = "starting a reload";
+        let owner = self.owner(doing)?;
         let fail = |error: tokio_postgres::Error| explain(doing, &error);
         let (transaction, migration) = self.owned(doing).await?;
-        // Before the lists of rows met: appliers hold their partitions when they note a row, so this is the order for all.
-        partitions::skip_partitions(&transaction, doing, &migration, skip).await?;
+        // Before the lists of row keys: appliers hold their partitions when they note a key, so this is the order for all.
+        partitions::skip_partitions(&transaction, doing, &owner, skip).await?;
+        let (collections, generations): (Vec<&str>, Vec<i32>) = collections.iter().copied().unzip();
         transaction
             .execute(
-                "UPDATE slackwater.collections SET state = 'pending', generation = generation + 1, reload = true,
+                "UPDATE slackwater.collections AS k SET state = 'pending', generation = n.generation, reload = true,
                      fresh = false, started_at = NULL, finished_at = NULL
-                 WHERE migration = $1 AND collection = ANY($2)",
-                &[&migration, &collections],
+                 FROM unnest($2::text[], $3::int[]) AS n(collection, generation)
+                 WHERE k.migration = $1 AND k.collection = n.collection",
+                &[&migration, &collections, &generations],
             )
             .await
             .map_err(fail)?;
@@ -278,12 +284,13 @@ impl Control {
         for table in tables {
             start_seen(&transaction, &migration, table).await.map_err(fail)?;
         }
+        why.write(&transaction, &migration).await.map_err(fail)?;
         transaction.commit().await.map_err(fail)
     }
 
-    /// Ends a reload after the sweep. The lists of rows met stay: batches on their way still note theirs. They go with
+    /// Ends a recopy after the sweep. The lists of row keys stay: batches on their way still note theirs. They go with
     /// [`Control::forget_seen`].
-    pub async fn end_reload(&mut self, collections: &[&str]) -> Result<()> {
+    pub async fn end_reload(&mut self, collections: &[&str], outcome: Incident<'_>) -> Result<()> {
         let doing = "ending a reload";
         let fail = |error: tokio_postgres::Error| explain(doing, &error);
         let (transaction, migration) = self.owned(doing).await?;
@@ -294,10 +301,11 @@ impl Control {
             )
             .await
             .map_err(fail)?;
+        outcome.write(&transaction, &migration).await.map_err(fail)?;
         transaction.commit().await.map_err(fail)
     }
 
-    /// Takes the lists of rows met away, unless a reload needs them. For a moment in which nobody writes.
+    /// Takes the lists of row keys away, unless a recopy needs them. For a moment in which nobody writes.
     pub async fn forget_seen(&mut self) -> Result<()> {
         let doing = "tidying up after a reload";
         let fail = |error: tokio_postgres::Error| explain(doing, &error);
@@ -319,7 +327,7 @@ impl Control {
     }
 }
 
-/// The list of rows met, logged like any table: one that a crash empties would have the sweep delete everything.
+/// The list of row keys seen, logged like any table: one that a crash empties would have the sweep delete everything.
 async fn start_seen(
     transaction: &Transaction<'_>,
     migration: &str,

@@ -6,6 +6,7 @@
 //!
 //! **Crash**: the lease ends with the connection; the record stays and tells the next process what may have happened.
 
+use postgres_types::ToSql;
 use slackwater_topics::Moment;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -74,10 +75,10 @@ pub struct CutoverRow {
     pub armed_at: i64,
     /// Milliseconds since then, by the server's clock.
     pub armed_for_ms: i64,
-    /// Capture follows closely.
-    pub heard: bool,
-    /// What capture is to send once it has passed that time.
-    pub fence: Option<(Uuid, Moment)>,
+    /// The fence that every capture is to send.
+    pub fence: Option<Uuid>,
+    /// The captures that have answered, by source, and the moment of the source that its fence waits for.
+    pub sources: Vec<CutoverSource>,
     /// Milliseconds until the deadline, where the source may be frozen; less than zero past it.
     pub left_ms: Option<i64>,
     /// When the target was opened, milliseconds since 1970.
@@ -88,6 +89,36 @@ pub struct CutoverRow {
     pub told: bool,
     /// The report, once there is one.
     pub report: Option<String>,
+}
+
+/// What is known of one source in a cutover.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CutoverSource {
+    /// Its name.
+    pub source: String,
+    /// Its capture follows closely.
+    pub heard: bool,
+    /// Its capture sends the fence once it has passed this moment.
+    pub fence_moment: Option<Moment>,
+}
+
+impl CutoverRow {
+    /// Whether this source's capture follows closely.
+    pub fn heard(&self, source: &str) -> bool {
+        self.sources.iter().any(|row| row.source == source && row.heard)
+    }
+
+    /// The fence that was asked for last, with the moment of each source.
+    pub fn fence(self) -> Option<Fence> {
+        let moments = self.sources.into_iter().filter_map(|row| Some((row.source, row.fence_moment?)));
+        Some(Fence { id: self.fence?, moments: moments.collect() })
+    }
+
+    /// The fence that this source's capture is to send, once it has passed the moment.
+    pub fn fence_of(&self, source: &str) -> Option<(Uuid, Moment)> {
+        let row = self.sources.iter().find(|row| row.source == source)?;
+        Some((self.fence?, row.fence_moment?))
+    }
 }
 
 /// A cutover that begins.
@@ -105,6 +136,15 @@ pub struct NewCutover<'a> {
     pub deadline_ms: i64,
 }
 
+/// A fence in a cutover: the captures send it, each when it has passed the moment of its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// It is matched by identity.
+    pub id: Uuid,
+    /// By source.
+    pub moments: Vec<(String, Moment)>,
+}
+
 /// How far the log has come with a fence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fencing {
@@ -115,7 +155,10 @@ pub struct Fencing {
 }
 
 const COLUMNS: &str = "id, state, owner, host, way, (extract(epoch FROM armed_at) * 1000)::bigint, \
-    (extract(epoch FROM clock_timestamp() - armed_at) * 1000)::bigint, heard_at IS NOT NULL, fence_id, fence_time, \
+    (extract(epoch FROM clock_timestamp() - armed_at) * 1000)::bigint, fence_id, \
+    ARRAY(SELECT s.source FROM slackwater.cutover_sources s WHERE s.cutover = id ORDER BY s.source), \
+    ARRAY(SELECT s.heard_at IS NOT NULL FROM slackwater.cutover_sources s WHERE s.cutover = id ORDER BY s.source), \
+    ARRAY(SELECT s.fence_moment FROM slackwater.cutover_sources s WHERE s.cutover = id ORDER BY s.source), \
     deadline_ms - (extract(epoch FROM clock_timestamp() - freezing_at) * 1000)::bigint, \
     (extract(epoch FROM open_at) * 1000)::bigint, reason, told_at IS NOT NULL, report";
 
@@ -175,29 +218,32 @@ impl Control {
 
     /// Goes on with a cutover that another process has left. False where it has ended meanwhile.
     pub async fn adopt_cutover(&self, id: Uuid, owner: Uuid, host: &str) -> Result<bool> {
-        let sql = "UPDATE slackwater.cutovers SET owner = $2::text::uuid, host = $3, backend = pg_backend_pid(), \
-                       armed_at = CASE state WHEN 'armed' THEN clock_timestamp() ELSE armed_at END, heard_at = NULL \
-                   WHERE id = $1::text::uuid AND state IN ('armed', 'freezing', 'frozen')";
-        self.moved("going on with the cutover", sql, &[&id.to_string(), &owner.to_string(), &host]).await
+        let sql = "WITH adopted AS (
+                       UPDATE slackwater.cutovers SET owner = $2::text::uuid, host = $3, backend = pg_backend_pid(),
+                           armed_at = CASE state WHEN 'armed' THEN clock_timestamp() ELSE armed_at END
+                       WHERE id = $1::text::uuid AND state IN ('armed', 'freezing', 'frozen') RETURNING id
+                   ), unheard AS (
+                       UPDATE slackwater.cutover_sources AS s SET heard_at = NULL FROM adopted
+                       WHERE s.cutover = adopted.id
+                   )
+                   SELECT count(*) FROM adopted";
+        let doing = "going on with the cutover";
+        let count = |row: &Row| row.try_get::<_, i64>(0);
+        let parameters = [&id.to_string() as &(dyn ToSql + Sync), &owner.to_string(), &host];
+        Ok(self.rows(doing, sql, &parameters, count).await?.first() == Some(&1))
     }
 
-    /// Capture says that it follows closely.
-    pub async fn hear_cutover(&self, id: Uuid) -> Result<()> {
-        let sql = "UPDATE slackwater.cutovers SET heard_at = clock_timestamp() WHERE id = $1::text::uuid";
-        self.change("answering the cutover", sql, &[&id.to_string()]).await.map(drop)
+    /// The capture of a source says that it follows closely.
+    pub async fn hear_cutover(&self, id: Uuid, source: &str) -> Result<()> {
+        let sql = "INSERT INTO slackwater.cutover_sources (cutover, source, heard_at) \
+                   VALUES ($1::text::uuid, $2, clock_timestamp()) \
+                   ON CONFLICT (cutover, source) DO UPDATE SET heard_at = EXCLUDED.heard_at";
+        self.change("answering the cutover", sql, &[&id.to_string(), &source]).await.map(drop)
     }
 
-    /// Asks capture for a fence, while the source is as it was.
-    pub async fn rehearse_cutover(&self, id: Uuid, owner: Uuid, fence: (Uuid, Moment)) -> Result<bool> {
-        let sql = "UPDATE slackwater.cutovers SET fence_id = $3::text::uuid, fence_time = $4 \
-                   WHERE id = $1::text::uuid AND owner = $2::text::uuid AND state = 'armed'";
-        let time = fence.1.0 as i64;
-        self.moved(
-            "asking for a fence",
-            sql,
-            &[&id.to_string(), &owner.to_string(), &fence.0.to_string(), &time],
-        )
-        .await
+    /// Asks every capture for a fence, while the sources are as they were.
+    pub async fn rehearse_cutover(&self, id: Uuid, owner: Uuid, fence: &Fence) -> Result<bool> {
+        self.ask_for_fence("asking for a fence", ("armed", "armed"), id, owner, fence).await
     }
 
     /// The source is about to be frozen. The deadline counts from the first time that this is said. False where the
@@ -210,38 +256,69 @@ impl Control {
             .await
     }
 
-    /// The source is frozen; asks capture for the fence at the time of that. False as above.
-    pub async fn frozen_cutover(&self, id: Uuid, owner: Uuid, fence: (Uuid, Moment)) -> Result<bool> {
-        let sql = "UPDATE slackwater.cutovers SET state = 'frozen', fence_id = $3::text::uuid, fence_time = $4, \
-                       frozen_at = clock_timestamp() \
-                   WHERE id = $1::text::uuid AND owner = $2::text::uuid AND state = 'freezing'";
-        let time = fence.1.0 as i64;
-        self.moved(
-            "writing down that the source is frozen",
-            sql,
-            &[&id.to_string(), &owner.to_string(), &fence.0.to_string(), &time],
-        )
-        .await
+    /// The sources are frozen; asks every capture for the fence at the moment of that. False as above.
+    pub async fn frozen_cutover(&self, id: Uuid, owner: Uuid, fence: &Fence) -> Result<bool> {
+        let doing = "writing down that the source is frozen";
+        self.ask_for_fence(doing, ("freezing", "frozen"), id, owner, fence).await
+    }
+
+    async fn ask_for_fence(
+        &self,
+        doing: &str,
+        (from, to): (&str, &str),
+        id: Uuid,
+        owner: Uuid,
+        fence: &Fence,
+    ) -> Result<bool> {
+        let sql = "WITH asked AS (
+                       UPDATE slackwater.cutovers SET state = $4, fence_id = $5::text::uuid,
+                           frozen_at = CASE $4 WHEN 'frozen' THEN clock_timestamp() END
+                       WHERE id = $1::text::uuid AND owner = $2::text::uuid AND state = $3 RETURNING id
+                   ), moments AS (
+                       INSERT INTO slackwater.cutover_sources AS s (cutover, source, fence_moment)
+                       SELECT asked.id, m.source, m.moment
+                       FROM asked, unnest($6::text[], $7::bigint[]) AS m(source, moment)
+                       ON CONFLICT (cutover, source) DO UPDATE SET fence_moment = EXCLUDED.fence_moment
+                   )
+                   SELECT count(*) FROM asked";
+        let sources: Vec<&str> = fence.moments.iter().map(|(source, _)| source.as_str()).collect();
+        let moments: Vec<i64> = fence.moments.iter().map(|(_, moment)| moment.0.cast_signed()).collect();
+        let count = |row: &Row| row.try_get::<_, i64>(0);
+        let parameters = [
+            &id.to_string() as &(dyn ToSql + Sync),
+            &owner.to_string(),
+            &from,
+            &to,
+            &fence.id.to_string(),
+            &sources,
+            &moments,
+        ];
+        Ok(self.rows(doing, sql, &parameters, count).await?.first() == Some(&1))
     }
 
     /// What of the log has not passed a fence.
-    pub async fn fencing(&self, migration: &str, id: Uuid, time: Moment) -> Result<Fencing> {
-        // A log in Kafka counts by its partitions, the direct one by its lane. Both say the same twice: the marker has
-        // arrived, and everything up to that time is applied.
+    pub async fn fencing(&self, migration: &str, fence: &Fence) -> Result<Fencing> {
+        // A log in Kafka counts by its partitions, the direct one by its lane. Both have to show two things: the marker has
+        // arrived, and everything up to the source's moment is applied. What no moment is known for has not passed.
         let sql = "WITH wanted AS (
-                SELECT topic || '/' || partition AS lane, coalesce(applied_through, 0) AS through
-                FROM slackwater.partitions WHERE migration = $1
+                SELECT topic || '/' || partition AS lane, coalesce(p.applied_through, 0) AS through, l.source
+                FROM slackwater.partitions AS p
+                JOIN slackwater.log_partitions AS l USING (migration, topic, partition)
+                WHERE migration = $1
                 UNION ALL
-                SELECT lane, coalesce(applied_through, 0) FROM slackwater.lanes
-                WHERE migration = $1 AND lane = 'stream'
+                SELECT lane, coalesce(applied_through, 0), source FROM slackwater.lanes
+                WHERE migration = $1 AND lane = 'capture/' || source || '/stream'
             )
-            SELECT lane, through >= $3 AND EXISTS (
+            SELECT lane, coalesce(through >= m.moment, false) AND EXISTS (
                 SELECT FROM slackwater.fence_passes AS p
                 WHERE p.migration = $1 AND p.id = $2::text::uuid AND p.lane = wanted.lane
-            ) FROM wanted ORDER BY 1";
-        let time = time.0 as i64;
+            ) FROM wanted LEFT JOIN unnest($3::text[], $4::bigint[]) AS m(source, moment) ON m.source = wanted.source
+            ORDER BY 1";
+        let sources: Vec<&str> = fence.moments.iter().map(|(source, _)| source.as_str()).collect();
+        let moments: Vec<i64> = fence.moments.iter().map(|(_, moment)| moment.0.cast_signed()).collect();
+        let parameters = [&migration as &(dyn ToSql + Sync), &fence.id.to_string(), &sources, &moments];
         let lanes = self
-            .rows("looking for the fence", sql, &[&migration, &id.to_string(), &time], |row| {
+            .rows("looking for the fence", sql, &parameters, |row| {
                 Ok((row.try_get::<_, String>(0)?, row.try_get::<_, bool>(1)?))
             })
             .await?;
@@ -308,8 +385,12 @@ impl Control {
 }
 
 fn read(row: &Row) -> std::result::Result<CutoverRow, tokio_postgres::Error> {
-    let fence_id: Option<Uuid> = row.try_get::<_, Option<Id>>(8)?.map(|id| id.0);
-    let fence_time: Option<i64> = row.try_get(9)?;
+    let sources: Vec<String> = row.try_get(8)?;
+    let heard: Vec<bool> = row.try_get(9)?;
+    let moments: Vec<Option<i64>> = row.try_get(10)?;
+    let sources = sources.into_iter().zip(heard).zip(moments).map(|((source, heard), moment)| {
+        CutoverSource { source, heard, fence_moment: moment.map(|moment| Moment(moment.cast_unsigned())) }
+    });
     Ok(CutoverRow {
         id: row.try_get::<_, Id>(0)?.0,
         state: CutoverState::of(row.try_get(1)?),
@@ -318,13 +399,13 @@ fn read(row: &Row) -> std::result::Result<CutoverRow, tokio_postgres::Error> {
         freeze: row.try_get(4)?,
         armed_at: row.try_get(5)?,
         armed_for_ms: row.try_get(6)?,
-        heard: row.try_get(7)?,
-        fence: fence_id.zip(fence_time.map(|time| Moment(time as u64))),
-        left_ms: row.try_get(10)?,
-        open_at: row.try_get(11)?,
-        reason: row.try_get(12)?,
-        told: row.try_get(13)?,
-        report: row.try_get(14)?,
+        fence: row.try_get::<_, Option<Id>>(7)?.map(|id| id.0),
+        sources: sources.collect(),
+        left_ms: row.try_get(11)?,
+        open_at: row.try_get(12)?,
+        reason: row.try_get(13)?,
+        told: row.try_get(14)?,
+        report: row.try_get(15)?,
     })
 }
 

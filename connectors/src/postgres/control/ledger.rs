@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use slackwater_topics::Op;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use super::Control;
@@ -42,9 +42,33 @@ pub struct DeadLetterCount {
     pub count: u64,
 }
 
-/// Something that a person should know of.
+/// Something that a person should know of, as it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Incident<'a> {
+    /// Which kind.
+    pub kind: &'a str,
+    /// The collection it concerns, where it is one.
+    pub collection: Option<&'a str>,
+    /// What happened.
+    pub text: &'a str,
+}
+
+impl Incident<'_> {
+    /// Writes it with what it tells of.
+    pub(super) async fn write(
+        &self,
+        transaction: &Transaction<'_>,
+        migration: &str,
+    ) -> std::result::Result<(), tokio_postgres::Error> {
+        let sql =
+            "INSERT INTO slackwater.incidents (migration, kind, collection, text) VALUES ($1, $2, $3, $4)";
+        transaction.execute(sql, &[&migration, &self.kind, &self.collection, &self.text]).await.map(drop)
+    }
+}
+
+/// Something that a person should know of, as it is kept.
 #[derive(Clone, Debug)]
-pub struct Incident {
+pub struct IncidentRow {
     /// Milliseconds since 1970.
     pub at: i64,
     /// Which kind.
@@ -175,27 +199,12 @@ impl Control {
         .await
     }
 
-    /// Writes down what happened.
-    pub async fn incident(&mut self, kind: &str, collection: Option<&str>, text: &str) -> Result<()> {
-        let doing = "writing down an incident";
-        let fail = |error: tokio_postgres::Error| explain(doing, &error);
-        let (transaction, migration) = self.owned(doing).await?;
-        transaction
-            .execute(
-                "INSERT INTO slackwater.incidents (migration, kind, collection, text) VALUES ($1, $2, $3, $4)",
-                &[&migration, &kind, &collection, &text],
-            )
-            .await
-            .map_err(fail)?;
-        transaction.commit().await.map_err(fail)
-    }
-
     /// What happened, the newest first.
-    pub async fn incidents(&self, migration: &str, limit: i64) -> Result<Vec<Incident>> {
+    pub async fn incidents(&self, migration: &str, limit: i64) -> Result<Vec<IncidentRow>> {
         let sql = "SELECT (extract(epoch FROM at) * 1000)::bigint, kind, collection, text FROM slackwater.incidents \
                    WHERE migration = $1 ORDER BY id DESC LIMIT $2";
         self.rows("reading incidents", sql, &[&migration, &limit], |row| {
-            Ok(Incident {
+            Ok(IncidentRow {
                 at: row.try_get(0)?,
                 kind: row.try_get(1)?,
                 collection: row.try_get(2)?,
@@ -210,21 +219,6 @@ impl Control {
         let sql = "SELECT count(*) FROM slackwater.incidents WHERE migration = $1";
         let count = |row: &Row| Ok(row.try_get::<_, i64>(0)? as u64);
         Ok(self.rows("counting incidents", sql, &[&migration], count).await?.into_iter().sum())
-    }
-
-    /// Notes that a fence was asked for.
-    pub async fn request_fence(&mut self, id: Uuid) -> Result<()> {
-        let doing = "requesting a fence";
-        let fail = |error: tokio_postgres::Error| explain(doing, &error);
-        let (transaction, migration) = self.owned(doing).await?;
-        transaction
-            .execute(
-                "INSERT INTO slackwater.fences (migration, id) VALUES ($1, $2::text::uuid) ON CONFLICT DO NOTHING",
-                &[&migration, &id.to_string()],
-            )
-            .await
-            .map_err(fail)?;
-        transaction.commit().await.map_err(fail)
     }
 
     /// The lanes, and the partitions of the log, that a fence has passed.

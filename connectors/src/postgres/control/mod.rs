@@ -1,8 +1,8 @@
 //! What is known about a migration beside its rows: who owns it, what is copied, what failed, what happened.
 //!
-//! **Invariant**: only the owner of the newest epoch changes anything. Each change is one transaction that first holds
-//! the migration's row at our epoch (`slackwater.guard`); [`Control::take_over`] waits for whoever holds it, so no change
-//! of an old owner lands after the new one has begun.
+//! **Invariant**: only the newest capture of a source changes what belongs to that source. Each change is one transaction that
+//! first holds the capture's row at our epoch (`slackwater.guard`); [`Control::take_over`] waits for the process that holds it, so no
+//! change of a superseded capture arrives after the new one has begun.
 //!
 //! **Crash**: each call is whole or not at all, and can be made again.
 
@@ -15,9 +15,11 @@ use crate::postgres::client::connect;
 use crate::postgres::error::explain;
 use crate::postgres::progress::{Progress, progress_of};
 use crate::secret::Secret;
+use crate::source;
 
 mod copies;
 pub mod cutover;
+pub mod lanes;
 pub mod ledger;
 pub mod partitions;
 pub mod pulse;
@@ -32,14 +34,34 @@ pub(super) const WAIT_FOR_OWNER: &str = "SET LOCAL lock_timeout = '90s'";
 pub struct Control {
     pub(super) client: Client,
     task: JoinHandle<()>,
-    owner: Option<(String, i64)>,
+    owner: Option<Owner>,
+}
+
+/// The capture of one source, at one epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub migration: String,
+    pub source: String,
+    pub epoch: i64,
+}
+
+/// What a capture says of itself when it takes its source over.
+#[derive(Clone, Copy, Debug)]
+pub struct Taking<'a> {
+    pub migration: &'a str,
+    pub source: &'a str,
+    pub kind: source::Kind,
+    pub file_hash: &'a str,
+    pub namespace: Uuid,
+    /// `direct` or `kafka`.
+    pub log: &'a str,
 }
 
 /// What a take-over found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Takeover {
-    /// The new epoch.
-    pub epoch: i64,
+    /// We, at the new epoch.
+    pub owner: Owner,
     /// Nobody had run this migration before.
     pub first_run: bool,
     /// The migration file's hash of the run before.
@@ -49,8 +71,10 @@ pub struct Takeover {
 /// A lane of the log.
 #[derive(Clone, Debug)]
 pub struct LaneRow {
-    /// Its name.
+    /// Its name; [`lanes`] makes them.
     pub lane: String,
+    /// The source whose capture it belongs to; an applier's lane has none.
+    pub source: Option<String>,
     /// Epoch of its owner.
     pub epoch: i64,
     /// Where it stands.
@@ -92,19 +116,13 @@ impl Control {
         !self.client.is_closed()
     }
 
-    /// Becomes the owner of a migration and of all its lanes but those of appliers, which are taken one by one
-    /// ([`Control::take_lane`]); in one transaction. Waits for a transaction that an old owner has under way; its next
-    /// one fails. A namespace other than the stored one is refused: every identifier in the target was made with it. So
-    /// is another `log` (`direct` or `kafka`): the progress stands elsewhere.
-    pub async fn take_over(
-        &mut self,
-        migration: &str,
-        file_hash: &str,
-        namespace: Uuid,
-        log: &str,
-        lanes: &[&str],
-    ) -> Result<Takeover> {
-        let doing = format!("taking over migration {migration}");
+    /// Becomes the capture of a source, and the owner of that source's lanes, in one transaction. Appliers take theirs one by
+    /// one ([`Control::take_lane`]). Waits for a transaction that an older capture has under way; its next one fails. A
+    /// namespace other than the stored one is refused: every identifier in the target was made with it. So is another log
+    /// (`direct` or `kafka`): the progress is kept elsewhere.
+    pub async fn take_over(&mut self, taking: Taking<'_>, lanes: &[&str]) -> Result<Takeover> {
+        let Taking { migration, source, kind, file_hash, namespace, log } = taking;
+        let doing = format!("taking over source {source} of migration {migration}");
         let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
         let namespace = namespace.to_string();
         let transaction = self.client.transaction().await.map_err(fail)?;
@@ -128,74 +146,91 @@ impl Control {
         let stored: (String, String) = (before.try_get(1).map_err(fail)?, before.try_get(2).map_err(fail)?);
         suits(&doing, (&stored.0, &stored.1), (&namespace, log))?;
         unless_switched(&transaction, migration).await.map_err(fail)?;
+        transaction
+            .execute(
+                "UPDATE slackwater.migrations SET file_hash = $2, started_at = now() WHERE name = $1",
+                &[&migration, &file_hash],
+            )
+            .await
+            .map_err(fail)?;
         let epoch: i64 = transaction
             .query_one(
-                "UPDATE slackwater.migrations SET epoch = epoch + 1, file_hash = $2, started_at = now()
-                 WHERE name = $1 RETURNING epoch",
-                &[&migration, &file_hash],
+                "INSERT INTO slackwater.captures AS c (migration, source, kind, epoch)
+                 SELECT name, $2, $3, epoch + 1 FROM slackwater.migrations WHERE name = $1
+                 ON CONFLICT (migration, source) DO UPDATE SET
+                     epoch = c.epoch + 1, kind = EXCLUDED.kind, started_at = now()
+                 RETURNING epoch",
+                &[&migration, &source, &kind.word()],
             )
             .await
             .and_then(|row| row.try_get(0))
             .map_err(fail)?;
         transaction
             .execute(
-                "INSERT INTO slackwater.lanes (migration, lane, epoch)
-                 SELECT $1, l, $3 FROM unnest($2::text[]) AS l ON CONFLICT DO NOTHING",
-                &[&migration, &lanes, &epoch],
+                // Lanes without a source are of a version that knew one source a migration.
+                "UPDATE slackwater.lanes SET source = $2,
+                     lane = 'capture/' || $2 || CASE WHEN lane = 'capture' THEN '' ELSE '/' || lane END
+                 WHERE migration = $1 AND source IS NULL AND lane NOT LIKE 'apply/%'",
+                &[&migration, &source],
             )
             .await
             .map_err(fail)?;
         transaction
             .execute(
-                "UPDATE slackwater.lanes SET epoch = $2 WHERE migration = $1 AND lane NOT LIKE 'apply/%'",
-                &[&migration, &epoch],
+                "INSERT INTO slackwater.lanes (migration, source, lane, epoch)
+                 SELECT $1, $2, l, $4 FROM unnest($3::text[]) AS l ON CONFLICT DO NOTHING",
+                &[&migration, &source, &lanes, &epoch],
+            )
+            .await
+            .map_err(fail)?;
+        transaction
+            .execute(
+                "UPDATE slackwater.lanes SET epoch = $3 WHERE migration = $1 AND source = $2",
+                &[&migration, &source, &epoch],
             )
             .await
             .map_err(fail)?;
         transaction.commit().await.map_err(fail)?;
-        self.owner = Some((migration.to_owned(), epoch));
+        let owner = Owner { migration: migration.to_owned(), source: source.to_owned(), epoch };
+        self.owner = Some(owner.clone());
         let hash: String = before.try_get(0).map_err(fail)?;
-        Ok(Takeover { epoch, first_run, previous_file_hash: (!first_run).then_some(hash) })
+        Ok(Takeover { owner, first_run, previous_file_hash: (!first_run).then_some(hash) })
     }
 
-    /// Acts for an owner that another connection has made (a second process of the same run).
-    pub fn act_as(&mut self, migration: &str, epoch: i64) {
-        self.owner = Some((migration.to_owned(), epoch));
+    /// Acts for a capture that has taken its source over on another connection.
+    pub fn act_as(&mut self, owner: &Owner) {
+        self.owner = Some(owner.clone());
     }
 
-    /// The migration and our epoch.
-    pub(super) fn owner(&self, doing: &str) -> Result<(String, i64)> {
-        self.owner.clone().ok_or_else(|| Error::new(Kind::Bug, doing, "the migration was not taken over"))
+    /// The capture that we act for.
+    pub(super) fn owner(&self, doing: &str) -> Result<Owner> {
+        self.owner.clone().ok_or_else(|| Error::new(Kind::Bug, doing, "no source was taken over"))
     }
 
-    /// A transaction that only the owner gets into, and the migration's name.
+    /// A transaction that only the newest capture of our source gets into, and the migration's name.
     pub(super) async fn owned(&mut self, doing: &str) -> Result<(Transaction<'_>, String)> {
-        let (migration, epoch) = self.owner(doing)?;
+        let Owner { migration, source, epoch } = self.owner(doing)?;
         let fail = |error: tokio_postgres::Error| explain(doing, &error);
         let transaction = self.client.transaction().await.map_err(fail)?;
-        transaction.execute("SELECT slackwater.guard($1, $2)", &[&migration, &epoch]).await.map_err(fail)?;
+        transaction
+            .execute("SELECT slackwater.guard($1, $2, $3)", &[&migration, &source, &epoch])
+            .await
+            .map_err(fail)?;
         Ok((transaction, migration))
-    }
-
-    /// Names of the migrations that were ever run here.
-    pub async fn migrations(&self) -> Result<Vec<String>> {
-        self.rows("listing migrations", "SELECT name FROM slackwater.migrations ORDER BY 1", &[], |row| {
-            row.try_get(0)
-        })
-        .await
     }
 
     /// All lanes.
     pub async fn lanes(&self, migration: &str) -> Result<Vec<LaneRow>> {
-        let sql = "SELECT lane, epoch, sequence, position_time, position_token, source_time, applied_through, horizon, \
+        let sql = "SELECT lane, source, epoch, sequence, position_time, position_token, source_time, applied_through, horizon, \
              events, rows_written, as_of, (extract(epoch FROM clock_timestamp() - updated_at) * 1000)::bigint \
              FROM slackwater.lanes WHERE migration = $1 ORDER BY lane";
         self.rows("reading lanes", sql, &[&migration], |row| {
             Ok(LaneRow {
                 lane: row.try_get(0)?,
-                epoch: row.try_get(1)?,
-                progress: progress_of(row, 2)?,
-                idle_ms: row.try_get(11)?,
+                source: row.try_get(1)?,
+                epoch: row.try_get(2)?,
+                progress: progress_of(row, 3)?,
+                idle_ms: row.try_get(12)?,
             })
         })
         .await
@@ -213,7 +248,7 @@ impl Control {
     }
 }
 
-/// Refuses a migration that was switched. To be asked when the rows are held that the switch makes newer.
+/// Refuses a migration that was switched. Asked while the rows are held whose epochs the cutover raises.
 pub(super) async fn unless_switched(
     transaction: &Transaction<'_>,
     migration: &str,
@@ -227,7 +262,7 @@ impl Drop for Control {
     }
 }
 
-/// Refuses a stored migration (its namespace, its log) to one who comes with another.
+/// Refuses a migration that was begun with another namespace or another log.
 pub(super) fn suits(doing: &str, stored: (&str, &str), given: (&str, &str)) -> Result<()> {
     let what = if stored.0 != given.0 {
         "its rows were made with another namespace of identifiers: put the old one back into the migration file, or \

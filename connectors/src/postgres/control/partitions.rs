@@ -1,6 +1,6 @@
 //! How far a log with partitions (Kafka) is: what capture knows of it, and how far each partition is applied.
 //!
-//! **Invariant**: a partition is moved by its newest owner only, from the offset that stands there, in the transaction of
+//! **Invariant**: a partition is moved by its newest owner only, from the offset that is stored, in the transaction of
 //! the rows (`slackwater.advance_partitions`). Whoever makes its epoch newer ([`Control::claim`], a reload that skips)
 //! waits for the transaction that has it in hand, and lets no later one of the old owner in. All who lock several
 //! partitions do it in the order of topic and number.
@@ -14,7 +14,7 @@ use slackwater_topics::{Moment, Position};
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
-use super::{Control, WAIT_FOR_OWNER, suits, unless_switched};
+use super::{Control, Owner, WAIT_FOR_OWNER, suits, unless_switched};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::error::explain;
 use crate::postgres::progress::position_of;
@@ -26,7 +26,7 @@ pub struct NewPartition {
     pub topic: Arc<str>,
     /// Its number.
     pub partition: i32,
-    /// The collection whose records stand in it.
+    /// The collection whose records it holds.
     pub collection: String,
     /// The offset of the first one.
     pub begin: i64,
@@ -39,9 +39,9 @@ pub struct LogPartition {
     pub topic: Arc<str>,
     /// Its number.
     pub partition: i32,
-    /// The collection whose records stand in it.
+    /// The collection whose records it holds.
     pub collection: String,
-    /// Nothing that matters stands before this offset.
+    /// Nothing that matters comes before this offset.
     pub begin_offset: i64,
     /// The highest offset that was acknowledged when a position was saved; `None`: none yet.
     pub acked_offset: Option<i64>,
@@ -54,8 +54,10 @@ pub struct PartitionRow {
     pub topic: Arc<str>,
     /// Its number.
     pub partition: i32,
-    /// The collection whose records stand in it.
+    /// The collection whose records it holds.
     pub collection: String,
+    /// The source of that collection.
+    pub source: String,
     /// Epoch of its owner.
     pub epoch: i64,
     /// Its owner; `None`: nobody has claimed it, or it was begun anew since.
@@ -76,7 +78,7 @@ pub struct PartitionRow {
     pub events: u64,
     /// Events that were dropped because they had been applied.
     pub duplicates: u64,
-    /// Records that were dropped because a capture that was succeeded had sent them.
+    /// Records that were dropped because a superseded capture had sent them.
     pub superseded: u64,
     /// Why nothing more can be read of it.
     pub lost: Option<String>,
@@ -177,13 +179,9 @@ impl Control {
 
     /// Writes down which partitions the log has, and where the source is read from, in one transaction. What is there
     /// already stays as it is.
-    pub async fn register_partitions(
-        &mut self,
-        source: &str,
-        first: &Position,
-        partitions: &[NewPartition],
-    ) -> Result<()> {
+    pub async fn register_partitions(&mut self, first: &Position, partitions: &[NewPartition]) -> Result<()> {
         let doing = "registering the log's partitions";
+        let source = self.owner(doing)?.source;
         let fail = |error: tokio_postgres::Error| explain(doing, &error);
         let (transaction, migration) = self.owned(doing).await?;
         transaction
@@ -201,11 +199,11 @@ impl Control {
             partitions.iter().map(|partition| partition.collection.as_str()).collect();
         transaction
             .execute(
-                "INSERT INTO slackwater.log_partitions (migration, topic, partition, begin_offset, collection)
-                 SELECT $1, n.* FROM unnest($2::text[], $3::int[], $4::bigint[], $5::text[])
+                "INSERT INTO slackwater.log_partitions (migration, source, topic, partition, begin_offset, collection)
+                 SELECT $1, $6, n.* FROM unnest($2::text[], $3::int[], $4::bigint[], $5::text[])
                      AS n(topic, partition, begin, collection)
                  ON CONFLICT DO NOTHING",
-                &[&migration, &topics, &numbers, &begins, &collections],
+                &[&migration, &topics, &numbers, &begins, &collections, &source],
             )
             .await
             .map_err(fail)?;
@@ -242,7 +240,7 @@ impl Control {
         let sql = "SELECT p.topic, p.partition, l.collection, p.epoch, p.member, p.next_offset, p.capture_epoch, \
              p.position_time, p.position_token, p.applied_through, p.source_time, p.events, p.duplicates, \
              p.superseded, p.lost, l.acked_offset, \
-             (extract(epoch FROM clock_timestamp() - p.updated_at) * 1000)::bigint, p.as_of \
+             (extract(epoch FROM clock_timestamp() - p.updated_at) * 1000)::bigint, p.as_of, l.source \
              FROM slackwater.partitions p JOIN slackwater.log_partitions l USING (migration, topic, partition) \
              WHERE p.migration = $1 ORDER BY p.topic, p.partition";
         self.rows("reading how far partitions are applied", sql, &[&migration], |row| {
@@ -264,6 +262,7 @@ impl Control {
                 acked_offset: row.try_get(15)?,
                 idle_ms: row.try_get(16)?,
                 as_of: row.try_get(17)?,
+                source: row.try_get(18)?,
             })
         })
         .await
@@ -271,14 +270,9 @@ impl Control {
 
     /// Saves how far a source was read into a log that has acknowledged it, and the highest acknowledged offset of the
     /// partitions named, which never goes back here. One round trip, one transaction.
-    pub async fn save_position(
-        &mut self,
-        source: &str,
-        position: &Position,
-        acked: &[(Arc<str>, i32, i64)],
-    ) -> Result<()> {
-        let doing = format!("saving the position of {source}");
-        let (migration, epoch) = self.owner(&doing)?;
+    pub async fn save_position(&mut self, position: &Position, acked: &[(Arc<str>, i32, i64)]) -> Result<()> {
+        let doing = "saving the position";
+        let Owner { migration, source, epoch } = self.owner(doing)?;
         let topics: Vec<&str> = acked.iter().map(|(topic, ..)| &**topic).collect();
         let numbers: Vec<i32> = acked.iter().map(|(_, number, _)| *number).collect();
         let offsets: Vec<i64> = acked.iter().map(|(.., offset)| *offset).collect();
@@ -360,26 +354,6 @@ impl Control {
         rows.iter().map(|row| claimed(row).map_err(fail)).collect()
     }
 
-    /// Which of these partitions are still ours, in the order in which they are given with our epochs.
-    pub async fn owned_partitions(
-        &self,
-        migration: &str,
-        ours: &[(Arc<str>, i32, i64)],
-    ) -> Result<Vec<bool>> {
-        let topics: Vec<&str> = ours.iter().map(|(topic, ..)| &**topic).collect();
-        let numbers: Vec<i32> = ours.iter().map(|(_, number, _)| *number).collect();
-        let epochs: Vec<i64> = ours.iter().map(|(.., epoch)| *epoch).collect();
-        let sql = "SELECT p.epoch IS NOT NULL \
-             FROM unnest($2::text[], $3::int[], $4::bigint[]) WITH ORDINALITY AS o(topic, partition, epoch, place) \
-             LEFT JOIN slackwater.partitions p ON p.migration = $1 AND p.topic = o.topic \
-                 AND p.partition = o.partition AND p.epoch = o.epoch \
-             ORDER BY o.place";
-        self.rows("asking which partitions are ours", sql, &[&migration, &topics, &numbers, &epochs], |row| {
-            row.try_get(0)
-        })
-        .await
-    }
-
     /// Marks a partition as one that cannot be read on. For its owner; false when that is another one now.
     pub async fn mark_lost(
         &mut self,
@@ -445,22 +419,23 @@ impl Control {
 ///
 /// - The lock waits for a transaction that an applier has under way; the new epoch keeps the next one out. So whatever
 ///   was read before the new offset is in the target already, or never will be.
-/// - The mark of the capture that does this may stand before the new offset. It is the owner, so its epoch is put down
+/// - The mark of the capture that does this may come before the new offset. It is the owner, so its epoch is put down
 ///   instead: what an older one still has in its queue is not to be taken for news.
 /// - The high-water mark stays. The source's order goes on, whatever became of the topic: what is at or below it was
 ///   applied, and is a duplicate if it comes again.
-/// - A topic that was made anew counts from 0, so the new offset may be lower than what was acknowledged in the old one.
+/// - A topic that was re-created counts from 0, so the new offset may be lower than what was acknowledged in the old one.
 ///   That would look like a loss forever; what is acknowledged from now on is written down with the next position.
 ///   Forgetting it is harmless in a topic that is whole: the new offset still tells a loss.
 pub(super) async fn skip_partitions(
     transaction: &Transaction<'_>,
     doing: &str,
-    migration: &str,
+    owner: &Owner,
     skip: &[Skip],
 ) -> Result<()> {
     if skip.is_empty() {
         return Ok(());
     }
+    let Owner { migration, epoch, .. } = owner;
     let fail = |error: tokio_postgres::Error| explain(doing, &error);
     let topics: Vec<&str> = skip.iter().map(|skip| &*skip.topic).collect();
     let numbers: Vec<i32> = skip.iter().map(|skip| skip.partition).collect();
@@ -476,10 +451,10 @@ pub(super) async fn skip_partitions(
              )
              UPDATE slackwater.partitions AS p SET
                  epoch = p.epoch + 1, member = NULL, next_offset = held.next_offset, lost = NULL,
-                 capture_epoch = greatest(p.capture_epoch, m.epoch), updated_at = now()
-             FROM held, slackwater.migrations AS m
-             WHERE p.migration = $1 AND p.topic = held.topic AND p.partition = held.partition AND m.name = $1",
-            &[&migration, &topics, &numbers, &offsets],
+                 capture_epoch = greatest(p.capture_epoch, $5), updated_at = now()
+             FROM held
+             WHERE p.migration = $1 AND p.topic = held.topic AND p.partition = held.partition",
+            &[migration, &topics, &numbers, &offsets, epoch],
         )
         .await
         .map_err(fail)?;
@@ -492,7 +467,7 @@ pub(super) async fn skip_partitions(
                  acked_offset = CASE WHEN p.acked_offset < s.next_offset THEN p.acked_offset END
              FROM unnest($2::text[], $3::int[], $4::bigint[]) AS s(topic, partition, next_offset)
              WHERE p.migration = $1 AND p.topic = s.topic AND p.partition = s.partition",
-            &[&migration, &topics, &numbers, &offsets],
+            &[migration, &topics, &numbers, &offsets],
         )
         .await
         .map_err(fail)?;

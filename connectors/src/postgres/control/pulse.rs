@@ -9,9 +9,10 @@
 use postgres_types::Type;
 use slackwater_topics::Moment;
 
-use super::Control;
+use super::{Control, Owner};
 use crate::error::Result;
 use crate::postgres::error::explain;
+use crate::source;
 
 /// What is known of a source, to be said once a second. `None`: nothing new.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +36,8 @@ pub struct Pulse {
 pub struct SourceRow {
     /// Its name.
     pub source: String,
+    /// The kind of system that it is.
+    pub kind: source::Kind,
     /// Milliseconds since it answered; `None`: it never has.
     pub pulse_ms: Option<i64>,
     /// How far its clock is ahead of the target's, in milliseconds.
@@ -111,9 +114,9 @@ impl Control {
     }
 
     /// Says what is known of a source.
-    pub async fn pulse(&mut self, source: &str, pulse: &Pulse) -> Result<()> {
-        let doing = format!("noting what {source} says");
-        let (migration, epoch) = self.owner(&doing)?;
+    pub async fn pulse(&mut self, pulse: &Pulse) -> Result<()> {
+        let doing = "noting what the source says";
+        let Owner { migration, source, epoch } = self.owner(doing)?;
         let bits = |time: Option<Moment>| time.map(|time| time.0.cast_signed());
         self.client
             .execute_typed(
@@ -138,15 +141,17 @@ impl Control {
 
     /// The sources.
     pub async fn sources(&self, migration: &str) -> Result<Vec<SourceRow>> {
-        let sql = "SELECT source, (extract(epoch FROM clock_timestamp() - pulse_at) * 1000)::bigint, skew_ms, \
+        let sql = "SELECT s.source, (extract(epoch FROM clock_timestamp() - pulse_at) * 1000)::bigint, skew_ms, \
              operation_time, read_through, read_as_of, oplog_from, trouble, \
-             (extract(epoch FROM clock_timestamp() - updated_at) * 1000)::bigint \
-             FROM slackwater.sources WHERE migration = $1 ORDER BY source";
+             (extract(epoch FROM clock_timestamp() - updated_at) * 1000)::bigint, coalesce(c.kind, 'mongodb') \
+             FROM slackwater.sources AS s LEFT JOIN slackwater.captures AS c USING (migration, source) \
+             WHERE migration = $1 ORDER BY source";
         self.rows("reading what sources said", sql, &[&migration], |row| {
             let time =
                 |place| row.try_get::<_, Option<i64>>(place).map(|time| time.map(|time| Moment(time as u64)));
             Ok(SourceRow {
                 source: row.try_get(0)?,
+                kind: source::Kind::of(row.try_get(9)?).unwrap_or_default(),
                 pulse_ms: row.try_get(1)?,
                 skew_ms: row.try_get(2)?,
                 operation_time: time(3)?,

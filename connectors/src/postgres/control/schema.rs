@@ -1,7 +1,7 @@
 //! Our own schema in the target database: `slackwater`, made and brought up to date by the program.
 //!
 //! Each version is one SQL file, run once and in order, all of them in one transaction under an advisory lock, so
-//! that processes which start together make it once and a crash leaves the version that stood before.
+//! that processes which start together make it once and a crash leaves the version that was there before.
 
 use tokio_postgres::Client;
 
@@ -16,6 +16,7 @@ const VERSIONS: &[&str] = &[
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
 ];
 
 /// "slackwat" as bytes: the advisory lock under which the schema is made.

@@ -1,40 +1,52 @@
-//! What goes through the log at once, and how several become one transaction.
+//! A batch of the stream: what capture appends to the log, and how several become one transaction.
 
 use std::collections::HashSet;
 
-use slackwater_connectors::postgres::progress::{DeadLetter, FencePass, PartitionAdvance};
-use slackwater_topics::{Barrier, CollectionId, Event, Key, Moment, Position};
+use slackwater_topics::{CollectionId, Event, Key, Moment, Position};
+use uuid::Uuid;
 
-/// Events that become visible together, and what they prove.
+/// What is appended between events and concerns no document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Barrier {
+    /// The recopy of these collections is complete: rows that it has not seen and that the mapping could have made are left over
+    /// from before, and go.
+    Sweep { collections: Vec<CollectionId> },
+    /// A marker that is matched by identity.
+    Fence { id: Uuid },
+    /// Capture wants to know when everything before it is out of its hands.
+    Flush,
+}
+
+/// Events of one source that become visible together, and what they prove.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     /// In the order of the source.
     pub(crate) events: Vec<Event>,
-    /// Where the stream stands after them.
+    /// Where the stream is after them.
     pub(crate) position: Option<Position>,
-    /// Everything at or before this time is in this batch or before it.
+    /// Everything at or before this moment is in this batch or before it.
     pub(crate) passed: Moment,
-    /// And everything that the source had at this moment of its own clock, milliseconds since 1970.
+    /// And everything that the source had at this time of its own clock, milliseconds since 1970.
     pub(crate) as_of: Option<i64>,
-    /// Documents that were looked up may show states up to this time.
+    /// Documents that were looked up may show states up to this moment.
     pub(crate) horizon: Moment,
-    /// Tables whose rows are noted as met, because their collections are being copied again.
-    pub(crate) noted: Vec<usize>,
+    /// Tables whose row keys are noted as seen, because their collections are being recopied.
+    pub(crate) seen: Vec<usize>,
     /// After the events.
     pub(crate) barriers: Vec<Barrier>,
-    /// Fences that partitions of the log have passed with it.
-    pub(crate) fences: Vec<FencePass>,
-    /// How far it brings partitions of the log.
-    pub(crate) partitions: Vec<PartitionAdvance>,
-    /// What came as a record and is no event.
-    pub(crate) letters: Vec<DeadLetter>,
     /// How much memory the events hold.
     pub(crate) bytes: usize,
 }
 
 impl Batch {
+    /// Only barriers.
+    pub(crate) fn of(barrier: Barrier) -> Self {
+        Self { barriers: vec![barrier], ..Self::default() }
+    }
+
     /// Takes the next batch of the same stream in: both become one transaction.
     pub(crate) fn append(&mut self, mut next: Self) {
+        debug_assert!(self.is_open(), "nothing follows a barrier in the same transaction");
         self.events.append(&mut next.events);
         self.barriers.append(&mut next.barriers);
         self.position = next.position.or(self.position.take());
@@ -42,9 +54,9 @@ impl Batch {
         self.as_of = self.as_of.max(next.as_of);
         self.horizon = self.horizon.max(next.horizon);
         self.bytes += next.bytes;
-        for table in next.noted {
-            if !self.noted.contains(&table) {
-                self.noted.push(table);
+        for table in next.seen {
+            if !self.seen.contains(&table) {
+                self.seen.push(table);
             }
         }
     }
@@ -55,7 +67,7 @@ impl Batch {
     }
 }
 
-/// Keeps the last event of each document, in the order in which those stand.
+/// Keeps the last event of each document, in their order.
 ///
 /// A statement may not touch a row twice, and what is in between would be overwritten unseen in the same transaction.
 pub(crate) fn keep_last(events: Vec<Event>) -> Vec<Event> {

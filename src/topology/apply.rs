@@ -6,21 +6,26 @@ use std::time::Duration;
 
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::kafka::{self, Membership};
-use slackwater_connectors::postgres::control::Control;
+use slackwater_connectors::postgres::control::{Control, lanes};
 use slackwater_connectors::postgres::target::sink::Sink;
 use slackwater_topics::CollectionId;
 use tokio::sync::mpsc;
 
-use super::{Loaded, Tasks};
+use super::Process;
+use super::capture::in_time;
 use crate::apply::desk::Claims;
 use crate::apply::lane::Lane;
-use crate::apply::letters::Letters;
 use crate::apply::reader::{Reader, Topic};
-use crate::cli::exit::Failure;
 use crate::config::KafkaLog;
+use crate::failure::Failure;
+use crate::letters::Letters;
+use crate::mapping::Plan;
 use crate::ops::board::Place;
 use crate::ops::gauges::Gauges;
+use crate::ops::persist::Stopped;
+use crate::ops::process;
 use crate::ops::stop::Stop;
+use crate::ops::store::Store;
 
 /// Deliveries between the consumer and a reader; each may have 1 MB.
 const BUFFER: usize = 4;
@@ -31,69 +36,57 @@ const LISTEN_EVERY: Duration = Duration::from_secs(1);
 
 /// Prepares everything and starts the tasks.
 pub(super) async fn start(
-    loaded: &Loaded,
-    kafka: &KafkaLog,
+    process: &mut Process<'_>,
+    log: &KafkaLog,
     member: Option<&str>,
-    tasks: &mut Tasks,
-    gauges: &Arc<Gauges>,
-    stop: &Stop,
 ) -> Result<(), Failure> {
-    let Loaded { migration, plan, .. } = loaded;
-    let target = &migration.target.uri;
-    let settings = kafka.settings("apply");
+    let (plan, target, stop) =
+        (Arc::clone(&process.plan), process.migration.target.uri.clone(), process.stop.clone());
+    let settings = log.settings("apply");
     kafka::check(&settings)?;
-    let mut control = Control::open(target).await?;
+    let mut control = Control::open(&target).await?;
     let name = named(member);
     let mut lanes = Vec::new();
-    for writer in 0..kafka.writers {
-        let lane = format!("apply/{name}/{writer}");
-        let epoch = begun(&mut control, loaded, &lane, &mut stop.clone()).await?;
+    for writer in 0..log.writers {
+        let lane = lanes::apply(&name, writer);
+        let epoch = begun(&mut control, &plan, &lane, &mut stop.clone()).await?;
         lanes.push((lane, epoch));
     }
-    let topics = Arc::new(registered(&control, loaded, &mut stop.clone()).await?);
+    let topics = Arc::new(registered(&control, &plan, &mut stop.clone()).await?);
     // Looked for with each claim.
     let letters = Arc::new(Letters::new(false));
     let names: Vec<Arc<str>> = topics.iter().map(|topic| Arc::clone(&topic.name)).collect();
     let own = lanes.first().cloned().unwrap_or_default();
-    let claims =
-        Claims::open(target, &plan.migration, &name, own, names, Arc::clone(&letters), stop.clone()).await?;
+    let store = || Store::new(&target, None, &stop);
+    let claims = Claims::new(store(), (&plan.migration, &name), own, names, Arc::clone(&letters));
     let (handle, wishes) = kafka::handle();
     let mut readers = Vec::new();
     for (lane, epoch) in lanes {
-        let sink = Sink::open(target, &plan.migration, &lane, epoch, Arc::clone(&plan.tables)).await?;
+        let sink = Sink::open(&target, &plan.migration, &lane, epoch, Arc::clone(&plan.tables)).await?;
         let (sender, deliveries) = mpsc::channel(BUFFER);
         readers.push(sender);
-        let lane =
-            Lane::new(lane, sink, Arc::clone(plan), Arc::clone(&letters), Arc::clone(gauges), stop.clone());
+        let (letters, gauges) = (Arc::clone(&letters), Arc::clone(process.gauges));
         let reader = Reader {
-            lane,
-            plan: Arc::clone(plan),
+            lane: Lane::new(lane, sink, Arc::clone(&plan), letters, Arc::clone(&gauges), stop.clone()),
+            plan: Arc::clone(&plan),
             topics: Arc::clone(&topics),
             deliveries,
             consumer: handle.clone(),
-            control: Control::open(target).await?,
-            target: target.clone(),
+            store: store(),
             member: name.clone(),
-            gauges: Arc::clone(gauges),
+            gauges,
             stop: stop.clone(),
         };
-        tasks.spawn(async move { ("apply", reader.run().await) });
+        process.spawn("apply", reader.run());
     }
     let membership = Membership {
-        group: kafka.group.clone(),
+        group: log.group.clone(),
         member: member.map(str::to_owned),
         topics: topics.iter().map(|topic| (Arc::clone(&topic.name), topic.partitions)).collect(),
     };
-    let (consumer, waits, mut stopped) = (handle, Arc::clone(gauges), stop.clone());
-    tasks.spawn(async move {
-        while stopped.sleep(LISTEN_EVERY).await {
-            let trouble = consumer.trouble().map(|error| format!("Kafka does not answer ({error})"));
-            waits.board.set(Place::Consumer, trouble);
-        }
-        ("listen", Ok(()))
-    });
+    process.spawn("listen", listen(handle, Arc::clone(process.gauges), stop));
     let thread = kafka::start(&settings, membership, claims, readers, wishes)?;
-    tasks.spawn_blocking(move || {
+    process.tasks.spawn_blocking(move || {
         let ended = thread.join();
         let panicked = |_| Err(Error::new(Kind::Bug, "reading from Kafka", "the consumer's thread panicked"));
         ("consume", ended.unwrap_or_else(panicked))
@@ -102,21 +95,24 @@ pub(super) async fn start(
     Ok(())
 }
 
-/// The name of a process; one is made for a process that was given none.
-pub(super) fn named(member: Option<&str>) -> String {
-    member.map_or_else(process, str::to_owned)
+/// Shows when Kafka does not answer the consumer.
+async fn listen(consumer: kafka::Handle, gauges: Arc<Gauges>, mut stop: Stop) -> Result<(), Error> {
+    while stop.sleep(LISTEN_EVERY).await {
+        let trouble = consumer.trouble().map(|error| format!("Kafka does not answer ({error})"));
+        gauges.board.set(Place::Consumer, trouble);
+    }
+    Ok(())
 }
 
-fn process() -> String {
-    let host = std::env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
-    format!("{}-{}", host.unwrap_or_else(|| "host".to_owned()), std::process::id())
+/// The name of a process; one is made for a process that was given none.
+pub(super) fn named(member: Option<&str>) -> String {
+    member.map_or_else(process::name, str::to_owned)
 }
 
 /// Takes a lane, as soon as a capture has begun the migration.
-async fn begun(control: &mut Control, loaded: &Loaded, lane: &str, stop: &mut Stop) -> Result<i64, Failure> {
+async fn begun(control: &mut Control, plan: &Plan, lane: &str, stop: &mut Stop) -> Result<i64, Failure> {
     let mut said = false;
     loop {
-        let plan = &loaded.plan;
         if let Some(epoch) = control.take_lane(&plan.migration, lane, plan.namespace.as_uuid()).await? {
             return Ok(epoch);
         }
@@ -125,8 +121,7 @@ async fn begun(control: &mut Control, loaded: &Loaded, lane: &str, stop: &mut St
 }
 
 /// The topics of the migration, as soon as a capture has written all of them down.
-async fn registered(control: &Control, loaded: &Loaded, stop: &mut Stop) -> Result<Vec<Topic>, Failure> {
-    let plan = &loaded.plan;
+async fn registered(control: &Control, plan: &Plan, stop: &mut Stop) -> Result<Vec<Topic>, Failure> {
     let mut said = false;
     loop {
         let mut found: HashMap<String, (Arc<str>, u32)> = HashMap::new();
@@ -159,9 +154,5 @@ async fn wait(said: &mut bool, stop: &mut Stop) -> Result<(), Failure> {
         tracing::info!("no capture has begun this migration yet; waiting for one");
         *said = true;
     }
-    if stop.sleep(ASK_EVERY).await {
-        Ok(())
-    } else {
-        Err(Error::new(Kind::Fenced, "starting", "stopped before it had begun").into())
-    }
+    if stop.sleep(ASK_EVERY).await { Ok(()) } else { Err(in_time(Stopped::Asked).into()) }
 }

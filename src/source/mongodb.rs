@@ -1,24 +1,43 @@
-//! Whether the source is fit, judged from the facts. Pure.
+//! MongoDB as a source: whether it is fit, judged from the facts.
 
-use slackwater_connectors::error::{Error, Kind};
-use slackwater_connectors::mongodb::{CollectionKind, Preflight, Presence};
+use slackwater_connectors::error::Result;
+use slackwater_connectors::mongodb::{CollectionKind, Mongo, Preflight, Presence as Found};
+
+use super::fitness::{Findings, Fitness, Presence};
 
 /// Less oplog than this is worth a warning: an outage of a night must not lose history.
 const FEW_HOURS: f64 = 24.0;
 
-/// What was found.
-#[derive(Debug, Default)]
-pub(crate) struct Findings {
-    /// It will not do.
-    pub(crate) errors: Vec<String>,
-    /// The worst of them, for the exit code.
-    pub(crate) denied: bool,
-    /// It will do, but somebody should know.
-    pub(crate) warnings: Vec<String>,
+/// Looks at the server and judges it.
+pub(super) async fn fitness(mongo: &Mongo, collections: &[String]) -> Result<Fitness> {
+    let preflight = mongo.preflight(collections).await?;
+    let findings = judge(&preflight, mongo.database());
+    let (major, minor, patch) = preflight.version;
+    let version = format!("{major}.{minor}.{patch}");
+    let set = preflight.replica_set.as_deref().unwrap_or("sharded cluster");
+    let history = preflight.oplog_hours.map(|hours| format!(", oplog reaches back {hours:.1} h"));
+    Ok(Fitness {
+        text: format!("MongoDB {version}, {set}{}", history.unwrap_or_default()),
+        json: serde_json::json!({
+            "version": version,
+            "replica_set": preflight.replica_set,
+            "oplog_hours": preflight.oplog_hours,
+        }),
+        collections: preflight.collections.iter().map(|collection| presence(&collection.presence)).collect(),
+        findings,
+    })
 }
 
-/// Judges the source.
-pub(crate) fn judge(preflight: &Preflight, database: &str) -> Findings {
+fn presence(found: &Found) -> Presence {
+    match found {
+        Found::Present(info) => Presence::Present { sends_documents: info.post_images },
+        Found::Missing => Presence::Missing,
+        Found::Unknown => Presence::Unknown,
+    }
+}
+
+/// Whether it is fit. Pure.
+fn judge(preflight: &Preflight, database: &str) -> Findings {
     let mut found = Findings::default();
     if preflight.standalone() {
         found.errors.push(
@@ -48,11 +67,11 @@ pub(crate) fn judge(preflight: &Preflight, database: &str) -> Findings {
             continue;
         }
         match &collection.presence {
-            Presence::Present(info) => match info.kind {
+            Found::Present(info) => match info.kind {
                 CollectionKind::Collection => {
                     if info.collation {
                         found.warnings.push(format!(
-                            "{} has a collation: it is copied as one piece, which has to fit into memory",
+                            "{} has a collation: it is copied as one chunk, which has to fit into memory",
                             collection.name
                         ));
                     }
@@ -65,8 +84,8 @@ pub(crate) fn judge(preflight: &Preflight, database: &str) -> Findings {
                     .errors
                     .push(format!("{} is a time series, which change streams do not show", collection.name)),
             },
-            Presence::Missing => found.warnings.push(format!("{} does not exist (yet)", collection.name)),
-            Presence::Unknown => {}
+            Found::Missing => found.warnings.push(format!("{} does not exist (yet)", collection.name)),
+            Found::Unknown => {}
         }
     }
     match preflight.oplog_hours {
@@ -79,14 +98,4 @@ pub(crate) fn judge(preflight: &Preflight, database: &str) -> Findings {
         }
     }
     found
-}
-
-impl Findings {
-    fn refuse(&mut self, error: &Error, remedy: &str) {
-        self.denied |= error.kind == Kind::Denied;
-        let line = format!("MongoDB refuses us: {error}; {remedy}");
-        if !self.errors.contains(&line) {
-            self.errors.push(line);
-        }
-    }
 }

@@ -4,8 +4,8 @@ use slackwater_connectors::kafka::Admin;
 use slackwater_topics::catalog::{LEAST_MESSAGE_BYTES, Step};
 
 use super::look::{Look, look};
-use crate::cli::exit::Failure;
 use crate::config::{KafkaLog, Migration};
+use crate::failure::Failure;
 
 /// A topic that can be used.
 #[derive(Debug)]

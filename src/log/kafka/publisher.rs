@@ -4,12 +4,12 @@
 //!
 //! A position is saved when every record before it is acknowledged, and only by the newest capture. So a restart begins at
 //! a place that the log has reached, and sends again what came after; readers know it by its position. Where a topic was
-//! made anew, its partitions are marked as lost before the next position is saved.
+//! re-created, its partitions are marked as lost before the next position is saved.
 //!
 //! # Crash
 //!
-//! What was sent and not saved is sent again. What was sent for a piece of the copy that was not marked done stays
-//! in the log, and the piece is read and sent again: its second reading stands behind the first.
+//! What was sent and not saved is sent again. What was sent for a chunk of the copy that was not marked done stays
+//! in the log, and the chunk is read and sent again: its second reading comes behind the first.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,21 +18,20 @@ use std::time::{Duration, Instant};
 
 use slackwater_connectors::error::Result;
 use slackwater_connectors::kafka::Ticket;
-use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::retry::Pauses;
-use slackwater_connectors::secret::Secret;
-use slackwater_topics::{Barrier, CollectionId, Moment, Position, Stamp};
+use slackwater_topics::{CollectionId, Moment, Position, Stamp};
 use tokio::sync::{mpsc, watch};
 
-use super::outgoing::{Outgoing, Pen, random};
+use super::outgoing::{Outgoing, Pen};
 use super::watcher::Watched;
-use crate::apply::batch::Batch;
-use crate::apply::stream::{Report, now_millis};
+use crate::log::{Barrier, Batch, News, Reach};
 use crate::mapping::Plan;
 use crate::ops::board::Place;
 use crate::ops::gauges::Gauges;
-use crate::ops::policy::{Action, action, remedy};
+use crate::ops::persist::{Again, Patience};
+use crate::ops::policy::remedy;
+use crate::ops::process::{now_millis, unique, unique_id};
 use crate::ops::stop::Stop;
+use crate::ops::store::Store;
 
 /// Every partition learns how far the source was read, whether or not something was for it: as often as the source says what
 /// time it is, which is once a second, …
@@ -41,7 +40,7 @@ const MARKS_APART: Duration = Duration::from_millis(500);
 const MARK_EVERY: Duration = Duration::from_millis(1_500);
 /// Positions are saved this often while nothing waits for them. What comes twice after a crash is dropped by readers.
 const SAVE_EVERY: Duration = Duration::from_millis(200);
-/// Without any news the capture still says that it lives, and learns whether it was succeeded.
+/// Without any news the capture still says that it is alive, and learns whether a newer capture has superseded it.
 const BEAT: Duration = Duration::from_secs(1);
 /// A clean stop waits this long for acknowledgements.
 const FAREWELL: Duration = Duration::from_millis(1_500);
@@ -56,22 +55,22 @@ struct Sent {
     position: Option<Position>,
     passed: Moment,
     as_of: Option<i64>,
-    /// Answered when it is acknowledged.
-    report: Option<Report>,
+    /// It flushes: capture hears when it is acknowledged.
+    flush: bool,
 }
 
 /// What both halves work with.
 pub(crate) struct Publisher {
     pub(crate) outgoing: Arc<Outgoing>,
     pub(crate) plan: Arc<Plan>,
-    pub(crate) control: Control,
-    pub(crate) target: Secret,
-    /// The source's name, under which its position is kept.
-    pub(crate) source: String,
-    pub(crate) log: mpsc::Receiver<Batch>,
-    pub(crate) applied: watch::Sender<Moment>,
-    pub(crate) reports: mpsc::UnboundedSender<Report>,
+    /// The source's collections.
+    pub(crate) collections: Vec<CollectionId>,
+    pub(crate) store: Store,
+    pub(crate) batches: mpsc::Receiver<Batch>,
+    pub(crate) safe: watch::Sender<Moment>,
+    pub(crate) news: mpsc::UnboundedSender<News>,
     pub(crate) watcher: mpsc::UnboundedSender<Watched>,
+    pub(crate) reach: Arc<Reach>,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) stop: Stop,
 }
@@ -79,14 +78,15 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Sends and saves until the router has ended or it is to stop.
     pub(crate) async fn run(self) -> Result<()> {
-        let Self { outgoing, plan, control, target, source, log, applied, reports, watcher, gauges, stop } =
+        let Self { outgoing, plan, collections, store, batches, safe, news, watcher, reach, gauges, stop } =
             self;
         let (sent_in, sent_out) = mpsc::channel(ON_THE_WAY);
-        let (epoch, pen) = (outgoing.epoch, outgoing.pen());
+        let pen = outgoing.pen();
         let sender = Sender {
             outgoing: Arc::clone(&outgoing),
-            plan: Arc::clone(&plan),
-            log,
+            plan,
+            collections,
+            batches,
             sent: sent_in,
             watcher,
             gauges: Arc::clone(&gauges),
@@ -96,19 +96,7 @@ impl Publisher {
             as_of: None,
             marked: None,
         };
-        let saver = Saver {
-            outgoing,
-            migration: plan.migration.clone(),
-            last: None,
-            control,
-            target,
-            epoch,
-            source,
-            applied,
-            reports,
-            gauges,
-            stop,
-        };
+        let saver = Saver { outgoing, last: None, store, safe, news, reach, gauges, stop };
         let (sent, saved) = tokio::join!(sender.run(), saver.run(sent_out));
         sent.and(saved)
     }
@@ -118,7 +106,8 @@ impl Publisher {
 struct Sender {
     outgoing: Arc<Outgoing>,
     plan: Arc<Plan>,
-    log: mpsc::Receiver<Batch>,
+    collections: Vec<CollectionId>,
+    batches: mpsc::Receiver<Batch>,
     sent: mpsc::Sender<Sent>,
     watcher: mpsc::UnboundedSender<Watched>,
     gauges: Arc<Gauges>,
@@ -140,7 +129,7 @@ impl Sender {
             let batch = tokio::select! {
                 biased;
                 () = self.stop.wait() => return Ok(()),
-                batch = self.log.recv() => match batch {
+                batch = self.batches.recv() => match batch {
                     Some(batch) => Some(batch),
                     None => return Ok(()),
                 },
@@ -155,11 +144,11 @@ impl Sender {
                 marked = Instant::now();
                 self.marked = self.as_of;
                 let ticket = Ticket::new();
-                self.outgoing.marks(&self.outgoing.all(), (self.passed, self.as_of), None, &ticket).await?;
+                self.outgoing.marks(&self.collections, (self.passed, self.as_of), None, &ticket).await?;
                 ticket.close();
                 // Nothing hangs on this acknowledgement but the knowledge that the broker is there.
                 let sent =
-                    Sent { ticket, position: None, passed: Moment::default(), as_of: None, report: None };
+                    Sent { ticket, position: None, passed: Moment::default(), as_of: None, flush: false };
                 if self.sent.send(sent).await.is_err() {
                     return Ok(());
                 }
@@ -175,16 +164,12 @@ impl Sender {
     /// False where nobody waits for acknowledgements any more.
     async fn batch(&mut self, batch: Batch) -> Result<bool> {
         let ticket = Ticket::new();
-        let trace = random();
-        let reloading = |collection: CollectionId| {
-            let tables = &self.plan.collections[usize::from(collection.0)].tables;
-            tables.iter().any(|table| batch.noted.contains(table))
+        let trace = unique();
+        let recopied = |id: CollectionId| {
+            !batch.seen.is_empty()
+                && self.plan.collection(id).tables.iter().any(|table| batch.seen.contains(table))
         };
-        let noted: Vec<bool> = if batch.noted.is_empty() {
-            vec![false; self.plan.collections.len()]
-        } else {
-            self.outgoing.all().into_iter().map(reloading).collect()
-        };
+        let noted: Vec<bool> = self.plan.ids().map(recopied).collect();
         for event in &batch.events {
             let stamp = Stamp {
                 epoch: self.outgoing.epoch,
@@ -206,34 +191,26 @@ impl Sender {
         }
         self.passed = self.passed.max(batch.passed);
         self.as_of = self.as_of.max(batch.as_of);
-        let mut report = None;
+        let mut flush = false;
         for barrier in batch.barriers {
             match barrier {
-                // Only to know that everything before it is in the log.
-                Barrier::Sweep { collections } if collections.is_empty() => {
-                    report = Some(Report::Swept { collections, rows: 0 });
-                }
+                Barrier::Flush => flush = true,
                 Barrier::Sweep { collections } => {
-                    let id = uuid::Uuid::from_bytes(random());
-                    let lanes = self
-                        .outgoing
-                        .marks(&collections, (self.passed, self.as_of), Some(id), &ticket)
-                        .await?;
+                    let id = unique_id();
+                    let reached = (self.passed, self.as_of);
+                    let lanes = self.outgoing.marks(&collections, reached, Some(id), &ticket).await?;
                     // The watcher ends with us.
                     let _ = self.watcher.send(Watched::Sweep { id, lanes, collections });
                 }
                 Barrier::Fence { id } => {
-                    let lanes = self
-                        .outgoing
-                        .marks(&self.outgoing.all(), (self.passed, self.as_of), Some(id), &ticket)
-                        .await?;
+                    let reached = (self.passed, self.as_of);
+                    let lanes = self.outgoing.marks(&self.collections, reached, Some(id), &ticket).await?;
                     let _ = self.watcher.send(Watched::Fence { id, lanes });
                 }
             }
         }
         ticket.close();
-        let sent =
-            Sent { ticket, position: batch.position, passed: batch.passed, as_of: batch.as_of, report };
+        let sent = Sent { ticket, position: batch.position, passed: batch.passed, as_of: batch.as_of, flush };
         Ok(self.sent.send(sent).await.is_ok())
     }
 }
@@ -241,15 +218,12 @@ impl Sender {
 /// Waits for acknowledgements, in order, and saves.
 struct Saver {
     outgoing: Arc<Outgoing>,
-    migration: String,
     /// As it was saved last.
     last: Option<Position>,
-    control: Control,
-    target: Secret,
-    epoch: i64,
-    source: String,
-    applied: watch::Sender<Moment>,
-    reports: mpsc::UnboundedSender<Report>,
+    store: Store,
+    safe: watch::Sender<Moment>,
+    news: mpsc::UnboundedSender<News>,
+    reach: Arc<Reach>,
     gauges: Arc<Gauges>,
     stop: Stop,
 }
@@ -281,14 +255,13 @@ impl Saver {
                 stalled.over(&self.gauges);
                 self.acknowledged(first, &mut unsaved).await?;
             }
-            let copied = self.gauges.copy_complete.load(Ordering::Acquire);
-            let due = if copied { SAVE_EVERY } else { Duration::ZERO };
+            let due = if self.reach.is_copied() { SAVE_EVERY } else { Duration::ZERO };
             let news = unsaved.position.is_some();
             if (news && saved.elapsed() >= due)
                 || saved.elapsed() >= BEAT
                 || (ended && waiting.is_empty() && news)
             {
-                if !self.save(&mut unsaved, &mut sent, &mut waiting).await? {
+                if !self.save_newest(&mut unsaved, &mut sent, &mut waiting).await? {
                     return Ok(());
                 }
                 saved = Instant::now();
@@ -325,7 +298,7 @@ impl Saver {
             arrived?;
         }
         if let Some(position) = &unsaved.position
-            && let Err(error) = self.put_down(position, &mut Vec::new()).await
+            && let Err(error) = self.save(position, &mut Vec::new()).await
         {
             tracing::debug!(%error, "the last position was not saved");
         }
@@ -339,46 +312,39 @@ impl Saver {
         }
         unsaved.passed = unsaved.passed.max(sent.passed);
         if let Some(as_of) = sent.as_of {
-            self.gauges.read_as_of.fetch_max(as_of, Ordering::Relaxed);
-            self.gauges.read_through.fetch_max(sent.passed.0, Ordering::Relaxed);
+            self.reach.read(as_of, sent.passed);
         }
-        if let Some(report) = sent.report {
+        if sent.flush {
             // The router ends everything when it ends.
-            let _ = self.reports.send(report);
+            let _ = self.news.send(News::Flushed);
         }
         Ok(())
     }
 
     /// Saves the newest, however long the control store is away; acknowledgements go on meanwhile. False where it was to
     /// stop first.
-    async fn save(
+    async fn save_newest(
         &mut self,
         unsaved: &mut Unsaved,
         sent: &mut mpsc::Receiver<Sent>,
         waiting: &mut VecDeque<Sent>,
     ) -> Result<bool> {
-        let mut pauses = Pauses::for_server();
-        let mut said = false;
-        let mut anew = Vec::new();
+        let mut patience = Patience::new(&self.stop);
+        let mut recreated = Vec::new();
         loop {
-            // An old one again, where there is no news: so a capture that was succeeded learns of it.
+            // An old one again, where there is no news: so a capture that was superseded learns of it.
             let Some(position) = unsaved.position.as_ref().or(self.last.as_ref()).cloned() else {
                 return Ok(true);
             };
-            let error = match self.put_down(&position, &mut anew).await {
+            let error = match self.save(&position, &mut recreated).await {
                 Ok(()) => break,
                 Err(error) => error,
             };
-            match action(error.kind) {
-                Action::Wait | Action::Retry => {
-                    if !said {
-                        tracing::warn!(%error, remedy = remedy(error.kind), "positions cannot be saved; capturing goes on");
-                        said = true;
-                    }
-                }
-                Action::Quarantine | Action::Recopy | Action::Yield | Action::Halt => return Err(error),
-            }
-            let pause = tokio::time::sleep(pauses.next_pause());
+            let pause = match patience.judge(error)? {
+                Again::Soon => Duration::ZERO,
+                Again::Later(pause) => pause,
+            };
+            let pause = tokio::time::sleep(pause);
             tokio::pin!(pause);
             loop {
                 tokio::select! {
@@ -394,19 +360,11 @@ impl Saver {
                     }
                 }
             }
-            if !self.control.is_connected()
-                && let Ok(mut control) = Control::open(&self.target).await
-            {
-                control.act_as(&self.migration, self.epoch);
-                self.control = control;
-            }
         }
-        if said {
-            tracing::info!("positions are saved again");
-        }
+        patience.over();
         let passed = unsaved.passed;
         self.last = unsaved.position.take().or(self.last.take());
-        self.applied.send_if_modified(|applied| {
+        self.safe.send_if_modified(|applied| {
             let further = passed > *applied;
             *applied = passed.max(*applied);
             further
@@ -415,18 +373,18 @@ impl Saver {
         Ok(true)
     }
 
-    /// Saves a position, after topics that were made anew are marked: after a crash such a topic may have grown past all that
+    /// Saves a position, after topics that were re-created are marked: after a crash such a topic may have grown past all that
     /// was acknowledged in the old one, and nothing else would tell. The watcher finds the mark.
-    async fn put_down(&mut self, position: &Position, anew: &mut Vec<usize>) -> Result<()> {
+    async fn save(&mut self, position: &Position, recreated: &mut Vec<usize>) -> Result<()> {
         let acked = self.outgoing.acknowledged();
-        anew.extend(std::iter::from_fn(|| self.outgoing.producer.regressed()));
-        while let Some(topic) = anew.last() {
+        recreated.extend(std::iter::from_fn(|| self.outgoing.producer.regressed()));
+        while let Some(topic) = recreated.last() {
             let name = &self.outgoing.topics[*topic].name;
-            let text = format!("topic {name} was made anew while it was written to");
-            self.control.mark_topic_lost(name, &text).await?;
-            anew.pop();
+            let text = format!("topic {name} was re-created while it was written to");
+            self.store.control().await?.mark_topic_lost(name, &text).await?;
+            recreated.pop();
         }
-        self.control.save_position(&self.source, position, &acked).await
+        self.store.control().await?.save_position(position, &acked).await
     }
 }
 

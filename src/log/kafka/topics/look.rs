@@ -4,24 +4,24 @@ use slackwater_connectors::kafka::Admin;
 use slackwater_topics::catalog::{self, Observed, Plan, Step, TopicSpec};
 
 use super::specs;
-use crate::cli::exit::Failure;
 use crate::config::{KafkaLog, Migration};
+use crate::failure::Failure;
 
 /// One topic.
 #[derive(Debug)]
-pub(super) struct Look {
+pub(crate) struct Look {
     /// As in the migration file.
-    pub(super) collection: String,
+    pub(crate) collection: String,
     /// As it is to be.
-    pub(super) spec: TopicSpec,
+    pub(crate) spec: TopicSpec,
     /// As it is; none where there is no such topic.
-    pub(super) observed: Option<Observed>,
+    pub(crate) observed: Option<Observed>,
     /// What makes it so.
-    pub(super) plan: Plan,
+    pub(crate) plan: Plan,
 }
 
 /// Looks at all topics of a migration, in the order of its collections.
-pub(super) async fn look(admin: &Admin, migration: &Migration, log: &KafkaLog) -> Result<Vec<Look>, Failure> {
+pub(crate) async fn look(admin: &Admin, migration: &Migration, log: &KafkaLog) -> Result<Vec<Look>, Failure> {
     let specs = specs(migration, log)?;
     let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
     let brokers = admin.brokers().await?;
@@ -41,7 +41,7 @@ pub(super) async fn look(admin: &Admin, migration: &Migration, log: &KafkaLog) -
 
 impl Look {
     /// Each difference with its remedy.
-    pub(super) fn differences(&self) -> Vec<String> {
+    pub(crate) fn differences(&self) -> Vec<String> {
         let name = &self.spec.name;
         let steps = self.plan.steps.iter().map(|step| match step {
             Step::Create { .. } => format!("{name}: it is missing; `slackwater topics apply FILE` makes it"),

@@ -14,7 +14,7 @@ use slackwater_topics::{
 };
 use uuid::Uuid;
 
-use crate::apply::stream::now_millis;
+use crate::ops::process::now_millis;
 
 /// What a record takes beside key and value: its own frame, and the headers.
 const FRAME: usize = 1_024;
@@ -190,11 +190,6 @@ impl Outgoing {
         Ok(sent)
     }
 
-    /// Every collection.
-    pub(crate) fn all(&self) -> Vec<CollectionId> {
-        (0..self.topics.len()).map(|place| CollectionId(place as u16)).collect()
-    }
-
     /// The highest acknowledged offsets.
     pub(crate) fn acknowledged(&self) -> Vec<(Arc<str>, i32, i64)> {
         let mut acked = Vec::new();
@@ -229,11 +224,4 @@ impl<'a> Pairs<'a> {
     fn get(&self) -> &[(&'a str, &'a [u8])] {
         &self.pairs[..self.count]
     }
-}
-
-/// Random bytes, for what has to be told apart: the trace of a batch, a fence.
-pub(crate) fn random() -> [u8; 16] {
-    use std::hash::{BuildHasher as _, RandomState};
-    let half = || u128::from(RandomState::new().hash_one(now_millis()));
-    (half() << 64 | half()).to_ne_bytes()
 }

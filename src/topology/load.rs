@@ -4,34 +4,33 @@ use std::path::Path;
 use std::sync::Arc;
 
 use slackwater_connectors::error::Kind;
-use slackwater_connectors::mongodb::{Mongo, Preflight};
 use slackwater_connectors::postgres::target::introspect;
 use slackwater_connectors::retry::Pauses;
 
-use super::exit::Failure;
 use crate::config::{self, Migration};
+use crate::failure::Failure;
 use crate::mapping::{self, Plan};
-use crate::ops::preflight::{Findings, judge};
+use crate::source::{Fitness, Named};
 
 /// How often the source is looked at when the connection breaks.
 const TRIES: usize = 4;
 
 /// Reads and checks the migration file, as far as that goes without a server.
-pub(super) fn migration(path: &Path) -> Result<Migration, Failure> {
+pub(crate) fn migration(path: &Path) -> Result<Migration, Failure> {
     config::load(path)
         .map_err(|error| Failure::File { path: path.display().to_string(), error })?
         .map_err(Failure::Mistakes)
 }
 
 /// A text that changes when the migration file does.
-pub(super) fn fingerprint(path: &Path) -> Result<String, Failure> {
+pub(crate) fn fingerprint(path: &Path) -> Result<String, Failure> {
     let text =
         std::fs::read(path).map_err(|error| Failure::File { path: path.display().to_string(), error })?;
     Ok(uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &text).simple().to_string())
 }
 
 /// Compiles it against the target's catalogue.
-pub(super) async fn plan(migration: &Migration) -> Result<Arc<Plan>, Failure> {
+pub(crate) async fn plan(migration: &Migration) -> Result<Arc<Plan>, Failure> {
     let catalog = introspect::read(&migration.target.uri, &tables(migration)).await?;
     mapping::compile(migration, &catalog).map(Arc::new).map_err(Failure::Mistakes)
 }
@@ -47,23 +46,17 @@ fn tables(migration: &Migration) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Connects to the source and asks whether it is fit.
-pub(super) async fn source(
-    migration: &Migration,
-    plan: &Plan,
-) -> Result<(Mongo, Preflight, Findings), Failure> {
-    let Some(source) = migration.sources.first() else {
-        return Err(Failure::Unsuitable(vec!["the migration file names no source".to_owned()]));
-    };
-    let mongo = Mongo::connect(&source.uri, &source.database).await?;
-    let names: Vec<String> =
-        plan.collections.iter().map(|collection| collection.collection.clone()).collect();
+/// Connects to a source and looks whether it is fit for its collections. A connection that broke while we looked says nothing about
+/// what is there.
+pub(crate) async fn fit(source: &config::Source, plan: &Plan) -> Result<(Named, Fitness), Failure> {
+    let named = Named::connect(source).await?;
+    let ids = plan.of_source(&named.name);
+    let names: Vec<String> = ids.into_iter().map(|id| plan.collection(id).collection.clone()).collect();
     let mut pauses = Pauses::for_server();
     let mut tries = 1;
-    let preflight = loop {
-        match mongo.preflight(&names).await {
-            Ok(preflight) => break preflight,
-            // A connection that broke while we looked says nothing about what is there.
+    let fitness = loop {
+        match named.source.fitness(&names).await {
+            Ok(fitness) => break fitness,
             Err(error) if error.kind == Kind::Unreachable && tries < TRIES => {
                 tokio::time::sleep(pauses.next_pause()).await;
                 tries += 1;
@@ -71,21 +64,22 @@ pub(super) async fn source(
             Err(error) => return Err(error.into()),
         }
     };
-    let findings = judge(&preflight, &source.database);
-    Ok((mongo, preflight, findings))
+    let errors = &fitness.findings.errors;
+    match (errors.is_empty(), fitness.findings.denied) {
+        (true, _) => Ok((named, fitness)),
+        (false, true) => Err(Failure::Denied(errors.clone())),
+        (false, false) => Err(Failure::Unsuitable(errors.clone())),
+    }
 }
 
-/// What somebody should look at, of the file and of the source.
-pub(super) fn warnings(plan: &Plan, findings: &Findings) -> Vec<String> {
-    let mut warnings: Vec<String> = plan
-        .warnings
+/// What somebody should look at in the migration file.
+pub(crate) fn warnings(plan: &Plan) -> Vec<String> {
+    plan.warnings
         .list()
         .iter()
         .map(|warning| match &warning.help {
             Some(help) => format!("line {}: {}; {help}", warning.line, warning.message),
             None => format!("line {}: {}", warning.line, warning.message),
         })
-        .collect();
-    warnings.extend(findings.warnings.iter().cloned());
-    warnings
+        .collect()
 }

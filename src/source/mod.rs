@@ -1,0 +1,217 @@
+//! A source, as everything above a connector sees it: what it can be asked for, whichever system it is.
+//!
+//! - **Order**: a source numbers what happens in it by [`Moment`]s. They are opaque and compared within one source only.
+//! - **Follow**: changes come in that order, from a position on, and say through which moment everything has come.
+//! - **Read**: a range of a collection, or documents by key, as they are at a moment or later; the answer says after which moment it
+//!   shows nothing.
+//! - **Freeze**: writers are stopped, and a moment is known that nothing they wrote comes after.
+//!
+//! A kind of system is a variant here and a folder in `connectors`. `docs/design/house.md` says what a new kind has to answer.
+
+mod fitness;
+mod mongodb;
+
+use std::time::Duration;
+
+use slackwater_connectors::error::Result;
+use slackwater_connectors::mongodb::{ChangeStream, Mongo, Start};
+use slackwater_connectors::source::{ChangeBatch, ChunkRead, FreezeRight, Heard, Kind, Lookup, Split};
+use slackwater_topics::{CollectionId, Key, Moment, Position, Range};
+
+pub(crate) use fitness::{Fitness, Presence};
+
+use crate::config;
+
+/// Batches of changes that wait for their reader; each may have 16 MB.
+const BUFFER: usize = 1;
+
+/// How large chunks are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chunking {
+    pub(crate) bytes: u64,
+    pub(crate) documents: u64,
+}
+
+/// A source. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    Mongodb(Mongo),
+}
+
+/// A source, and what it is called.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    /// In the migration file.
+    pub(crate) name: String,
+    /// The database that it reads, for people.
+    pub(crate) database: String,
+    pub(crate) source: Source,
+}
+
+impl Named {
+    /// Connects: a wrong address or password shows here.
+    pub(crate) async fn connect(source: &config::Source) -> Result<Self> {
+        let mongo = Mongo::connect(&source.uri, &source.database).await?;
+        let (name, database) = (source.name.value.clone(), source.database.clone());
+        Ok(Self { name, database, source: Source::Mongodb(mongo) })
+    }
+
+    /// Connects to all sources of a migration.
+    pub(crate) async fn connect_all(sources: &[config::Source]) -> Result<Vec<Self>> {
+        let mut named = Vec::with_capacity(sources.len());
+        for source in sources {
+            named.push(Self::connect(source).await?);
+        }
+        Ok(named)
+    }
+}
+
+/// The changes of a source, from a position on. Dropping them ends the stream.
+#[derive(Debug)]
+pub(crate) enum Changes {
+    Mongodb(ChangeStream),
+}
+
+impl Source {
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Mongodb(_) => Kind::Mongodb,
+        }
+    }
+
+    /// Looks whether the source is fit for what the migration does with these collections.
+    pub(crate) async fn fitness(&self, collections: &[String]) -> Result<Fitness> {
+        match self {
+            Self::Mongodb(mongo) => mongodb::fitness(mongo, collections).await,
+        }
+    }
+
+    /// The source's present: what was acknowledged before this call is at or before the moment.
+    pub(crate) async fn now(&self) -> Result<Moment> {
+        match self {
+            Self::Mongodb(mongo) => mongo.operation_time().await,
+        }
+    }
+
+    /// The source's clock, and a moment that everything acknowledged before it is at or before.
+    pub(crate) async fn hear(&self) -> Result<Heard> {
+        match self {
+            Self::Mongodb(mongo) => mongo.hello().await,
+        }
+    }
+
+    /// The oldest change that it still has, where it says so.
+    pub(crate) async fn history_from(&self) -> Option<Moment> {
+        match self {
+            Self::Mongodb(mongo) => mongo.oplog_from().await,
+        }
+    }
+
+    /// Follows these collections from behind the position.
+    pub(crate) fn follow(&self, from: Position, collections: Vec<(CollectionId, String)>) -> Changes {
+        match self {
+            Self::Mongodb(mongo) => Changes::Mongodb(mongo.stream(Start::After(from), collections, BUFFER)),
+        }
+    }
+
+    /// Cuts a collection into chunks.
+    pub(crate) async fn split(&self, collection: &str, size: Chunking) -> Result<Split> {
+        match self {
+            Self::Mongodb(mongo) => mongo.split(collection, size.bytes, size.documents).await,
+        }
+    }
+
+    /// Reads a range as it is at `since` or later, or as much of it as `most_bytes` allow.
+    pub(crate) async fn read(
+        &self,
+        collection: &str,
+        range: &Range,
+        since: Moment,
+        most_bytes: usize,
+    ) -> Result<ChunkRead> {
+        match self {
+            Self::Mongodb(mongo) => mongo.read_chunk(collection, range, since, most_bytes).await,
+        }
+    }
+
+    /// Reads the documents of these keys as they are at `since` or later.
+    pub(crate) async fn look_up(&self, collection: &str, keys: &[Key], since: Moment) -> Result<Lookup> {
+        match self {
+            Self::Mongodb(mongo) => mongo.lookup(collection, keys, since).await,
+        }
+    }
+
+    /// Whether we may stop its writers.
+    pub(crate) async fn freeze_right(&self) -> Result<FreezeRight> {
+        match self {
+            Self::Mongodb(mongo) => mongo.freeze_right().await,
+        }
+    }
+
+    /// How long the oldest transaction that has written is open; a freeze would wait for it. `None` where there is none, or we may
+    /// not ask.
+    pub(crate) async fn oldest_writer(&self) -> Result<Option<Duration>> {
+        match self {
+            Self::Mongodb(mongo) => mongo.oldest_writer().await,
+        }
+    }
+
+    /// Stops its writers. Everything that was acknowledged to them is at or before the moment.
+    pub(crate) async fn freeze(&self, within: Duration) -> Result<Moment> {
+        match self {
+            Self::Mongodb(mongo) => mongo.block_writes(within).await,
+        }
+    }
+
+    /// Lets its writers write again. May be done twice.
+    pub(crate) async fn unfreeze(&self) -> Result<()> {
+        match self {
+            Self::Mongodb(mongo) => mongo.unblock_writes().await,
+        }
+    }
+
+    /// Whether its writers are stopped; `None` where we may not ask.
+    pub(crate) async fn is_frozen(&self) -> Result<Option<bool>> {
+        match self {
+            Self::Mongodb(mongo) => mongo.writes_blocked().await,
+        }
+    }
+
+    /// A moment after everything that writers were told is done, for writers that somebody else has stopped. It is marked in the
+    /// source's own history, so that an idle source passes it too.
+    pub(crate) async fn mark(&self, text: &str) -> Result<Moment> {
+        match self {
+            Self::Mongodb(mongo) => mongo.note(text).await,
+        }
+    }
+
+    /// How many documents it believes to hold: at once, and nearly always right.
+    pub(crate) async fn count_quickly(&self, collection: &str) -> Result<u64> {
+        match self {
+            Self::Mongodb(mongo) => mongo.count_quickly(collection).await,
+        }
+    }
+
+    /// How many documents there are, one by one.
+    pub(crate) async fn count_exactly(&self, collection: &str) -> Result<u64> {
+        match self {
+            Self::Mongodb(mongo) => mongo.count_exactly(collection).await,
+        }
+    }
+}
+
+impl Changes {
+    /// The next batch. May be cancelled. After an error the stream has ended.
+    pub(crate) async fn next(&mut self) -> Result<ChangeBatch> {
+        match self {
+            Self::Mongodb(stream) => stream.next().await,
+        }
+    }
+
+    /// How long the source may hold its answer back from now on while nothing happens.
+    pub(crate) fn answer_within(&self, idle: Duration) {
+        match self {
+            Self::Mongodb(stream) => stream.hurry(idle),
+        }
+    }
+}

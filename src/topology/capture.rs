@@ -1,0 +1,191 @@
+//! The capture of each source: a router, workers of the copy, the pulse, and the watch for a cutover. What lies behind the log is
+//! built by `direct` and `kafka`.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use slackwater_connectors::error::{Error, Kind};
+use slackwater_connectors::postgres::control::{Control, Owner, Takeover, Taking};
+use slackwater_connectors::postgres::target::introspect;
+use slackwater_topics::{CollectionId, Moment, Position};
+use tokio::sync::{mpsc, watch};
+
+use super::load;
+use super::{Process, direct, kafka};
+use crate::capture::copier::Copier;
+use crate::capture::pulse::Pulse;
+use crate::capture::router::{Init, Inputs, Router};
+use crate::config::KafkaLog;
+use crate::cutover;
+use crate::cutover::watch::Watch;
+use crate::failure::Failure;
+use crate::letters::Letters;
+use crate::log::{ChunkLog, Log, Reach};
+use crate::ops::persist::Stopped;
+use crate::ops::store::Store;
+use crate::source::{Chunking, Fitness, Named};
+
+/// A source whose capture is being put together.
+pub(super) struct Origin {
+    pub(super) named: Named,
+    pub(super) fitness: Fitness,
+    pub(super) collections: Vec<CollectionId>,
+    pub(super) reach: Arc<Reach>,
+}
+
+/// What a log gives to a capture.
+pub(super) struct Joined {
+    /// We, as the control store knows us.
+    pub(super) owner: Owner,
+    pub(super) first_run: bool,
+    pub(super) log: Log,
+    /// One for each worker of the copy.
+    pub(super) chunks: Vec<ChunkLog>,
+    pub(super) letters: Arc<Letters>,
+    /// Where the stream begins.
+    pub(super) position: Position,
+    /// Former runs have sent nothing that is newer.
+    pub(super) now: Moment,
+    /// Look-ups of former runs may have seen this far.
+    pub(super) horizon: Moment,
+    /// What the log has lost while no capture ran.
+    pub(super) lost: Vec<(Vec<CollectionId>, String)>,
+}
+
+/// Starts a capture for each source; the log is direct where there is no other.
+pub(super) async fn start(process: &mut Process<'_>, log: Option<&KafkaLog>) -> Result<(), Failure> {
+    for warning in load::warnings(&process.plan) {
+        tracing::warn!("{warning}");
+    }
+    let mut origins = Vec::new();
+    for source in &process.migration.sources {
+        let (named, fitness) = load::fit(source, &process.plan).await?;
+        for warning in &fitness.findings.warnings {
+            tracing::warn!(source = named.name, "{warning}");
+        }
+        let collections = process.plan.of_source(&named.name);
+        origins.push(Origin { named, fitness, collections, reach: Arc::default() });
+    }
+    let sources: Vec<Named> = origins.iter().map(|origin| origin.named.clone()).collect();
+    for origin in origins {
+        let joined = match log {
+            None => direct::join(process, &origin).await?,
+            Some(log) => kafka::join(process, &origin, log).await?,
+        };
+        begin(process, origin, joined, &sources).await?;
+    }
+    Ok(())
+}
+
+/// Becomes the capture of the source.
+pub(super) async fn take_over(
+    process: &Process<'_>,
+    origin: &Origin,
+    log: &str,
+    lanes: &[&str],
+) -> Result<(Control, Takeover), Error> {
+    let mut control = Control::open(&process.migration.target.uri).await?;
+    let taking = Taking {
+        migration: &process.plan.migration,
+        source: &origin.named.name,
+        kind: origin.named.source.kind(),
+        file_hash: &process.fingerprint,
+        namespace: process.plan.namespace.as_uuid(),
+        log,
+    };
+    let takeover = control.take_over(taking, lanes).await?;
+    if takeover.previous_file_hash.as_ref().is_some_and(|before| *before != process.fingerprint) {
+        tracing::warn!(
+            "the migration file has changed since the last run; rows written before are as it said then"
+        );
+    }
+    Ok((control, takeover))
+}
+
+/// Starts everything of a capture that does not depend on the log.
+async fn begin(
+    process: &mut Process<'_>,
+    origin: Origin,
+    joined: Joined,
+    sources: &[Named],
+) -> Result<(), Failure> {
+    let Origin { named, reach, .. } = origin;
+    let Joined { owner, first_run, log, chunks, letters, position, now, horizon, lost } = joined;
+    let (plan, target, stop) =
+        (Arc::clone(&process.plan), process.migration.target.uri.clone(), process.stop);
+    let names: Vec<(String, String)> =
+        plan.tables.iter().map(|spec| (spec.table.schema.clone(), spec.table.name.clone())).collect();
+    let empty_tables: HashSet<usize> = introspect::empty(&target, &names).await?.into_iter().collect();
+    let snapshot = process.migration.snapshot;
+    let (to_router, copiers) = mpsc::unbounded_channel();
+    let (heard_in, heard) = watch::channel(None);
+    let (phase_in, phase) = cutover::watch::channel();
+    let init = Init {
+        source: named.source.clone(),
+        name: named.name.clone(),
+        plan: Arc::clone(&plan),
+        store: Store::new(&target, Some(&owner), stop),
+        chunking: Chunking { bytes: snapshot.chunk_bytes, documents: snapshot.chunk_documents },
+        reach: Arc::clone(&reach),
+        gauges: Arc::clone(process.gauges),
+        stop: stop.clone(),
+        letters,
+        empty_tables,
+        position,
+        now,
+        horizon,
+        lost,
+        log,
+        inputs: Inputs { copiers, to_router: to_router.clone(), phase, heard },
+    };
+    let router = Router::new(init).await.map_err(in_time)?;
+    for chunks in chunks {
+        let copier = Copier {
+            source: named.source.clone(),
+            plan: Arc::clone(&plan),
+            log: chunks,
+            router: to_router.clone(),
+            // A chunk that turns out larger than planned is cut here.
+            most_bytes: usize::try_from(snapshot.chunk_bytes.saturating_mul(2)).unwrap_or(usize::MAX),
+            gauges: Arc::clone(process.gauges),
+            stop: stop.clone(),
+        };
+        process.spawn("copy", copier.run());
+    }
+    let pulse = Pulse {
+        source: named.source.clone(),
+        store: Store::new(&target, Some(&owner), stop),
+        heard: heard_in,
+        reach,
+        gauges: Arc::clone(process.gauges),
+        stop: stop.clone(),
+    };
+    process.spawn("pulse", pulse.run());
+    let watch = Watch {
+        migration: plan.migration.clone(),
+        name: named.name,
+        target,
+        sources: sources.to_vec(),
+        freeze: process.migration.cutover.freeze.clone(),
+        phase: phase_in,
+        stop: stop.clone(),
+    };
+    process.spawn("cutover", watch.run());
+    process.spawn("capture", router.run());
+    let (collections, tables) = (plan.collections.len(), plan.tables.len());
+    let source = owner.source;
+    if first_run {
+        tracing::info!(migration = plan.migration, source, collections, tables, "started");
+    } else {
+        tracing::info!(migration = plan.migration, source, collections, tables, "going on where it stopped");
+    }
+    Ok(())
+}
+
+/// A stop while everything is prepared.
+pub(super) fn in_time(stopped: Stopped) -> Error {
+    match stopped {
+        Stopped::Failed(error) => error,
+        Stopped::Asked => Error::new(Kind::Fenced, "starting", "stopped before it had begun"),
+    }
+}

@@ -1,0 +1,115 @@
+//! What a process runs: sources × log × lanes, built in one place. Everything is prepared first, and only then does anything run.
+//!
+//! - `load`: the migration file, the plan, the sources.
+//! - `capture`: one capture for each source, whichever the log is.
+//! - `direct`, `kafka`: what each log puts between that capture and the target.
+//! - `apply`: appliers of Kafka.
+
+mod apply;
+mod capture;
+mod direct;
+mod kafka;
+pub(crate) mod load;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use slackwater_connectors::error::Error;
+use tokio::task::JoinSet;
+
+use crate::config::{Log, Migration};
+use crate::failure::Failure;
+use crate::mapping::Plan;
+use crate::ops::gauges::Gauges;
+use crate::ops::health::{About, Health, Part};
+use crate::ops::stop::Stop;
+use crate::ops::{presence, process};
+
+/// The tasks of a process: they live and die together.
+pub(crate) type Tasks = JoinSet<(&'static str, Result<(), Error>)>;
+
+/// What a process does.
+#[derive(Clone, Debug)]
+pub(crate) enum Role {
+    /// Everything.
+    Run,
+    /// From the sources into Kafka.
+    Capture,
+    /// From Kafka into the target. The name stays the same over restarts, where there is one.
+    Apply { member: Option<String> },
+}
+
+impl Role {
+    /// How healthy a process with this role is, before anything is known of it.
+    pub(crate) fn health(&self) -> Health {
+        let (part, name) = match self {
+            Self::Run => (Part::Run, "run".to_owned()),
+            Self::Capture => (Part::Capture, "capture".to_owned()),
+            Self::Apply { member } => (Part::Apply, format!("apply/{}", apply::named(member.as_deref()))),
+        };
+        Health::new(part, name, process::now_millis())
+    }
+}
+
+/// A process that is being put together.
+struct Process<'a> {
+    migration: Migration,
+    plan: Arc<Plan>,
+    /// Changes when the migration file does.
+    fingerprint: String,
+    gauges: &'a Arc<Gauges>,
+    stop: &'a Stop,
+    tasks: Tasks,
+}
+
+impl Process<'_> {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = Result<(), Error>> + Send + 'static) {
+        self.tasks.spawn(async move { (name, task.await) });
+    }
+}
+
+/// Prepares everything and starts the tasks.
+pub(crate) async fn start(
+    path: &Path,
+    role: &Role,
+    (gauges, health): (&Arc<Gauges>, &Arc<Health>),
+    stop: &Stop,
+) -> Result<Tasks, Failure> {
+    let migration = load::migration(path)?;
+    health.is_about(About {
+        migration: migration.name.clone(),
+        named: migration.collections.len(),
+        target: migration.target.uri.clone(),
+        kafka: matches!(migration.log, Log::Kafka(_)),
+    });
+    let plan = load::plan(&migration).await?;
+    let fingerprint = load::fingerprint(path)?;
+    let mut process = Process { migration, plan, fingerprint, gauges, stop, tasks: JoinSet::new() };
+    let present = presence::run(Arc::clone(health), Arc::clone(gauges), stop.clone());
+    match (role, process.migration.log.clone()) {
+        (Role::Run, Log::Direct) => {
+            capture::start(&mut process, None).await?;
+            process.spawn("presence", present);
+        }
+        (Role::Run, Log::Kafka(log)) => {
+            capture::start(&mut process, Some(&log)).await?;
+            apply::start(&mut process, &log, None).await?;
+            process.spawn("presence", present);
+        }
+        (Role::Capture, Log::Kafka(log)) => {
+            capture::start(&mut process, Some(&log)).await?;
+            process.spawn("presence", present);
+        }
+        (Role::Apply { member }, Log::Kafka(log)) => {
+            // An applier may have to wait for a capture; the others are there once they own their sources.
+            process.spawn("presence", present);
+            apply::start(&mut process, &log, member.as_deref()).await?;
+        }
+        (Role::Capture | Role::Apply { .. }, Log::Direct) => {
+            let line = "the migration file has no Kafka between capture and apply: use `slackwater run`, or write \
+                        `log: { kafka: { brokers: … } }`";
+            return Err(Failure::Unsuitable(vec![line.to_owned()]));
+        }
+    }
+    Ok(process.tasks)
+}
