@@ -46,10 +46,10 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// The source refuses us something.
-    pub(super) fn refuse(&mut self, error: &Error, remedy: &str) {
+    /// The system refuses us something.
+    pub(super) fn refuse(&mut self, system: &str, error: &Error, remedy: &str) {
         self.denied |= error.kind == Kind::Denied;
-        let line = format!("the source refuses us: {error}; {remedy}");
+        let line = format!("{system} refuses us: {error}; {remedy}");
         if !self.errors.contains(&line) {
             self.errors.push(line);
         }

@@ -5,6 +5,8 @@ use slackwater_connectors::mongodb::{CollectionKind, Mongo, Preflight, Presence 
 
 use super::fitness::{Findings, Fitness, Presence};
 
+const SYSTEM: &str = "MongoDB";
+
 /// Less oplog than this is worth a warning: an outage of a night must not lose history.
 const FEW_HOURS: f64 = 24.0;
 
@@ -53,11 +55,12 @@ fn judge(preflight: &Preflight, database: &str) -> Findings {
             .push(format!("the source runs MongoDB {major}.{minor}.{patch}; 4.0.7 or later is needed"));
     }
     if let Some(error) = &preflight.no_change_stream {
-        found.refuse(error, &format!("give the user role `read` on database {database}"));
+        found.refuse(SYSTEM, error, &format!("give the user role `read` on database {database}"));
     }
     for collection in &preflight.collections {
         if let Some(error) = &collection.unreadable {
             found.refuse(
+                SYSTEM,
                 error,
                 &format!(
                     "give the user role `read` on database {database}, or `find` on {}",
