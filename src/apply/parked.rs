@@ -56,10 +56,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 const GIVE_UP: Duration = Duration::from_secs(2);
 /// Likewise, if the others stand right before it: they are blocked by the same transaction of the source, and wait for us.
 const GIVE_UP_TIED: Duration = Duration::from_millis(100);
-/// Nothing is applied that happened so long after a blocked record; less where there is much to catch up with.
-const AHEAD: u64 = 5 << 32;
-const AHEAD_OF_MUCH: u64 = 1 << 32;
-const MUCH: u64 = 2 << 32;
+/// Nothing is applied that happened so many seconds after a blocked record; less where there is much to catch up with.
+const AHEAD: u64 = 5;
+const AHEAD_OF_MUCH: u64 = 1;
+const MUCH: u64 = 2;
 
 /// All that waits.
 #[derive(Debug)]
@@ -77,6 +77,7 @@ pub(crate) struct Parked {
     uneven: bool,
     newest: Moment,
     bytes: usize,
+    second: u64,
 }
 
 #[derive(Debug, Default)]
@@ -115,9 +116,11 @@ impl Pick {
     }
 }
 
-impl Default for Parked {
-    fn default() -> Self {
+impl Parked {
+    /// Nothing waits. `second`: by how much a moment of the source grows in a second.
+    pub(crate) fn new(second: u64) -> Self {
         Self {
+            second,
             queues: BTreeMap::new(),
             together: MOST_RECORDS,
             hesitated: 0,
@@ -268,8 +271,9 @@ impl Parked {
         let blocked = self.queues.values().filter(|queue| queue.blocked.is_some());
         let first = blocked.filter_map(|queue| queue.records.front().map(|waiting| waiting.time)).min();
         let Some(first) = first else { return Moment(u64::MAX) };
-        let ahead = if self.newest.0.saturating_sub(first.0) > MUCH { AHEAD_OF_MUCH } else { AHEAD };
-        Moment(first.0.saturating_add(ahead))
+        let behind = self.newest.0.saturating_sub(first.0);
+        let ahead = if behind > MUCH * self.second { AHEAD_OF_MUCH } else { AHEAD };
+        Moment(first.0.saturating_add(ahead * self.second))
     }
 
     fn by_partition(&self) -> Vec<(Partition, usize)> {

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::kafka::{Delivery, Handle, Partition};
 use slackwater_connectors::postgres::control::partitions::PartitionRow;
+use slackwater_connectors::source;
 use slackwater_topics::{CollectionId, Moment};
 use tokio::sync::mpsc;
 
@@ -58,6 +59,8 @@ pub(crate) struct Reader {
     pub(crate) plan: Arc<Plan>,
     pub(crate) topics: Arc<Vec<Topic>>,
     pub(crate) deliveries: mpsc::Receiver<Delivery<Claim>>,
+    /// The kind of the sources whose records are read.
+    pub(crate) kind: source::Kind,
     pub(crate) consumer: Handle,
     pub(crate) store: Store,
     pub(crate) member: String,
@@ -66,7 +69,6 @@ pub(crate) struct Reader {
 }
 
 /// The partitions that are ours, as committed, and what waits of them.
-#[derive(Default)]
 struct Work {
     intakes: BTreeMap<Partition, Intake>,
     parked: Parked,
@@ -82,7 +84,12 @@ impl Reader {
     }
 
     async fn work(mut self) -> std::result::Result<(), Stopped> {
-        let mut work = Work::default();
+        let mut work = Work {
+            intakes: BTreeMap::new(),
+            parked: Parked::new(self.kind.moments_per_second()),
+            passed: BTreeMap::new(),
+            looked: None,
+        };
         let mut wrote = Instant::now();
         loop {
             let mut pick = self.pick(&mut work).await;

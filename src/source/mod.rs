@@ -66,6 +66,13 @@ impl Named {
     }
 }
 
+impl config::Migration {
+    /// The kind of its sources, which is one today.
+    pub(crate) fn kind(&self) -> Kind {
+        Kind::Mongodb
+    }
+}
+
 /// The changes of a source, from a position on. Dropping them ends the stream.
 #[derive(Debug)]
 pub(crate) enum Changes {

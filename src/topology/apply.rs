@@ -71,6 +71,7 @@ pub(super) async fn start(
             plan: Arc::clone(&plan),
             topics: Arc::clone(&topics),
             deliveries,
+            kind: process.migration.kind(),
             consumer: handle.clone(),
             store: store(),
             member: name.clone(),
