@@ -8,7 +8,8 @@ SHELL := /bin/bash
 demo: toolchain
 	@dev/demo
 
-test: lint unit it
+test: toolchain
+	@dev/test
 
 lint: toolchain manifests
 	cargo fmt --all --check
