@@ -6,8 +6,8 @@ use bson::doc;
 use slackwater_migrations::Chance;
 use slackwater_migrations::crm_demo::Pace;
 
-use crate::harness::number;
-use crate::trial::Trial;
+use crate::stage::number;
+use crate::stage::trial::Trial;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_off_again_and_again_it_ends_equal() {

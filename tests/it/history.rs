@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use bson::doc;
 
-use crate::harness::{PATIENCE, Slackwater, Stage, until};
-use crate::mongod::{Flavour, Mongod};
-use crate::{items, state};
+use crate::stage::mongod::{Flavour, Mongod};
+use crate::stage::{PATIENCE, Slackwater, Stage, until};
+use crate::stage::{items, state};
 
 async fn streaming(stage: &Stage) -> (PathBuf, Slackwater) {
     let file = items::prepare(stage).await;

@@ -1,9 +1,9 @@
 //! A collection that nobody writes to, longer than the oplog reaches back: its position moves all the same, and
 //! nothing is copied again when a change comes at last.
 
-use crate::harness::{PATIENCE, Stage, until};
-use crate::mongod::{Flavour, Mongod};
-use crate::{items, state};
+use crate::stage::mongod::{Flavour, Mongod};
+use crate::stage::{PATIENCE, Stage, until};
+use crate::stage::{items, state};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_collection_is_not_copied_again() {

@@ -9,8 +9,8 @@ use futures_util::TryStreamExt as _;
 use slackwater_migrations::Chance;
 use slackwater_topics::{Key, Namespace, Value};
 
-use crate::harness::{PATIENCE, Stage, until};
-use crate::{items, state};
+use crate::stage::{PATIENCE, Stage, until};
+use crate::stage::{items, state};
 
 const DOCUMENTS: i64 = 20_000;
 

@@ -8,7 +8,7 @@ use slackwater_migrations::Watcher;
 use slackwater_migrations::crm_demo::{self, Kind, Pace, Writers};
 use tokio::sync::watch;
 
-use crate::harness::{PATIENCE, Stage, until};
+use crate::stage::{PATIENCE, Stage, until};
 
 /// Writes the rows that the oracle expects, one by one: correct by definition, and slow.
 async fn load_naively(stage: &Stage) {

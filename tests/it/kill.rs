@@ -6,9 +6,9 @@ use std::time::Duration;
 use slackwater_migrations::Chance;
 use slackwater_migrations::crm_demo::Pace;
 
-use crate::harness::{PATIENCE, number, until};
-use crate::state;
-use crate::trial::Trial;
+use crate::stage::state;
+use crate::stage::trial::Trial;
+use crate::stage::{PATIENCE, number, until};
 
 /// How often a process has said that it begins its work.
 fn beginnings(trial: &Trial) -> usize {

@@ -8,11 +8,11 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{PATIENCE, Slackwater, Stage, number, until};
-use crate::items;
-use crate::kafka::broker::{Broker, shared};
-use crate::kafka::pipeline::{Log, Pipeline};
-use crate::ports::free_ports;
+use crate::stage::broker::{Broker, shared};
+use crate::stage::items;
+use crate::stage::pipeline::{Log, Pipeline};
+use crate::stage::ports::free_ports;
+use crate::stage::{PATIENCE, Slackwater, Stage, number, until};
 
 /// As documented: an idle source, and whoever follows it well, is never further behind. Seconds.
 const LITTLE: f64 = 3.0;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bson::{Document, doc};
 use mongodb::Collection;
 
-use crate::harness::{PATIENCE, Slackwater, Stage, until};
+use crate::stage::{PATIENCE, Slackwater, Stage, until};
 
 pub(crate) const SCHEMA: &str = "
 CREATE TABLE parents (id uuid PRIMARY KEY, n bigint NOT NULL, name text NOT NULL);

@@ -1,4 +1,5 @@
-//! One binary of integration tests against real servers; each module says what it is for.
+//! One binary of integration tests against real servers; each module says what it is for. What they are staged with (databases,
+//! servers of a test's own, the `slackwater` process) is in `stage`.
 //!
 //! The environment names the servers: `eval "$(dev/services env)"`.
 
@@ -6,23 +7,17 @@
 
 mod cut;
 mod cutover;
-mod harness;
 mod history;
 mod idle;
 mod ids;
-mod items;
 mod judge;
 mod kafka;
 mod kill;
 mod lag;
 mod letters;
-mod mongod;
-#[path = "../../connectors/tests/common/ports.rs"]
-mod ports;
 mod refusals;
 mod resume;
-mod state;
+mod stage;
 mod stop;
 mod takeover;
 mod topics;
-mod trial;

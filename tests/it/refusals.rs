@@ -5,10 +5,10 @@ use std::path::Path;
 
 use bson::doc;
 
-use crate::harness::{Stage, postgres, variable};
-use crate::items;
-use crate::mongod::{Flavour, Mongod};
-use crate::state;
+use crate::stage::items;
+use crate::stage::mongod::{Flavour, Mongod};
+use crate::stage::state;
+use crate::stage::{Stage, postgres, variable};
 
 /// Both commands refuse; each of the words stands in what they say.
 async fn refused(stage: &Stage, file: &Path, words: &[&str]) {

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{PATIENCE, Stage, number, until};
-use crate::{items, state};
+use crate::stage::{PATIENCE, Stage, number, until};
+use crate::stage::{items, state};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_copy_goes_on() {

@@ -1,8 +1,8 @@
 //! SIGTERM and SIGINT end it with success, in the copy and in the stream; started again it goes on. How long it took is printed;
 //! on a machine at rest it is under five seconds.
 
-use crate::harness::{PATIENCE, Stage, until};
-use crate::{items, state};
+use crate::stage::{PATIENCE, Stage, until};
+use crate::stage::{items, state};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_end_it_in_good_order() {

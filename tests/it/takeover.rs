@@ -1,8 +1,8 @@
 //! Two processes of one migration: the newer one owns it. The older one, asleep meanwhile, wakes up, writes nothing, and
 //! ends with a code of its own.
 
-use crate::harness::{PATIENCE, Stage};
-use crate::items;
+use crate::stage::items;
+use crate::stage::{PATIENCE, Stage};
 
 /// As documented: another process has taken over.
 const TAKEN_OVER: i32 = 7;

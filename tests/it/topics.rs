@@ -18,8 +18,8 @@ use slackwater_topics::{
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
-use crate::harness::{PATIENCE, Stage, variable};
-use crate::items;
+use crate::stage::items;
+use crate::stage::{PATIENCE, Stage, variable};
 
 /// Topics with names of their own.
 #[derive(Clone)]

@@ -2,7 +2,7 @@
 
 mod admin;
 mod broker;
-#[path = "../common/ports.rs"]
+#[path = "../stage/ports.rs"]
 mod ports;
 mod producer;
 mod tail;

@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use bson::doc;
 use slackwater_connectors::error::{Error, Kind};
-use slackwater_connectors::mongodb::{Mongo, Presence, Range, Start};
+use slackwater_connectors::mongodb::{Mongo, Presence, Start};
 use slackwater_connectors::secret::Secret;
-use slackwater_topics::Moment;
+use slackwater_topics::{CollectionId, Moment, Range};
 
 use crate::server::{Mongod, Scratch};
 
@@ -43,7 +43,7 @@ async fn a_standalone_server_is_told() {
     assert!(preflight.standalone());
     let error = preflight.no_change_stream.expect("no change stream");
     assert!(error.kind == Kind::Unsuitable && error.what.contains("--replSet"), "{error}");
-    let mut stream = mongo.stream(Start::At(Moment::of_halves(1, 1)), vec!["a".into()], 1);
+    let mut stream = mongo.stream(Start::At(Moment::of_halves(1, 1)), vec![(CollectionId(0), "a".into())], 1);
     assert_eq!(stream.next().await.expect_err("no stream").kind, Kind::Unsuitable);
 }
 
@@ -89,7 +89,7 @@ async fn passwords_and_rights() {
     assert_eq!(facts.collections[0].unreadable.as_ref().expect("denied").kind, Kind::Denied);
     let error = other.read_chunk("a", &Range::all(), Moment::default(), 1).await.expect_err("denied");
     assert_eq!(error.kind, Kind::Denied);
-    let mut stream = other.stream(Start::At(Moment::of_halves(1, 1)), vec!["a".into()], 1);
+    let mut stream = other.stream(Start::At(Moment::of_halves(1, 1)), vec![(CollectionId(0), "a".into())], 1);
     let error = stream.next().await.expect_err("denied");
     assert_eq!(error.kind, Kind::Denied, "{error}");
     assert!(error.what.contains("changeStream") && !error.what.contains("ann@"), "{error}");

@@ -2,7 +2,7 @@
 
 mod access;
 mod lookup;
-#[path = "../common/ports.rs"]
+#[path = "../stage/ports.rs"]
 mod ports;
 mod server;
 mod snapshot;

@@ -9,9 +9,10 @@ use std::time::Duration;
 use bson::{Bson, Document, doc};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Collection, Database};
-use slackwater_connectors::mongodb::{Bound, ChangeStream, Mongo, StreamBatch};
+use slackwater_connectors::mongodb::{ChangeStream, Mongo};
 use slackwater_connectors::secret::Secret;
-use slackwater_topics::{Key, Value};
+use slackwater_connectors::source::ChangeBatch;
+use slackwater_topics::{Bound, Key, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -226,8 +227,8 @@ pub(crate) fn any_id(n: i32) -> Bson {
 /// Batches until the condition holds of all that came.
 pub(crate) async fn until(
     stream: &mut ChangeStream,
-    mut enough: impl FnMut(&[StreamBatch]) -> bool,
-) -> Vec<StreamBatch> {
+    mut enough: impl FnMut(&[ChangeBatch]) -> bool,
+) -> Vec<ChangeBatch> {
     let mut batches = Vec::new();
     let all = async {
         while !enough(&batches) {

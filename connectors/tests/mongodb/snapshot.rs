@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use bson::{Bson, doc};
-use slackwater_connectors::mongodb::Range;
-use slackwater_topics::{Key, Moment};
+use slackwater_topics::{Key, Moment, Range};
 
 use crate::server::{Scratch, any_id, bound, document, key, with_value};
 
@@ -27,7 +26,7 @@ async fn mixed_ids_come_once_each_and_ranges_agree_with_the_server() {
     let mut seen: HashMap<Key, usize> = HashMap::new();
     for (number, range) in ranges.iter().enumerate() {
         let chunk = scratch.mongo.read_chunk("mixed", range, after, usize::MAX).await.expect("a chunk");
-        assert!(chunk.rest.is_none() && chunk.read_from == after && chunk.read_until >= after);
+        assert!(chunk.rest.is_none() && chunk.from == after && chunk.until >= after);
         for (key, bytes) in &chunk.documents {
             let id = document(bytes).get("_id").cloned().expect("an _id");
             assert!(seen.insert(key.clone(), number).is_none(), "{id} came twice");
@@ -133,6 +132,6 @@ async fn a_chunk_has_all_that_was_there_before() {
         let chunk =
             scratch.mongo.read_chunk("growing", &Range::all(), after, usize::MAX).await.expect("a chunk");
         assert_eq!(chunk.documents.len(), n as usize + 1);
-        assert!(chunk.read_until >= after);
+        assert!(chunk.until >= after);
     }
 }

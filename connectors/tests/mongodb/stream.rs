@@ -3,18 +3,19 @@
 use std::time::{Duration, Instant};
 
 use bson::{Bson, Document, doc};
-use slackwater_connectors::mongodb::{Change, ChangeStream, DocumentChange, Op, Start, StreamBatch};
-use slackwater_topics::Position;
+use slackwater_connectors::mongodb::{ChangeStream, Start};
+use slackwater_connectors::source::{Change, ChangeBatch, ChangeKind, DocumentChange};
+use slackwater_topics::{CollectionId, Position};
 
 use crate::server::{Scratch, any_id, document, key, until};
 
 const IMAGES: fn() -> Document = || doc! {"changeStreamPreAndPostImages": {"enabled": true}};
 
-fn changes(batches: &[StreamBatch]) -> Vec<&Change> {
+fn changes(batches: &[ChangeBatch]) -> Vec<&Change> {
     batches.iter().flat_map(|batch| &batch.changes).collect()
 }
 
-fn of_documents(batches: &[StreamBatch]) -> Vec<&DocumentChange> {
+fn of_documents(batches: &[ChangeBatch]) -> Vec<&DocumentChange> {
     fn document(change: &Change) -> Option<&DocumentChange> {
         match change {
             Change::Document(change) => Some(change),
@@ -24,8 +25,8 @@ fn of_documents(batches: &[StreamBatch]) -> Vec<&DocumentChange> {
     changes(batches).into_iter().filter_map(document).collect()
 }
 
-fn names(names: &[&str]) -> Vec<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
+fn names(names: &[&str]) -> Vec<(CollectionId, String)> {
+    names.iter().enumerate().map(|(place, name)| (CollectionId(place as u16), (*name).to_owned())).collect()
 }
 
 async fn now(scratch: &Scratch, watched: &[&str]) -> ChangeStream {
@@ -33,7 +34,7 @@ async fn now(scratch: &Scratch, watched: &[&str]) -> ChangeStream {
     scratch.mongo.stream(Start::At(start), names(watched), 4)
 }
 
-async fn some(stream: &mut ChangeStream, count: usize) -> Vec<StreamBatch> {
+async fn some(stream: &mut ChangeStream, count: usize) -> Vec<ChangeBatch> {
     until(stream, |batches| changes(batches).len() >= count).await
 }
 
@@ -57,25 +58,25 @@ async fn tells_of_every_kind_of_change() {
         .iter()
         .map(|change| {
             let a = change.document.as_ref().map(|bytes| document(bytes).get_i32("a").expect("a number"));
-            (change.collection, change.op, a)
+            (change.collection.0, change.kind, a)
         })
         .collect();
     let expected = |collection, update| {
         [
-            (collection, Op::Insert, Some(1)),
-            (collection, Op::Update, update),
-            (collection, Op::Replace, Some(3)),
-            (collection, Op::Delete, None),
+            (collection, ChangeKind::Insert, Some(1)),
+            (collection, ChangeKind::Update, update),
+            (collection, ChangeKind::Replace, Some(3)),
+            (collection, ChangeKind::Delete, None),
         ]
     };
     assert_eq!(told, [expected(1, None), expected(0, Some(2))].concat());
     for change in &changes {
         assert_eq!(change.key, key(1));
         assert_eq!(document(&change.id), doc! {"_id": 1});
-        assert!(!change.in_transaction && change.wall > 1_600_000_000_000);
+        assert!(change.wall > 1_600_000_000_000);
     }
     let tokens: Vec<_> = changes.iter().map(|change| change.position.clone()).collect();
-    assert!(tokens.is_sorted_by(|a, b| a.token < b.token && a.time <= b.time));
+    assert!(tokens.is_sorted_by(|a, b| a.token < b.token && a.moment <= b.moment));
     for batch in &batches {
         assert!(batch.passed <= batch.position.moment && batch.bytes > 0);
         assert!(batch.changes.iter().all(|change| *change.position() <= batch.position));
@@ -97,9 +98,7 @@ async fn changes_of_a_transaction_share_a_time_and_grow_in_token() {
     let batches = some(&mut stream, 20).await;
     let changes = of_documents(&batches);
     let first = changes[0];
-    assert!(
-        changes.iter().all(|change| change.in_transaction && change.position.moment == first.position.moment)
-    );
+    assert!(changes.iter().all(|change| change.position.moment == first.position.moment));
     assert!(changes.is_sorted_by(|a, b| a.position < b.position));
     assert_eq!(
         changes.iter().map(|change| change.key.clone()).collect::<Vec<_>>(),
@@ -168,9 +167,12 @@ async fn drops_and_renames_are_told() {
     let told: Vec<String> = changes(&batches)
         .into_iter()
         .map(|change| match change {
-            Change::Document(change) => format!("document {}", change.collection),
-            Change::Dropped { collection, .. } => format!("dropped {collection}"),
-            Change::Renamed { from, to, to_name, .. } => format!("renamed {from:?} {to:?} {to_name}"),
+            Change::Document(change) => format!("document {}", change.collection.0),
+            Change::Dropped { collection, .. } => format!("dropped {}", collection.0),
+            Change::Renamed { from, to, to_name, .. } => {
+                let (from, to) = (from.map(|id| id.0), to.map(|id| id.0));
+                format!("renamed {from:?} {to:?} {to_name}")
+            }
             other => format!("{other:?}"),
         })
         .collect();
@@ -194,7 +196,7 @@ async fn goes_on_after_the_database_was_dropped() {
         changes[..],
         [
             Change::Document(_),
-            Change::Dropped { collection: 0, .. },
+            Change::Dropped { collection: CollectionId(0), .. },
             Change::DatabaseDropped { .. },
             Change::Invalidated { .. },
             Change::Document(_)

@@ -5,13 +5,14 @@ use std::time::Duration;
 use bson::doc;
 use mongodb::error::{ErrorKind, WriteFailure};
 use slackwater_connectors::error::Kind;
-use slackwater_connectors::mongodb::{Change, Mongo, Start, StreamBatch};
+use slackwater_connectors::mongodb::{Mongo, Start};
 use slackwater_connectors::secret::Secret;
-use slackwater_topics::Key;
+use slackwater_connectors::source::{Change, ChangeBatch};
+use slackwater_topics::{CollectionId, Key};
 
 use crate::server::{Mongod, Scratch, Wire, key, until};
 
-fn keys(batches: &[StreamBatch]) -> Vec<Key> {
+fn keys(batches: &[ChangeBatch]) -> Vec<Key> {
     let key = |change: &Change| match change {
         Change::Document(change) => Some(change.key.clone()),
         _ => None,
@@ -25,7 +26,7 @@ async fn a_killed_server_costs_nothing() {
     let scratch = Scratch::at(&mongod.uri()).await;
     scratch.create("a", doc! {}).await;
     let start = scratch.mongo.operation_time().await.expect("a time");
-    let mut stream = scratch.mongo.stream(Start::At(start), vec!["a".into()], 2);
+    let mut stream = scratch.mongo.stream(Start::At(start), vec![(CollectionId(0), "a".into())], 2);
     let mut seen = Vec::new();
     for round in 0..3 {
         let inserted = (0..500).map(|n| doc! {"_id": round * 1000 + n});
@@ -60,7 +61,7 @@ async fn a_new_primary_costs_nothing() {
     let scratch = Scratch::at(&mongod.uri()).await;
     scratch.create("a", doc! {}).await;
     let start = scratch.mongo.operation_time().await.expect("a time");
-    let mut stream = scratch.mongo.stream(Start::At(start), vec!["a".into()], 2);
+    let mut stream = scratch.mongo.stream(Start::At(start), vec![(CollectionId(0), "a".into())], 2);
     let writer = async {
         for n in 0..300 {
             // It goes through, or is found to have gone through.
@@ -92,7 +93,7 @@ async fn lost_history_is_told() {
     let scratch = Scratch::at(&mongod.uri()).await;
     scratch.create("a", doc! {}).await;
     let start = scratch.mongo.operation_time().await.expect("a time");
-    let mut stream = scratch.mongo.stream(Start::At(start), vec!["a".into()], 1);
+    let mut stream = scratch.mongo.stream(Start::At(start), vec![(CollectionId(0), "a".into())], 1);
     scratch.collection("a").insert_one(doc! {"_id": 0}).await.expect("inserted");
     let batches = until(&mut stream, |batches| keys(batches).len() == 1).await;
     let position = batches.last().expect("a batch").position.clone();
@@ -108,7 +109,7 @@ async fn lost_history_is_told() {
     };
     let deadline = std::time::Instant::now() + Duration::from_secs(120);
     let mut n = 1;
-    while first().await <= position.moment.seconds() {
+    while first().await <= position.moment.upper() {
         assert!(std::time::Instant::now() < deadline, "the oplog keeps everything");
         let fill = (0..20).map(|i| doc! {"_id": n * 100 + i, "fill": "x".repeat(100_000)});
         scratch.collection("other").insert_many(fill).await.expect("inserted");
@@ -116,7 +117,7 @@ async fn lost_history_is_told() {
         n += 1;
     }
     for start in [Start::After(position.clone()), Start::At(position.moment)] {
-        let mut stream = scratch.mongo.stream(start, vec!["a".into()], 1);
+        let mut stream = scratch.mongo.stream(start, vec![(CollectionId(0), "a".into())], 1);
         let error = loop {
             match stream.next().await {
                 Ok(batch) => assert!(batch.changes.is_empty()),
@@ -138,7 +139,7 @@ async fn a_silent_network_is_noticed() {
     let uri = Secret::new(format!("mongodb://127.0.0.1:{}/?directConnection=true", wire.port));
     let mongo = Mongo::connect(&uri, scratch.db.name()).await.expect("a connection");
     let start = mongo.operation_time().await.expect("a time");
-    let mut stream = mongo.stream(Start::At(start), vec!["a".into()], 2);
+    let mut stream = mongo.stream(Start::At(start), vec![(CollectionId(0), "a".into())], 2);
     scratch.collection("a").insert_one(doc! {"_id": 0}).await.expect("inserted");
     let batches = until(&mut stream, |batches| !keys(batches).is_empty()).await;
     assert_eq!(keys(&batches), [key(0)]);

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use slackwater_connectors::error::Kind;
+use slackwater_connectors::postgres::control::ledger::Incident;
 use slackwater_connectors::postgres::control::{Control, CopyState, SeenTable};
 use slackwater_connectors::postgres::progress::{Advance, ChunkDone, DeadLetter, FencePass, Notes, Tally};
 use slackwater_connectors::postgres::target::rows::WriteSet;
@@ -10,7 +11,7 @@ use slackwater_connectors::postgres::target::sink::Sink;
 use slackwater_topics::{Moment, Op, Position};
 use uuid::Uuid;
 
-use super::database::{MIGRATION, V, from, ours, row, spec, text, with};
+use super::database::{MIGRATION, V, WHY, from, ours, row, spec, taking, text, with};
 
 #[tokio::test]
 async fn four_at_once_make_the_schema_once() {
@@ -25,12 +26,11 @@ async fn four_at_once_make_the_schema_once() {
         for control in [all.0, all.1, all.2, all.3] {
             control.expect("opened");
         }
-        let versions = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/postgres/schema"));
+        let versions = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/postgres/control/schema"));
         let versions = versions.expect("a file a version").count();
         let made = database.text("SELECT count(*) FROM slackwater.schema_version").await;
         assert_eq!(made, versions.to_string());
         let peek = Control::peek(&database.url).await.expect("looked").expect("there");
-        assert!(peek.migrations().await.expect("none").is_empty());
         peek.retry_now(MIGRATION).await.expect_err("looking changes nothing");
         let client = database.client().await;
         client
@@ -96,7 +96,7 @@ async fn chunks_of_a_copy() {
         sink.reopen().await.expect("reopened");
         assert_eq!(lane.progress, *sink.progress());
 
-        control.start_reload(&["legacy.user"], &[], &[]).await.expect("started");
+        control.start_reload(&[("legacy.user", 2)], &[], &[], WHY).await.expect("started");
         let user = &control.collections(MIGRATION).await.expect("collections")[0];
         assert_eq!(
             (user.state, user.generation, user.reload, user.chunks_total),
@@ -108,7 +108,7 @@ async fn chunks_of_a_copy() {
             .await
             .expect("applied");
         assert!(control.open_chunks(MIGRATION).await.expect("chunks").is_empty());
-        control.save_position("legacy", &Position::new(Moment(9), vec![9]), &[]).await.expect("saved");
+        control.save_position(&Position::new(Moment(9), vec![9]), &[]).await.expect("saved");
         let saved = control.position(MIGRATION, "legacy").await.expect("read");
         assert_eq!(saved, Some(Position::new(Moment(9), vec![9])));
     })
@@ -139,7 +139,6 @@ async fn notes_come_with_the_rows() {
             sample_key: vec![1],
         };
         let fence = Uuid::new_v5(&Uuid::nil(), b"fence");
-        control.request_fence(fence).await.expect("requested");
         let mut notes = Notes {
             dead_letters: vec![letter(&long, "unique"), letter(b"b", "null"), letter(&long, "check")],
             tallies: vec![tally(2), tally(3)],
@@ -171,7 +170,13 @@ async fn notes_come_with_the_rows() {
         sink.begin(&from(2)).await.expect("begun");
         sink.commit(&notes).await.expect("committed");
         assert_eq!(control.dead_letters(MIGRATION, None, 0, 10).await.expect("letters")[0].letter.key, b"b");
-        control.incident("history", Some("legacy.user"), "lost an hour").await.expect("written");
+        control
+            .end_reload(
+                &[],
+                Incident { kind: "history", collection: Some("legacy.user"), text: "lost an hour" },
+            )
+            .await
+            .expect("written");
         assert_eq!(control.incidents(MIGRATION, 5).await.expect("incidents")[0].text, "lost an hour");
     })
     .await;
@@ -199,7 +204,7 @@ async fn a_reload_sweeps_what_is_left_over_and_ours() {
         let table = SeenTable { schema: "public".into(), name: "t".into(), key: vec!["id".into()] };
         for round in 0..2 {
             control
-                .start_reload(&["legacy.lineitem"], std::slice::from_ref(&table), &[])
+                .start_reload(&[("legacy.lineitem", 2)], std::slice::from_ref(&table), &[], WHY)
                 .await
                 .expect("started");
             let mut again = WriteSet::new(&specs(), false);
@@ -217,7 +222,7 @@ async fn a_reload_sweeps_what_is_left_over_and_ours() {
             sink.commit(&Notes::default()).await.expect("committed");
             let swept = sink.sweep(0, &[("kind".into(), "line".into())]).await.expect("swept");
             assert_eq!(swept, 1 - round as u64);
-            control.end_reload(&["legacy.lineitem"]).await.expect("ended");
+            control.end_reload(&["legacy.lineitem"], WHY).await.expect("ended");
         }
         let rest = database.text("SELECT string_agg(note, ', ' ORDER BY note) FROM public.t").await;
         assert_eq!(rest, "made by others, met, new, other constant");
@@ -236,7 +241,7 @@ async fn a_sweep_waits_for_writers() {
         let specs = || vec![spec(&catalog, "t", &["id", "note"], &["id"], None)];
         let (mut control, sink) = database.sink(vec![]).await;
         drop(sink);
-        control.take_over(MIGRATION, "hash", Uuid::nil(), "direct", &["main", "second"]).await.expect("taken over");
+        control.take_over(taking(MIGRATION, "hash", Uuid::nil(), "direct"), &["main", "second"]).await.expect("taken over");
         let open = async |lane: &str| {
             Sink::open(&database.url, MIGRATION, lane, 2, Arc::new(specs())).await.expect("a sink")
         };
@@ -248,7 +253,7 @@ async fn a_sweep_waits_for_writers() {
         };
         writer.apply(&from(0), &one("before"), &Notes::default()).await.expect("written");
         let table = SeenTable { schema: "public".into(), name: "t".into(), key: vec!["id".into()] };
-        control.start_reload(&[], &[table], &[]).await.expect("started");
+        control.start_reload(&[], &[table], &[], WHY).await.expect("started");
         writer.begin(&Advance { seen: vec![0], ..from(1) }).await.expect("begun");
         writer.attempt(&one("met")).await.expect("written");
         let sweeping = tokio::spawn(async move { sweeper.sweep(0, &[]).await });
@@ -272,7 +277,7 @@ async fn an_old_owner_changes_nothing() {
         sink.begin(&from(0)).await.expect("begun");
         let mut new = Control::open(&database.url).await.expect("opened");
         let taking = tokio::spawn(async move {
-            let taken = new.take_over(MIGRATION, "other", Uuid::nil(), "direct", &["main", "second"]).await;
+            let taken = new.take_over(taking(MIGRATION, "other", Uuid::nil(), "direct"), &["main", "second"]).await;
             (new, taken)
         });
         database.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").await;
@@ -302,7 +307,7 @@ async fn an_old_owner_changes_nothing() {
             Kind::Fenced
         );
         assert_eq!(sink.reopen().await.expect_err("fenced").kind, Kind::Fenced);
-        let error = old.incident("x", None, "x").await.expect_err("fenced");
+        let error = old.end_reload(&[], WHY).await.expect_err("fenced");
         assert_eq!(error.kind, Kind::Fenced);
         assert_eq!(old.note_read(1).await.expect_err("fenced").kind, Kind::Fenced);
         assert_eq!(database.text("SELECT count(*) FROM public.t").await, "1");
@@ -313,7 +318,7 @@ async fn an_old_owner_changes_nothing() {
         assert_eq!((error.kind, error.code.as_deref()), (Kind::Fenced, Some("SW002")));
         sink.apply(&from(1), &more, &Notes::default()).await.expect("applied");
         let mut third = Control::open(&database.url).await.expect("opened");
-        let error = third.take_over(MIGRATION, "x", Uuid::max(), "direct", &[]).await.expect_err("another namespace");
+        let error = third.take_over(taking(MIGRATION, "x", Uuid::max(), "direct"), &[]).await.expect_err("another namespace");
         assert_eq!(error.kind, Kind::Unsuitable);
     })
     .await;

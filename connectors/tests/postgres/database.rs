@@ -6,17 +6,31 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use slackwater_connectors::postgres::client::connect;
-use slackwater_connectors::postgres::control::Control;
+use slackwater_connectors::postgres::control::ledger::Incident;
+use slackwater_connectors::postgres::control::{Control, Taking};
 use slackwater_connectors::postgres::progress::Advance;
 use slackwater_connectors::postgres::target::catalog::Catalog;
 use slackwater_connectors::postgres::target::introspect;
 use slackwater_connectors::postgres::target::rows::{RowFormat, TableSpec, WriteSet};
 use slackwater_connectors::postgres::target::sink::Sink;
 use slackwater_connectors::secret::Secret;
+use slackwater_connectors::source::Kind;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 pub(crate) const MIGRATION: &str = "coworking";
+/// Why something is recopied, where a test does not care.
+pub(crate) const WHY: Incident<'static> = Incident { kind: "test", collection: None, text: "for a test" };
+
+/// The capture of source `shop`.
+pub(crate) fn taking<'a>(
+    migration: &'a str,
+    file_hash: &'a str,
+    namespace: Uuid,
+    log: &'a str,
+) -> Taking<'a> {
+    Taking { migration, source: "shop", kind: Kind::Mongodb, file_hash, namespace, log }
+}
 
 /// A database of its own.
 #[derive(Clone)]
@@ -67,10 +81,13 @@ impl Database {
     /// Takes the migration over and opens a sink on the lane.
     pub(crate) async fn sink(&self, specs: Vec<TableSpec>) -> (Control, Sink) {
         let mut control = Control::open(&self.url).await.expect("control");
-        let taken =
-            control.take_over(MIGRATION, "hash", Uuid::nil(), "direct", &["main"]).await.expect("taken over");
-        let sink =
-            Sink::open(&self.url, MIGRATION, "main", taken.epoch, Arc::new(specs)).await.expect("a sink");
+        let taken = control
+            .take_over(taking(MIGRATION, "hash", Uuid::nil(), "direct"), &["main"])
+            .await
+            .expect("taken over");
+        let sink = Sink::open(&self.url, MIGRATION, "main", taken.owner.epoch, Arc::new(specs))
+            .await
+            .expect("a sink");
         (control, sink)
     }
 

@@ -6,7 +6,7 @@ use slackwater_connectors::postgres::target::rows::WriteSet;
 use slackwater_connectors::postgres::target::sink::Sink;
 use uuid::Uuid;
 
-use super::database::{MIGRATION, from, ours, row, spec, text, with};
+use super::database::{MIGRATION, from, ours, row, spec, taking, text, with};
 
 const TABLE: &str = "CREATE TABLE t (id uuid PRIMARY KEY, name text); ";
 
@@ -120,7 +120,7 @@ async fn a_deadlock_is_contention() {
         let (mut control, sink) = database.sink(specs()).await;
         drop(sink);
         control
-            .take_over(MIGRATION, "hash", Uuid::nil(), "direct", &["main", "second"])
+            .take_over(taking(MIGRATION, "hash", Uuid::nil(), "direct"), &["main", "second"])
             .await
             .expect("taken over");
         let one = |id: u128| {

@@ -12,7 +12,7 @@ use slackwater_connectors::postgres::target::sink::Sink;
 use slackwater_topics::Op;
 use uuid::Uuid;
 
-use super::database::{MIGRATION, from, with};
+use super::database::{MIGRATION, WHY, from, taking, with};
 use super::partitions::{TOPIC, WAITING, at, begun, claim, lane, moving, new_partition, partition, step};
 
 const VERSION_ONE: &str = include_str!("../../src/postgres/control/schema/1.sql");
@@ -55,10 +55,10 @@ async fn the_second_version_keeps_what_the_first_had() {
         let mut control = Control::open(&database.url).await.expect("brought up to date");
         let made = database.text("SELECT max(version) FROM slackwater.schema_version").await;
         assert_ne!(made, "1");
-        let error = control.take_over(MIGRATION, "hash", Uuid::nil(), "kafka", &[]).await;
+        let error = control.take_over(taking(MIGRATION, "hash", Uuid::nil(), "kafka"), &[]).await;
         assert_eq!(error.expect_err("it was begun without").kind, Kind::Unsuitable);
         let taken =
-            control.take_over(MIGRATION, "hash", Uuid::nil(), "direct", &["stream"]).await.expect("taken over");
+            control.take_over(taking(MIGRATION, "hash", Uuid::nil(), "direct"), &["stream"]).await.expect("taken over");
         assert_eq!((taken.epoch, taken.first_run), (4, false));
         let lanes = control.lanes(MIGRATION).await.expect("lanes");
         assert_eq!((lanes.len(), lanes[0].epoch, lanes[0].progress.sequence), (1, 4, 42));
@@ -77,14 +77,14 @@ async fn registering_twice_changes_nothing() {
         let mut sink = lane(&database, "apply/a/0", vec![]).await;
         let none = WriteSet { tables: vec![], copy: false };
         sink.apply(&moving(0, vec![step(&claimed[0])]), &none, &Notes::default()).await.expect("applied");
-        control.save_position("shop", &at(5), &acked(&[(0, 120)])).await.expect("saved");
+        control.save_position(&at(5), &acked(&[(0, 120)])).await.expect("saved");
         let (log, applied) = (
             control.log_partitions(MIGRATION).await.expect("the log"),
             partition(&control, 0).await.next_offset,
         );
         assert_eq!((log.len(), log[0].begin_offset, applied), (3, 100, 110));
         let again: Vec<_> = (0..4).map(|number| new_partition(number, 500)).collect();
-        control.register_partitions("shop", &at(9), &again).await.expect("registered");
+        control.register_partitions(&at(9), &again).await.expect("registered");
         assert_eq!(control.position(MIGRATION, "shop").await.expect("read"), Some(at(5)));
         let now = control.log_partitions(MIGRATION).await.expect("the log");
         assert_eq!(now[..3], log[..]);
@@ -101,19 +101,19 @@ async fn a_position_is_saved_with_what_was_acknowledged() {
     with(|database| async move {
         let mut old = begun(&database).await;
         assert_eq!(old.position(MIGRATION, "shop").await.expect("read"), Some(at(1)));
-        old.save_position("shop", &at(2), &acked(&[(0, 105), (2, 101), (0, 103)])).await.expect("saved");
+        old.save_position(&at(2), &acked(&[(0, 105), (2, 101), (0, 103)])).await.expect("saved");
         let log = old.log_partitions(MIGRATION).await.expect("the log");
         assert_eq!(acknowledged(&log), [Some(105), None, Some(101)]);
-        old.save_position("shop", &at(3), &acked(&[(0, 104), (1, 100)])).await.expect("saved");
+        old.save_position(&at(3), &acked(&[(0, 104), (1, 100)])).await.expect("saved");
         let log = old.log_partitions(MIGRATION).await.expect("the log");
         assert_eq!(acknowledged(&log), [Some(105), Some(100), Some(101)], "never back");
-        old.save_position("shop", &at(4), &[]).await.expect("saved");
+        old.save_position(&at(4), &[]).await.expect("saved");
 
         let mut new = Control::open(&database.url).await.expect("opened");
-        new.take_over(MIGRATION, "hash", Uuid::nil(), "kafka", &["main"]).await.expect("taken over");
-        let error = old.save_position("shop", &at(9), &acked(&[(0, 900)])).await.expect_err("fenced");
+        new.take_over(taking(MIGRATION, "hash", Uuid::nil(), "kafka"), &["main"]).await.expect("taken over");
+        let error = old.save_position(&at(9), &acked(&[(0, 900)])).await.expect_err("fenced");
         assert_eq!((error.kind, error.code.as_deref()), (Kind::Fenced, Some("SW001")));
-        let error = old.register_partitions("shop", &at(9), &[new_partition(9, 1)]).await;
+        let error = old.register_partitions(&at(9), &[new_partition(9, 1)]).await;
         assert_eq!(error.expect_err("fenced").kind, Kind::Fenced);
         assert_eq!(new.position(MIGRATION, "shop").await.expect("read"), Some(at(4)));
         assert_eq!(new.log_partitions(MIGRATION).await.expect("the log"), log);
@@ -138,7 +138,7 @@ async fn a_topic_that_is_lost_is_read_no_further() {
         assert!(claim(&mut control, "a", &[0]).await[0].lost);
 
         let mut new = Control::open(&database.url).await.expect("opened");
-        new.take_over(MIGRATION, "hash", Uuid::nil(), "kafka", &["main"]).await.expect("taken over");
+        new.take_over(taking(MIGRATION, "hash", Uuid::nil(), "kafka"), &["main"]).await.expect("taken over");
         let error = control.mark_topic_lost(TOPIC, "late").await.expect_err("succeeded");
         assert_eq!(error.kind, Kind::Fenced);
     })
@@ -150,7 +150,7 @@ async fn a_reload_skips_what_is_on_its_way() {
     with(|database| async move {
         let mut control = begun(&database).await;
         control.plan_chunks("shop.order", 1, &[(None, None)], 3, true).await.expect("planned");
-        control.save_position("shop", &at(5), &acked(&[(0, 149), (1, 149), (2, 149)])).await.expect("saved");
+        control.save_position(&at(5), &acked(&[(0, 149), (1, 149), (2, 149)])).await.expect("saved");
         let mut claimed = claim(&mut control, "a", &[0, 1, 2]).await;
         assert!(control.mark_lost(MIGRATION, TOPIC, 1, 1, "gone").await.expect("marked"));
         // An applier has partition 0 in hand: the reload waits for it.
@@ -159,7 +159,10 @@ async fn a_reload_skips_what_is_on_its_way() {
         sink.begin(&moving(0, vec![first])).await.expect("begun");
         let reloading = tokio::spawn(async move {
             // Partition 1 goes on in the same topic, partition 0 in one that was made anew.
-            control.start_reload(&["shop.order"], &[], &[skip(1, 150), skip(0, 20)]).await.expect("started");
+            control
+                .start_reload(&[("shop.order", 2)], &[], &[skip(1, 150), skip(0, 20)], WHY)
+                .await
+                .expect("started");
             control
         });
         database.until(WAITING).await;
@@ -195,7 +198,7 @@ async fn a_reload_skips_what_is_on_its_way() {
         assert_eq!((copy.state, copy.generation, copy.reload), (CopyState::Pending, 2, true));
 
         // All or nothing: a partition that nobody knows cannot be skipped.
-        let error = control.start_reload(&["shop.order"], &[], &[skip(0, 30), skip(9, 30)]).await;
+        let error = control.start_reload(&[("shop.order", 2)], &[], &[skip(0, 30), skip(9, 30)], WHY).await;
         assert_eq!(error.expect_err("not registered").kind, Kind::Bug);
         assert_eq!(partition(&control, 0).await.next_offset, 20);
         assert_eq!(control.collections(MIGRATION).await.expect("collections")[0].generation, 2);
@@ -209,9 +212,11 @@ async fn a_skip_shuts_older_captures_out() {
     with(|database| async move {
         begun(&database).await;
         let mut control = Control::open(&database.url).await.expect("opened");
-        let taken =
-            control.take_over(MIGRATION, "hash", Uuid::nil(), "kafka", &["main"]).await.expect("taken over");
-        control.start_reload(&[], &[], &[skip(0, 150)]).await.expect("started");
+        let taken = control
+            .take_over(taking(MIGRATION, "hash", Uuid::nil(), "kafka"), &["main"])
+            .await
+            .expect("taken over");
+        control.start_reload(&[], &[], &[skip(0, 150)], WHY).await.expect("started");
         let claimed = claim(&mut control, "a", &[0, 1]).await;
         assert_eq!((claimed[0].capture_epoch, claimed[1].capture_epoch), (taken.epoch, 0));
     })
@@ -226,7 +231,7 @@ async fn a_migration_stays_with_its_log() {
         let taken = applier.take_lane(MIGRATION, lane, Uuid::nil()).await.expect("asked");
         assert_eq!(taken, None, "capture has not begun");
         let mut capture = begun(&database).await;
-        let error = capture.take_over(MIGRATION, "hash", Uuid::nil(), "direct", &["main"]).await;
+        let error = capture.take_over(taking(MIGRATION, "hash", Uuid::nil(), "direct"), &["main"]).await;
         let error = error.expect_err("another log");
         assert_eq!(error.kind, Kind::Unsuitable);
         assert!(error.what.contains("begun with `log: kafka`"), "{error}");
@@ -239,7 +244,7 @@ async fn a_migration_stays_with_its_log() {
             Sink::open(&database.url, MIGRATION, lane, 1, Arc::new(vec![])).await.expect("a sink");
         let none = WriteSet { tables: vec![], copy: false };
         // Capture may come and go: that is no matter of the applier's.
-        let takeover = capture.take_over(MIGRATION, "hash", Uuid::nil(), "kafka", &["main"]).await;
+        let takeover = capture.take_over(taking(MIGRATION, "hash", Uuid::nil(), "kafka"), &["main"]).await;
         assert_eq!(takeover.expect("taken over").epoch, 2);
         first.apply(&from(0), &none, &Notes::default()).await.expect("still ours");
         let epochs: Vec<_> = capture
@@ -257,7 +262,10 @@ async fn a_migration_stays_with_its_log() {
         let second = Sink::open(&database.url, MIGRATION, lane, 2, Arc::new(vec![])).await.expect("a sink");
         assert_eq!(second.progress().sequence, 1);
 
-        applier.take_over("another", "hash", Uuid::nil(), "direct", &["main"]).await.expect("taken over");
+        applier
+            .take_over(taking("another", "hash", Uuid::nil(), "direct"), &["main"])
+            .await
+            .expect("taken over");
         let error = applier.take_lane("another", lane, Uuid::nil()).await.expect_err("no partitions there");
         assert_eq!(error.kind, Kind::Unsuitable);
         assert!(error.what.contains("begun with `log: direct`"), "{error}");
@@ -284,7 +292,7 @@ async fn a_chunk_is_finished_once() {
         let copy = &control.collections(MIGRATION).await.expect("collections")[0];
         assert_eq!((copy.documents_copied, copy.chunks_total, copy.chunks_done), (80, 2, 2));
         // Of a copy that was begun anew meanwhile.
-        control.start_reload(&["shop.order"], &[], &[]).await.expect("started");
+        control.start_reload(&[("shop.order", 2)], &[], &[], WHY).await.expect("started");
         control.finish_chunk(&first).await.expect("nothing to do");
         assert!(control.open_chunks(MIGRATION).await.expect("chunks").is_empty());
     })

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use slackwater_migrations::Chance;
 
 use super::{LONG, Scene, Way};
-use crate::harness::{PATIENCE, Slackwater, number, until};
-use crate::kafka::broker::Broker;
-use crate::mongod::{Flavour, Mongod};
-use crate::state;
+use crate::stage::broker::Broker;
+use crate::stage::mongod::{Flavour, Mongod};
+use crate::stage::state;
+use crate::stage::{PATIENCE, Slackwater, number, until};
 
 /// Lines that the cutover says, after each of which somebody is killed. The last step is held up for a moment, so that there
 /// is one.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{Scene, Way, spread};
-use crate::harness::number;
-use crate::kafka::broker::shared;
-use crate::mongod::{Flavour, Mongod};
+use crate::stage::broker::shared;
+use crate::stage::mongod::{Flavour, Mongod};
+use crate::stage::number;
 
 async fn many(way: Way) {
     let seed = number("SLACKWATER_TEST_SEED", 31);

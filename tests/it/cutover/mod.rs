@@ -15,9 +15,9 @@ use slackwater_migrations::crm_demo::{self, Pace, Writers, Written};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::harness::{Slackwater, Stage, until};
-use crate::kafka::pipeline::{Log, Pipeline};
-use crate::trial::CATCH_UP;
+use crate::stage::pipeline::{Log, Pipeline};
+use crate::stage::trial::CATCH_UP;
+use crate::stage::{Slackwater, Stage, until};
 
 /// What stands between capture and apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ struct Scene {
     stage: Stage,
     file: PathBuf,
     /// Topics and group, where the log is Kafka.
-    topics: Option<(crate::kafka::records::Topics, String)>,
+    topics: Option<(crate::stage::records::Topics, String)>,
     processes: Vec<Slackwater>,
     stop: watch::Sender<bool>,
     writers: JoinHandle<slackwater_migrations::Result<Written>>,

@@ -4,10 +4,10 @@ use bson::{Document, doc};
 use serde_json::Value;
 
 use super::{Scene, Way, section};
-use crate::harness::{PATIENCE, Slackwater, Stage, until};
-use crate::kafka::broker::shared;
-use crate::mongod::{Flavour, Mongod};
-use crate::state;
+use crate::stage::broker::shared;
+use crate::stage::mongod::{Flavour, Mongod};
+use crate::stage::state;
+use crate::stage::{PATIENCE, Slackwater, Stage, until};
 use slackwater_migrations::crm_demo;
 
 fn names(report: &Value) -> Vec<&str> {

@@ -8,10 +8,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
 use super::{Scene, Way, section};
-use crate::harness::PATIENCE;
-use crate::kafka::broker::shared;
-use crate::mongod::{Flavour, Mongod};
-use crate::state;
+use crate::stage::PATIENCE;
+use crate::stage::broker::shared;
+use crate::stage::mongod::{Flavour, Mongod};
+use crate::stage::state;
 
 /// Takes one request and answers it; its first line and its body.
 async fn answer(listener: &TcpListener, status: &str) -> (String, String) {

@@ -3,10 +3,10 @@
 
 use slackwater_migrations::crm_demo::Pace;
 
-use super::broker::shared;
-use super::pipeline::{Log, Pipeline};
-use crate::harness::{Slackwater, number, until};
-use crate::trial::{CATCH_UP, Load};
+use crate::stage::broker::shared;
+use crate::stage::pipeline::{Log, Pipeline};
+use crate::stage::trial::{CATCH_UP, Load};
+use crate::stage::{Slackwater, number, until};
 
 async fn through(name: &str, values: &'static str) {
     let seed = number("SLACKWATER_TEST_SEED", 9);

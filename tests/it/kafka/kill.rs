@@ -9,11 +9,11 @@ use futures_util::TryStreamExt as _;
 use slackwater_migrations::Chance;
 use slackwater_migrations::crm_demo::Pace;
 
-use super::broker::Broker;
-use super::pipeline::{Log, Pipeline};
-use crate::harness::{Slackwater, Stage, number, until};
-use crate::state;
-use crate::trial::{CATCH_UP, Load};
+use crate::stage::broker::Broker;
+use crate::stage::pipeline::{Log, Pipeline};
+use crate::stage::state;
+use crate::stage::trial::{CATCH_UP, Load};
+use crate::stage::{Slackwater, Stage, number, until};
 
 /// Who can be killed. The second applier keeps its name over restarts.
 const VICTIMS: [(&str, u64); 4] = [("capture", 35), ("one", 25), ("two", 25), ("broker", 15)];

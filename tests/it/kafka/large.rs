@@ -7,10 +7,10 @@ use bson::spec::BinarySubtype;
 use bson::{Binary, Document, doc};
 use slackwater_migrations::Chance;
 
-use super::broker::Broker;
-use super::pipeline::{Log, Pipeline};
-use crate::harness::{Slackwater, Stage, number, until};
-use crate::trial::CATCH_UP;
+use crate::stage::broker::Broker;
+use crate::stage::pipeline::{Log, Pipeline};
+use crate::stage::trial::CATCH_UP;
+use crate::stage::{Slackwater, Stage, number, until};
 
 const SCHEMA: &str = "CREATE TABLE files (id uuid PRIMARY KEY, n bigint NOT NULL, body bytea, words text,
                       version bigint NOT NULL)";

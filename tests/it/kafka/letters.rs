@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use bson::doc;
 
-use super::broker::shared;
-use super::pipeline::{Log, Pipeline};
-use crate::harness::{PATIENCE, Slackwater, Stage, until};
 use crate::letters::{FILE, SCHEMA, letters, numbers, set};
-use crate::trial::CATCH_UP;
+use crate::stage::broker::shared;
+use crate::stage::pipeline::{Log, Pipeline};
+use crate::stage::trial::CATCH_UP;
+use crate::stage::{PATIENCE, Slackwater, Stage, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_takes_a_partition_over_settles_its_letters() {

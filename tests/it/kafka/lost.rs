@@ -8,12 +8,12 @@ use bson::doc;
 use bytes::Bytes;
 use slackwater_migrations::crm_demo::Pace;
 
-use super::broker::shared;
-use super::pipeline::{Log, Pipeline};
 use super::replay::{captured, position, present};
-use crate::harness::{Slackwater, Stage, number, postgres, until};
-use crate::trial::{CATCH_UP, Load};
-use crate::{items, state};
+use crate::stage::broker::shared;
+use crate::stage::pipeline::{Log, Pipeline};
+use crate::stage::trial::{CATCH_UP, Load};
+use crate::stage::{Slackwater, Stage, number, postgres, until};
+use crate::stage::{items, state};
 
 const DOCUMENTS: u64 = 4_000;
 const SNAPSHOT: &str = "{ workers: 2, chunk_documents: 500 }";

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use bson::doc;
 
-use super::broker::shared;
-use super::pipeline::{Log, Pipeline};
-use crate::harness::{PATIENCE, Slackwater, Stage, until};
 use crate::letters::{FILE, SCHEMA, delete, letters, numbers, set};
+use crate::stage::broker::shared;
+use crate::stage::pipeline::{Log, Pipeline};
+use crate::stage::{PATIENCE, Slackwater, Stage, until};
 
 /// Waits until the target has these children and letters, by collection, of wrong references.
 async fn shows(

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use bson::{Document, doc};
 
-use super::broker::shared;
-use super::pipeline::{Log, Pipeline};
-use super::records::Standing;
 use super::replay::captured;
-use crate::harness::{Slackwater, number, until};
-use crate::state;
-use crate::trial::CATCH_UP;
+use crate::stage::broker::shared;
+use crate::stage::pipeline::{Log, Pipeline};
+use crate::stage::records::Standing;
+use crate::stage::state;
+use crate::stage::trial::CATCH_UP;
+use crate::stage::{Slackwater, number, until};
 
 /// Changes every user while only capture runs, and waits until the changes wait in the topics; how many.
 async fn changed(pipeline: &Pipeline) -> i64 {

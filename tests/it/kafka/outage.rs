@@ -7,11 +7,11 @@ use slackwater_migrations::Watcher;
 use slackwater_migrations::crm_demo::{self, Pace, Writers};
 use tokio::sync::watch;
 
-use super::broker::{Broker, shared};
-use super::pipeline::{Log, Pipeline};
-use super::target::Target;
-use crate::harness::{PATIENCE, Slackwater, Stage, number, postgres, until, variable};
-use crate::trial::{CATCH_UP, Load};
+use crate::stage::broker::{Broker, shared};
+use crate::stage::pipeline::{Log, Pipeline};
+use crate::stage::target::Target;
+use crate::stage::trial::{CATCH_UP, Load};
+use crate::stage::{PATIENCE, Slackwater, Stage, number, postgres, until, variable};
 
 /// Megabytes. The queue for Kafka holds 64, and batches on their way there some more; this is a build for debugging.
 const MOST_MEMORY: u64 = 300;

@@ -7,11 +7,11 @@ use mongodb::options::ChangeStreamPreAndPostImages;
 use slackwater_migrations::crm_demo::{self, Pace, Writers};
 use tokio::sync::watch;
 
-use super::broker::shared;
-use super::pipeline::{Log, Pipeline};
-use crate::harness::{PATIENCE, Slackwater, Stage, number, postgres, until};
-use crate::trial::CATCH_UP;
-use crate::{items, state};
+use crate::stage::broker::shared;
+use crate::stage::pipeline::{Log, Pipeline};
+use crate::stage::trial::CATCH_UP;
+use crate::stage::{PATIENCE, Slackwater, Stage, number, postgres, until};
+use crate::stage::{items, state};
 
 /// A position as it is kept.
 pub(super) type Position = (i64, Vec<u8>);

@@ -3,9 +3,9 @@
 use serde_json::Value;
 use slackwater_migrations::crm_demo;
 
-use super::broker::{Broker, Guarded, PASSWORD};
-use crate::harness::{Slackwater, Stage, until};
-use crate::trial::CATCH_UP;
+use crate::stage::broker::{Broker, Guarded, PASSWORD};
+use crate::stage::trial::CATCH_UP;
+use crate::stage::{Slackwater, Stage, until};
 
 /// The migration file of somebody who says this to the broker.
 fn file(stage: &Stage, name: &str, guarded: &Guarded, user: &str, password: &str) -> String {

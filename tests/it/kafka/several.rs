@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use slackwater_migrations::Chance;
 use slackwater_migrations::crm_demo::Pace;
 
-use super::broker::Broker;
-use super::pipeline::{Log, Pipeline};
-use crate::harness::{Slackwater, number, until};
-use crate::trial::{CATCH_UP, Load};
+use crate::stage::broker::Broker;
+use crate::stage::pipeline::{Log, Pipeline};
+use crate::stage::trial::{CATCH_UP, Load};
+use crate::stage::{Slackwater, number, until};
 
 /// Seconds behind the source that count as none.
 const LITTLE: i64 = 3;

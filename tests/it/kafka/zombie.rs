@@ -7,12 +7,12 @@ use std::path::Path;
 use bson::{Document, Timestamp, doc};
 use slackwater_migrations::crm_demo::{Kind, Pace};
 
-use super::broker::{Broker, shared};
-use super::pipeline::{Log, Partition, Pipeline};
 use super::replay::present;
-use crate::harness::{PATIENCE, Slackwater, Stage, number, until};
-use crate::state;
-use crate::trial::{CATCH_UP, Load};
+use crate::stage::broker::{Broker, shared};
+use crate::stage::pipeline::{Log, Partition, Pipeline};
+use crate::stage::state;
+use crate::stage::trial::{CATCH_UP, Load};
+use crate::stage::{PATIENCE, Slackwater, Stage, number, until};
 
 /// As documented: another process has taken over.
 const TAKEN_OVER: i32 = 7;
@@ -33,7 +33,7 @@ async fn sleep_in_transaction(
     sleeper: &Slackwater,
     awake: &mut Slackwater,
 ) -> BTreeMap<(String, i32), Partition> {
-    let gate = crate::harness::postgres(&pipeline.stage.postgres).await;
+    let gate = crate::stage::postgres(&pipeline.stage.postgres).await;
     let lanes = format!(
         "BEGIN; SELECT FROM slackwater.lanes WHERE lane LIKE 'apply/%' AND lane NOT LIKE 'apply/{AWAKE}/%'
                          FOR UPDATE"

@@ -22,11 +22,22 @@ const VERSIONS: &[&str] = &[
 /// "slackwat" as bytes: the advisory lock under which the schema is made.
 const LOCK: i64 = 0x736c_6163_6b77_6174;
 
+/// How often it is tried while processes of an older version get in its way.
+const TRIES: usize = 5;
+
 /// Makes the schema, or brings it up to this program's version.
 pub(super) async fn prepare(client: &mut Client) -> Result<()> {
-    if version(client).await? == Some(VERSIONS.len()) {
-        return Ok(());
+    let mut tries = 1;
+    while version(client).await? != Some(VERSIONS.len()) {
+        match upgrade(client).await {
+            Err(error) if error.kind == Kind::Contention && tries < TRIES => tries += 1,
+            outcome => return outcome,
+        }
     }
+    Ok(())
+}
+
+async fn upgrade(client: &mut Client) -> Result<()> {
     let fail = |error: tokio_postgres::Error| explain(DOING, &error);
     let transaction = client.transaction().await.map_err(fail)?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await.map_err(fail)?;

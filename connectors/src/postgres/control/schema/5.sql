@@ -1,6 +1,11 @@
 -- Every source has a capture of its own: an epoch, lanes that bear its name, and a part of its own in a cutover. Until now a
 -- migration had exactly one source, and everything belonged to that one.
 
+-- Processes of the version before may still write. All locks are taken first, in the order in which those processes take theirs, so
+-- that this waits for them instead of meeting them half way.
+LOCK TABLE slackwater.migrations, slackwater.lanes, slackwater.partitions, slackwater.log_partitions, slackwater.positions,
+    slackwater.sources, slackwater.fence_passes, slackwater.cutovers IN ACCESS EXCLUSIVE MODE;
+
 CREATE TABLE slackwater.captures (
     migration text NOT NULL REFERENCES slackwater.migrations,
     source text NOT NULL,
@@ -59,7 +64,8 @@ INSERT INTO slackwater.cutover_sources (cutover, source, heard_at, fence_moment)
 SELECT k.id, c.source, k.heard_at, k.fence_time
 FROM slackwater.cutovers AS k JOIN slackwater.captures AS c USING (migration)
 WHERE k.state <> 'reverted';
-ALTER TABLE slackwater.cutovers DROP COLUMN heard_at, DROP COLUMN fence_time;
+-- `cutovers.heard_at` and `cutovers.fence_time` stay, unused: a process of the version before still reads them, and is to learn from its
+-- epoch that it was superseded.
 
 -- The owner of a source's capture, held to the end of the transaction, or an error for one that was superseded.
 CREATE FUNCTION slackwater.guard(of_migration text, of_source text, of_epoch bigint) RETURNS void

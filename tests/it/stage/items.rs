@@ -8,7 +8,7 @@ use bson::{Document, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::Collection;
 
-use crate::harness::{Slackwater, Stage, until};
+use crate::stage::{Slackwater, Stage, until};
 
 /// The table.
 pub(crate) const SCHEMA: &str =

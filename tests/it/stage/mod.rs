@@ -1,5 +1,17 @@
 //! A stage for one test: databases of its own, the `slackwater` process, and waiting for a condition.
 
+pub(crate) mod broker;
+pub(crate) mod items;
+mod logs;
+pub(crate) mod mongod;
+pub(crate) mod pipeline;
+#[path = "../../../connectors/tests/stage/ports.rs"]
+pub(crate) mod ports;
+pub(crate) mod records;
+pub(crate) mod state;
+pub(crate) mod target;
+pub(crate) mod trial;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
@@ -198,6 +210,7 @@ impl Stage {
     /// Takes the databases away. After a failure they stay, to be looked at.
     pub(crate) async fn clear(self) {
         let Self { name, source, server, target, folder, .. } = self;
+        logs::check(&folder);
         source.drop().await.expect("the source can be dropped");
         drop(target);
         let admin = postgres(&server).await;

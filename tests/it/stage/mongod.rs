@@ -9,8 +9,8 @@ use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 use tokio::process::{Child, Command};
 
-use crate::harness::{PATIENCE, until, variable};
-use crate::ports::free_ports;
+use crate::stage::ports::free_ports;
+use crate::stage::{PATIENCE, until, variable};
 
 /// What kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use slackwater_migrations::{Result, Watcher};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::harness::{Slackwater, Stage, until};
-use crate::state;
+use crate::stage::state;
+use crate::stage::{Slackwater, Stage, until};
 
 /// For the last equality, on a machine that does everything else too.
 pub(crate) const CATCH_UP: Duration = Duration::from_secs(300);

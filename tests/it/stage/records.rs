@@ -13,7 +13,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use slackwater_topics::{CollectionId, Mark, Op, Part, Position, Record};
 
-use crate::harness::{PATIENCE, until};
+use crate::stage::{PATIENCE, until};
 
 /// How long a broker may take for one answer.
 pub(crate) const ANSWER: Duration = Duration::from_secs(5);

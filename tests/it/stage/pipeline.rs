@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use slackwater_migrations::crm_demo::{self, Kind};
 
-use super::records::{Counts, Standing, Topics};
-use crate::harness::{PATIENCE, Slackwater, Stage, number, until};
-use crate::state;
+use crate::stage::records::{Counts, Standing, Topics};
+use crate::stage::state;
+use crate::stage::{PATIENCE, Slackwater, Stage, number, until};
 
 /// What a test says of its log; the rest is the same for all.
 pub(crate) struct Log {
@@ -204,7 +204,7 @@ impl Pipeline {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_processes_make_the_rows_equal() {
-    let log = Log::at(&super::broker::shared());
+    let log = Log::at(&crate::stage::broker::shared());
     let pipeline = Pipeline::crm("pipeline", 21, 3_000, "{ workers: 2, chunk_documents: 500 }", &log).await;
     let capture = pipeline.capture("capture");
     let appliers = [pipeline.apply("one", None), pipeline.apply("two", Some("two"))];

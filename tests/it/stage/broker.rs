@@ -8,9 +8,9 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::process::{Child, Command};
 
-use super::records::ANSWER;
-use crate::harness::{PATIENCE, until, variable};
-use crate::ports::free_ports;
+use crate::stage::ports::free_ports;
+use crate::stage::records::ANSWER;
+use crate::stage::{PATIENCE, until, variable};
 
 /// The broker that tests share which leave it alone.
 pub(crate) fn shared() -> String {
@@ -300,7 +300,7 @@ impl Drop for Broker {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_of_ones_own_comes_back_with_its_records() {
     let mut broker = Broker::start("again").await;
-    let topics = super::records::Topics::new(&broker.address(), "again");
+    let topics = crate::stage::records::Topics::new(&broker.address(), "again");
     topics.make("again.one", 2).await;
     topics.send("again.one", 1, b"key", b"before").await;
     broker.kill().await;

@@ -8,8 +8,8 @@ use std::process::{Output, Stdio};
 use tokio::process::{Child, Command};
 use tokio_postgres::NoTls;
 
-use crate::harness::{PATIENCE, until, variable};
-use crate::ports::free_ports;
+use crate::stage::ports::free_ports;
+use crate::stage::{PATIENCE, until, variable};
 
 /// Postgres does not run as root; `dev/services` has made this user then.
 const USER: &str = "slackwater-pg";

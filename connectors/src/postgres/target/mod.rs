@@ -1,0 +1,11 @@
+//! The target: its catalogue, and how rows are written to it.
+
+pub mod catalog;
+pub mod finish;
+pub mod introspect;
+mod notes;
+mod parameter;
+mod pipeline;
+pub mod rows;
+pub mod sink;
+pub mod statements;

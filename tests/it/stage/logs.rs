@@ -1,0 +1,47 @@
+//! What processes may say in their logs. A warning or an error that is not listed here fails the test that brought it about: either
+//! something went wrong unseen, or an operator would be alarmed for nothing.
+
+use std::path::Path;
+
+/// Parts of lines that are expected, and what brings them about.
+const EXPECTED: &[(&str, &str)] = &[];
+
+/// Fails where a log in the folder has a warning or an error that is not expected, or a panic.
+pub(crate) fn check(folder: &Path) {
+    let mut unexpected = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("the test's folder").flatten() {
+        let path = entry.path();
+        if path.extension().is_none_or(|extension| extension != "log") {
+            continue;
+        }
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&std::fs::read(&path).expect("a log")).into_owned();
+        unexpected
+            .extend(text.lines().filter(|line| is_unexpected(line)).map(|line| format!("{name}: {line}")));
+    }
+    assert!(
+        unexpected.is_empty(),
+        "lines that no test expects (tests/it/stage/logs.rs):\n{}",
+        unexpected.join("\n")
+    );
+}
+
+/// A line begins with its time and its level.
+fn is_unexpected(line: &str) -> bool {
+    let level = line.split_whitespace().nth(1);
+    let loud = matches!(level, Some("WARN" | "ERROR")) || line.contains("panicked at");
+    loud && !EXPECTED.iter().any(|(part, _)| line.contains(part))
+}
+
+#[test]
+fn only_unlisted_warnings_and_errors_are_found() {
+    assert!(!is_unexpected("2026-11-26T22:18:16Z  INFO copied"));
+    assert!(is_unexpected("2026-11-26T22:18:16Z  WARN something new"));
+    assert!(is_unexpected("2026-11-26T22:18:16Z ERROR something new"));
+    assert!(is_unexpected("thread 'main' (7) panicked at src/lib.rs:1:1:"));
+    assert!(!is_unexpected("  help: a WARN in the middle"));
+    for (part, why) in EXPECTED {
+        assert!(!part.is_empty() && !why.is_empty());
+        assert!(!is_unexpected(&format!("2026-11-26T22:18:16Z  WARN {part}")));
+    }
+}
