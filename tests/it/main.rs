@@ -26,3 +26,4 @@ mod stop;
 mod takeover;
 mod topics;
 mod trial;
+mod upgrade;
