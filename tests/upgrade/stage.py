@@ -74,7 +74,7 @@ class Process:
 class Stage:
     """The databases and topics of one case. `old` and `new` are the programs."""
 
-    def __init__(self, name: str, given, work: Path, kafka: bool, more: dict | None = None):
+    def __init__(self, name: str, given, work: Path, kafka: bool, more: dict):
         self.name, self.given, self.kafka = name, given, kafka
         self.folder = work / name
         self.folder.mkdir()
@@ -87,7 +87,7 @@ class Stage:
         self.writers: Process | None = None
         self.watcher: Process | None = None
         self.file = self.folder / "migration.yaml"
-        sections = {"snapshot": {"workers": 2, "chunk_documents": given.chunk}, **(more or {})}
+        sections = {"snapshot": {"workers": 2, "chunk_documents": given.chunk}, **more}
         if kafka:
             sections["log"] = {"kafka": {
                 "brokers": os.environ["SLACKWATER_KAFKA_BROKERS"], "group": self.database,
@@ -130,6 +130,7 @@ class Stage:
 
     def stop_writing(self) -> None:
         self.writers.stop()
+        self.writers = None
 
     def run(self, program, which: str) -> None:
         """The processes that bring the target to where the source is."""
