@@ -13,6 +13,7 @@ from state import State, broken
 
 MORE_EVENTS = 1_000  # so far the stream is followed before it counts as its middle
 BLOCKED = 8  # as a cutover ends when something is in its way
+TAKEN_OVER = 7  # as a process ends that another one has superseded
 PROMPT = "Stop the writers of the source now"
 BEGAN = time.monotonic()
 
@@ -151,11 +152,10 @@ def in_the_recopy(stage: Stage) -> Outcome:
 
 
 def ends_clearly(process: Process) -> str:
-    """How a process of the old version ended, which is to say why."""
-    line = next((line for line in reversed(process.said().splitlines()) if "error" in line.lower()), process.tail(1))
-    line = re.sub(r"\x1b\[[0-9;]*m", "", line).strip()
-    told = f"{process.name} ended with {process.child.returncode}: {line}"
-    if process.child.returncode not in (4, 7):
+    """How a process of the old version ended: it has to say that another one has its work, or that the schema is newer."""
+    line = next((line for line in reversed(process.said().splitlines()) if "error:" in line), process.tail(1))
+    told = f"{process.name} ended with {process.child.returncode}: {line.strip()}"
+    if not (process.child.returncode == TAKEN_OVER or "newer slackwater" in line):
         raise Trouble(f"no clear end: {told}\n{process.tail()}")
     return told
 
