@@ -21,3 +21,4 @@ mod stage;
 mod stop;
 mod takeover;
 mod topics;
+mod upgrade;

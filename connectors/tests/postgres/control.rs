@@ -276,18 +276,18 @@ async fn an_old_owner_changes_nothing() {
         // In the middle of a transaction: the take-over waits for it.
         sink.begin(&from(0)).await.expect("begun");
         let mut new = Control::open(&database.url).await.expect("opened");
-        let taking = tokio::spawn(async move {
+        let took = tokio::spawn(async move {
             let taken = new.take_over(taking(MIGRATION, "other", Uuid::nil(), "direct"), &["main", "second"]).await;
             (new, taken)
         });
         database.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").await;
         sink.attempt(&writes).await.expect("still ours");
-        assert!(!taking.is_finished());
+        assert!(!took.is_finished());
         sink.commit(&Notes::default()).await.expect("committed");
-        let (new, taken) = taking.await.expect("no panic");
+        let (new, taken) = took.await.expect("no panic");
         let taken = taken.expect("taken over");
         assert_eq!(
-            (taken.epoch, taken.first_run, taken.previous_file_hash.as_deref()),
+            (taken.owner.epoch, taken.first_run, taken.previous_file_hash.as_deref()),
             (2, false, Some("hash"))
         );
         assert_eq!(new.lanes(MIGRATION).await.expect("lanes").len(), 2);

@@ -58,10 +58,12 @@ async fn the_second_version_keeps_what_the_first_had() {
         let error = control.take_over(taking(MIGRATION, "hash", Uuid::nil(), "kafka"), &[]).await;
         assert_eq!(error.expect_err("it was begun without").kind, Kind::Unsuitable);
         let taken =
-            control.take_over(taking(MIGRATION, "hash", Uuid::nil(), "direct"), &["stream"]).await.expect("taken over");
-        assert_eq!((taken.epoch, taken.first_run), (4, false));
+            control.take_over(taking(MIGRATION, "hash", Uuid::nil(), "direct"), &["capture/shop/stream"]).await.expect("taken over");
+        // One for the upgrade, which supersedes processes of the old version, and one for us.
+        assert_eq!((taken.owner.epoch, taken.first_run), (5, false));
         let lanes = control.lanes(MIGRATION).await.expect("lanes");
-        assert_eq!((lanes.len(), lanes[0].epoch, lanes[0].progress.sequence), (1, 4, 42));
+        assert_eq!((lanes.len(), lanes[0].epoch, lanes[0].progress.sequence), (1, 5, 42));
+        assert_eq!((lanes[0].lane.as_str(), lanes[0].source.as_deref()), ("capture/shop/stream", Some("shop")));
         assert_eq!(lanes[0].progress.events, 5);
         assert_eq!(control.collections(MIGRATION).await.expect("collections")[0].state, CopyState::Copied);
         assert!(control.partitions(MIGRATION).await.expect("none").is_empty());
@@ -218,7 +220,7 @@ async fn a_skip_shuts_older_captures_out() {
             .expect("taken over");
         control.start_reload(&[], &[], &[skip(0, 150)], WHY).await.expect("started");
         let claimed = claim(&mut control, "a", &[0, 1]).await;
-        assert_eq!((claimed[0].capture_epoch, claimed[1].capture_epoch), (taken.epoch, 0));
+        assert_eq!((claimed[0].capture_epoch, claimed[1].capture_epoch), (taken.owner.epoch, 0));
     })
     .await;
 }
@@ -245,7 +247,7 @@ async fn a_migration_stays_with_its_log() {
         let none = WriteSet { tables: vec![], copy: false };
         // Capture may come and go: that is no matter of the applier's.
         let takeover = capture.take_over(taking(MIGRATION, "hash", Uuid::nil(), "kafka"), &["main"]).await;
-        assert_eq!(takeover.expect("taken over").epoch, 2);
+        assert_eq!(takeover.expect("taken over").owner.epoch, 2);
         first.apply(&from(0), &none, &Notes::default()).await.expect("still ours");
         let epochs: Vec<_> = capture
             .lanes(MIGRATION)

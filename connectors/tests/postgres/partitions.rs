@@ -290,7 +290,7 @@ async fn a_lost_partition_is_marked_by_its_owner() {
 #[tokio::test]
 async fn a_fence_is_passed_by_partition() {
     with(|database| async move {
-        let mut control = begun(&database).await;
+        let control = begun(&database).await;
         let mut sink = lane(&database, "apply/a/0", vec![]).await;
         let fence = Uuid::new_v5(&Uuid::nil(), b"fence");
         assert_eq!(control.fence_passed(MIGRATION, fence).await.expect("asked"), 0);
