@@ -109,7 +109,7 @@ async fn chunks_of_a_copy() {
             .expect("applied");
         assert!(control.open_chunks(MIGRATION).await.expect("chunks").is_empty());
         control.save_position(&Position::new(Moment(9), vec![9]), &[]).await.expect("saved");
-        let saved = control.position(MIGRATION, "legacy").await.expect("read");
+        let saved = control.position(MIGRATION, "shop").await.expect("read");
         assert_eq!(saved, Some(Position::new(Moment(9), vec![9])));
     })
     .await;
