@@ -19,7 +19,7 @@ impl Chance {
     }
 
     /// The next 64 bits.
-    #[allow(clippy::should_implement_trait, reason = "an endless stream is no iterator to its callers")]
+    #[allow(clippy::should_implement_trait, reason = "an endless stream is not an iterator to its callers")]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

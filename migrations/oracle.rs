@@ -96,7 +96,7 @@ impl Expected {
         Self { shape, rows: HashMap::new() }
     }
 
-    /// A row: one cell for each column. Of two with the same key the later one stands.
+    /// A row: one cell for each column. Of two with the same key the later one counts.
     pub fn put(&mut self, cells: &[Option<String>]) -> Result<()> {
         if cells.len() != self.shape.columns.len() {
             return Err(Error::Unexpected(format!(

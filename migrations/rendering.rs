@@ -140,7 +140,7 @@ fn increment(digits: &mut Vec<u8>) {
 /// `numeric`, or `numeric(_, scale)`.
 pub(crate) fn numeric(value: &Bson, scale: Option<usize>) -> Result<String> {
     let number = Number::of(value)
-        .ok_or_else(|| Error::Unexpected(format!("a {:?} is no number", value.element_type())))?;
+        .ok_or_else(|| Error::Unexpected(format!("a {:?} is not a number", value.element_type())))?;
     Ok(number.plain(scale))
 }
 

@@ -37,7 +37,7 @@ impl Letters {
         self.any.load(Ordering::Acquire)
     }
 
-    /// Whatever is written settles an older letter of the same document, unless it failed again.
+    /// A document that is written settles an older letter of the same document, unless it failed again.
     pub(crate) fn settle(&self, plan: &Plan, events: &[Event], notes: &mut Notes) {
         // Now, and not only when we hear that they were written: the answer may get lost.
         self.found(!notes.dead_letters.is_empty());

@@ -374,7 +374,7 @@ fn every_json_is_the_json_it_was() {
             Ok(())
         })
         .expect("all of JSON");
-    // Where a name stands twice, Postgres keeps the last.
+    // Where a name occurs twice, Postgres keeps the last.
     let twice =
         [&[19, 0, 0, 0][..], &[0x10, b'a', 0, 1, 0, 0, 0], &[0x10, b'a', 0, 2, 0, 0, 0], &[0]].concat();
     let mut document = doc! {"_id": 1}.to_vec().expect("a document");

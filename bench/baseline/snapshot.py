@@ -16,7 +16,7 @@ FLAT = ("copy flat (id, name, email, owner_id, status, city, amount, quantity, a
 TWO = "copy two (id, number, customer, status, total, created_at, note) from stdin"
 ITEMS = "copy two_items (id, two_id, sku, title, qty, price) from stdin"
 
-# Text of COPY: what stands between columns and rows is escaped, nothing else.
+# Text of COPY: what separates columns and rows is escaped, nothing else.
 ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
@@ -54,7 +54,7 @@ def two(doc):
 
 
 def items(doc):
-    """Lines of the child table; the place in the array stands in the padding."""
+    """Lines of the child table; the place in the array is in the padding."""
     return "".join(f"{place:08x}{doc['_id']}\t00000000{doc['_id']}\t{text(item['sku'])}\t{text(item['title'])}\t"
                    f"{item['qty']}\t{item['price']}\n" for place, item in enumerate(doc["items"], 1))
 

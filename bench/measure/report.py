@@ -77,7 +77,7 @@ def ratio(line):
     return number(line["ratio"], ".2f") + ("×" if line["ratio"] else "")
 
 
-# Title, key, whether it stands there without a value, how it is shown.
+# Title, key, whether it is shown without a value, how it is shown.
 COLUMNS = (("a second", "per_second", True, ",.0f"), ("spread", "", True, spread), ("ratio", "ratio", True, ratio),
            ("CPU µs", "cpu_us", True, ".1f"), ("capture µs", "capture_cpu_us", False, ".1f"),
            ("apply µs", "apply_cpu_us", False, ".1f"), ("mongod µs", "mongod_cpu_us", True, ".1f"),

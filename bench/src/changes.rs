@@ -1,6 +1,6 @@
 //! Changes to `flat` that every candidate replays.
 //!
-//! They go in groups of 100, so that inserts, updates and deletes stand as close together in the log as they do in a
+//! They go in groups of 100, so that inserts, updates and deletes are as close together in the log as they do in a
 //! live system. Within a group the three commands run side by side; that is why an update never names a document
 //! that its own group inserts or deletes: the end is the same in whatever order they land.
 

@@ -1,4 +1,4 @@
-//! Between whom: the only crate that knows drivers. One folder a system, the same set of files in each.
+//! Drivers: one folder for each system. The only crate that knows them.
 
 pub mod error;
 pub mod kafka;

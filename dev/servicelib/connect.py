@@ -110,7 +110,7 @@ value.converter=org.apache.kafka.connect.json.JsonConverter
                               f"remove {self.tree} and run this again", self.log)
 
     def wipe(self) -> None:
-        """Its connectors stand in topics: without them a worker would find none."""
+        """Its connectors are kept in topics: without them a worker would find none."""
         kafka = self.kafka
         if kafka.external() or kafka.running(kafka.load()):
             try:

@@ -43,7 +43,7 @@ def cache_root() -> Path:
     return Path(os.path.abspath(os.path.expanduser(base))) / "slackwater"
 
 
-MARK = ".slackwater"  # stands in every folder that `--wipe` may remove
+MARK = ".slackwater"  # is in every folder that `--wipe` may remove
 
 
 def own_folder(path: Path, mode: int = 0o755) -> Path:

@@ -1,6 +1,6 @@
 """Kubernetes 1.33, one node: etcd, its servers, containerd and a kubelet, each a process of its own.
 
-Its programs are built from source (`golang.py`), its configuration stands in `cluster.py`. Pods are no children of the
+Its programs are built from source (`golang.py`), its configuration is in `cluster.py`. Pods are not children of the
 kubelet and outlive it: `down` ends them too, and gives back what they had mounted. Only what lies in our own folder
 is touched, and only processes that were started here.
 """
@@ -77,7 +77,7 @@ class Kubernetes(Service):
                           f"set {self.variable} to the kubeconfig of a cluster that is there, or run this as root")
         missing = [package for file, package in PACKAGES.items() if not Path(file).exists()]
         if missing:
-            apt_install(self.name, missing, "what Kubernetes stands on is missing")
+            apt_install(self.name, missing, "what Kubernetes needs is missing")
         golang.kubernetes(self.name)
 
     def up_bare(self, state: dict) -> None:
@@ -112,7 +112,7 @@ class Kubernetes(Service):
         server = spawn(commands[part], log, self.folder)
         born = {"pid": server.pid, "born": identity(server.pid)}
         state["parts"][part] = born
-        if part == "kubelet":  # the last one stands for all of them
+        if part == "kubelet":  # the last one counts for all of them
             state.update(born)
         self.save(state)  # at once: whatever happens from here on, `down` finds it
         until = time.monotonic() + self.start_bound
@@ -136,7 +136,7 @@ class Kubernetes(Service):
         return None if code == 0 else text
 
     def probe(self, state: dict) -> str | None:
-        """The node is ready, and an account stands there that pods are made with."""
+        """The node is ready, and the account exists that pods are made with."""
         code, text = self.kubectl("get", "node", cluster.NODE, "-o", "jsonpath={range .status.conditions[?(@.type=='Ready')]}"
                                   "{.status} {.lastHeartbeatTime}{end}")
         status, _, beat = text.partition(" ")

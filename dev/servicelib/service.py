@@ -290,7 +290,7 @@ class Service:
 def hosts_of(address: str, default: int) -> list[tuple[str, int]]:
     """The hosts and ports of a MongoDB URI, a Postgres URL or key=value text, a list of brokers, a URL."""
     if address.startswith("mongodb+srv:"):
-        return []  # its hosts stand in the DNS
+        return []  # its hosts are in the DNS
     if "://" in address:
         scheme, rest = address.split("://", 1)
         default = {"http": 80, "https": 443}.get(scheme, default)

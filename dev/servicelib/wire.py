@@ -18,7 +18,7 @@ MOVING = (3, 5, 6)  # a topic that was just made or whose leader changes
 
 
 class Refused(Exception):
-    """The broker answered with an error, or with something that is no answer."""
+    """The broker answered with an error, or with something that is not an answer."""
 
 
 @dataclass

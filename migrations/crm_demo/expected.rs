@@ -172,7 +172,7 @@ impl<'a> Reader<'a> {
         match self.value(path) {
             None => Ok(None),
             Some(Bson::String(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(self.wrong(path, "is no text")),
+            Some(_) => Err(self.wrong(path, "is not text")),
         }
     }
 
@@ -188,9 +188,9 @@ impl<'a> Reader<'a> {
             Some(Bson::Int64(number)) => Ok(Some(*number)),
             Some(Bson::Double(number)) if number.fract() == 0.0 => Ok(Some(*number as i64)),
             Some(Bson::String(text)) => {
-                text.parse().map(Some).map_err(|_| self.wrong(path, "is no whole number"))
+                text.parse().map(Some).map_err(|_| self.wrong(path, "is not a whole number"))
             }
-            Some(_) => Err(self.wrong(path, "is no whole number")),
+            Some(_) => Err(self.wrong(path, "is not a whole number")),
         }
     }
 
@@ -206,7 +206,7 @@ impl<'a> Reader<'a> {
         match self.value(path) {
             None => Ok(None),
             Some(Bson::Boolean(value)) => Ok(Some(value.to_string())),
-            Some(_) => Err(self.wrong(path, "is no boolean")),
+            Some(_) => Err(self.wrong(path, "is not a boolean")),
         }
     }
 
@@ -214,7 +214,7 @@ impl<'a> Reader<'a> {
         match self.value(path) {
             None => Ok(None),
             Some(Bson::DateTime(time)) => Ok(Some(timestamp(time.timestamp_millis()))),
-            Some(_) => Err(self.wrong(path, "is no date")),
+            Some(_) => Err(self.wrong(path, "is not a date")),
         }
     }
 
@@ -223,7 +223,7 @@ impl<'a> Reader<'a> {
             None => Ok(None),
             Some(Bson::DateTime(time)) => Ok(Some(date(time.timestamp_millis()))),
             Some(Bson::String(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(self.wrong(path, "is no date")),
+            Some(_) => Err(self.wrong(path, "is not a date")),
         }
     }
 

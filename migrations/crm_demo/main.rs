@@ -32,7 +32,7 @@ struct Source {
 
 #[derive(Args)]
 struct Target {
-    /// Where Postgres is, with the database that the tables stand in
+    /// Where Postgres is, with the database that has the tables
     #[arg(long, env = "SLACKWATER_POSTGRES_URL", hide_env_values = true)]
     postgres: String,
 }

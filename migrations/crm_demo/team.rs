@@ -26,7 +26,7 @@ struct Entity {
     alive: bool,
     /// How often others refer to it.
     holders: u32,
-    /// What it refers to; a guest who stands twice stands here twice.
+    /// What it refers to; a guest who occurs twice is here twice.
     refs: BTreeMap<&'static str, Vec<(Kind, usize)>>,
     /// Keys of the elements of its array.
     keys: Vec<String>,
@@ -55,7 +55,7 @@ impl Team {
         Self { number, run, writer, kinds: Default::default(), index: HashMap::new() }
     }
 
-    /// Takes in a document that stands in the database. Referenced collections come first.
+    /// Takes in a document that the database has. Referenced collections come first.
     pub(super) fn learn(&mut self, kind: Kind, document: &Document) {
         let mut refs = BTreeMap::new();
         let mut refer = |name: &'static str, to: Kind, id: &Bson| {

@@ -141,7 +141,7 @@ pub struct Writers {
 }
 
 impl Writers {
-    /// Reads what stands in the database. Nobody else may write to it from now on.
+    /// Reads what the database holds. Nobody else may write to it from now on.
     pub async fn learn(database: &Database, seed: u64, pace: Pace) -> Result<Self> {
         let run = next_run(database).await?;
         let teams = teams(database, run, pace.writers.max(1)).await?;
@@ -188,7 +188,7 @@ async fn next_run(database: &Database) -> Result<u16> {
     u16::try_from(count).map_err(|_| Error::Unexpected("too many runs on one database".into()))
 }
 
-/// Reads what stands in the database: teams by writer.
+/// Reads what the database holds: teams by writer.
 async fn teams(database: &Database, run: u16, writers: u8) -> Result<Vec<Vec<Team>>> {
     let mut teams: BTreeMap<i32, Team> = BTreeMap::new();
     for kind in Kind::ALL {

@@ -20,7 +20,7 @@ pub(crate) struct Claims {
     store: Store,
     migration: String,
     member: String,
-    /// One of our lanes, and our epoch of it: whoever goes by our name takes it.
+    /// One of our lanes, and our epoch of it: another process of our name takes it.
     lane: (String, i64),
     topics: Vec<Arc<str>>,
     letters: Arc<Letters>,
@@ -118,7 +118,7 @@ impl Desk for Claims {
         Ok(marked.map(|_| ()))
     }
 
-    fn succeeded(&mut self) -> Result<Option<bool>> {
+    fn superseded(&mut self) -> Result<Option<bool>> {
         let runtime = self.runtime.clone();
         let lanes = unless_asked(runtime.block_on(self.lanes()))?;
         let (name, epoch) = &self.lane;

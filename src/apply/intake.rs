@@ -3,15 +3,15 @@
 //! # Invariant
 //!
 //! What is taken out is a prefix of the partition, in its order: each record once, less what a superseded capture sent
-//! after a newer one had spoken, and less the events of the stream that stood in the partition before. So after any crash
+//! after a newer one had spoken, and less the events of the stream that were in the partition before. So after any crash
 //! the next reader begins at an offset, and nothing behind it has been applied.
 //!
 //! # Duplicates
 //!
-//! A capture that was killed sends again what it had sent since its last saved position. Events of the stream stand in a
-//! partition in the order of the source, so whatever is at or below the highest position seen here is a duplicate. What was
-//! read and not streamed (the copy, documents read again) has no position: it stands where it is the newest, and
-//! what a killed capture sends again of it was read anew.
+//! A capture that was killed sends again what it had sent since its last saved position. Events of the stream are in a
+//! partition in the order of the source, so an event at or below the highest position seen here is a duplicate. Documents that
+//! were read and not streamed (the copy, dead letters read again) have no position: their place in the log is where they are the
+//! newest, and a killed capture reads them again before it sends them again.
 //!
 //! # Parts
 //!
@@ -95,10 +95,10 @@ struct Joining {
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     pub(crate) events: Vec<Event>,
-    /// Collections whose rows are noted as met.
+    /// Collections whose row keys are noted as seen.
     pub(crate) noted: Vec<CollectionId>,
     pub(crate) fences: Vec<FencePass>,
-    /// Records that are no events.
+    /// Records that are not events.
     pub(crate) letters: Vec<DeadLetter>,
     pub(crate) bytes: usize,
     /// Something of it was not read for a first copy.
@@ -156,7 +156,7 @@ impl Intake {
         self.follow(raw.offset, taken, bytes, out)
     }
 
-    /// When it happened, as far as the record says. What was read and not streamed stands in the log about where it was
+    /// When it happened, as far as the record says. What was read and not streamed is in the log about where it was
     /// read, so it is taken to be as old as what came last.
     pub(crate) fn time_of(&self, raw: &Raw) -> Moment {
         let time = match self.read(raw.value.as_ref(), raw) {
@@ -171,13 +171,13 @@ impl Intake {
     /// Through which time the partition is applied as soon as everything before these records is, which come next. What
     /// was not streamed says nothing; the first of them that was does.
     pub(crate) fn reached<'a>(&self, next: impl Iterator<Item = &'a Raw>) -> Option<Moment> {
-        // What happened at the same time may stand behind it.
+        // Another change of the same moment may come behind it.
         let before = |time: Moment| Some(Moment(time.0.saturating_sub(1)));
         match &self.joining {
             Some(joining) if joining.time != Some(Moment::default()) => {
                 return joining.time.and_then(before);
             }
-            // What is held back until it is complete stands before what comes next.
+            // What is held back until it is complete comes before what is next.
             Some(_) if !self.held.is_empty() => return None,
             Some(_) | None => {}
         }

@@ -1,10 +1,10 @@
-//! A partition between simulated captures and a simulated reader: whatever is killed at whatever moment, no document may
+//! A partition between simulated captures and a simulated reader: whatever is killed at any moment, no document may
 //! be seen going back, and each ends in its last state.
 //!
 //! The captures keep to the rules of `crate::capture`: the first word of each is a mark; positions are saved by the newest
-//! only, behind what stands in the log; pieces are let go when the saved position has passed their reading, without what
+//! only, behind what is in the log; chunks are released when the saved position has passed their reading, without what
 //! changed since, and changes in them wait until they are in the log; look-ups bring newer states until
-//! the stream has passed them. One that was succeeded goes on for a while, as if it knew nothing of that. The reader tries
+//! the stream has passed them. One that was superseded goes on for a while, as if it knew nothing of that. The reader tries
 //! beginnings of what it has, of any length, on a copy of its intake; some cannot be written.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -17,7 +17,7 @@ use bson::doc;
 use slackwater_topics::encode;
 
 const KEYS: i32 = 5;
-const PIECES: usize = 2;
+const CHUNKS: usize = 2;
 
 /// What may happen next; captures are counted from the newest one. Numbers are reduced to what exists at that moment.
 #[derive(Clone, Debug)]
@@ -27,20 +27,20 @@ enum Step {
     /// The stream gives its next changes to a capture.
     Route(usize, usize),
     Mark(usize),
-    ReadPiece(usize),
+    ReadChunk(usize),
     Reread(i32),
-    /// Pieces and documents read again are let go where they may.
+    /// Chunks and documents read again are released where they may be.
     Release(usize),
     /// A task of a capture puts its next record into the producer's queue.
     Send(usize, usize),
-    /// The broker takes what stands first in a queue.
+    /// The broker takes the first record of a queue.
     Deliver(usize, usize),
     Save,
     CrashCapture,
     Take(usize),
-    /// So many records of those taken are tried; whether they can be written.
+    /// This many of the records taken are tried; whether they can be written.
     Try(usize, bool),
-    /// It is killed, or the partition is claimed anew.
+    /// It is killed, or the partition is claimed again.
     CrashReader,
 }
 
@@ -51,7 +51,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..KEYS).prop_map(Step::Delete),
         7 => (which(), 1..6_usize).prop_map(|(which, count)| Step::Route(which, count)),
         1 => which().prop_map(Step::Mark),
-        3 => which().prop_map(Step::ReadPiece),
+        3 => which().prop_map(Step::ReadChunk),
         1 => (0..KEYS).prop_map(Step::Reread),
         4 => which().prop_map(Step::Release),
         14 => (which(), any::<usize>()).prop_map(|(which, task)| Step::Send(which, task)),
@@ -77,7 +77,7 @@ struct Change {
     images: bool,
 }
 
-/// What stands in a queue, and what is known once the broker has it.
+/// What is in a queue, and what is known once the broker has it.
 struct Sent {
     value: Option<Bytes>,
     mark: Option<Bytes>,
@@ -88,7 +88,7 @@ struct Sent {
 enum Of {
     /// Of the change with this time.
     Stream(u64),
-    Piece(usize),
+    Chunk(usize),
     Mark,
     Reread,
 }
@@ -126,9 +126,9 @@ struct Capture {
     now: u64,
     horizon: u64,
     groups: i64,
-    pieces: Vec<Stage>,
+    chunks: Vec<Stage>,
     rereads: Vec<Reread>,
-    /// The stream's task and one for each piece.
+    /// The stream's task and one for each chunk.
     tasks: Vec<VecDeque<Sent>>,
     queue: VecDeque<Sent>,
 }
@@ -157,8 +157,8 @@ struct World {
     newest: BTreeMap<i32, u64>,
 }
 
-fn piece_of(key: i32) -> usize {
-    key as usize * PIECES / KEYS as usize
+fn chunk_of(key: i32) -> usize {
+    key as usize * CHUNKS / KEYS as usize
 }
 
 fn claimed((offset, claim): &(i64, Claim)) -> Intake {
@@ -166,7 +166,7 @@ fn claimed((offset, claim): &(i64, Claim)) -> Intake {
 }
 
 impl World {
-    /// `copied`: the pieces are done and in the target.
+    /// `copied`: the chunks are done and in the target.
     fn new(images: bool, copied: bool) -> Self {
         let stored = (0, Claim { epoch: 1, ..Claim::default() });
         let mut world = Self {
@@ -175,7 +175,7 @@ impl World {
             captures: VecDeque::new(),
             epoch: 0,
             saved: 0,
-            done: vec![copied; PIECES],
+            done: vec![copied; CHUNKS],
             log: Vec::new(),
             intake: claimed(&stored),
             fed: 0,
@@ -240,9 +240,9 @@ impl World {
             now: 0,
             horizon: 0,
             groups: 0,
-            pieces: done,
+            chunks: done,
             rereads: Vec::new(),
-            tasks: (0..=PIECES).map(|_| VecDeque::new()).collect(),
+            tasks: (0..=CHUNKS).map(|_| VecDeque::new()).collect(),
             queue: VecDeque::new(),
         };
         let mark = capture.mark();
@@ -266,7 +266,7 @@ impl World {
         let exact = (change.images || change.delete) && time > capture.horizon;
         let state = self.state(change.key, if exact { time } else { now });
         let capture = &mut self.captures[which];
-        let publish = match &mut capture.pieces[piece_of(change.key)] {
+        let publish = match &mut capture.chunks[chunk_of(change.key)] {
             Stage::Applying => return false,
             Stage::Done => true,
             Stage::Held { from, changed, .. } if time > *from => {
@@ -297,11 +297,11 @@ impl World {
         let now = self.now();
         let states: Vec<_> = (0..KEYS).map(|key| (key, self.state(key, now))).collect();
         let Some(capture) = self.capture(which) else { return };
-        let open = capture.pieces.iter().position(|piece| matches!(piece, Stage::Open));
-        let Some(piece) = open else { return };
+        let open = capture.chunks.iter().position(|chunk| matches!(chunk, Stage::Open));
+        let Some(chunk) = open else { return };
         let found =
-            states.into_iter().filter(|(key, (_, there))| piece_of(*key) == piece && *there).collect();
-        capture.pieces[piece] = Stage::Held { from: capture.now, until: now, found, changed: HashSet::new() };
+            states.into_iter().filter(|(key, (_, there))| chunk_of(*key) == chunk && *there).collect();
+        capture.chunks[chunk] = Stage::Held { from: capture.now, until: now, found, changed: HashSet::new() };
     }
 
     fn reread(&mut self, key: i32) {
@@ -315,12 +315,12 @@ impl World {
         let Some(capture) = self.capture(which) else { return };
         let mut sent = Vec::new();
         let saved = capture.saved;
-        for (piece, stage) in capture.pieces.iter_mut().enumerate() {
+        for (chunk, stage) in capture.chunks.iter_mut().enumerate() {
             if matches!(stage, Stage::Held { until, .. } if *until <= saved)
                 && let Stage::Held { found, changed, .. } = std::mem::replace(stage, Stage::Applying)
             {
                 let found = found.into_iter().filter(|(key, _)| !changed.contains(key));
-                sent.extend(found.map(|(key, state)| (piece + 1, key, state, Of::Piece(piece))));
+                sent.extend(found.map(|(key, state)| (chunk + 1, key, state, Of::Chunk(chunk))));
             }
         }
         let (due, later): (Vec<_>, Vec<_>) =
@@ -338,7 +338,7 @@ impl World {
 
     fn send(&mut self, which: usize, task: usize) -> bool {
         let Some(capture) = self.capture(which) else { return false };
-        let tasks: Vec<usize> = (0..=PIECES).filter(|task| !capture.tasks[*task].is_empty()).collect();
+        let tasks: Vec<usize> = (0..=CHUNKS).filter(|task| !capture.tasks[*task].is_empty()).collect();
         let Some(task) = tasks.get(task % tasks.len().max(1)) else { return false };
         let sent = capture.tasks[*task].pop_front().expect("not empty");
         capture.queue.push_back(sent);
@@ -361,17 +361,17 @@ impl World {
         true
     }
 
-    /// Pieces are done when the broker has all of them.
+    /// Chunks are done when the broker has all of them.
     fn complete(&mut self, which: usize) {
         let capture = &mut self.captures[which];
-        for piece in 0..PIECES {
-            let mut open = capture.queue.iter().chain(&capture.tasks[piece + 1]);
-            if matches!(capture.pieces[piece], Stage::Applying)
-                && !open.any(|sent| sent.of == Of::Piece(piece))
+        for chunk in 0..CHUNKS {
+            let mut open = capture.queue.iter().chain(&capture.tasks[chunk + 1]);
+            if matches!(capture.chunks[chunk], Stage::Applying)
+                && !open.any(|sent| sent.of == Of::Chunk(chunk))
             {
-                capture.pieces[piece] = Stage::Done;
-                // The control store takes nothing of one that was succeeded.
-                self.done[piece] |= which == 0;
+                capture.chunks[chunk] = Stage::Done;
+                // The control store takes nothing of one that was superseded.
+                self.done[chunk] |= which == 0;
             }
         }
     }
@@ -455,7 +455,7 @@ impl World {
                     capture.tasks[0].push_back(mark);
                 }
             }
-            Step::ReadPiece(which) => self.read_piece(which),
+            Step::ReadChunk(which) => self.read_piece(which),
             Step::Reread(key) => self.reread(key),
             Step::Release(which) => self.release(which),
             Step::Send(which, task) => {

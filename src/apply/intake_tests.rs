@@ -34,7 +34,7 @@ fn bytes(event: &Event, stamp: Stamp) -> Vec<u8> {
     out
 }
 
-/// An event in so many parts.
+/// An event in this many parts.
 fn cut(event: &Event, epoch: i64, group: i64, count: i32) -> Vec<Vec<u8>> {
     let whole = bytes(event, Stamp { epoch, ..Stamp::default() });
     let parts: Vec<Vec<u8>> = whole
@@ -250,7 +250,7 @@ fn a_newer_capture_voids_what_was_not_finished() {
     partition.stream(2, 6, 1);
     partition.value(parts[1].clone());
     partition.mark(2, 4, None);
-    // What stood before the mark was sent by the first one while it was the newest.
+    // What came before the mark was sent by the first one while it was the newest.
     assert_eq!((partition.ids(), partition.next()), (vec![2], 4));
     partition.value(parts[2].clone());
     assert_eq!((partition.ids(), partition.advance().superseded), (vec![2], 1));
@@ -424,7 +424,7 @@ fn copies_are_told_from_the_rest() {
         Stamp { epoch: 1, fresh: true, noted: false },
     ));
     partition.mark(1, 5, None);
-    assert!(!partition.out.mixed, "a mark is no row");
+    assert!(!partition.out.mixed, "a mark is not a row");
 }
 
 #[test]

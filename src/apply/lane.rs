@@ -8,7 +8,7 @@
 //! # When something goes wrong
 //!
 //! - A record that the database refuses: the transaction is made again carefully, in halves, until the records
-//!   that fail stand alone. The others are written.
+//!   that fail are found. The others are written.
 //! - The connection is lost: after reconnecting, the lane's sequence tells whether the commit arrived. It is asked,
 //!   never assumed.
 //! - Another process has taken over: the lane's epoch is not ours any more, every statement of ours fails, we stop.
@@ -83,7 +83,7 @@ impl Lane {
         self.patient = patient;
     }
 
-    /// Where the lane stands.
+    /// The connection, with the lane's progress.
     pub(crate) fn sink(&self) -> &Sink {
         &self.sink
     }

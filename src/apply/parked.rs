@@ -1,6 +1,6 @@
 //! What was taken from the log and is not in the target yet, and which of it is tried when.
 //!
-//! A row may refer to one that stands in another partition, and partitions are read unevenly, by several processes at
+//! A row may refer to one that is in another partition, and partitions are read unevenly, by several processes at
 //! that. So a batch may dangle: what it refers to is still to come, or what it deletes is still referred to.
 //!
 //! # Invariant
@@ -15,7 +15,7 @@
 //!   that order. What was written makes the steps longer again, and what all others have passed goes in one.
 //! - A few records are tried partition by partition, until one record is left that cannot be written: its partition is
 //!   *blocked*. It is tried again after growing pauses; all others go on, though not far ahead of it in the source's time.
-//! - So whoever is behind in time is not kept waiting by those ahead, and some partition of some process always goes on. What is
+//! - So a process that is behind in time is not kept waiting by those ahead, and some partition of some process always goes on. What is
 //!   tried again in vain, by however many, takes turns with what was not tried yet: a try may take longer than its pause.
 //! - A reference is wrong, and its record a dead letter, when it dangles although every other partition was applied
 //!   through its time. So is the earliest of them when nothing else can be tried here and all that nothing waits of here is
@@ -43,20 +43,20 @@ const MOST_RECORDS: usize = 20_000;
 const MOST_WAITING: usize = 48 << 20;
 /// What a record takes beside its value.
 const RECORD: usize = 256;
-/// So many are tried partition by partition.
+/// Up to this many records are tried partition by partition.
 const FEW: usize = 64;
-/// So many of which all references were here, if they are to come at all, are gone through for wrong ones together.
+/// Batch limit when every reference that will ever arrive has arrived: the bad ones of these are found in one go.
 const PROVEN: usize = 2_000;
-/// So many are tried again as they are, so often: what they refer to is under way in another process.
+/// Up to this many records are tried again as they are, this often: what they refer to is under way in another process.
 const SOME: usize = 256;
 const HESITATIONS: u32 = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(15);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// A reference that is late by more than this is called wrong without proof, if the others do not move.
 const GIVE_UP: Duration = Duration::from_secs(2);
-/// Likewise, if the others stand right before it: they are blocked by the same transaction of the source, and wait for us.
+/// The same, if the others are right before it: they are blocked by the same transaction of the source, and wait for us.
 const GIVE_UP_TIED: Duration = Duration::from_millis(100);
-/// Nothing is applied that happened so many seconds after a blocked record; less where there is much to catch up with.
+/// Nothing is applied that happened more than these seconds after a blocked record; less where there is much to catch up with.
 const AHEAD: u64 = 5;
 const AHEAD_OF_MUCH: u64 = 1;
 const MUCH: u64 = 2;
@@ -65,7 +65,7 @@ const MUCH: u64 = 2;
 #[derive(Debug)]
 pub(crate) struct Parked {
     queues: BTreeMap<Partition, Queue>,
-    /// So many may be tried at once.
+    /// How many records may be tried at once.
     together: usize,
     hesitated: u32,
     again: Option<Instant>,
@@ -83,7 +83,7 @@ pub(crate) struct Parked {
 #[derive(Debug, Default)]
 struct Queue {
     records: VecDeque<Waiting>,
-    /// It is tried without others, so many records of it.
+    /// It is tried on its own, this many records at a time.
     alone: Option<usize>,
     blocked: Option<Blocked>,
 }
@@ -102,7 +102,7 @@ struct Blocked {
     pause: Duration,
 }
 
-/// What is to be tried: so many records of each partition.
+/// What is to be tried: a number of records of each partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pick {
     pub(crate) takes: Vec<(Partition, usize)>,
@@ -148,7 +148,7 @@ impl Parked {
         queue.records.push_back(waiting);
     }
 
-    /// Forgets a partition that is not ours any more, or is ours anew.
+    /// Forgets a partition that is not ours any more, or that we have claimed again.
     pub(crate) fn forget(&mut self, partition: Partition) {
         if let Some(queue) = self.queues.remove(&partition) {
             self.bytes -= queue.records.iter().map(|waiting| weight(&waiting.raw)).sum::<usize>();
@@ -172,7 +172,7 @@ impl Parked {
         self.uneven
     }
 
-    /// The first so many records of a partition.
+    /// The first `count` records of a partition.
     pub(crate) fn first(&self, partition: Partition, count: usize) -> impl Iterator<Item = &Raw> {
         self.queues
             .get(&partition)
@@ -186,7 +186,7 @@ impl Parked {
         self.queues.values().any(|queue| queue.blocked.is_some())
     }
 
-    /// What has come of a partition behind its first so many records.
+    /// The records of a partition behind its first `count`.
     pub(crate) fn behind(&self, partition: Partition, count: usize) -> impl Iterator<Item = &Raw> {
         let queue = self.queues.get(&partition).into_iter();
         queue.flat_map(move |queue| queue.records.iter().skip(count)).map(|waiting| &waiting.raw)

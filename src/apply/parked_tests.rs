@@ -34,7 +34,7 @@ fn refuse(parked: &mut Parked, pick: &Pick, now: Instant) {
     parked.refused(pick, now, |_, raw| time_of(raw));
 }
 
-/// Refuses whatever is tried until something is tried that `stops` lets through; what that is.
+/// Refuses everything that is tried until `stops` lets something through; what that is.
 fn refuse_until(parked: &mut Parked, now: &mut Instant, stops: impl Fn(&Pick) -> bool) -> Pick {
     for _ in 0..1_000 {
         match parked.next(*now, nobody, Moment::default()) {
@@ -134,7 +134,7 @@ fn a_partition_that_is_blocked_lets_others_go_on_but_not_far() {
     assert_eq!(parked.next(now, nobody, Moment::default()).expect("it goes on").takes, [(partition(0), 4)]);
 }
 
-/// Each try takes as long as the longest pause, so that whatever was tried in vain is due again.
+/// Each try takes as long as the longest pause, so that everything that was tried in vain is due again.
 #[test]
 fn tries_in_vain_keep_nobody_waiting() {
     let mut parked = Parked::new(1 << 32);
@@ -157,7 +157,7 @@ fn tries_in_vain_keep_nobody_waiting() {
     (0..3).for_each(|offset| push(&mut parked, 4, offset, 50));
     now += LONGEST_PAUSE;
     let pick = parked.next(now, nobody, Moment::default()).expect("something waits");
-    assert_eq!(pick.takes, [(partition(4), 3)], "whoever is behind goes first");
+    assert_eq!(pick.takes, [(partition(4), 3)], "the one that is behind goes first");
     parked.written(&pick);
     // And somebody else may wait for this.
     push(&mut parked, 5, 0, 105);
@@ -359,7 +359,7 @@ impl World {
         self.at[place] = self.applied[place];
     }
 
-    /// As written down in the target: a mark stands behind the last record.
+    /// As written down in the target: a mark comes behind the last record.
     fn through(&self, place: usize) -> Moment {
         match self.log[place].get(self.applied[place]) {
             Some(_) => {

@@ -1,12 +1,12 @@
-//! From partitions of the log into the target: whatever waits in all of them becomes one transaction.
+//! From partitions of the log into the target: what waits in all of them becomes one transaction.
 //!
 //! # Invariant
 //!
 //! A transaction moves the rows, this process's lane, and each partition that events came from, the last only if its
-//! claim is still ours. Where one is not, nothing is written; what came from that partition is let go, and the rest
+//! claim is still ours. If one is not, nothing is written; the records of that partition are dropped, and the rest
 //! is written again.
 //!
-//! What is tried is worked out from the records anew each time, on copies of the intakes. Those take the intakes' place when
+//! What is tried is worked out from the records again each time, on copies of the intakes. Those take the intakes' place when
 //! the target has it; otherwise nothing has happened. What cannot be written yet waits as [`super::parked`] decides.
 //!
 //! # Crash
@@ -227,7 +227,7 @@ impl Reader {
         Some(intake)
     }
 
-    /// What comes of records, and how their partitions stand then.
+    /// What the records contain, and where their partitions are after them.
     fn gather(&self, work: &Work, pick: &Pick) -> Result<(Gathered, BTreeMap<Partition, Intake>)> {
         let mut gathered = Gathered::default();
         let mut ahead = BTreeMap::new();

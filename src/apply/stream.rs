@@ -1,4 +1,4 @@
-//! The lane of the stream: whatever waits becomes one transaction, no timer adds to the delay.
+//! The lane of the stream: everything that waits becomes one transaction, and no timer adds to the delay.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -83,7 +83,7 @@ pub(crate) enum Route {
     Drop,
     /// It travels.
     Publish,
-    /// A delete, which travels as that or not at all: a document that is there again is the copy's to show.
+    /// Stays a delete or is dropped; if the document was re-created, the copy will show it.
     Remove,
     /// It may travel only after this chunk has been applied.
     Wait(ChunkId),
@@ -107,7 +107,7 @@ pub(crate) struct Merge {
 }
 
 impl Merge {
-    /// So many collections, none of them copied yet.
+    /// This many collections, none of them copied yet.
     pub(crate) fn new(collections: usize) -> Self {
         Self { copies: (0..collections).map(|_| Copy::Unplanned).collect(), recaptures: Vec::new() }
     }
@@ -116,7 +116,7 @@ impl Merge {
         &mut self.copies[usize::from(collection.0)]
     }
 
-    /// The collection is (again) uncopied: whatever was under way for it is void.
+    /// The collection is (again) uncopied: everything that was under way for it is void.
     pub(crate) fn reset(&mut self, collection: CollectionId) {
         *self.copy(collection) = Copy::Unplanned;
         self.recaptures.retain(|recapture| recapture.collection != collection);

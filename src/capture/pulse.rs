@@ -2,7 +2,7 @@
 //!
 //! The answer goes to the router, which attaches the moment to what it sends once the stream has passed it; so lag is told
 //! without a single write to the source. And it goes into the control store, with how far the source's clock is ahead
-//! of the target's: whoever has only the target knows the source's present all the same.
+//! of the target's: a process that reaches only the target knows the source's present all the same.
 //!
 //! Two halves, so that a target that is away leaves the moments of the source on their way into the log, and a source that
 //! is away is told of. A crash leaves the last answer, and that grows old.

@@ -75,12 +75,12 @@ fn settings(text: &str, lower: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// How much stands before the first of these.
+/// How much comes before the first of these.
 fn until(text: &str, ends: &[u8]) -> usize {
     text.bytes().position(|byte| ends.contains(&byte)).unwrap_or(text.len())
 }
 
-/// How much stands before the closing `"`.
+/// How much comes before the closing `"`.
 fn quoted(text: &str) -> usize {
     let mut escaped = false;
     let end = text.bytes().position(|byte| {

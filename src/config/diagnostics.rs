@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::blot::{blot_secrets, blot_value};
 
-/// Where something stands in the file.
+/// A place in the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// From 1.
@@ -27,7 +27,7 @@ pub struct Place {
 pub struct At<T> {
     /// The value.
     pub value: T,
-    /// Where it stands.
+    /// Its place.
     pub place: Place,
 }
 
@@ -117,7 +117,7 @@ impl Findings {
         self.list.push(Diagnostic { severity, line: place.line, column: place.column, message, help, place });
     }
 
-    /// What stands there may be a secret, and is not shown.
+    /// The text there may be a secret, and is not shown.
     pub(crate) fn hide(&mut self, place: Place) {
         let shown = blot_value(&self.source.shown, place.offset..place.offset + place.length);
         self.source.shown = shown.into();

@@ -1,4 +1,4 @@
-//! Taking a mapping apart key by key, with every slip reported where it stands.
+//! Taking a mapping apart key by key, with every slip reported at its place.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(super) struct Fields<'n> {
 }
 
 impl<'n> Fields<'n> {
-    /// The mapping, or a complaint about its shape. Keys that stand twice are reported and the first one kept.
+    /// The mapping, or a complaint about its shape. Keys that occur twice are reported and the first one kept.
     pub(super) fn of(node: &'n Node, what: &'static str, findings: &mut Findings) -> Option<Self> {
         let Shape::Map(map) = &node.shape else {
             let message = format!("{what} must be a mapping (`key: value`), this is {}", node.kind());
@@ -25,7 +25,7 @@ impl<'n> Fields<'n> {
         let mut entries: Vec<(&At<String>, &Node)> = Vec::with_capacity(map.len());
         for (key, value) in map {
             if let Some((first, _)) = entries.iter().find(|(seen, _)| seen.value == key.value) {
-                let message = format!("`{}` stands twice, first in line {}", key.value, first.place.line);
+                let message = format!("`{}` is written twice, first in line {}", key.value, first.place.line);
                 findings.error(key.place, message, "keep one of them");
             } else {
                 entries.push((key, value));
@@ -136,7 +136,7 @@ pub(super) fn path(node: &Node, what: &str, findings: &mut Findings) -> Option<A
         Ok(path) => Some(At::new(path, text.place)),
         Err(why) => {
             let help = "paths look like `a.b`, `tags[].name`, in elements also `.` and `^.field`";
-            findings.error(node.place, format!("`{}` is no path: {why}", text.value), help);
+            findings.error(node.place, format!("`{}` is not a path: {why}", text.value), help);
             None
         }
     }

@@ -1,4 +1,4 @@
-//! The section `log`: what stands between capture and apply.
+//! The section `log`: what lies between capture and apply.
 
 use slackwater_connectors::kafka::{Settings, reserved};
 use slackwater_connectors::secret::Secret;
@@ -161,7 +161,7 @@ fn broker_name(broker: &str) -> Result<(), &'static str> {
     if broker.contains('@') {
         return Err("takes no user and password; `sasl.username` and `sasl.password` under `options` do");
     }
-    // An address of IPv6 stands in brackets and has colons of its own.
+    // An address of IPv6 is in brackets and has colons of its own.
     let behind = broker.rsplit_once(']').map_or(broker, |(_, behind)| behind);
     let port = behind.split_once(':').map(|(_, port)| port);
     if port.is_some_and(|port| port.parse::<u16>().ok().is_none_or(|port| port == 0)) {
@@ -285,7 +285,7 @@ fn options(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Vec<(
     let Some(fields) = Fields::of(node, "settings of a client", findings) else { return Vec::new() };
     let mut options = Vec::new();
     for (name, node) in fields.into_entries() {
-        // A misspelt name is no sign of a password, so all of them are.
+        // A misspelt name is not a sign of a password, so all of them are.
         hide(node, findings);
         if let Some(why) = reserved(&name.value) {
             let message = format!("slackwater sets `{}` itself", name.value);

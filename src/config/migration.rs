@@ -21,7 +21,7 @@ pub struct Migration {
     pub sources: Vec<Source>,
     /// Where rows go.
     pub target: Target,
-    /// What stands between capture and apply.
+    /// What lies between capture and apply.
     pub log: Log,
     /// How the copy is made.
     pub snapshot: Snapshot,
@@ -54,11 +54,11 @@ pub struct Target {
     pub uri: Secret,
     /// Schema of tables that are named without one.
     pub schema: String,
-    /// Where `target` stands.
+    /// The place of `target`.
     pub place: Place,
 }
 
-/// What stands between capture and apply.
+/// What lies between capture and apply.
 #[derive(Clone, Debug)]
 pub enum Log {
     /// Nothing: both are one process.
@@ -96,7 +96,7 @@ pub struct KafkaLog {
     pub producer: Vec<(At<String>, Secret)>,
     /// Settings of consumers.
     pub consumer: Vec<(At<String>, Secret)>,
-    /// Where `kafka` stands.
+    /// The place of `kafka`.
     pub place: Place,
 }
 
@@ -205,7 +205,7 @@ pub enum By {
 /// A value of the document and how it is converted.
 #[derive(Clone, Debug)]
 pub struct Value {
-    /// Where it stands.
+    /// Its place.
     pub path: At<Path>,
     /// Into what.
     pub convert: Convert,

@@ -37,7 +37,7 @@ pub fn parse(
     parse_with(name, text, &Outside { environment, file: &|path| std::fs::read_to_string(path) })
 }
 
-/// The same, with everything that does not stand in the text passed in.
+/// The same, with everything that is not in the text passed in.
 pub fn parse_with(name: &str, text: &str, outside: &Outside<'_>) -> Result<Migration, Diagnostics> {
     let mut findings = Findings::new(FileText::new(name, text));
     let migration =

@@ -1,4 +1,4 @@
-//! Values that do not stand in the file: `${NAME}` from the environment, `${file:/path}` from a file beside it.
+//! Values that are not in the file: `${NAME}` from the environment, `${file:/path}` from a file beside it.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use super::tree::Node;
 pub struct Outside<'o> {
     /// The value of a name in the environment.
     pub environment: &'o dyn Fn(&str) -> Option<String>,
-    /// What stands in a file.
+    /// The contents of a file.
     pub file: &'o dyn Fn(&Path) -> std::io::Result<String>,
 }
 
@@ -54,7 +54,7 @@ pub(super) fn secret(
     whole.then(|| Secret::new(out))
 }
 
-/// What stands for `name`, or what is wrong and what would mend it.
+/// The value of `name`, or what is wrong and what would mend it.
 fn value(name: &str, outside: &Outside<'_>) -> Result<String, (String, &'static str)> {
     let Some(path) = name.strip_prefix("file:") else {
         let help = "set it where slackwater is started, for instance in `.env`";

@@ -1,4 +1,4 @@
-//! Where a value stands in a document: `a.b`, `tags[].name`, `.` (the element), `^.x` (of the document, from an element).
+//! The place of a value in a document: `a.b`, `tags[].name`, `.` (the element), `^.x` (of the document, from an element).
 //!
 //! A backslash takes the next character as it is, for names with dots or brackets in them. A number is the place in an
 //! array: `lines.0.sku`.
@@ -8,7 +8,7 @@ use std::fmt;
 /// A path, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
-    /// `^.x`: starts at the document although the rule stands in a table made of elements.
+    /// `^.x`: starts at the document although the rule is in a table made of elements.
     pub up: bool,
     /// The names to follow; none for `.`.
     pub names: Vec<String>,

@@ -1,4 +1,4 @@
-//! What fills a column: one rule and the words that may stand beside it.
+//! What fills a column: one rule and the options next to it.
 
 use super::diagnostics::{At, Findings, Place};
 use super::fields::{self, Fields};
@@ -28,7 +28,7 @@ const CONVERSIONS: [&str; 14] = [
 ];
 /// Rules that make their value themselves.
 const MAKERS: [&str; 5] = ["uuid", "parent", "rest", "const", "index"];
-/// Words that may stand beside a rule.
+/// Options allowed next to a rule.
 const OPTIONS: [&str; 11] =
     ["null", "invalid", "default", "trim", "lower", "empty", "unit", "map", "unknown", "to", "hex"];
 
@@ -82,7 +82,7 @@ pub(super) fn constant(name: &At<String>, node: &Node, findings: &mut Findings) 
     })
 }
 
-/// One column. `in_element`: the rule stands in a table made of an array's elements.
+/// One column. `in_element`: the rule is in a table made of an array's elements.
 pub(super) fn column(
     name: &At<String>,
     node: &Node,
@@ -156,7 +156,7 @@ fn plain(path: At<Path>, convert: Convert) -> Value {
     Value { path, convert, trim: false, lower: false, empty_is_null: false, unit: None }
 }
 
-/// A path that fits where it stands.
+/// A path that fits its place.
 fn checked_path(node: &Node, in_element: bool, findings: &mut Findings) -> Option<At<Path>> {
     let path = fields::path(node, "the path", findings)?;
     if !in_element && (path.value.up || path.value.is_element()) {
@@ -250,7 +250,7 @@ fn read_policies(fields: &mut Fields<'_>, policies: &mut Policies, findings: &mu
     if let Some((at, node)) = fields.take("default") {
         policies.default =
             fields::scalar(node, "`default`", findings).map(|scalar| At::new(scalar.clone(), node.place));
-        // A default that nothing uses would be a mistake, so it stands for a missing value unless `null` says otherwise.
+        // A default that nothing uses would be a mistake, so it replaces a missing value unless `null` says otherwise.
         policies.null = NullPolicy::Default;
         policies.null_at = Some(at.place);
     }
@@ -342,7 +342,7 @@ fn own_id(
         }
         "_id" => Some(Rule::Own),
         other => {
-            let help = "`uuid: _id` is this document's own id; `ref: field` with `to: collection` that of another document; `from: field` reads a UUID that stands in the field";
+            let help = "`uuid: _id` is this document's own id; `ref: field` with `to: collection` that of another document; `from: field` reads a UUID out of the field";
             findings.error(argument.place, format!("`uuid` cannot be made of `{other}`"), help);
             None
         }

@@ -205,7 +205,7 @@ fn left_behind(node: &Node, sources: &[Source], findings: &mut Findings) -> Vec<
             continue;
         }
         if names.iter().any(|seen| seen.value == name.value) {
-            findings.error(name.place, format!("`{}` stands twice", name.value), "keep one of them");
+            findings.error(name.place, format!("`{}` is written twice", name.value), "keep one of them");
         } else {
             names.push(name);
         }

@@ -186,7 +186,7 @@ log:
     let config = [("segment.bytes", "104857600"), ("preallocate", "false")];
     assert_eq!(log.config, config.map(|(name, value)| (name.to_owned(), value.to_owned())));
     assert_eq!((log.group.as_str(), log.writers), ("the-group", 3));
-    // A file's content is taken as it stands, less its last line break.
+    // A file's content is taken as it is, less its last line break.
     let options =
         [("security.protocol", "SASL_SSL"), ("sasl.password", "hush"), ("ssl.ca.location", "hush ${PG}")];
     assert_eq!(exposed(&log.options), options);

@@ -38,7 +38,7 @@ impl Elements {
             None | Some(Value::Null | Value::Undefined) => return Ok(()),
             Some(Value::Array(array)) => array,
             Some(other) => {
-                let text = format!("a value of type {} is no array", other.type_name());
+                let text = format!("a value of type {} is not an array", other.type_name());
                 return Err(self.refuse(code, row, Problem::new(Reason::Type, text)));
             }
         };

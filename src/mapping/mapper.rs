@@ -1,7 +1,7 @@
 //! Events to rows.
 //!
 //! A document is walked once, values go into slots, and every column is written from its slot straight into the row's
-//! bytes. A document whose last column fails leaves nothing behind: the rows go back to where they stood before it.
+//! bytes. A document whose last column fails leaves nothing behind: the rows go back to where they were before it.
 //! All memory is kept from one document to the next.
 
 use std::collections::HashMap;
@@ -258,7 +258,7 @@ impl Mapper {
     }
 }
 
-/// First bytes of the canonical keys whose value is the same however it stands in the document.
+/// First bytes of the canonical keys whose value is the same however the document writes it.
 const OBJECT_ID: u8 = 0x50;
 const STRING: u8 = 0x20;
 

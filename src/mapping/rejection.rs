@@ -21,7 +21,7 @@ pub enum Reason {
     Label,
     /// Nested too deeply.
     Depth,
-    /// The bytes are no document.
+    /// The bytes are not a document.
     Malformed,
 }
 
@@ -48,7 +48,7 @@ pub struct Rejection {
     pub table: String,
     /// The column; empty likewise.
     pub column: String,
-    /// Where the value stands in the document, as the migration file writes it.
+    /// The place of the value in the document, as the migration file writes it.
     pub path: String,
     /// Why.
     pub kind: Reason,

@@ -177,7 +177,7 @@ impl<'r, 'a> Row<'r, 'a> {
             }
             Err(problem) => {
                 out.truncate(start);
-                // Bytes that are no document are nobody's policy.
+                // No policy applies to malformed BSON.
                 let policy = match problem.reason {
                     Reason::Malformed => InvalidPolicy::Reject,
                     _ => code.invalid,

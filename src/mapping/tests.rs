@@ -214,7 +214,7 @@ fn tables_and_collections_in_order_of_their_references() {
     assert_eq!(names, ["users", "places", "user_places", "lines"]);
     assert_eq!(plan.collections[0].tables, [0, 2, 3]);
     assert_eq!((plan.collections[0].level, plan.collections[1].level), (1, 0));
-    // `lines` has no index for its owner, and `rest` does not take what else stands in `order`.
+    // `lines` has no index for its owner, and `rest` does not take what else is in `order`.
     assert_eq!(plan.warnings.list().len(), 2, "{}", plan.warnings);
 }
 
@@ -237,7 +237,7 @@ fn a_document_becomes_its_rows() {
         let of = |table: usize| rows(&out.tables[table], &plan.tables[table], copy);
         let rest = b"\x01{\"extra\":{\"x\":1.0}}".to_vec();
         assert_eq!(of(0), [[Some(user.clone()), Some(b"Ann".to_vec()), Some(rest)]]);
-        // The place that stands twice is one row, and the last of the two.
+        // The place that occurs twice is one row, and the last of the two.
         let row = |id, at: i32| [Some(user.clone()), Some(place(id)), Some(at.to_be_bytes().to_vec())];
         assert_eq!(of(2), [row(&b, 1), row(&a, 2)]);
         let sku = Key::of(Value::String(b"q")).expect("a key");

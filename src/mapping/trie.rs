@@ -106,7 +106,7 @@ impl Trie {
         self.slots
     }
 
-    /// Fills the slots. Where a name stands twice, the first counts, as MongoDB has it.
+    /// Fills the slots. Where a name occurs twice, the first counts, as MongoDB has it.
     pub(super) fn fill<'a>(&self, document: Document<'a>, slots: &mut Slots<'a>) -> Result<(), Malformed> {
         slots.clear();
         slots.resize(self.slots, None);

@@ -5,7 +5,7 @@
     tests/foreign/debezium_jdbc.py --topic crm.people --table people --until-rows 980 --until-deleted 6592008073
 
 The reader is Debezium's JDBC sink in Kafka Connect: JsonConverter with schemas, then the transform
-ExtractNewDocumentState, then upserts and deletes by key. It reads what stands in the topic when this starts (a
+ExtractNewDocumentState, then upserts and deletes by key. It reads what the topic holds when this starts (a
 writer may go on) and is ended then; the table stays. Ends with 0 when everything that is asked for holds, 1 when not,
 2 when it is not asked rightly.
 """

@@ -57,7 +57,7 @@ async fn a_renamed_collection_is_copied_again() {
     let rename = doc! {"renameCollection": name("items"), "to": name("old_items")};
     let admin = stage.source.client().database("admin");
     admin.run_command(rename).await.expect("a collection can be renamed");
-    // Another takes its place by the same command: no insert of its documents ever stands in the oplog as theirs.
+    // Another takes its place by the same command: no insert of its documents is ever in the oplog as theirs.
     let aside = stage.source.collection::<bson::Document>("aside");
     let documents = (0..700_i64).map(|n| doc! {"_id": n * 10, "n": n * 10, "name": "aside", "v": 5_i64});
     aside.insert_many(documents).await.expect("items can be inserted");

@@ -106,7 +106,7 @@ async fn every_type_of_id_is_copied_once() {
     .await;
     let (rows, found) = found().await;
     assert_eq!(rows, wanted.len());
-    assert!(found == wanted, "rows stand under other identifiers");
+    assert!(found == wanted, "rows have other identifiers");
     let copy = state::copy(&stage.target).await;
     println!("{} types and odd values in {rows} documents, {copy:?}", 21 + 11);
     assert!(copy.chunks > 1, "the copy was not cut into chunks: {copy:?}");

@@ -108,7 +108,7 @@ async fn what_does_not_fit_is_listed_and_tried_again() {
     for row in reasons.expect("letters can be read") {
         let reason: String = row.get(0);
         println!("{reason}");
-        assert!(!reason.contains("many") && !reason.contains("5000"), "a value stands in: {reason}");
+        assert!(!reason.contains("many") && !reason.contains("5000"), "a value is shown: {reason}");
     }
 
     // In the stream too; and what changes is tried at once.

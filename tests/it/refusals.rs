@@ -10,7 +10,7 @@ use crate::stage::mongod::{Flavour, Mongod};
 use crate::stage::state;
 use crate::stage::{Stage, postgres, variable};
 
-/// Both commands refuse; each of the words stands in what they say.
+/// Both commands refuse; each of the words is in what they say.
 async fn refused(stage: &Stage, file: &Path, words: &[&str]) {
     for command in ["check", "run"] {
         let output = stage.output(&[command, file.to_str().expect("a path in UTF-8")]).await;
@@ -32,7 +32,7 @@ async fn with(name: &str, text: &str, other: &str) -> (Stage, std::path::PathBuf
     let stage = Stage::new(name).await;
     items::prepare(&stage).await;
     items::insert(&stage, 0..1).await;
-    assert!(items::FILE.contains(text), "`{text}` stands in the file");
+    assert!(items::FILE.contains(text), "`{text}` is in the file");
     let file = stage.file("migration.yaml", &items::FILE.replace(text, other));
     (stage, file)
 }

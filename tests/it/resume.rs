@@ -26,7 +26,7 @@ async fn a_killed_copy_goes_on() {
     println!("killed after {:?}: seen {middle:?}, left {killed:?}", start.elapsed());
     assert!(killed.done < killed.chunks, "the kill came after the copy: take more documents");
 
-    // Changes on both sides of where the copy stood.
+    // Changes on both sides of where the copy was.
     items::insert(&stage, documents..documents + 10).await;
     let change = bson::doc! {"$inc": {"v": 1_i64}};
     let every = bson::doc! {"n": {"$mod": [1_000, 7]}};

@@ -1,4 +1,4 @@
-//! `slackwater topics`: from the description to the brokers, and a look at what stands there.
+//! `slackwater topics`: from the description to the brokers, and a look at what is there.
 //!
 //! None of it needs source or target: the files name servers that do not exist.
 
@@ -30,7 +30,7 @@ struct Desk {
     admin: Admin,
 }
 
-/// The values of the documents that stand in topics: none may be shown unasked.
+/// The values of the documents in topics: none may be shown unasked.
 const SECRET: &str = "hush-hush";
 
 impl Desk {

@@ -61,7 +61,7 @@ async fn version(stage: &Stage) -> i32 {
     row.expect("the version can be read").get(0)
 }
 
-/// Where a stream stands that has seen everything up to now: time, token, and the time in milliseconds.
+/// The position of a stream that has seen everything up to now: time, token, and the time in milliseconds.
 async fn position(stage: &Stage) -> (i64, Vec<u8>, i64) {
     let open = doc! {"aggregate": 1, "pipeline": [{"$changeStream": {}}], "cursor": {}};
     let opened = stage.source.run_command(open).await.expect("a change stream can be opened");

@@ -54,7 +54,7 @@ pub(crate) fn hex(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// `None` for an odd number of digits or what is no digit; both cases are read.
+/// `None` for an odd number of digits or what is not a digit; both cases are read.
 pub(crate) fn from_hex(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let digit = |letter: u8| char::from(letter).to_digit(16).map(|digit| digit as u8);
     for pair in text.chunks(2) {

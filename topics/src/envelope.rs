@@ -1,7 +1,7 @@
 //! The bytes of an event in a log: a BSON document, so that any BSON reader can look into it.
 //!
 //! `{v: 1, c: collection name, o: "s" | "u" | "d", k: key, t: cluster time, p: token, w: time of the change, e: epoch,
-//! f: fresh, n: noted, d: document}`, in this order. `f` and `n` stand there only when true ([`Stamp`]). `d` is the
+//! f: fresh, n: noted, d: document}`, in this order. `f` and `n` are there only when true ([`Stamp`]). `d` is the
 //! document's own bytes, untouched; it is absent for a delete.
 
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::stamp::Stamp;
 use crate::value::{Document, Value};
 use crate::wire;
 
-/// Bytes that are no event of ours.
+/// Bytes that are not an event of ours.
 #[derive(Debug, PartialEq, Eq)]
 pub enum EnvelopeError {
     /// No readable BSON, or a field is missing or of another type.

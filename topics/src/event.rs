@@ -12,7 +12,7 @@ pub struct CollectionId(pub u16);
 /// What happened to the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
-    /// Read while copying; it stands in the log where its state is the newest.
+    /// Read while copying; it is in the log where its state is the newest.
     Snapshot,
     /// Inserted, replaced or updated; the document is as it was afterwards.
     Upsert,
@@ -35,20 +35,4 @@ pub struct Event {
     pub position: Position,
     /// When it happened at the source, milliseconds since 1970.
     pub time: i64,
-}
-
-/// What stands in the log between events and concerns no document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Barrier {
-    /// The copy of these collections is complete: rows that it has not met and that the mapping could have made are
-    /// left over from before, and go.
-    Sweep {
-        /// Collections that were copied again.
-        collections: Vec<CollectionId>,
-    },
-    /// A marker that is matched by identity.
-    Fence {
-        /// Who asked.
-        id: uuid::Uuid,
-    },
 }

@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// In which form events stand in a topic.
+/// The form that events have in a topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {
     /// Our own envelope: BSON around the document's own bytes.

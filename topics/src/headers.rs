@@ -1,7 +1,7 @@
 //! The headers of a record: CloudEvents 1.0 in Kafka's binary mode, and the W3C trace context.
 //!
-//! They tell other people's tools what stands in a record without reading it; nothing here is read back by us. All
-//! values stand in one buffer that is used again for the next record.
+//! They tell other people's tools what a record holds without reading it; nothing here is read back by us. All
+//! values are in one buffer that is used again for the next record.
 
 use std::io::Write;
 

@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(namespace.id("legacy.user", &key), Uuid::new_v5(&namespace.as_uuid(), &name));
     }
 
-    /// These must never change: they stand in people's databases.
+    /// These must never change: they are in people's databases.
     #[test]
     fn golden() {
         let namespace = Namespace::of_migration("coworking");

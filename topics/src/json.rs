@@ -2,7 +2,7 @@
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Appends bytes as a JSON string. False where they are not UTF-8: U+FFFD stands for what is not.
+/// Appends bytes as a JSON string. False where they are not UTF-8: U+FFFD replaces what is not.
 pub(crate) fn string(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     let mut whole = true;
     out.push(b'"');

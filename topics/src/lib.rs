@@ -1,4 +1,4 @@
-//! What travels: events, their keys and positions, and the bytes they take in a log.
+//! The event model: events, their keys and positions, and the bytes they take in a log.
 //!
 //! This crate knows no driver and does no I/O. Everything in it is a value or a pure function, so
 //! that the same bytes mean the same thing in `capture`, in a topic, and in `apply`.
@@ -31,7 +31,7 @@ mod wire;
 
 pub use decimal::{Decimal, Magnitude};
 pub use envelope::{EnvelopeError, decode, encode};
-pub use event::{Barrier, CollectionId, Event, Op};
+pub use event::{CollectionId, Event, Op};
 pub use format::Format;
 pub use headers::{Headers, Occasion};
 pub use id::Namespace;

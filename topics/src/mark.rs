@@ -7,7 +7,7 @@ use crate::position::Moment;
 use crate::value::{Document, Value};
 use crate::wire;
 
-/// Everything at or before `time` that belongs into this partition stands before the mark.
+/// Everything at or before `time` that belongs into this partition is before the mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// Which capture sent it.
@@ -17,7 +17,7 @@ pub struct Mark {
     /// When it was made, milliseconds since 1970, by the capture's clock.
     pub at: i64,
     /// A moment of the source's own clock, milliseconds since 1970: what was written there before it, and belongs into this
-    /// partition, stands before the mark. Not in every mark.
+    /// partition, is before the mark. Not in every mark.
     pub as_of: Option<i64>,
     /// A fence that somebody waits for by identity.
     pub fence: Option<Uuid>,

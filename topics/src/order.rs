@@ -88,7 +88,7 @@ fn documents(a: Document<'_>, b: Document<'_>) -> Ordering {
     }
 }
 
-/// Where a number stands: not-a-number is below minus infinity.
+/// The place of a number: not-a-number is below minus infinity.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     NaN,

@@ -3,7 +3,7 @@
 use crate::hash::Fnv;
 use crate::key::Key;
 
-/// The partition of a key, of so many. It must never change: the states of a document stand in one partition.
+/// The partition of a key, out of this many. It must never change: the states of a document are in one partition.
 ///
 /// The low bits decide, and ids that were made together differ in few bits: so the hash has to be well mixed.
 pub fn partition_of(key: &Key, partitions: u32) -> i32 {

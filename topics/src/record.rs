@@ -18,7 +18,7 @@ pub enum Record {
     Part(Part),
     /// No change of a document.
     Mark(Mark),
-    /// For the compaction of the topic; the delete stands before it.
+    /// For the compaction of the topic; the delete is before it.
     Tombstone,
 }
 

@@ -92,12 +92,12 @@ impl<'a> Document<'a> {
         self.0
     }
 
-    /// Walks the elements in the order in which they stand.
+    /// Walks the elements in their order.
     pub fn elements(self) -> Elements<'a> {
         Elements { bytes: self.0, at: 4 }
     }
 
-    /// The first element of that name: where a name stands twice, MongoDB reads the first too.
+    /// The first element of that name: where a name occurs twice, MongoDB reads the first too.
     pub fn get(self, name: &[u8]) -> Result<Option<Value<'a>>, Malformed> {
         for element in self.elements() {
             let (found, value) = element?;

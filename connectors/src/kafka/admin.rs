@@ -1,4 +1,4 @@
-//! Topics as they stand at the brokers: looked at, made, changed.
+//! Topics at the brokers: looked at, created, changed.
 //!
 //! The two clients are one in intent: librdkafka's administration tells nothing of the connection's troubles, so a
 //! second client asks for metadata and keeps them. Asking never makes a topic.
@@ -41,7 +41,7 @@ impl fmt::Debug for Admin {
     }
 }
 
-/// A topic as it stands.
+/// A topic as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
     /// How many partitions it has.
@@ -83,7 +83,7 @@ impl Admin {
         Ok(self.cluster("asking for the brokers").await?.brokers)
     }
 
-    /// The topics as they stand, in the order asked; none where there is no such topic.
+    /// The topics as they are, in the order asked; `None` for a topic that does not exist.
     pub async fn observe(&self, topics: &[&str]) -> Result<Vec<Option<Observed>>> {
         let cluster = self.cluster("looking at the topics").await?;
         let mut there = BTreeSet::new();
@@ -340,7 +340,7 @@ impl Cluster {
     }
 }
 
-/// True where the setting stands for the topic with this value, as the broker writes it: `0.50` comes back as `0.5`.
+/// True if the setting of the topic has this value, as the broker writes it: `0.50` comes back as `0.5`.
 fn holds(entries: &[ConfigEntry], name: &str, value: &str) -> bool {
     let plain = |value: &str| -> String { value.split_whitespace().collect() };
     entries.iter().any(|entry| {

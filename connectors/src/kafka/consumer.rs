@@ -4,7 +4,7 @@
 //! offset which that claim gave, with no record left out in between. What the broker believes about offsets plays no
 //! part: it is told for other people's tools and never asked.
 //!
-//! The group decides who *should* read a partition; who *may* write what stands in it is decided by the claim, in the
+//! The group decides who *should* read a partition; who *may* write what it holds is decided by the claim, in the
 //! database. So a member that was thought dead and goes on does no harm, and a revoked partition needs no farewell.
 //!
 //! **Crash**: nothing is kept here. The next owner claims and begins where the last commit in the database ended.
@@ -81,7 +81,7 @@ pub trait Desk: Send + 'static {
 
     /// Whether another process has taken our name over, as the broker says. It says so of a process that is alone as well,
     /// when the answer to its joining was lost on the way and it joins again.
-    fn succeeded(&mut self) -> Result<Option<bool>>;
+    fn superseded(&mut self) -> Result<Option<bool>>;
 }
 
 /// A record as it came.
@@ -194,7 +194,7 @@ pub fn start<D: Desk>(
     thread.map_err(|error| Error::new(Kind::Exhausted, "starting the consumer", error.to_string()))
 }
 
-/// How a partition that is assigned to us stands.
+/// The state of a partition that is assigned to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
     /// It is delivered.
@@ -210,7 +210,7 @@ struct Batch {
     records: Vec<Slot>,
 }
 
-/// Where a record stands in the buffer.
+/// The place of a record in the buffer.
 struct Slot {
     partition: Partition,
     offset: i64,
@@ -268,7 +268,7 @@ impl<D: Desk> Reading<D> {
         loop {
             match self.round() {
                 Err(Ended::ShutOut(error)) => {
-                    if self.desk.succeeded()?.ok_or(Ended::Asked)? {
+                    if self.desk.superseded()?.ok_or(Ended::Asked)? {
                         return Err(Ended::ShutOut(error));
                     }
                     self.begin_anew()?;

@@ -1,6 +1,6 @@
 //! Sending records: in order, each once, however long the brokers are away.
 //!
-//! What stands in a partition is a prefix of what was sent to it. librdkafka keeps order and count through its
+//! A partition holds a prefix of what was sent to it. librdkafka keeps order and count through its
 //! retries. A record that is refused for good would leave a gap, and an applier that went past the gap would take what is
 //! sent again for old; so the first refusal ends the producer: what waits is thrown away, all that is open fails, and
 //! `send` only tells the error. After that, as after a crash, the caller begins at its saved position with a new one.
@@ -45,7 +45,7 @@ pub struct Record<'a> {
     pub value: Option<&'a [u8]>,
     /// Headers by name.
     pub headers: &'a [(&'a str, &'a [u8])],
-    /// Milliseconds since 1970; zero stands for now.
+    /// Milliseconds since 1970; zero means now.
     pub timestamp: i64,
 }
 

@@ -72,7 +72,7 @@ const RESERVED: [(&str, &str); 27] = [
         "allow.auto.create.topics",
         "a topic that is missing is made by `slackwater topics apply`, with its settings",
     ),
-    ("enable.idempotence", "without it a record could stand twice or out of order"),
+    ("enable.idempotence", "without it a record could be written twice or out of order"),
     ("enable.gapless.guarantee", "without it a record could be missing among others"),
     ("transactional.id", "slackwater uses no transactions of Kafka"),
     ("acks", "a record counts as sent when all replicas in sync have it"),
@@ -236,7 +236,7 @@ impl Settings {
 /// The largest record of a producer. One that is larger than the whole queue would wait for room without end.
 pub(super) fn largest(producing: &ClientConfig) -> Result<usize> {
     let number = |name: &str| -> Result<usize> {
-        let broken = || unsuitable(format!("the option {name} has a value that is no number"));
+        let broken = || unsuitable(format!("the option {name} has a value that is not a number"));
         let text =
             producing.create_native_config().and_then(|config| config.get(name)).map_err(|_| broken())?;
         text.parse().map_err(|_| broken())

@@ -41,7 +41,7 @@ pub enum Start {
     Offset(i64),
 }
 
-/// A record as it stands in its topic.
+/// A record as its topic has it.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// Its partition.

@@ -34,7 +34,7 @@ impl fmt::Debug for Mongo {
     }
 }
 
-/// What stands behind a collection's name.
+/// What kind of thing a collection's name names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CollectionKind {
     /// A collection.
@@ -45,7 +45,7 @@ pub enum CollectionKind {
     TimeSeries,
 }
 
-/// A collection as it stands on the server.
+/// A collection as the server has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CollectionInfo {
     /// Its name.

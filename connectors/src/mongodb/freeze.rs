@@ -1,4 +1,4 @@
-//! Stopping the writers of a source, and counting what stands there then.
+//! Stopping the writers of a source, and counting its documents then.
 //!
 //! `setUserWriteBlockMode` waits for writes and transactions that are under way and refuses all later ones, so every write
 //! that was ever acknowledged is at or before the operation time of its answer.
@@ -145,7 +145,7 @@ fn unreadable(doing: &str) -> Error {
 
 fn operation_time(reply: &Document, doing: &str) -> Result<Moment> {
     let time = reply.get_timestamp("operationTime").map_err(|_| {
-        Error::new(Kind::Unsuitable, doing, "the server tells no operation time; it is no replica set")
+        Error::new(Kind::Unsuitable, doing, "the server tells no operation time; it is not a replica set")
     })?;
     Ok(Moment::of_halves(time.time, time.increment))
 }

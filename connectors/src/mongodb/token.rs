@@ -37,7 +37,7 @@ pub(super) fn token_of(resume: Document<'_>) -> Result<Bytes, Malformed> {
     Ok(token.into())
 }
 
-/// The document to resume from; `None` where the bytes are no token.
+/// The document to resume from; `None` where the bytes are not a token.
 pub fn resume_document(token: &[u8]) -> Option<RawDocumentBuf> {
     let (key, type_bits) = parts(token)?;
     let mut document = RawDocumentBuf::new();
@@ -49,7 +49,7 @@ pub fn resume_document(token: &[u8]) -> Option<RawDocumentBuf> {
     Some(document)
 }
 
-/// The cluster time that a token stands for.
+/// The cluster time of a token.
 pub fn token_time(token: &[u8]) -> Option<Moment> {
     match token {
         [TIMESTAMP, rest @ ..] => rest.first_chunk().map(|time| Moment(u64::from_be_bytes(*time))),

@@ -12,9 +12,9 @@ use crate::error::{Error, Kind};
 
 /// SQLSTATE of a lane that belongs to a newer epoch; raised by our own functions.
 pub(super) const FENCED: &str = "SW001";
-/// SQLSTATE of a lane that stands at another sequence than the writer thought.
+/// SQLSTATE of a lane that is at another sequence than the writer thought.
 pub(super) const SEQUENCE: &str = "SW002";
-/// SQLSTATE of a partition of the log that has another owner, or stands at another offset, than the writer thought.
+/// SQLSTATE of a partition of the log that has another owner, or is at another offset, than the writer thought.
 pub(super) const REVOKED: &str = "SW003";
 /// SQLSTATE of a migration that was switched.
 pub(super) const SWITCHED: &str = "SW004";
@@ -35,7 +35,7 @@ pub(super) fn explain(doing: impl Into<String>, error: &tokio_postgres::Error) -
     if error.is_closed() {
         return Error::new(Kind::Unreachable, doing, "the connection to Postgres was closed");
     }
-    // What stands before the colon names the kind of failure; behind it there may be a value.
+    // The part before the colon names the kind of failure; behind it there may be a value.
     let text = error.to_string();
     let head = text.split(':').next().unwrap_or_default();
     match head {
@@ -112,7 +112,7 @@ fn describe(code: &str, error: &DbError) -> String {
 fn condition(code: &str) -> &'static str {
     match code {
         FENCED => "a newer process has taken over this lane",
-        SEQUENCE => "the lane stands at another sequence than this process left it at: somebody else wrote",
+        SEQUENCE => "the lane is at another sequence than this process left it at: somebody else wrote",
         REVOKED => "a partition of the log belongs to another process now, or its collection was begun anew",
         SWITCHED => "the migration was switched; nothing is written for it any more",
         LATE => "the deadline has passed, or the cutover was taken back",
@@ -131,7 +131,7 @@ fn condition(code: &str) -> &'static str {
         "23514" => "a check does not hold",
         "23P01" => "an exclusion constraint does not hold",
         "25006" => "the server takes no writes now: it is a standby, or is being handed over",
-        "25P03" => "the transaction stood idle for too long and the server ended it",
+        "25P03" => "the transaction was idle for too long and the server ended it",
         "28000" | "28P01" => "the user or the password is not accepted",
         "3D000" => "there is no such database",
         "3F000" => "there is no such schema",

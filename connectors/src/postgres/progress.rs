@@ -7,7 +7,7 @@ use slackwater_topics::{Moment, Op, Position};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-/// Where a lane stands, as committed.
+/// How far a lane is, as committed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Number of transactions so far; each adds one.
@@ -81,7 +81,7 @@ pub struct PartitionAdvance {
     pub events: u64,
     /// Events that were dropped because they had been applied.
     pub duplicates: u64,
-    /// Records that were dropped because a capture that was succeeded had sent them.
+    /// Records that were dropped because a superseded capture had sent them.
     pub superseded: u64,
 }
 

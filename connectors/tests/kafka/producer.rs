@@ -98,7 +98,7 @@ fn noise(length: usize) -> Vec<u8> {
     .collect()
 }
 
-/// The broker refuses one record in the middle. Nothing behind it may stand in the partition.
+/// The broker refuses one record in the middle. Nothing behind it may be in the partition.
 #[tokio::test]
 async fn a_record_that_is_refused_leaves_no_gap() {
     with(1, &[("max.message.bytes", "20000")], |topic| async move {

@@ -1,4 +1,4 @@
-//! Topics of one's own on a broker, removed at the end, and what stands in them.
+//! Topics of one's own on a broker, removed at the end, and what they hold.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -103,7 +103,7 @@ pub(crate) async fn number(
     producer.send(0, partition, record, ticket).await
 }
 
-/// What stands in the topic, partition by partition, read with a plain consumer.
+/// The contents of the topic, partition by partition, read with a plain consumer.
 pub(crate) fn read<T>(
     brokers: &str,
     topic: &str,
@@ -138,7 +138,7 @@ pub(crate) fn read<T>(
     all
 }
 
-/// The numbers that stand in the topic.
+/// The numbers that the topic holds.
 pub(crate) fn values(brokers: &str, topic: &str, partitions: u32) -> Vec<Vec<u64>> {
     read(brokers, topic, partitions, |message| {
         let value: [u8; 8] = message.payload().expect("a value").try_into().expect("a number");

@@ -103,7 +103,7 @@ async fn a_broker_that_is_killed_costs_nothing() {
     assert_eq!(producer.regressed(), None);
 }
 
-/// The broker writes records and its answers never arrive: they are sent again, and stand there once.
+/// The broker writes records and its answers never arrive: they are sent again, and are there once.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_are_lost_double_nothing() {
     const ALL: u64 = 20_000;

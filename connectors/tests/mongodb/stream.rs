@@ -208,7 +208,7 @@ async fn goes_on_after_the_database_was_dropped() {
     assert_eq!(of_documents(&rest)[0].key, key(2));
 }
 
-/// An `_id` stands in the event twice and in its token, as hexadecimal text, a third time.
+/// An `_id` occurs in the event twice and in its token, as hexadecimal text, a third time.
 #[tokio::test]
 async fn a_change_that_is_too_large_comes_without_its_document() {
     let scratch = Scratch::shared().await;

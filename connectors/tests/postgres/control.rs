@@ -103,7 +103,7 @@ async fn chunks_of_a_copy() {
             (CopyState::Pending, 2, true, 0)
         );
         assert!(!control.finish_collection("legacy.user", 2).await.expect("asked"));
-        // Work of the generation before is no error and marks nothing.
+        // Work of the generation before is not an error and marks nothing.
         sink.apply(&Advance { chunk: done(open[0].id, None), ..from(3) }, &none, &Notes::default())
             .await
             .expect("applied");

@@ -103,7 +103,7 @@ async fn a_dropped_call_is_cleaned_up() {
             // Polled once: everything is on its way, and nobody waits for the answer.
             tokio::select! { biased; _ = call => {}, () = std::future::ready(()) => {} }
         }
-        // What was sent is committed; asking from there is refused and tells where the lane stands.
+        // What was sent is committed; asking from there is refused and tells where the lane is.
         let outcome = sink.apply(&from(0), &writes, &Notes::default()).await;
         assert_eq!(outcome.expect_err("it had happened").code.as_deref(), Some("SW002"));
         assert_eq!(sink.progress().sequence, 1);

@@ -208,7 +208,7 @@ async fn a_reload_skips_what_is_on_its_way() {
     .await;
 }
 
-/// The new capture's own mark may stand before the place to which it skips.
+/// The new capture's own mark may be before the place to which it skips.
 #[tokio::test]
 async fn a_skip_shuts_older_captures_out() {
     with(|database| async move {

@@ -124,7 +124,7 @@ async fn rows_lane_and_partitions_move_together() {
         let row = partition(&control, 2).await;
         assert_eq!((row.next_offset, row.position, row.source_time), (110, None, None));
 
-        // What is older, or nothing, leaves what stands there.
+        // What is older, or nothing, leaves what is there.
         claimed[0].next_offset = 110;
         let older = PartitionAdvance {
             capture_epoch: 2,
@@ -159,7 +159,7 @@ async fn rows_lane_and_partitions_move_together() {
 }
 
 #[tokio::test]
-async fn who_was_succeeded_writes_nothing() {
+async fn a_superseded_owner_writes_nothing() {
     with(|database| async move {
         let specs = table(&database).await;
         let mut control = begun(&database).await;
@@ -174,7 +174,7 @@ async fn who_was_succeeded_writes_nothing() {
         revoked(&sink.begin(&both).await.expect_err("not ours"));
         let writes = one(&specs(), 1, true);
         revoked(&sink.copy(&both, &writes, &Notes::default()).await.expect_err("not ours"));
-        // Ours, but not where it stands.
+        // Ours, but not at its place.
         for offset in [90, 110] {
             let elsewhere = PartitionAdvance { from_offset: offset, ..step(&claimed[0]) };
             let advance = moving(0, vec![elsewhere]);

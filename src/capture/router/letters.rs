@@ -1,4 +1,4 @@
-//! Dead letters are tried again: their documents are read anew and go through the log like any change.
+//! Dead letters are tried again: their documents are read again and go through the log like any change.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

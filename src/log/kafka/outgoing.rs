@@ -138,10 +138,10 @@ impl Outgoing {
         }
         let group = self.groups.fetch_add(1, Ordering::Relaxed);
         let count = pen.value.len().div_ceil(room) as i32;
-        for (index, piece) in pen.value.chunks(room).enumerate() {
+        for (index, bytes) in pen.value.chunks(room).enumerate() {
             let index = index as i32;
             pen.part.clear();
-            Part::encode((self.epoch, group), (index, count), event.position.moment, piece, &mut pen.part);
+            Part::encode((self.epoch, group), (index, count), event.position.moment, bytes, &mut pen.part);
             pen.key.clear();
             Part::key(&event.key, index, &mut pen.key);
             let headers = Pairs::of(&pen.headers);

@@ -293,7 +293,7 @@ impl Saver {
             }
             Ok(())
         };
-        // Too slow is no error: it comes again.
+        // Being too slow is not an error: it comes again.
         if let Ok(arrived) = tokio::time::timeout(FAREWELL, arriving).await {
             arrived?;
         }

@@ -213,7 +213,7 @@ impl<'a> Compiler<'a, '_> {
         if !table.is_table {
             self.findings.error(
                 place,
-                format!("`{schema}.{name}` is no table"),
+                format!("`{schema}.{name}` is not a table"),
                 "views and foreign tables take no copy",
             );
             return None;
@@ -245,7 +245,7 @@ impl<'a> Compiler<'a, '_> {
         }
     }
 
-    /// `rest` goes by whole fields: what else stands beside a part that is taken stays behind.
+    /// `rest` goes by whole fields: what else is beside a part that is taken stays behind.
     fn warn_of_parts(&mut self, collection: &Collection) {
         let paths = || {
             let mut paths: Vec<(&Path, crate::config::Place)> = Vec::new();
@@ -297,7 +297,7 @@ fn same_table(spec: &TableSpec, name: &(String, String)) -> bool {
     spec.table.schema == name.0 && spec.table.name == name.1
 }
 
-/// A collection stands above those whose tables its own refer to.
+/// A collection is above those whose tables its own refer to.
 fn set_levels(collections: &mut [CollectionPlan], specs: &[TableSpec]) {
     let mut edges = vec![Vec::new(); collections.len()];
     for (from, collection) in collections.iter().enumerate() {

@@ -21,7 +21,7 @@ impl Array {
         out: &mut Vec<u8>,
         scratch: &mut Scratch,
     ) -> Result<Fit, Problem> {
-        let Value::Array(array) = value else { return Err(Problem::of_type(&value, "array")) };
+        let Value::Array(array) = value else { return Err(Problem::of_type(&value, "an array")) };
         let start = out.len();
         out.extend_from_slice(&[0; 20]);
         let (mut count, mut nulls, mut fit) = (0_i32, false, Fit::Exact);

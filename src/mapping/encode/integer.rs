@@ -23,7 +23,7 @@ pub(super) fn write(
     let mut fit = Fit::Exact;
     let number = match number::read(value, scratch)? {
         Number::Whole(number) => i128::from(number),
-        Number::NaN => return Err(Problem::new(Reason::Range, "NaN is no integer")),
+        Number::NaN => return Err(Problem::new(Reason::Range, "NaN is not an integer")),
         Number::Infinity { negative } => {
             if negative {
                 i128::MIN
@@ -35,7 +35,7 @@ pub(super) fn write(
             let (whole, fraction) = truncated(&scratch.digits, exponent);
             if fraction {
                 if lenient != Lenient::Strip {
-                    return Err(Problem::new(Reason::Range, "a number with a fraction is no integer"));
+                    return Err(Problem::new(Reason::Range, "a number with a fraction is not an integer"));
                 }
                 fit = Fit::Stripped;
             }
@@ -60,7 +60,7 @@ pub(super) fn write(
     Ok(fit)
 }
 
-/// The whole part, which stops at the largest there is, and whether anything stood behind the point.
+/// The whole part, which stops at the largest there is, and whether there was anything behind the point.
 pub(super) fn truncated(digits: &[u8], exponent: i32) -> (i128, bool) {
     let places = (digits.len() as i64 + i64::from(exponent)).clamp(0, 200);
     if digits.is_empty() {
@@ -94,7 +94,7 @@ fn float(value: Value<'_>, scratch: &mut Scratch) -> Result<f64, Problem> {
             number::digits_text(negative, &scratch.digits, exponent, &mut scratch.text);
             let text = std::str::from_utf8(&scratch.text).unwrap_or_default();
             let number: f64 =
-                text.parse().map_err(|_| Problem::new(Reason::Type, "this text is no number"))?;
+                text.parse().map_err(|_| Problem::new(Reason::Type, "this text is not a number"))?;
             if number.is_infinite() {
                 return Err(Problem::new(Reason::Range, "the number is past the range of a double"));
             }

@@ -250,7 +250,7 @@ impl Writer<'_> {
                     self.escaped(chunk.valid())?;
                 }
             }
-            Err(_) => return Err(Problem::new(Reason::Text, "a text in it is no valid UTF-8")),
+            Err(_) => return Err(Problem::new(Reason::Text, "a text in it is not valid UTF-8")),
         }
         self.out.push(b'"');
         Ok(())

@@ -38,7 +38,7 @@ impl Problem {
 
     /// This type has no meaning here.
     fn of_type(value: &Value<'_>, wanted: &str) -> Self {
-        Self::new(Reason::Type, format!("a value of type {} is no {wanted}", value.type_name()))
+        Self::new(Reason::Type, format!("a value of type {} is not {wanted}", value.type_name()))
     }
 
     pub(super) fn malformed() -> Self {
@@ -190,7 +190,7 @@ impl Reference {
             }
             // MongoDB takes neither as an `_id`, so nothing can be meant.
             Value::Array(_) | Value::Regex { .. } | Value::Undefined | Value::Null => {
-                Err(Problem::of_type(&value, "id of a document"))
+                Err(Problem::of_type(&value, "the id of a document"))
             }
             other => Ok(Key::of(other)?),
         }
@@ -222,7 +222,7 @@ fn boolean(value: Value<'_>, out: &mut Vec<u8>) -> Result<Fit, Problem> {
                 _ => return Err(none()),
             }
         }
-        other => return Err(Problem::of_type(&other, "boolean")),
+        other => return Err(Problem::of_type(&other, "a boolean")),
     };
     out.push(u8::from(truth));
     Ok(Fit::Exact)

@@ -35,8 +35,8 @@ pub(super) fn read(value: Value<'_>, scratch: &mut Scratch) -> Result<Number, Pr
             }
         }),
         Value::String(text) | Value::Symbol(text) => parse(text.trim_ascii(), &mut scratch.digits)
-            .ok_or_else(|| Problem::new(Reason::Type, "this text is no number")),
-        other => Err(Problem::of_type(&other, "number")),
+            .ok_or_else(|| Problem::new(Reason::Type, "this text is not a number")),
+        other => Err(Problem::of_type(&other, "a number")),
     }
 }
 

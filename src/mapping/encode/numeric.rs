@@ -144,7 +144,7 @@ fn append(negative: bool, digits: &[u8], exponent: i32, shown: i32, out: &mut Ve
         return;
     }
     let weight = (point + 3).div_euclid(4) - 1;
-    // The first group has its left places empty where the number of digits before the point is no multiple of four.
+    // The first group has its left places empty where the number of digits before the point is not a multiple of four.
     let lead = (weight + 1) * 4 - point;
     let (mut group, mut filled) = (0_i16, lead);
     for digit in digits {

@@ -81,7 +81,7 @@ pub(super) fn of<'b>(
             Ok((std::str::from_utf8(buffer).map_err(|_| Problem::malformed())?, Fit::Stripped))
         }
         Ok(_) => Err(Problem::new(Reason::Text, "the text holds a NUL character, which Postgres refuses")),
-        Err(_) => Err(Problem::new(Reason::Text, "the text is no valid UTF-8")),
+        Err(_) => Err(Problem::new(Reason::Text, "the text is not valid UTF-8")),
     }
 }
 
@@ -211,9 +211,9 @@ impl Enum {
 /// `inet` and `cidr`, from text such as `10.0.0.1` or `10.0.0.0/8`.
 pub(super) fn inet(value: Value<'_>, cidr: bool, out: &mut Vec<u8>) -> Result<Fit, Problem> {
     let (Value::String(text) | Value::Symbol(text)) = value else {
-        return Err(Problem::of_type(&value, "network address"));
+        return Err(Problem::of_type(&value, "a network address"));
     };
-    let none = || Problem::new(Reason::Type, "this text is no network address");
+    let none = || Problem::new(Reason::Type, "this text is not a network address");
     let text = std::str::from_utf8(text).map_err(|_| none())?.trim();
     let (address, bits) = match text.split_once('/') {
         Some((address, bits)) => (address, Some(bits.parse::<u8>().map_err(|_| none())?)),

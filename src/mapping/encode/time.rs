@@ -68,7 +68,7 @@ pub(super) fn time(value: Value<'_>, precision: Option<u8>, out: &mut Vec<u8>) -
             let time = reader.time_of_day().filter(|_| reader.rest.is_empty());
             time.ok_or_else(|| Problem::new(Reason::Type, "this text is no time of day"))?
         }
-        other => return Err(Problem::of_type(&other, "time of day")),
+        other => return Err(Problem::of_type(&other, "a time of day")),
     };
     out.extend_from_slice(&(rounded(micros, precision) as i64).to_be_bytes());
     Ok(Fit::Exact)
@@ -110,7 +110,7 @@ fn micros(value: Value<'_>, unit: Option<Unit>, scratch: &mut Scratch) -> Result
                 (Some(micros), _) => micros,
                 (None, Some(unit)) => epoch(value, unit, scratch)?,
                 (None, None) => {
-                    return Err(Problem::new(Reason::Type, "this text is no date in ISO-8601"));
+                    return Err(Problem::new(Reason::Type, "this text is not a date in ISO-8601"));
                 }
             }
         }
@@ -121,7 +121,7 @@ fn micros(value: Value<'_>, unit: Option<Unit>, scratch: &mut Scratch) -> Result
                 return Err(Problem::new(Reason::Type, text));
             }
         },
-        other => return Err(Problem::of_type(&other, "date")),
+        other => return Err(Problem::of_type(&other, "a date")),
     };
     Ok(since_1970 - i128::from(EPOCH_DAYS) * MICROS_A_DAY)
 }
@@ -140,7 +140,9 @@ fn epoch(value: Value<'_>, unit: Unit, scratch: &mut Scratch) -> Result<i128, Pr
             let whole = whole.min(i128::MAX / 4);
             Ok(if negative { -whole } else { whole })
         }
-        Number::Infinity { .. } | Number::NaN => Err(Problem::new(Reason::Range, "this number is no date")),
+        Number::Infinity { .. } | Number::NaN => {
+            Err(Problem::new(Reason::Range, "this number is not a date"))
+        }
     }
 }
 

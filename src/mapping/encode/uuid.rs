@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{Fit, Problem};
 use crate::mapping::rejection::Reason;
 
-/// Binary of subtype 4, or 3 with its bytes in the order in which they stand, or text in any usual form.
+/// Binary of subtype 4, or 3 with its bytes in their order, or text in any usual form.
 pub(super) fn write(value: Value<'_>, out: &mut Vec<u8>) -> Result<Fit, Problem> {
     match value {
         Value::Binary { subtype: 3 | 4, bytes } if bytes.len() == 16 => out.extend_from_slice(bytes),
@@ -18,7 +18,7 @@ pub(super) fn write(value: Value<'_>, out: &mut Vec<u8>) -> Result<Fit, Problem>
                 .map_err(|_| Problem::new(Reason::Type, "this text is no UUID"))?;
             out.extend_from_slice(uuid.as_bytes());
         }
-        other => return Err(Problem::of_type(&other, "UUID")),
+        other => return Err(Problem::of_type(&other, "a UUID")),
     }
     Ok(Fit::Exact)
 }

@@ -86,7 +86,7 @@ const NAMES: [&str; 18] =
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Whatever stands in a document, it is refused as a whole or becomes well framed rows.
+    /// Whatever a document holds, it is refused as a whole or becomes well framed rows.
     #[test]
     fn any_document(fields in proptest::collection::vec((0..NAMES.len(), any_bson()), 0..20), policy in 0..4_usize, cut in 0..400_usize, at in 0..400_usize, byte: u8) {
         let plan = any_plan(["reject", "null", "clamp", "strip"][policy]);

@@ -109,7 +109,7 @@ async fn round(
     Came { victim, step, end, frozen: Duration::from_secs_f64(longest) }
 }
 
-/// Waits until the cutover is open or taken back. A cutover that stands armed and is forgotten is taken back by hand.
+/// Waits until the cutover is open or taken back. A cutover that is armed and forgotten is taken back by hand.
 async fn ended(scene: &mut Scene, mut cutover: Option<Slackwater>) -> &'static str {
     until("the cutover has an end", LONG, async || {
         let row = state::rows(&scene.stage.target, "SELECT state FROM slackwater.cutovers").await;

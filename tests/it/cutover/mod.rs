@@ -19,7 +19,7 @@ use crate::stage::pipeline::{Log, Pipeline};
 use crate::stage::trial::CATCH_UP;
 use crate::stage::{Slackwater, Stage, until};
 
-/// What stands between capture and apply.
+/// What lies between capture and apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Direct,

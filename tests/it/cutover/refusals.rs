@@ -1,4 +1,4 @@
-//! What stands in the way is named, and nothing is changed.
+//! What blocks it is named, and nothing is changed.
 
 use bson::{Document, doc};
 use serde_json::Value;

@@ -1,5 +1,5 @@
 //! Capture, two appliers and the broker are killed again and again at random moments, in the copy too, while writers write:
-//! equal to the last row in the end, nothing acknowledged is lost, no row ever goes back, and what stands in the topics
+//! equal to the last row in the end, nothing acknowledged is lost, no row ever goes back, and what the topics hold
 //! was counted once, record by record. Some documents are so large that they travel in parts.
 
 use std::time::{Duration, Instant};

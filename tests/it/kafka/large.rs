@@ -42,7 +42,7 @@ fn noise(chance: &mut Chance, size: usize) -> Vec<u8> {
     noise
 }
 
-/// What stands in a document, or in a row: by number, version and contents.
+/// The contents of a document, or of a row: by number, version and contents.
 type Files = BTreeMap<i64, (i64, Vec<u8>, String)>;
 
 /// One of each size: binary, and one of text.

@@ -170,7 +170,7 @@ async fn topics_made_anew_while_everything_is_stopped() {
     }
     // Appliers see it first. They read nothing on until a capture has seen to it.
     let mut processes = vec![pipeline.apply("one", None), pipeline.apply("two", Some("two"))];
-    until("the appliers miss what stood there", CATCH_UP, async || {
+    until("the appliers miss what was there", CATCH_UP, async || {
         processes.iter_mut().for_each(Slackwater::still_runs);
         let status = pipeline.stage.status(&pipeline.file).await;
         let partitions = status["partitions"].as_array().expect("a list");
@@ -316,7 +316,7 @@ async fn a_capture_dies_before_it_has_begun_anew() {
     pipeline.topics.delete().await;
     let time = present(&pipeline).await;
     items::insert(&pipeline.stage, 500..3_000).await;
-    // They wait in capture's queue, and stand in the new topic as soon as that is there.
+    // They wait in capture's queue, and are in the new topic as soon as that is there.
     until("the inserts are sent, or capture misses the topic", CATCH_UP, async || {
         (capture.ended().is_some() || capture.said("2,600 changes sent")).then_some(())
     })

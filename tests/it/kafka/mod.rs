@@ -1,4 +1,4 @@
-//! Kafka as the log: capture and appliers as processes of their own, brokers that die, and what stands in topics.
+//! Kafka as the log: capture and appliers as processes of their own, brokers that die, and what topics hold.
 
 mod debezium;
 mod kill;

@@ -141,7 +141,7 @@ async fn a_target_that_is_away_is_waited_for() {
     target.stop().await;
     let ends = async || pipeline.topics.offsets().await.values().map(|(_, end)| end).sum::<i64>();
     let (begun, first) = (Instant::now(), ends().await);
-    // Marks stand in every partition about once a second; there have to be more records than those.
+    // Marks are in every partition about once a second; there have to be more records than those.
     let marks = 20 * seconds() as i64;
     let mut during = Most::default();
     let published = until("capture goes on all the time", CATCH_UP, async || {

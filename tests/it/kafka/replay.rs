@@ -1,4 +1,4 @@
-//! What stands in the topics twice is applied once: capture begins again at an old position, and no row is touched.
+//! What the topics hold twice is applied once: capture begins again at an old position, and no row is touched.
 
 use std::time::Duration;
 
@@ -188,7 +188,7 @@ async fn what_was_left_to_the_copy_is_no_duplicate() {
         (state::copy(&pipeline.stage.target).await.done > 0).then_some(())
     })
     .await;
-    // From now on no position is saved, so the copy stands still, and the stream goes on.
+    // From now on no position is saved, so the copy does not move, and the stream goes on.
     let mut held = postgres(&pipeline.stage.postgres).await;
     let transaction = held.transaction().await.expect("a transaction");
     let lock = "LOCK TABLE slackwater.positions IN SHARE MODE";

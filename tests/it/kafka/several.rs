@@ -1,4 +1,4 @@
-//! Three brokers that copy for each other. One after the other dies or stands still under load, leaders of partitions and the
+//! Three brokers that copy for each other. One after the other dies or hangs under load, leaders of partitions and the
 //! group's coordinator among them: the others go on without it, and nothing is lost or applied twice.
 
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ async fn any_one_of_three_brokers_may_be_away() {
             brokers[place].signal("CONT").await;
         }
         brokers[place].ready().await;
-        let what = if dies { "was killed" } else { "stood still" };
+        let what = if dies { "was killed" } else { "hung" };
         println!(
             "broker {place} {what}, copied before: {copied}; it was missed after {missed:?}, capture went on after \
              {goes_on:?}, followed closely after {close:?}; the broker was back {:?} later",

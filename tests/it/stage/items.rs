@@ -70,7 +70,7 @@ async fn wanted(stage: &Stage) -> Items {
 async fn found(stage: &Stage) -> Items {
     let rows = stage.target.query("SELECT n, name, version FROM items", &[]).await.expect("rows can be read");
     let items: Items = rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
-    assert_eq!(items.len(), rows.len(), "a number stands in two rows");
+    assert_eq!(items.len(), rows.len(), "a number is in two rows");
     items
 }
 

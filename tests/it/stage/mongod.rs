@@ -160,7 +160,7 @@ async fn servers_are_what_they_are_called() {
     let alone = Mongod::start("alone", Flavour::Standalone).await;
     let client = Client::with_uri_str(alone.uri()).await.expect("a URI");
     let hello = client.database("admin").run_command(doc! {"hello": 1}).await.expect("it answers");
-    assert!(hello.get("setName").is_none(), "it is no replica set");
+    assert!(hello.get("setName").is_none(), "it is not a replica set");
 
     let locked = Mongod::start("locked", Flavour::Passwords).await;
     for (password, opens) in [("secret", true), ("wrong", false)] {

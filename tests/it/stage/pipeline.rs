@@ -125,7 +125,7 @@ impl Pipeline {
             .collect()
     }
 
-    /// Whether every collection of the CRM stands in the log.
+    /// Whether every collection of the CRM is in the log.
     pub(crate) async fn copied(&self) -> bool {
         let statement = "SELECT count(*) FROM slackwater.collections WHERE state = 'copied' AND NOT reload";
         let copied = state::rows(&self.stage.target, statement).await.first().map(|row| row.get::<_, i64>(0));
@@ -156,13 +156,13 @@ impl Pipeline {
         .await
     }
 
-    /// When nobody sends any more: each partition is applied to its end, and its counters are what stands in its topic, as
+    /// When nobody sends any more: each partition is applied to its end, and its counters are what its topic holds, as
     /// reckoned from the records alone. No record was applied twice, and none was left out. The sum of all.
     pub(crate) async fn counted_exactly(&self, deadline: Duration) -> Standing {
         self.counted_beside(&[], deadline).await
     }
 
-    /// The same, where these partitions are nobody's: nothing stands in them.
+    /// The same, where these partitions are nobody's: nothing is in them.
     pub(crate) async fn counted_beside(&self, unused: &[(String, i32)], deadline: Duration) -> Standing {
         self.applied_to_the_end(unused, deadline).await;
         let mut standing = self.topics.reckon().await;

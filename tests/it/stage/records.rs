@@ -1,4 +1,4 @@
-//! What stands in a test's topics, read without slackwater: by records, and by how many an applier must count.
+//! The contents of a test's topics, read without slackwater: by records, and by how many an applier must count.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ pub(crate) struct Topics {
     prefix: String,
 }
 
-/// A record as it stands.
+/// A record as it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) topic: String,
@@ -45,10 +45,10 @@ pub(crate) struct Counts {
     pub(crate) superseded: i64,
 }
 
-/// What stands in a partition, or in several.
+/// The contents of a partition, or of several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Standing {
-    /// Where the next record will stand.
+    /// Where the next record will be.
     pub(crate) end: i64,
     pub(crate) records: i64,
     /// Changes of documents that are one record.
@@ -117,7 +117,7 @@ impl Topics {
         .await;
     }
 
-    /// Removes everything that stands in them, as retention does; how many records.
+    /// Removes everything in them, as retention does; how many records.
     pub(crate) async fn cut(&self) -> i64 {
         let ends = self.offsets().await;
         let mut places = TopicPartitionList::new();
@@ -131,7 +131,7 @@ impl Topics {
         ends.values().map(|(begin, end)| end - begin).sum()
     }
 
-    /// Sends a record of anybody's, and waits until it stands there.
+    /// Sends a record of anybody's, and waits until it is there.
     pub(crate) async fn send(&self, topic: &str, partition: i32, key: &[u8], value: &[u8]) -> i64 {
         let producer: FutureProducer = self.config().create().expect("options that fit");
         let record = FutureRecord::to(topic).partition(partition).key(key).payload(value);
@@ -336,7 +336,7 @@ fn epoch_of(record: &Record) -> Option<i64> {
     }
 }
 
-/// Puts events that travelled in parts where their first part stands, if no newer capture spoke before their last.
+/// Puts events that travelled in parts at the place of their first part, if no newer capture spoke before their last.
 fn whole(records: Vec<Record>, collection: &str) -> Vec<Record> {
     let mut groups: BTreeMap<(i64, i64), Vec<(usize, Part)>> = BTreeMap::new();
     let mut newest = 0;

@@ -23,7 +23,7 @@ pub(crate) async fn exists(target: &Client) -> bool {
     there.expect("the catalogue can be read").get(0)
 }
 
-/// Where the copy stands; nothing where it has not begun.
+/// How far the copy is; nothing if it has not begun.
 pub(crate) async fn copy(target: &Client) -> Copy {
     let statement = "SELECT count(*), count(*) FILTER (WHERE done), coalesce(sum(reads), 0)::bigint,
                             count(*) FILTER (WHERE reads > 1), coalesce(max(generation), 0)

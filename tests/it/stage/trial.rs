@@ -77,7 +77,7 @@ impl Load {
             let status = stage.status(file).await;
             let logged = status["partitions"].as_array().is_some_and(|partitions| !partitions.is_empty());
             if logged && !copied && status["copied"] == true {
-                // What was copied stands in the log; what the source shows from now on stands behind it.
+                // What was copied is in the log; what the source shows from now on comes behind it.
                 copied = true;
                 last = status["source_operation_time"].as_u64().expect("the source answers").max(last);
             }

@@ -33,7 +33,7 @@ pub struct Description {
     pub topic: String,
     /// Who answers for the topics.
     pub owner: String,
-    /// What stands in them.
+    /// What they hold.
     pub description: String,
     /// Partitions of each.
     pub partitions: u32,
@@ -83,7 +83,7 @@ pub struct Overrides {
 pub struct TopicSpec {
     /// Its name.
     pub name: String,
-    /// Whose events stand in it.
+    /// The collection whose events it holds.
     pub collection: CollectionId,
     /// In which form.
     pub format: Format,
@@ -166,7 +166,7 @@ impl fmt::Display for CatalogError {
 
 impl std::error::Error for CatalogError {}
 
-/// The description of the topics of a format, as it stands in its file.
+/// The description of the topics of a format, as its file has it.
 pub fn describe(format: Format) -> Result<Description, CatalogError> {
     let text = match format {
         Format::Bson => include_str!("../../catalog/events.bson.yaml"),

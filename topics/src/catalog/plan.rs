@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{IN_SYNC, MESSAGE_BYTES, TopicSpec};
 
-/// `max.message.bytes` below this leaves too little room for a part and what stands around it.
+/// `max.message.bytes` below this leaves too little room for a part and what is around it.
 pub const LEAST_MESSAGE_BYTES: u64 = 64 * 1024;
 
 /// A topic as a cluster has it.

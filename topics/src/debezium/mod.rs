@@ -2,7 +2,7 @@
 //!
 //! It is JSON as Kafka Connect writes it, with the schema in each record or without. The document is text in canonical
 //! Extended JSON (`json.serialization.mode=extended` there); the key's `id` is relaxed, as it is there. What
-//! Debezium has no field for stands in `source` in fields of our own, all optional, so that [`read`] gives back exactly
+//! Debezium has no field for is in `source` in fields of our own, all optional, so that [`read`] gives back exactly
 //! what was written: cluster time, token, epoch, and the raw bytes where the text would lose some of them.
 
 mod read;

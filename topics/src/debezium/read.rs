@@ -14,7 +14,7 @@ use crate::position::{Moment, Position};
 use crate::stamp::Stamp;
 use crate::value::Document;
 
-/// A value that is no event of ours in Debezium's form.
+/// A value that is not an event of ours in Debezium's form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadError {
     /// No JSON, or a field is of another type.

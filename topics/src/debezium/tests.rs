@@ -228,7 +228,7 @@ fn keys_are_debeziums() {
     parsed_and_fits(key(&of(Value::Null), true).as_bytes());
     // Equal in MongoDB, equal here.
     assert_eq!(text(Value::Double(1.0)), text(Value::Int64(1)));
-    // Bytes that are no key still tell themselves apart.
+    // Bytes that are not a key still tell themselves apart.
     assert_eq!(
         key(&Key::from_bytes(&[0x10]), false),
         r#"{"id":"{\"$binary\": {\"base64\": \"EA==\",\"subType\": \"00\"}}"}"#

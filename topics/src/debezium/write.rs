@@ -11,7 +11,7 @@ use crate::key::Key;
 use crate::stamp::Stamp;
 use crate::value::{Document, Value};
 
-/// Names that stand in the records of one topic.
+/// Names in the records of one topic.
 #[derive(Clone, Copy, Debug)]
 pub struct WriterOptions<'a> {
     /// What Debezium calls the logical name or `topic.prefix`.
@@ -190,7 +190,7 @@ fn with_id<T>(key: &Key, then: impl FnOnce(Document<'_>) -> Option<T>) -> Option
     then(Document::new(&raw).ok()?)
 }
 
-/// Appends the document as text. False where the text does not say all: then its bytes have to stand there too.
+/// Appends the document as text. False where the text does not say all: then its bytes have to be there too.
 fn document(event: &Event, out: &mut Vec<u8>) -> bool {
     text(out, |out| {
         let start = out.len();

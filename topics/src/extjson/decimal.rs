@@ -14,7 +14,7 @@ fn pack(negative: bool, exponent: i64, coefficient: u128) -> u128 {
     u128::from(negative) << 127 | ((exponent - SMALLEST_EXPONENT) as u128) << 113 | coefficient
 }
 
-/// Appends the number. False where other bytes say the same number: the text stands for those.
+/// Appends the number. False where other bytes say the same number: the text means those.
 pub(super) fn write(bytes: &[u8; 16], out: &mut Vec<u8>) -> bool {
     let bits = u128::from_le_bytes(*bytes);
     match Decimal::from_bytes(bytes) {
@@ -58,7 +58,7 @@ fn finite(coefficient: u128, exponent: i32, out: &mut Vec<u8>) {
     }
 }
 
-/// `None` for what is no number, or one that 34 digits and the exponent cannot hold exactly.
+/// `None` for what is not a number, or one that 34 digits and the exponent cannot hold exactly.
 pub(super) fn read(text: &[u8]) -> Option<[u8; 16]> {
     let (negative, unsigned) = match text {
         [b'-', rest @ ..] => (true, rest),

@@ -1,6 +1,6 @@
 //! From text to raw BSON, in one pass: the containers that are open are a list of where each began.
 //!
-//! Canonical text and relaxed text are read; keys keep their order and may stand twice.
+//! Canonical text and relaxed text are read; keys keep their order and may occur twice.
 
 use std::fmt;
 use std::io::Write;
@@ -164,7 +164,7 @@ impl<'t, 'o> Reader<'t, 'o> {
         Ok(())
     }
 
-    /// Writes how much stands behind `from` into the four bytes at `place`.
+    /// Writes how much is behind `from` into the four bytes at `place`.
     pub(super) fn length(&mut self, place: usize, from: usize) -> Result<(), Unreadable> {
         let Ok(length) = i32::try_from(self.out.len() - from) else { return self.fail("less than 2 GiB") };
         self.out[place..place + 4].copy_from_slice(&length.to_le_bytes());
@@ -279,7 +279,7 @@ impl<'t, 'o> Reader<'t, 'o> {
         self.out[element] = kind;
     }
 
-    /// Reads what stands behind a key. A container is only opened; [`Reader::run`] goes on with it.
+    /// Reads what follows a key. A container is only opened; [`Reader::run`] goes on with it.
     fn value(&mut self, element: usize) -> Result<(), Unreadable> {
         match self.peek() {
             Some(b'"') => {

@@ -1,4 +1,4 @@
-//! The objects that stand for a value of another type: `{"$oid": "…"}` and its like.
+//! The objects that represent a value of another type: `{"$oid": "…"}` and its like.
 
 use super::read::{Kind, Reader, Unreadable};
 use super::{decimal, number};

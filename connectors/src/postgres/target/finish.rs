@@ -116,7 +116,7 @@ impl Finisher {
         Ok(sequences)
     }
 
-    /// Moves sequences behind the highest value that stands in their columns; never back.
+    /// Moves sequences behind the highest value in their columns; never back.
     pub async fn advance(&self, sequences: &[Sequence]) -> Result<()> {
         if sequences.is_empty() {
             return Ok(());

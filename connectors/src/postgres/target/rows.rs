@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::postgres::target::catalog::Table;
 
-/// What stands before, between and after the fields of one row.
+/// The bytes before, between and after the fields of one row.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RowFormat {
     /// Room for the row's own length, patched when the row is complete (records only).

@@ -1,7 +1,7 @@
 //! Writes rows: one connection for one lane of the log, one transaction for one batch.
 //!
 //! **Invariant**: rows and the lane's progress are committed together or not at all, and only by the lane's owner. The
-//! first statement moves the lane from the sequence and epoch that we believe in; if it stands anywhere else, it
+//! first statement moves the lane from the sequence and epoch that we believe in; if it is anywhere else, it
 //! fails, and with it all that was sent behind it. Partitions of the log are moved in the same way by the second. The
 //! session is read-only by default and each transaction begins READ WRITE: should a BEGIN itself fail, nothing behind it
 //! can write on its own.
@@ -50,7 +50,7 @@ pub struct Sink {
     lazy: bool,
     prepared: HashMap<Use, Statement>,
     progress: Progress,
-    /// Rows written by transactions whose number stands in no lane yet.
+    /// Rows written by transactions whose number no lane has yet.
     unreported: u64,
     /// The transaction that `begin` opened.
     careful: Option<Careful>,
@@ -94,7 +94,7 @@ impl Sink {
         Ok(sink)
     }
 
-    /// Where the lane stands: as read when the connection was made, and as moved by what was committed since.
+    /// The lane's progress: as read when the connection was made, and as moved by what was committed since.
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
@@ -320,7 +320,7 @@ impl Sink {
         Ok(deleted)
     }
 
-    // How it stands.
+    // Its state.
 
     async fn start(&mut self) -> Result<()> {
         self.prepare(Use::Advance).await?;

@@ -1,6 +1,6 @@
 //! The SQL that writes one table, as text made of its [`TableSpec`].
 //!
-//! Pure. Only names out of the catalogue get in, quoted; every value is bound. A row that already stands as it should is
+//! Pure. Only names out of the catalogue get in, quoted; every value is bound. A row that is already as it should be is
 //! not touched: it is compared by its *image* (`*<>`), not by `=`, because equal is not the same: a citext `Ann`
 //! equals `ann`, a numeric `1.0` equals `1.00`, and json has no `=` at all.
 

@@ -14,7 +14,7 @@ pub(crate) struct Look {
     pub(crate) collection: String,
     /// As it is to be.
     pub(crate) spec: TopicSpec,
-    /// As it is; none where there is no such topic.
+    /// As it is; none if there is no such topic.
     pub(crate) observed: Option<Observed>,
     /// What makes it so.
     pub(crate) plan: Plan,

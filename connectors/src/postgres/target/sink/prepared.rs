@@ -1,4 +1,4 @@
-//! The statements of one connection, prepared when they are first needed and kept as long as it stands.
+//! The statements of one connection, prepared when they are first needed and kept as long as it lives.
 
 use tokio_postgres::Statement;
 
