@@ -22,7 +22,7 @@ use futures_util::future::try_join_all;
 use slackwater_connectors::error::{Error, Result};
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::control::cutover::{
-    CutoverRow, CutoverState, Fence, Fencing, NewCutover,
+    CutoverRow, CutoverState, Fence, FenceProgress, NewCutover,
 };
 use slackwater_connectors::postgres::target::finish::{Finisher, Sequence};
 use slackwater_connectors::retry::Pauses;
@@ -324,7 +324,7 @@ impl<'a> Leader<'a> {
         loop {
             match self.control.cutover(&self.migration.name).await? {
                 Some(row) if row.id == id && row.state == CutoverState::Armed => {
-                    if self.sources.iter().all(|named| row.heard(&named.name)) {
+                    if self.sources.iter().all(|named| row.answered(&named.name)) {
                         return Ok(());
                     }
                 }
@@ -353,7 +353,7 @@ impl<'a> Leader<'a> {
         match tokio::time::timeout(REHEARSAL_WITHIN, self.passed(&fence)).await {
             Ok(passed) => Ok(passed?),
             Err(_) => {
-                let fencing = self.control.fencing(&self.migration.name, &fence).await?;
+                let fencing = self.control.fence_progress(&self.migration.name, &fence).await?;
                 Err(Ended::Back(format!(
                     "applier_stopped: a fence did not pass {} within {}",
                     missing(&fencing),
@@ -364,7 +364,7 @@ impl<'a> Leader<'a> {
     }
 
     async fn passed(&self, fence: &Fence) -> Result<()> {
-        while !self.control.fencing(&self.migration.name, fence).await?.missing.is_empty() {
+        while !self.control.fence_progress(&self.migration.name, fence).await?.missing.is_empty() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         Ok(())
@@ -391,7 +391,7 @@ impl<'a> Leader<'a> {
         let name = &self.migration.name;
         let row = self.control.cutover(name).await?;
         if let Some(fence) = row.filter(|row| row.state == CutoverState::Frozen).and_then(CutoverRow::fence) {
-            let fencing = self.control.fencing(name, &fence).await?;
+            let fencing = self.control.fence_progress(name, &fence).await?;
             if !fencing.missing.is_empty() {
                 return Ok(format!("{}; the fence had not passed {}", self.late(), missing(&fencing)));
             }
@@ -660,7 +660,7 @@ pub(crate) fn who(row: Option<&CutoverRow>) -> String {
     }
 }
 
-fn missing(fencing: &Fencing) -> String {
+fn missing(fencing: &FenceProgress) -> String {
     let shown: Vec<&str> = fencing.missing.iter().take(4).map(String::as_str).collect();
     let more = fencing.missing.len() - shown.len();
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };

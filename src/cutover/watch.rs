@@ -100,8 +100,8 @@ impl Watch {
             }
             CutoverState::Reverted => {}
             CutoverState::Armed => {
-                if phase != Phase::Calm && !row.heard(&self.name) {
-                    control.hear_cutover(row.id, &self.name).await?;
+                if phase != Phase::Calm && !row.answered(&self.name) {
+                    control.answer_cutover(row.id, &self.name).await?;
                 }
             }
             CutoverState::Freezing | CutoverState::Frozen => {
