@@ -1,4 +1,4 @@
-//! `slackwater check`: everything that can be known before the first row moves.
+//! `slackwater check`: finds every problem that can be found before the first row moves.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -13,19 +13,19 @@ use crate::mapping::Plan;
 use crate::source::{Fitness, Presence};
 use crate::topology::load;
 
-/// What was found.
+/// The result of the check.
 struct Found {
     plan: std::sync::Arc<Plan>,
     /// Every source with its name.
     sources: Vec<(String, Fitness)>,
-    /// Where the log is Kafka.
+    /// The topics, if the log is Kafka.
     topics: Option<Vec<Ready>>,
 }
 
 pub(super) async fn run(path: &Path, json: bool) -> Result<ExitCode, Failure> {
     let found = find(&load::migration(path)?).await?;
     let mut stdout = std::io::stdout().lock();
-    // A reader that has gone away wants no answer.
+    // If stdout is closed, nobody needs the answer.
     let _ =
         if json { writeln!(stdout, "{:#}", as_json(&found)) } else { write!(stdout, "{}", as_text(&found)) };
     Ok(ExitCode::SUCCESS)
@@ -42,7 +42,7 @@ async fn find(migration: &Migration) -> Result<Found, Failure> {
 }
 
 impl Found {
-    /// By collection: its name, its tables, and whether its updates bring the document.
+    /// For each collection: its name, its tables, whether post-images are on, and its level in the order of the copy.
     fn collections(&self) -> Vec<(String, Vec<String>, &'static str, usize)> {
         let mut rows = Vec::with_capacity(self.plan.collections.len());
         for (source, fitness) in &self.sources {
@@ -107,7 +107,7 @@ fn as_json(found: &Found) -> serde_json::Value {
     json!({
         "migration": found.plan.migration,
         "fit": true,
-        // The only source; with several, see `sources`.
+        // For a migration with one source; otherwise see `sources`.
         "source": only.flatten(),
         "sources": sources.collect::<Vec<_>>(),
         "topics": found.topics.as_ref().map(|topics| topics.iter().map(as_topic).collect::<Vec<_>>()),

@@ -1,4 +1,4 @@
-//! `slackwater cutover`: shows the plan, makes the switch, or takes it back.
+//! `slackwater cutover`: shows the plan, makes the cutover, or takes it back.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,20 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Migration;
 use crate::cutover::facts;
-use crate::cutover::lead::{Leader, Outcome, who};
+use crate::cutover::lead::{Leader, Outcome, leader_of};
 use crate::cutover::plan::{self, Blocker, blockers, listed, steps};
-use crate::cutover::report::Made;
+use crate::cutover::report::DoneStep;
 use crate::failure::Failure;
 use crate::mapping::Plan;
 use crate::source::Named;
 use crate::topology::load;
 
-/// Something stands in the way; nothing was changed.
+/// Exit code: something blocks the cutover; nothing was changed.
 const BLOCKED: u8 = 8;
-/// The source was frozen, or about to be, and is as before.
+/// Exit code: the cutover was taken back; the source is as before.
 const TAKEN_BACK: u8 = 9;
 
-/// What is asked for.
+/// The arguments.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) plan: bool,
@@ -40,8 +40,8 @@ pub(super) async fn run(path: &Path, request: Request) -> Result<ExitCode, Failu
     }
     let plan = load::plan(&migration).await?;
     let sources = Named::connect_all(&migration.sources).await?;
-    let say = |made: &Made| tell(made, request.json);
-    let leader = Leader::new(&migration, &plan, sources, &say).await?;
+    let on_step = |step: &DoneStep| show_step(step, request.json);
+    let leader = Leader::new(&migration, &plan, sources, &on_step).await?;
     let outcome = if request.abort {
         match leader.abort("an operator took it back").await? {
             Some(outcome) => outcome,
@@ -51,21 +51,25 @@ pub(super) async fn run(path: &Path, request: Request) -> Result<ExitCode, Failu
             }
         }
     } else {
-        // Before anything is frozen: a signal must not be lost then.
+        // Before anything is frozen, because no signal may be lost after that.
         let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
         tokio::select! {
             outcome = Box::pin(leader.run()) => outcome?,
-            _ = interrupt.recv() => back(&migration, &plan, &say).await?,
-            _ = terminate.recv() => back(&migration, &plan, &say).await?,
+            _ = interrupt.recv() => take_back(&migration, &plan, &on_step).await?,
+            _ = terminate.recv() => take_back(&migration, &plan, &on_step).await?,
         }
     };
     Ok(end(&migration, &request, outcome))
 }
 
-/// Told to stop, it goes back, or finds that it has opened already.
-async fn back(migration: &Migration, plan: &Plan, say: &(dyn Fn(&Made) + Sync)) -> Result<Outcome, Failure> {
-    let leader = Leader::new(migration, plan, Named::connect_all(&migration.sources).await?, say).await?;
+/// Takes the interrupted cutover back, or finds that it has already opened the target.
+async fn take_back(
+    migration: &Migration,
+    plan: &Plan,
+    on_step: &(dyn Fn(&DoneStep) + Sync),
+) -> Result<Outcome, Failure> {
+    let leader = Leader::new(migration, plan, Named::connect_all(&migration.sources).await?, on_step).await?;
     Ok(leader.abort("it was interrupted").await?.unwrap_or(Outcome::Blocked(Vec::new())))
 }
 
@@ -73,7 +77,7 @@ fn no_signals(error: std::io::Error) -> Failure {
     Error::new(Kind::Bug, "listening for signals", error.to_string()).into()
 }
 
-/// The steps, and what blocks now. Changes nothing.
+/// Shows the steps, and what blocks now. Changes nothing.
 async fn show(migration: &Migration, json: bool) -> Result<ExitCode, Failure> {
     let Some(control) = Control::peek(&migration.target.uri).await? else {
         let line = "slackwater has never run against this target; start it with `slackwater run`";
@@ -84,12 +88,12 @@ async fn show(migration: &Migration, json: bool) -> Result<ExitCode, Failure> {
         print("the migration is switched: the target is the one to write to");
         return Ok(ExitCode::SUCCESS);
     }
-    // A source that is away is a blocker like others.
+    // A source that does not answer becomes a blocker.
     let mut sources = Vec::new();
     for source in &migration.sources {
         sources.extend(Named::connect(source).await.ok());
     }
-    let busy = row.as_ref().filter(|row| row.state != CutoverState::Reverted).map(|row| who(Some(row)));
+    let busy = row.as_ref().filter(|row| row.state != CutoverState::Reverted).map(|row| leader_of(Some(row)));
     let facts = facts::gather(migration, &control, &sources, busy).await?;
     let found = blockers(migration, &facts);
     if json {
@@ -112,11 +116,11 @@ fn json_of(blockers: &[Blocker]) -> Vec<serde_json::Value> {
     blockers.iter().map(json).collect()
 }
 
-/// One line a step, as it is made.
-fn tell(made: &Made, json: bool) {
-    let line = format!("{:<10} {:>8.1} ms  {}", made.name, made.took_ms, made.text);
+/// Prints a step when it is done, on one line.
+fn show_step(step: &DoneStep, json: bool) {
+    let line = format!("{:<10} {:>8.1} ms  {}", step.name, step.took_ms, step.text);
     let mut stderr = std::io::stderr().lock();
-    // Where it is closed nobody looks.
+    // If stderr is closed, nobody reads it.
     let _ = if json { Ok(()) } else { writeln!(stderr, "{line}") };
 }
 
@@ -153,7 +157,7 @@ fn end(migration: &Migration, request: &Request, outcome: Outcome) -> ExitCode {
                     print(&kept);
                 }
             }
-            // Taken back is what was asked for, or what was not.
+            // With --abort, taken back is the success.
             if (report.state == CutoverState::Open) != request.abort {
                 ExitCode::SUCCESS
             } else {
@@ -167,7 +171,7 @@ fn end(migration: &Migration, request: &Request, outcome: Outcome) -> ExitCode {
             if request.json {
                 print(report.as_deref().unwrap_or("{}"));
             } else {
-                print(&format!("{} is switched already: the target is the one to write to", migration.name));
+                print(&format!("{} is already switched: the target is the one to write to", migration.name));
                 failed.iter().for_each(|line| print(&format!("warning: {line}")));
             }
             ExitCode::SUCCESS
@@ -175,7 +179,7 @@ fn end(migration: &Migration, request: &Request, outcome: Outcome) -> ExitCode {
     }
 }
 
-/// Writes the report; where it is, for people. What goes wrong with it changes nothing about the outcome.
+/// Writes the report and returns a line that names its place. A failure does not change the outcome.
 fn keep(folder: &Path, json: &str, page: Option<&str>) -> Option<String> {
     let write = || -> std::io::Result<()> {
         std::fs::create_dir_all(folder)?;
@@ -191,6 +195,6 @@ fn keep(folder: &Path, json: &str, page: Option<&str>) -> Option<String> {
 }
 
 fn print(text: &str) {
-    // A reader that has gone away wants no answer.
+    // If stdout is closed, nobody needs the answer.
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }

@@ -1,14 +1,14 @@
-//! How a command ends when it cannot go on: a message on stderr, and a code.
+//! The end of a command that failed: a message on stderr, and an exit code.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use crate::failure::Failure;
 
-/// Says why on stderr; the exit code.
-pub(super) fn tell(failure: &Failure) -> ExitCode {
+/// Prints the reason on stderr; returns the exit code.
+pub(super) fn report(failure: &Failure) -> ExitCode {
     let mut stderr = std::io::stderr().lock();
-    // Where stderr is closed nobody can be told; the code still says it.
+    // If stderr is closed, only the exit code tells.
     let _ = match failure {
         Failure::Mistakes(mistakes) => {
             let color = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -19,7 +19,7 @@ pub(super) fn tell(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.code())
 }
 
-/// Something that should not happen before anything else could.
+/// Prints a failure that comes before the command could start.
 pub(super) fn unexpected(doing: &str, error: &dyn std::error::Error) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "error: {doing}: {error}");
     ExitCode::from(1)

@@ -21,13 +21,12 @@ use crate::topology::Role;
 #[derive(Debug, Parser)]
 #[command(
     version,
-    about,
     after_help = "Exit codes:
   0  done, or stopped on request
   1  unexpected
-  2  wrong usage
+  2  wrong command line
   3  mistakes in the migration file
-  4  source or target unsuitable
+  4  a server, its topics or its schema are unsuitable
   5  a server cannot be reached
   6  a server refuses us
   7  another process has taken over
@@ -37,7 +36,7 @@ use crate::topology::Role;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// How log lines are written to stderr; RUST_LOG filters them.
+    /// The format of the log lines on stderr. RUST_LOG filters them.
     #[arg(long, global = true, value_enum, default_value = "text")]
     log_format: LogFormat,
 }
@@ -50,80 +49,95 @@ enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Reads the migration file, compiles it against the target, asks the source whether it is fit. Writes nothing.
-    #[command(after_help = "Example: slackwater check migration.yaml")]
+    /// Checks the migration file, the target's tables and the source's settings. Writes nothing.
+    #[command(after_help = "Example: slackwater check migration.yaml
+
+The exit codes are listed in `slackwater --help`.")]
     Check {
         /// The migration file.
         file: PathBuf,
-        /// For machines.
+        /// Prints JSON, for machines.
         #[arg(long)]
         json: bool,
     },
-    /// Copies what is not copied yet and follows the changes, until SIGTERM or SIGINT. Goes on where it stopped.
-    #[command(after_help = "Example: slackwater run migration.yaml")]
+    /// Copies the source into the target, then follows its changes, until SIGTERM or SIGINT. A restart goes on where it stopped.
+    #[command(after_help = "Example: slackwater run migration.yaml
+
+The exit codes are listed in `slackwater --help`.")]
     Run {
         /// The migration file.
         file: PathBuf,
-        /// Where to answer /metrics, /healthz and /readyz, for example 0.0.0.0:9464.
+        /// The address that answers /metrics, /healthz and /readyz, for example 0.0.0.0:9464.
         #[arg(long, env = "SLACKWATER_LISTEN", value_name = "ADDRESS")]
         listen: Option<SocketAddr>,
     },
-    /// Copies and follows the source into Kafka; `slackwater apply` takes it from there. Until SIGTERM or SIGINT.
-    #[command(after_help = "Example: slackwater capture migration.yaml")]
+    /// Copies the source into Kafka and follows its changes, until SIGTERM or SIGINT. `slackwater apply` writes them to the target.
+    #[command(after_help = "Example: slackwater capture migration.yaml
+
+The exit codes are listed in `slackwater --help`.")]
     Capture {
         /// The migration file.
         file: PathBuf,
-        /// Where to answer /metrics, /healthz and /readyz, for example 0.0.0.0:9464.
+        /// The address that answers /metrics, /healthz and /readyz, for example 0.0.0.0:9464.
         #[arg(long, env = "SLACKWATER_LISTEN", value_name = "ADDRESS")]
         listen: Option<SocketAddr>,
     },
-    /// Applies the log in Kafka to the target. Any number of processes share the work. Until SIGTERM or SIGINT.
-    #[command(after_help = "Example: slackwater apply migration.yaml --member applier-0")]
+    /// Applies the log in Kafka to the target, until SIGTERM or SIGINT. Any number of processes can share the work.
+    #[command(after_help = "Example: slackwater apply migration.yaml --member applier-0
+
+The exit codes are listed in `slackwater --help`.")]
     Apply {
         /// The migration file.
         file: PathBuf,
-        /// A name that stays the same over restarts, such as a pod's: then a short absence moves no partition.
+        /// A name that survives restarts, such as a pod's: a short absence then moves no partition to another process.
         #[arg(long, env = "SLACKWATER_MEMBER")]
         member: Option<String>,
-        /// Where to answer /metrics, /healthz and /readyz, for example 0.0.0.0:9464.
+        /// The address that answers /metrics, /healthz and /readyz, for example 0.0.0.0:9464.
         #[arg(long, env = "SLACKWATER_LISTEN", value_name = "ADDRESS")]
         listen: Option<SocketAddr>,
     },
-    /// Tells how far it is: collections, lag, dead letters, incidents. Reads only.
-    #[command(after_help = "Example: slackwater status migration.yaml --json | jq .lag_seconds")]
+    /// Shows the progress of the migration: collections, lag, dead letters, incidents. Reads only.
+    #[command(after_help = "Example: slackwater status migration.yaml --json | jq .lag_seconds
+
+The exit codes are listed in `slackwater --help`.")]
     Status {
         /// The migration file.
         file: PathBuf,
-        /// For machines.
+        /// Prints JSON, for machines.
         #[arg(long)]
         json: bool,
-        /// Looks again every second, until SIGINT; with --json one line a look.
+        /// Repeats every second until SIGINT or SIGTERM; with --json, one line each time.
         #[arg(long)]
         watch: bool,
     },
-    /// Makes the switch: freezes the source, waits until everything is applied, proves it, opens the target.
+    /// Switches from the source to the target: freezes the source, waits until everything is applied, checks it, opens the target.
     #[command(after_help = "Examples:
   slackwater cutover migration.yaml --plan
   slackwater cutover migration.yaml --report ./cutover
 
-If it is killed, the next start resumes or reverts it. Past its deadline the source is unfrozen by itself.")]
+If the command is killed, the next start resumes the cutover or takes it back. Without a next start, the source is unfrozen \
+after the deadline.
+
+Exit code 8: something blocks the cutover, and nothing was changed.
+Exit code 9: the cutover was taken back.
+The other exit codes are listed in `slackwater --help`.")]
     Cutover {
         /// The migration file.
         file: PathBuf,
-        /// Shows the steps and what blocks now, and changes nothing.
+        /// Shows the steps and what blocks the cutover now. Changes nothing.
         #[arg(long)]
         plan: bool,
-        /// Takes back the cutover that is under way: the source is unfrozen.
+        /// Takes back the cutover that is under way, and unfreezes the source.
         #[arg(long, conflicts_with = "plan")]
         abort: bool,
-        /// For machines.
+        /// Prints JSON, for machines.
         #[arg(long)]
         json: bool,
-        /// The folder for the report: cutover.json, and cutover.html to read.
+        /// The folder for the report: cutover.json for machines, cutover.html for people.
         #[arg(long)]
         report: Option<PathBuf>,
     },
-    /// The topics of a log that is Kafka: what is to change, making them, checking them, reading them.
+    /// Plans, creates, checks and prints the Kafka topics of a migration.
     #[command(subcommand)]
     Topics(topics::Command),
 }
@@ -149,8 +163,8 @@ pub fn main() -> ExitCode {
             Command::Topics(command) => topics::run(&command).await,
         }
     });
-    // It is not torn down: what still runs is the drivers' housekeeping, which panics when it is torn off, and look-ups that hang.
-    // The system closes all that is open.
+    // The runtime is not shut down: only the drivers' housekeeping still runs, which panics when it is cancelled, and DNS look-ups
+    // that may hang. The system closes all open connections.
     std::mem::forget(runtime);
-    code.unwrap_or_else(|failure| exit::tell(&failure))
+    code.unwrap_or_else(|failure| exit::report(&failure))
 }

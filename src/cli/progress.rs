@@ -1,4 +1,4 @@
-//! The progress of a run: a line that moves on a terminal, a log line now and then elsewhere.
+//! The progress line of a run: updated in place on a terminal, otherwise logged now and then.
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::ops::stop::Stop;
 
 const EVERY_ON_TERMINAL: Duration = Duration::from_millis(250);
 const EVERY_IN_LOG: Duration = Duration::from_secs(5);
-/// An idle source speaks every ten seconds; after this it is late.
+/// An idle source sends something at least every ten seconds; after this it is late.
 const NEWS_WITHIN: i64 = 15_000;
 
-/// Shows how it goes until it is to stop.
+/// Shows the progress until a stop is requested.
 pub(super) async fn show(gauges: Arc<Gauges>, capture_only: bool, mut stop: Stop) {
     let terminal = std::io::stderr().is_terminal();
     let bar = if terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
@@ -38,7 +38,7 @@ pub(super) async fn show(gauges: Arc<Gauges>, capture_only: bool, mut stop: Stop
             bar.tick();
         } else {
             let still = copied == last.1 && events == last.2;
-            // An idle pipeline says so once.
+            // An idle pipeline is logged once.
             if !(still && quiet) {
                 tracing::info!("{line}");
             }
@@ -51,7 +51,7 @@ pub(super) async fn show(gauges: Arc<Gauges>, capture_only: bool, mut stop: Stop
 
 fn line(gauges: &Gauges, copy_rate: u64, (events, event_rate, what): (u64, u64, &str)) -> String {
     let mut line = String::new();
-    // A process that only applies knows nothing of the copy.
+    // A process that only applies does not know the copy.
     if Gauges::get(&gauges.to_copy) > 0 && !gauges.copy_complete.load(Ordering::Acquire) {
         let (copied, total) = (Gauges::get(&gauges.copied), Gauges::get(&gauges.to_copy));
         let percent = (copied * 100).checked_div(total).unwrap_or(0).min(100);
@@ -69,7 +69,7 @@ fn line(gauges: &Gauges, copy_rate: u64, (events, event_rate, what): (u64, u64, 
     line += &format!("{} changes {what}, {}/s", HumanCount(events), HumanCount(event_rate));
     let since = now_millis() - gauges.current_at.load(Ordering::Relaxed);
     if since > NEWS_WITHIN && gauges.current_at.load(Ordering::Relaxed) > 0 {
-        line += &format!("; no news for {} s", since / 1000);
+        line += &format!("; nothing from the source for {} s", since / 1000);
     }
     let letters = Gauges::get(&gauges.letters);
     if letters > 0 {

@@ -1,7 +1,7 @@
 //! `slackwater run`, `capture` and `apply`: start the tasks, watch over them, stop them.
 //!
-//! All tasks live and die together. The first that fails stops the others; on SIGTERM or SIGINT each ends after the
-//! transaction that it has under way, and what it had not committed comes again after the next start.
+//! The tasks of a process end together: the first one that fails stops the others. On SIGTERM or SIGINT each task ends after its
+//! running transaction, and the next start repeats what was not committed.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -24,21 +24,21 @@ use crate::ops::presence;
 use crate::ops::stop::{self, Stop};
 use crate::topology::{Role, Tasks, load, start};
 
-/// How often a start is tried while connections break.
+/// How often a start is tried if a connection breaks.
 const START_TRIES: usize = 9;
-/// A clean stop takes no longer.
+/// After this, tasks that have not stopped are cut off.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
 
 pub(super) async fn run(path: &Path, role: Role, listen: Option<SocketAddr>) -> Result<ExitCode, Failure> {
-    // Before anything else: a signal while starting must not be lost.
+    // Before anything else, because a signal during the start must not be lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     if is_switched(path).await? {
-        tracing::info!("the migration is switched: there is nothing to do any more");
+        tracing::info!("the migration is switched: there is nothing left to do");
         return Ok(ExitCode::SUCCESS);
     }
     let health = Arc::new(role.health());
-    // Before the work begins, and for as long as the process lives.
+    // Before the work starts, and for as long as the process lives.
     if let Some(address) = listen {
         let listener = http::bind(address).await?;
         tracing::info!(%address, "listening for /metrics, /healthz and /readyz");
@@ -48,9 +48,9 @@ pub(super) async fn run(path: &Path, role: Role, listen: Option<SocketAddr>) -> 
     let (mut tasks, gauges) = tokio::select! {
         started = start_patiently(path, &role, &health, &stop) => match started {
             Ok(started) => started,
-            // It was opened between our two looks.
+            // The target was opened between our two checks.
             Err(Failure::Server(error)) if was_switched(path, &error).await => {
-                tracing::info!("the migration is switched: there is nothing to do any more");
+                tracing::info!("the migration is switched: there is nothing left to do");
                 return Ok(ExitCode::SUCCESS);
             }
             Err(failure) => return Err(failure),
@@ -58,7 +58,7 @@ pub(super) async fn run(path: &Path, role: Role, listen: Option<SocketAddr>) -> 
         _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
         _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
     };
-    health.works(&gauges);
+    health.set_working(&gauges);
     let show = tokio::spawn(progress::show(Arc::clone(&gauges), matches!(role, Role::Capture), stop));
     let ended = tokio::select! {
         _ = terminate.recv() => None,
@@ -66,26 +66,26 @@ pub(super) async fn run(path: &Path, role: Role, listen: Option<SocketAddr>) -> 
         ended = tasks.join_next() => ended,
     };
     stopper.stop();
-    health.stops();
+    health.set_stopping();
     let mut failure = ended.and_then(failed);
     if failure.is_none() {
         tracing::info!("stopping");
     }
     let rest = async {
         while let Some(ended) = tasks.join_next().await {
-            // The first one is the cause; what follows is its echo.
+            // The first failure is the cause; later ones only follow from it.
             failure = failure.take().or_else(|| failed(ended));
         }
     };
     if tokio::time::timeout(STOP_WITHIN, rest).await.is_err() {
         tracing::warn!("some tasks did not stop in time and were cut off; nothing is lost");
     }
-    // It only shows.
+    // A failed progress line does not matter.
     let _ = show.await;
     match failure {
         None => {
             presence::farewell(&health, &gauges).await;
-            tracing::info!("stopped; the next run goes on from here");
+            tracing::info!("stopped; the next start goes on from here");
             Ok(ExitCode::SUCCESS)
         }
         Some(error) if was_switched(path, &error).await => {
@@ -98,17 +98,17 @@ pub(super) async fn run(path: &Path, role: Role, listen: Option<SocketAddr>) -> 
     }
 }
 
-/// Whether the target was opened. Source and Kafka may be gone by then, so they are not asked.
+/// Whether the target is open. Source and Kafka are not asked, because they may be gone by then.
 async fn is_switched(path: &Path) -> Result<bool, Failure> {
     let migration = load::migration(path)?;
     match Control::peek(&migration.target.uri).await {
-        // Never begun, or away, or of an older version: the start itself deals with that.
+        // Never run, unreachable, or of an older version: the start itself deals with that.
         Ok(Some(control)) => Ok(control.switched(&migration.name).await.unwrap_or(false)),
         Ok(None) | Err(_) => Ok(false),
     }
 }
 
-/// Whether the error is how this process learned that the target is open: by then it is too old to write.
+/// Whether the process failed because the target is open: opening it fences off every process that still writes.
 async fn was_switched(path: &Path, error: &Error) -> bool {
     match error.kind {
         Kind::Switched => true,
@@ -128,12 +128,12 @@ fn failed(ended: Result<(&'static str, Result<(), Error>), tokio::task::JoinErro
             tracing::debug!(task, %error, "failed");
             Some(error)
         }
-        // The panic's own message was printed by its hook.
+        // The panic hook has printed the message.
         Err(error) => Some(Error::new(Kind::Bug, "running", error.to_string())),
     }
 }
 
-/// A connection that breaks in the middle of the start is no reason to give up; a server that is away for longer is.
+/// Starts the tasks. Tries again if a connection breaks during the start, but gives up if a server stays away.
 async fn start_patiently(
     path: &Path,
     role: &Role,
@@ -147,7 +147,7 @@ async fn start_patiently(
         match start(path, role, (&gauges, health), stop).await {
             Ok(tasks) => return Ok((tasks, gauges)),
             Err(Failure::Server(error)) if starts_later(&error) && tries < START_TRIES => {
-                tracing::debug!(%error, "the start was cut short; trying again");
+                tracing::debug!(%error, "the start failed; trying again");
                 tokio::time::sleep(pauses.next_pause()).await;
                 tries += 1;
             }
@@ -156,7 +156,7 @@ async fn start_patiently(
     }
 }
 
-/// Whether a start that failed so may succeed a moment later. A wrong password needs a person first.
+/// Whether a failed start may succeed a moment later. A wrong password needs a person first.
 fn starts_later(error: &Error) -> bool {
     passes(error) && !matches!(error.kind, Kind::Denied | Kind::Exhausted)
 }

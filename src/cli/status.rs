@@ -1,4 +1,4 @@
-//! `slackwater status`: one look at the whole, from the control store; or one a second.
+//! `slackwater status`: one look at the whole migration, read from the control store; with `--watch` one a second.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -20,11 +20,11 @@ use crate::ops::text::text;
 use crate::source::Named;
 use crate::topology::load;
 
-/// Between two looks of `--watch`.
+/// The time between two looks of `--watch`.
 const EVERY: Duration = Duration::from_secs(1);
-/// A source that does not answer within this is not waited for: the control store knows what was heard of it last.
+/// How long the source may take to answer; after that the control store's last pulse is shown.
 const ANSWER: Duration = Duration::from_secs(2);
-/// Clears a terminal, and goes to its first line.
+/// Clears the terminal and moves to its first line.
 const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
 
 pub(super) async fn run(path: &Path, as_json: bool, watch: bool) -> Result<ExitCode, Failure> {
@@ -36,13 +36,13 @@ pub(super) async fn run(path: &Path, as_json: bool, watch: bool) -> Result<ExitC
     let asked = source_time(&migration).await;
     let look = Look { asked, ..read(&control, &migration).await? };
     let mut stdout = std::io::stdout().lock();
-    // A reader that has gone away wants no answer.
+    // If stdout is closed, nobody needs the answer.
     let _ =
         if as_json { writeln!(stdout, "{:#}", json(&look)) } else { write!(stdout, "{}", text(&look, None)) };
     Ok(ExitCode::SUCCESS)
 }
 
-/// A look a second, until SIGINT or SIGTERM, or until nobody reads it.
+/// Prints a look every second until SIGINT or SIGTERM, or until stdout is closed.
 async fn follow(migration: &Migration, as_json: bool) -> Result<ExitCode, Failure> {
     let no_signals =
         |error: std::io::Error| Error::new(Kind::Bug, "listening for signals", error.to_string());
@@ -73,7 +73,7 @@ async fn follow(migration: &Migration, as_json: bool) -> Result<ExitCode, Failur
             }
             Err(Failure::Server(error)) if passes(&error) => {
                 control = None;
-                // A line of JSON that says nothing would be taken for a look.
+                // A reader would take any line of JSON for a look.
                 if as_json {
                     tracing::warn!(%error, "the control store does not answer");
                     continue;
@@ -110,7 +110,7 @@ async fn read(control: &Control, migration: &Migration) -> Result<Look, Failure>
     Ok(Look::read(control, &migration.name, migration.collections.len()).await?)
 }
 
-/// The present of the only source, asked of itself; none where it does not answer.
+/// The present of the source, asked of the source itself; `None` if it does not answer, or if there are several.
 async fn source_time(migration: &Migration) -> Option<Moment> {
     let [source] = &migration.sources[..] else { return None };
     let asking = async { Named::connect(source).await.ok()?.source.now().await.ok() };

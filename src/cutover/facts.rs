@@ -1,4 +1,4 @@
-//! Finds out what a plan has to know. Reads, and changes nothing.
+//! Gathers the facts that a plan needs. Reads only.
 
 use slackwater_connectors::error::{Kind, Result};
 use slackwater_connectors::postgres::control::Control;
@@ -9,11 +9,11 @@ use crate::config::{Check, Freeze, Migration};
 use crate::ops::look::Look;
 use crate::source::Named;
 
-/// More rows of a check are not counted.
+/// A check counts at most this many rows.
 const MOST_ROWS: u32 = 1_000;
 
-/// Looks at everything. A source that is not among `sources` is away. `busy`: the process that leads a cutover at this moment, where
-/// it is not ours.
+/// Gathers the facts. A source that is missing in `sources` does not answer. `busy`: the other process that leads a cutover now,
+/// if any.
 pub(crate) async fn gather(
     migration: &Migration,
     control: &Control,
@@ -28,7 +28,7 @@ pub(crate) async fn gather(
         if let Some(named) = named
             && migration.cutover.freeze == Freeze::BlockWrites
         {
-            // A source that does not answer is a fact too.
+            // If the source does not answer, that is a fact too.
             facts.right = named.source.freeze_right().await.ok();
             facts.frozen = named.source.is_frozen().await.ok().flatten();
             facts.writer = named.source.oldest_writer().await.ok().flatten();
@@ -40,7 +40,7 @@ pub(crate) async fn gather(
     Ok(Facts { look, sources: asked, checks, busy })
 }
 
-/// Runs the team's checks one after the other. One that cannot run is a finding, a target that is away an error.
+/// Runs the team's checks one after another. A check that cannot run is a finding; an unreachable target is an error.
 pub(super) async fn check(finisher: &Finisher, checks: &[Check]) -> Result<Vec<Checked>> {
     let mut found = Vec::with_capacity(checks.len());
     for check in checks {

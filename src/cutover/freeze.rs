@@ -1,4 +1,4 @@
-//! Stopping the writers of the source, and letting them write again.
+//! Stops the writers of the source, and lets them write again.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use slackwater_topics::Moment;
 use crate::config::Freeze;
 use crate::source::Named;
 
-/// Stops the writers of all sources, side by side. Gives a moment of each at or after everything that was acknowledged to them.
+/// Stops the writers of all sources, side by side. Gives a moment of each source, at or after every write that it acknowledged.
 pub(super) async fn freeze(
     way: &Freeze,
     sources: &[Named],
@@ -22,7 +22,7 @@ pub(super) async fn freeze(
     try_join_all(sources.iter().map(|named| async move {
         let moment = match way {
             Freeze::BlockWrites => named.source.freeze(within).await?,
-            // By hand they were stopped before the deadline began.
+            // The writers are stopped already: by the command, or by hand before the deadline began.
             Freeze::Command { .. } | Freeze::ByHand => named.source.mark("cutover").await?,
         };
         Ok((named.name.clone(), moment))
@@ -30,7 +30,7 @@ pub(super) async fn freeze(
     .await
 }
 
-/// Lets the writers of all sources write again. May be done twice.
+/// Lets the writers of all sources write again. Can be repeated.
 pub(super) async fn unfreeze(way: &Freeze, sources: &[Named]) -> Result<()> {
     match way {
         Freeze::BlockWrites => {
@@ -44,7 +44,7 @@ pub(super) async fn unfreeze(way: &Freeze, sources: &[Named]) -> Result<()> {
     }
 }
 
-/// Runs a command of the team to its end.
+/// Runs a command of the team and waits for its end.
 pub(super) async fn run(doing: &str, words: &[String]) -> Result<()> {
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
     let fail = |what: String| Error::new(Kind::Unsuitable, format!("{doing} with `{program}`"), what);
@@ -62,11 +62,11 @@ pub(super) async fn run(doing: &str, words: &[String]) -> Result<()> {
 pub(super) async fn ask() -> Result<()> {
     let fail = |what: &str| Error::new(Kind::Unsuitable, "asking for the freeze", what);
     if !std::io::stdin().is_terminal() {
-        return Err(fail("`freeze: by_hand` needs somebody at a terminal"));
+        return Err(fail("`freeze: by_hand` needs a person at a terminal"));
     }
     let asked = tokio::task::spawn_blocking(|| {
         let mut stderr = std::io::stderr().lock();
-        // Where stderr is closed the answer cannot come either.
+        // If stderr is closed, no answer can come either.
         let _ = write!(stderr, "Stop the writers of the source now, then press Enter (Ctrl-C gives up): ");
         let _ = stderr.flush();
         drop(stderr);

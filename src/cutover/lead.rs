@@ -1,20 +1,20 @@
-//! The process that makes the switch.
+//! The process that makes the cutover.
 //!
 //! # Invariant
 //!
-//! The source is asked to freeze only after `freezing` was written, and to unfreeze only after `reverting` was; the target is
-//! open from one transaction on, which also fences off every writer of the migration. That transaction
-//! fails past the deadline, and so does whoever would take an open cutover back.
+//! The source is asked to freeze only after `freezing` was written, and to unfreeze only after `reverting` was written. One
+//! transaction opens the target; it also fences off every writer of the migration. That transaction fails after the deadline. An
+//! open cutover cannot be taken back.
 //!
 //! # Crash
 //!
-//! The next process that is started for the migration reads the record: it goes on while there is time, and goes back
-//! afterwards. Where none is started, the process that reads the source goes back ([`super::watch`]).
+//! The next `slackwater cutover` reads the record. Before the deadline it resumes the cutover, after it it takes the cutover back.
+//! If nobody starts one, the process that reads the source takes it back ([`super::watch`]).
 //!
 //! # Time
 //!
-//! Between freeze and open every round trip counts: what can be prepared is prepared before, what does not depend on each
-//! other runs side by side.
+//! Between freeze and open every round trip counts. Work that can be prepared is prepared before the freeze, and independent steps
+//! run side by side.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use futures_util::future::try_join_all;
 use slackwater_connectors::error::{Error, Result};
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::control::cutover::{
-    CutoverRow, CutoverState, Fence, Fencing, NewCutover,
+    CutoverRow, CutoverState, Fence, FenceProgress, NewCutover,
 };
 use slackwater_connectors::postgres::target::finish::{Finisher, Sequence};
 use slackwater_connectors::retry::Pauses;
@@ -31,9 +31,9 @@ use uuid::Uuid;
 use super::facts::{self, check};
 use super::freeze::{ask, freeze, unfreeze};
 use super::notice::tell;
-use super::plan::{Blocker, Checked, Facts, blockers, how, passing, time};
+use super::plan::{Blocker, Checked, Facts, blockers, freeze_in_words, may_pass, time};
 use super::proof::{self, Count, Counted};
-use super::report::{Made, Report};
+use super::report::{DoneStep, Report};
 use super::resume::{Resume, resume};
 use crate::config::{Finish, Freeze, Log, Migration};
 use crate::mapping::Plan;
@@ -41,27 +41,27 @@ use crate::ops::persist::passes;
 use crate::ops::process::{self, unique_id};
 use crate::source::Named;
 
-/// How often the log's progress is looked at while a fence is on its way.
+/// How often the progress of a fence is read.
 const LOOK_EVERY: Duration = Duration::from_millis(3);
-/// How long the preflight waits for what may be over in a moment, and how often it looks.
+/// How long the preflight waits for blockers that may soon be gone, and how often it looks.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 const SETTLE_EVERY: Duration = Duration::from_millis(100);
-/// How often a leader that prepares asks whether it still should.
+/// How often a preparing leader checks that its cutover was not taken back.
 const TAKEN_BACK_EVERY: Duration = Duration::from_millis(300);
-/// How long capture may take to answer, and a fence to pass while the source is written to.
+/// How long a capture may take to answer, and a fence to pass before the freeze.
 const REHEARSAL_WITHIN: Duration = Duration::from_secs(15);
-/// The first fence waits for the stream to hurry; what the second one takes is what the freeze will take.
+/// The first fence still waits until the stream follows closely. The second one takes as long as the fence in the freeze will.
 const REHEARSALS: usize = 2;
-/// Connections that count side by side.
-const COUNTERS: usize = 4;
+/// Connections that count rows side by side; one more runs the checks.
+const COUNTERS: usize = 3;
 
-/// How it ended.
+/// How the cutover ended.
 pub(crate) enum Outcome {
-    /// It did not begin.
+    /// It did not start.
     Blocked(Vec<Blocker>),
-    /// It is open, or taken back.
+    /// It opened the target, or was taken back.
     Ended(Box<Report>),
-    /// It was open before; what was kept of its report.
+    /// The target was open before. `report`: the stored report; `failed`: what could not be told to the team.
     Before { report: Option<String>, failed: Vec<String> },
 }
 
@@ -73,8 +73,8 @@ pub(crate) struct Leader<'a> {
     sources: Vec<Named>,
     owner: Uuid,
     host: String,
-    say: &'a (dyn Fn(&Made) + Sync),
-    steps: Vec<Made>,
+    on_step: &'a (dyn Fn(&DoneStep) + Sync),
+    steps: Vec<DoneStep>,
     /// When the freeze began.
     frozen_at: Option<Instant>,
     rehearsal: Option<Duration>,
@@ -83,43 +83,49 @@ pub(crate) struct Leader<'a> {
     warnings: Vec<String>,
 }
 
-/// What was made ready before the freeze.
-struct Ready {
-    finishers: Vec<Finisher>,
+/// What is prepared before the freeze.
+struct Prepared {
+    /// For the checks and the finishing steps.
+    finisher: Finisher,
+    counters: Vec<Finisher>,
     tables: Vec<Counted>,
     sequences: Vec<Sequence>,
 }
 
-/// Why it did not go on.
-enum Ended {
-    /// It has to go back.
-    Back(String),
-    /// Something failed.
+/// Why the cutover cannot go on and has to be taken back.
+enum Abandon {
+    Because(String),
     Failed(Error),
 }
 
-impl From<Error> for Ended {
+impl Abandon {
+    fn taken_back() -> Self {
+        Self::Because("another process took it back".into())
+    }
+}
+
+impl From<Error> for Abandon {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
 }
 
-impl From<Ended> for String {
-    fn from(ended: Ended) -> Self {
-        match ended {
-            Ended::Back(reason) => reason,
-            Ended::Failed(error) => error.to_string(),
+impl From<Abandon> for String {
+    fn from(abandon: Abandon) -> Self {
+        match abandon {
+            Abandon::Because(reason) => reason,
+            Abandon::Failed(error) => error.to_string(),
         }
     }
 }
 
 impl<'a> Leader<'a> {
-    /// Connects.
+    /// Connects to the control store.
     pub(crate) async fn new(
         migration: &'a Migration,
         plan: &'a Plan,
         sources: Vec<Named>,
-        say: &'a (dyn Fn(&Made) + Sync),
+        on_step: &'a (dyn Fn(&DoneStep) + Sync),
     ) -> Result<Self> {
         Ok(Self {
             migration,
@@ -128,7 +134,7 @@ impl<'a> Leader<'a> {
             sources,
             owner: unique_id(),
             host: process::name(),
-            say,
+            on_step,
             steps: Vec::new(),
             frozen_at: None,
             rehearsal: None,
@@ -138,71 +144,27 @@ impl<'a> Leader<'a> {
         })
     }
 
-    /// Makes the switch, or goes on with the one that another process has left.
+    /// Makes the cutover, or resumes the one that another process has left.
     pub(crate) async fn run(mut self) -> Result<Outcome> {
         let name = &self.migration.name;
         if !self.control.lease_cutover(name).await? {
             let row = self.control.cutover(name).await?;
-            let facts = self.facts(Some(who(row.as_ref()))).await?;
+            let facts = self.facts(Some(leader_of(row.as_ref()))).await?;
             return Ok(Outcome::Blocked(blockers(self.migration, &facts)));
         }
         let row = self.control.cutover(name).await?;
         match resume(row.as_ref()) {
-            Resume::Begin => {
-                if let Some(blocked) = self.preflight().await? {
-                    return Ok(Outcome::Blocked(blocked));
-                }
-                let id = unique_id();
-                let new = NewCutover {
-                    id,
-                    owner: self.owner,
-                    host: &self.host,
-                    freeze: how(&self.migration.cutover.freeze),
-                    deadline_ms: millis(self.migration.cutover.deadline),
-                };
-                self.control.arm_cutover(name, new).await?;
-                self.armed(id).await
-            }
-            Resume::Arm(id) => {
-                tracing::info!("going on with a cutover that another process has armed");
-                if !self.control.adopt_cutover(id, self.owner, &self.host).await? {
-                    return self.back(id, "it was taken back".into()).await;
-                }
-                match self.preflight().await? {
-                    None => self.armed(id).await,
-                    Some(blocked) => {
-                        self.back(id, "something stands in its way".into()).await?;
-                        Ok(Outcome::Blocked(blocked))
-                    }
-                }
-            }
-            Resume::Freeze(id) => {
-                tracing::warn!(
-                    "going on with a cutover that another process has left with the source frozen"
-                );
-                if !self.control.adopt_cutover(id, self.owner, &self.host).await? {
-                    return self.back(id, "it was taken back".into()).await;
-                }
-                let left = row.as_ref().and_then(|row| row.left_ms).unwrap_or(0);
-                let ready = self.ready();
-                let within = Duration::from_millis(left.max(1) as u64);
-                let ready = match tokio::time::timeout(within, ready).await {
-                    Ok(Ok(ready)) => ready,
-                    Ok(Err(error)) => return self.back(id, error.to_string()).await,
-                    Err(_) => return self.back(id, self.late()).await,
-                };
-                self.switch(id, ready, within).await
-            }
+            Resume::Begin => self.begin().await,
+            Resume::Arm(id) => self.resume_armed(id).await,
+            Resume::Freeze { id, left } => self.resume_frozen(id, left).await,
             Resume::TakeBack(id) => {
                 let reason = "the process that led it has ended, and the deadline passed";
-                self.back(id, reason.into()).await
+                self.take_back(id, reason.into()).await
             }
-            Resume::Unfreeze(id) => self.back(id, "it was being taken back".into()).await,
-            Resume::Done(id) => {
-                let row = row.as_ref();
-                let report = row.and_then(|row| row.report.clone());
+            Resume::Unfreeze(id) => self.take_back(id, "it was being taken back".into()).await,
+            Resume::Done { id, told, report } => {
                 let mut failed = Vec::new();
-                if row.is_some_and(|row| !row.told) {
+                if !told {
                     failed = self.tell(id, report.as_deref().unwrap_or("{}")).await?;
                 }
                 Ok(Outcome::Before { report, failed })
@@ -210,7 +172,49 @@ impl<'a> Leader<'a> {
         }
     }
 
-    /// Takes a cutover back that is under way, whoever leads it. None where there is none.
+    async fn begin(&mut self) -> Result<Outcome> {
+        if let Some(blocked) = self.preflight().await? {
+            return Ok(Outcome::Blocked(blocked));
+        }
+        let id = unique_id();
+        let new = NewCutover {
+            id,
+            owner: self.owner,
+            host: &self.host,
+            freeze: freeze_in_words(&self.migration.cutover.freeze),
+            deadline_ms: millis(self.migration.cutover.deadline),
+        };
+        self.control.arm_cutover(&self.migration.name, new).await?;
+        self.armed(id).await
+    }
+
+    async fn resume_armed(&mut self, id: Uuid) -> Result<Outcome> {
+        tracing::info!("resuming a cutover that another process has armed");
+        if !self.control.adopt_cutover(id, self.owner, &self.host).await? {
+            return self.take_back(id, "it was taken back".into()).await;
+        }
+        match self.preflight().await? {
+            None => self.armed(id).await,
+            Some(blocked) => {
+                self.take_back(id, "it was blocked when it was resumed".into()).await?;
+                Ok(Outcome::Blocked(blocked))
+            }
+        }
+    }
+
+    async fn resume_frozen(&mut self, id: Uuid, left: Duration) -> Result<Outcome> {
+        tracing::warn!("resuming a cutover that another process has left with the source frozen");
+        if !self.control.adopt_cutover(id, self.owner, &self.host).await? {
+            return self.take_back(id, "it was taken back".into()).await;
+        }
+        match tokio::time::timeout(left, self.connect()).await {
+            Ok(Ok(prepared)) => self.freeze_and_open(id, prepared, left).await,
+            Ok(Err(error)) => self.take_back(id, error.to_string()).await,
+            Err(_) => self.take_back(id, self.deadline_passed()).await,
+        }
+    }
+
+    /// Takes back the cutover that is under way, even if another process leads it. `None` if there is none.
     pub(crate) async fn abort(mut self, reason: &str) -> Result<Option<Outcome>> {
         let row = self.control.cutover(&self.migration.name).await?;
         let Some(row) = row.filter(|row| row.state != CutoverState::Reverted) else { return Ok(None) };
@@ -219,7 +223,7 @@ impl<'a> Leader<'a> {
         }
         self.control.revert_cutover(row.id, reason, None).await?;
         self.control.end_leaseholder(row.id).await?;
-        self.back(row.id, reason.into()).await.map(Some)
+        self.take_back(row.id, reason.into()).await.map(Some)
     }
 
     async fn facts(&self, busy: Option<String>) -> Result<Facts> {
@@ -231,7 +235,7 @@ impl<'a> Leader<'a> {
         let (facts, found) = loop {
             let facts = self.facts(None).await?;
             let found = blockers(self.migration, &facts);
-            if found.is_empty() || !passing(&facts, &found) || begun.elapsed() > SETTLE_WITHIN {
+            if found.is_empty() || !may_pass(&facts, &found) || begun.elapsed() > SETTLE_WITHIN {
                 break (facts, found);
             }
             tokio::time::sleep(SETTLE_EVERY).await;
@@ -241,45 +245,45 @@ impl<'a> Leader<'a> {
         if !found.is_empty() {
             return Ok(Some(found));
         }
-        let text = format!("everything is copied, the target {} behind", time(lag as u128));
-        self.made("preflight", text, begun);
+        let text = format!("everything is copied, the target is {} behind", time(lag as u128));
+        self.record("preflight", text, begun);
         Ok(None)
     }
 
-    /// From armed to frozen: everything that may take its time.
+    /// Goes on from `armed`: prepares everything that may take long, then freezes.
     async fn armed(&mut self, id: Uuid) -> Result<Outcome> {
         let name = self.migration.name.clone();
-        let beside = Control::open(&self.migration.target.uri).await?;
-        // SQL of the team may take its time, and an operator may not want to wait for it.
+        let second = Control::open(&self.migration.target.uri).await?;
+        // The team's SQL may take long, and an operator may not want to wait for it.
         let prepared = tokio::select! {
             prepared = self.prepare(id) => prepared,
-            () = taken_back(&beside, &name, id) => Err(Ended::Back("it was taken back".into())),
+            () = taken_back(&second, &name, id) => Err(Abandon::taken_back()),
         };
         match prepared {
-            Ok(ready) => self.switch(id, ready, self.migration.cutover.deadline).await,
-            Err(ended) => self.back(id, ended.into()).await,
+            Ok(prepared) => self.freeze_and_open(id, prepared, self.migration.cutover.deadline).await,
+            Err(abandon) => self.take_back(id, abandon.into()).await,
         }
     }
 
-    async fn prepare(&mut self, id: Uuid) -> std::result::Result<Ready, Ended> {
+    async fn prepare(&mut self, id: Uuid) -> std::result::Result<Prepared, Abandon> {
         for statement in &self.migration.cutover.before {
             let begun = Instant::now();
             self.finisher().await?.run(&statement.name, &statement.sql).await?;
-            self.made("before", statement.name.clone(), begun);
+            self.record("before", statement.name.clone(), begun);
         }
-        // Capture does not follow closely for long: whatever came before, it begins to now.
+        // A capture follows an armed cutover closely for a limited time only. Adopting it starts that time again.
         if !self.control.adopt_cutover(id, self.owner, &self.host).await? {
-            return Err(Ended::Back("it was taken back".into()));
+            return Err(Abandon::taken_back());
         }
-        let ready = self.ready().await?;
+        let prepared = self.connect().await?;
         let begun = Instant::now();
-        self.heard(id).await?;
+        self.captures_answer(id).await?;
         let most = self.migration.cutover.deadline / 2;
         let mut rehearsals = 0;
         let took = loop {
-            let one = Instant::now();
+            let sent = Instant::now();
             self.rehearse(id).await?;
-            let took = one.elapsed();
+            let took = sent.elapsed();
             self.rehearsal = Some(took);
             rehearsals += 1;
             if rehearsals >= REHEARSALS && took <= most {
@@ -287,26 +291,28 @@ impl<'a> Leader<'a> {
             }
             if begun.elapsed() > REHEARSAL_WITHIN {
                 let (took, most) = (time(took.as_millis()), time(most.as_millis()));
-                return Err(Ended::Back(format!(
-                    "fence_slow: a fence takes {took}, and {most} is half of the deadline"
+                return Err(Abandon::Because(format!(
+                    "fence_slow: a fence takes {took}, and half of the deadline is {most}"
                 )));
             }
         };
-        self.made("arm", format!("a fence takes {} all the way", time(took)), begun);
+        self.record("arm", format!("a fence takes {}", time(took)), begun);
         if self.migration.cutover.freeze == Freeze::ByHand {
             ask().await?;
         }
-        Ok(ready)
+        Ok(prepared)
     }
 
     async fn finisher(&self) -> Result<Finisher> {
         Finisher::open(&self.migration.target.uri, &self.migration.target.schema).await
     }
 
-    async fn ready(&self) -> Result<Ready> {
-        let mut finishers = Vec::with_capacity(COUNTERS);
+    /// Opens the connections that the freeze needs.
+    async fn connect(&self) -> Result<Prepared> {
+        let finisher = self.finisher().await?;
+        let mut counters = Vec::with_capacity(COUNTERS);
         for _ in 0..COUNTERS {
-            finishers.push(self.finisher().await?);
+            counters.push(self.finisher().await?);
         }
         let names: Vec<(String, String)> = self
             .plan
@@ -314,74 +320,76 @@ impl<'a> Leader<'a> {
             .iter()
             .map(|spec| (spec.table.schema.clone(), spec.table.name.clone()))
             .collect();
-        let sequences = finishers[0].sequences(&names).await?;
-        Ok(Ready { finishers, tables: proof::tables(self.plan), sequences })
+        let sequences = finisher.sequences(&names).await?;
+        Ok(Prepared { finisher, counters, tables: proof::tables(self.plan), sequences })
     }
 
-    /// Waits until capture follows closely.
-    async fn heard(&self, id: Uuid) -> std::result::Result<(), Ended> {
+    /// Waits until the capture of every source follows closely.
+    async fn captures_answer(&self, id: Uuid) -> std::result::Result<(), Abandon> {
         let deadline = Instant::now() + REHEARSAL_WITHIN;
         loop {
             match self.control.cutover(&self.migration.name).await? {
                 Some(row) if row.id == id && row.state == CutoverState::Armed => {
-                    if self.sources.iter().all(|named| row.heard(&named.name)) {
+                    if self.sources.iter().all(|named| row.answered(&named.name)) {
                         return Ok(());
                     }
                 }
-                _ => return Err(Ended::Back("it was taken back".into())),
+                _ => return Err(Abandon::taken_back()),
             }
             if Instant::now() > deadline {
-                return Err(Ended::Back(
-                    "capture does not answer: is `slackwater run` or `capture` of this version there?".into(),
+                return Err(Abandon::Because(
+                    "capture does not answer: is `slackwater run` or `capture` of this version running?"
+                        .into(),
                 ));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
-    /// Sends a fence all the way while the source is still written to: what does not come through now would not in
-    /// the freeze.
-    async fn rehearse(&self, id: Uuid) -> std::result::Result<(), Ended> {
+    /// Sends a fence all the way while the source is still written to: if it does not pass now, it would not pass in the
+    /// freeze.
+    async fn rehearse(&self, id: Uuid) -> std::result::Result<(), Abandon> {
         let mut moments = Vec::with_capacity(self.sources.len());
         for named in &self.sources {
             moments.push((named.name.clone(), named.source.now().await?));
         }
         let fence = Fence { id: unique_id(), moments };
         if !self.control.rehearse_cutover(id, self.owner, &fence).await? {
-            return Err(Ended::Back("it was taken back".into()));
+            return Err(Abandon::taken_back());
         }
         match tokio::time::timeout(REHEARSAL_WITHIN, self.passed(&fence)).await {
             Ok(passed) => Ok(passed?),
             Err(_) => {
-                let fencing = self.control.fencing(&self.migration.name, &fence).await?;
-                Err(Ended::Back(format!(
+                let progress = self.control.fence_progress(&self.migration.name, &fence).await?;
+                Err(Abandon::Because(format!(
                     "applier_stopped: a fence did not pass {} within {}",
-                    missing(&fencing),
+                    missing(&progress),
                     time(REHEARSAL_WITHIN.as_millis())
                 )))
             }
         }
     }
 
+    /// Waits until every lane or partition has passed a fence.
     async fn passed(&self, fence: &Fence) -> Result<()> {
-        while !self.control.fencing(&self.migration.name, fence).await?.missing.is_empty() {
+        while !self.control.fence_progress(&self.migration.name, fence).await?.missing.is_empty() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         Ok(())
     }
 
     /// From the freeze to the end.
-    async fn switch(&mut self, id: Uuid, ready: Ready, within: Duration) -> Result<Outcome> {
+    async fn freeze_and_open(&mut self, id: Uuid, prepared: Prepared, within: Duration) -> Result<Outcome> {
         let begun = Instant::now();
         self.frozen_at = Some(begun);
-        let outcome = tokio::time::timeout(within, Box::pin(self.frozen(id, &ready, within))).await;
+        let outcome = tokio::time::timeout(within, Box::pin(self.frozen(id, &prepared, within))).await;
         match outcome {
             Ok(Ok(())) => self.opened(id).await,
-            Ok(Err(ended)) => self.back(id, ended.into()).await,
+            Ok(Err(abandon)) => self.take_back(id, abandon.into()).await,
             Err(_) => {
-                // Why is worth a question, and not worth an error.
-                let reason = self.what_was_missing().await.unwrap_or_else(|_| self.late());
-                self.back(id, reason).await
+                // The details are worth a question, but not an error.
+                let reason = self.what_was_missing().await.unwrap_or_else(|_| self.deadline_passed());
+                self.take_back(id, reason).await
             }
         }
     }
@@ -391,107 +399,145 @@ impl<'a> Leader<'a> {
         let name = &self.migration.name;
         let row = self.control.cutover(name).await?;
         if let Some(fence) = row.filter(|row| row.state == CutoverState::Frozen).and_then(CutoverRow::fence) {
-            let fencing = self.control.fencing(name, &fence).await?;
-            if !fencing.missing.is_empty() {
-                return Ok(format!("{}; the fence had not passed {}", self.late(), missing(&fencing)));
+            let progress = self.control.fence_progress(name, &fence).await?;
+            if !progress.missing.is_empty() {
+                return Ok(format!(
+                    "{}; the fence had not passed {}",
+                    self.deadline_passed(),
+                    missing(&progress)
+                ));
             }
         }
-        let left = self.letters().await?;
-        Ok(if left > 0 { format!("{}; dead_letters: {left} left", self.late()) } else { self.late() })
+        let (late, left) = (self.deadline_passed(), self.dead_letters().await?);
+        Ok(if left > 0 { format!("{late}; dead_letters: {left} left") } else { late })
     }
 
-    fn late(&self) -> String {
+    fn deadline_passed(&self) -> String {
         format!("the deadline of {} passed", time(self.migration.cutover.deadline.as_millis()))
     }
 
-    async fn frozen(&mut self, id: Uuid, ready: &Ready, within: Duration) -> std::result::Result<(), Ended> {
-        let gone = || Ended::Back("it was taken back by somebody else".into());
+    /// The steps from `freezing` to `open`.
+    async fn frozen(
+        &mut self,
+        id: Uuid,
+        prepared: &Prepared,
+        within: Duration,
+    ) -> std::result::Result<(), Abandon> {
+        let fence = self.freeze_sources(id, within).await?;
+        let documents = self.reach_fence(id, &fence).await?;
+        self.drain().await?;
+        self.prove(prepared, &documents).await?;
+        self.finish(prepared).await?;
+        self.open(id).await
+    }
+
+    /// Freezes the sources; gives a fence at the moment of each freeze.
+    async fn freeze_sources(&mut self, id: Uuid, within: Duration) -> std::result::Result<Fence, Abandon> {
         if !self.control.freeze_cutover(id, self.owner).await? {
-            return Err(gone());
+            return Err(Abandon::taken_back());
         }
-        // The gap counts from here: before, every writer was served.
+        // The gap counts from here: until now every writer was served.
         let begun = Instant::now();
         self.frozen_at = Some(begun);
         let way = &self.migration.cutover.freeze;
         let moments = freeze(way, &self.sources, within).await?;
-        let fence = Fence { id: unique_id(), moments };
-        self.made("freeze", how(way).into(), begun);
-        let begun = Instant::now();
-        if !self.control.frozen_cutover(id, self.owner, &fence).await? {
-            self.make_good(id).await?;
-            return Err(gone());
-        }
-        // What the source holds does not change any more.
-        let (passed, documents) =
-            tokio::join!(self.passed(&fence), proof::documents(self.plan, &self.sources));
-        passed?;
-        self.made("fence", "everything up to the freeze is applied".into(), begun);
-        let documents = documents?;
+        self.record("freeze", freeze_in_words(way).into(), begun);
+        Ok(Fence { id: unique_id(), moments })
+    }
 
+    /// Waits until everything up to the fence is applied; gives the numbers of documents in the sources.
+    async fn reach_fence(&mut self, id: Uuid, fence: &Fence) -> std::result::Result<Vec<u64>, Abandon> {
         let begun = Instant::now();
-        // One that came in just before is tried again within a second; the deadline bounds the wait.
-        while self.letters().await? > 0 {
+        if !self.control.frozen_cutover(id, self.owner, fence).await? {
+            self.unfreeze_late(id).await?;
+            return Err(Abandon::taken_back());
+        }
+        // The documents can be counted meanwhile: the frozen sources do not change.
+        let (passed, documents) =
+            tokio::join!(self.passed(fence), proof::documents(self.plan, &self.sources));
+        passed?;
+        self.record("fence", "everything up to the freeze is applied".into(), begun);
+        Ok(documents?)
+    }
+
+    /// Waits until no dead letter is left. A late one is tried again within a second; the deadline limits the wait.
+    async fn drain(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        while self.dead_letters().await? > 0 {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        self.made("drained", "no dead letter is left".into(), begun);
-
-        let begun = Instant::now();
-        let (last, counters) = ready.finishers.split_last().ok_or_else(gone)?;
-        let (counts, checks) = tokio::join!(
-            proof::compare(self.plan, &ready.tables, &self.sources, counters, &documents),
-            check(last, &self.migration.checks),
-        );
-        (self.counts, self.checks) = (counts?, checks?);
-        if let Some(count) = self.counts.iter().find(|count| count.differs()) {
-            return Err(Ended::Back(format!(
-                "count_differs: {} documents of {} are {} rows of {}",
-                count.documents,
-                count.collections.join(", "),
-                count.rows,
-                count.table
-            )));
-        }
-        if let Some(complaint) = self.checks.iter().find_map(Checked::complaint) {
-            return Err(Ended::Back(format!("check_fails: {complaint}")));
-        }
-        let text = format!(
-            "{} tables count as many rows as documents, {} checks hold",
-            self.counts.len(),
-            self.checks.len()
-        );
-        self.made("proof", text, begun);
-
-        for step in &self.migration.cutover.after {
-            let begun = Instant::now();
-            match step {
-                Finish::Sequences => last.advance(&ready.sequences).await?,
-                Finish::Sql(statement) => last.run(&statement.name, &statement.sql).await?,
-            }
-            let text = match step {
-                Finish::Sequences => format!("{} sequences", ready.sequences.len()),
-                Finish::Sql(statement) => statement.name.clone(),
-            };
-            self.made("finishing", text, begun);
-        }
-
-        let begun = Instant::now();
-        // As late as can be: what was written since would be lost.
-        if !self.is_frozen().await? {
-            return Err(Ended::Back("somebody has unfrozen the source meanwhile".into()));
-        }
-        if !self.control.open_cutover(id, self.owner).await? {
-            return Err(Ended::Back(self.late()));
-        }
-        self.made("open", "the target is the one to write to".into(), begun);
+        self.record("drained", "no dead letter is left".into(), begun);
         Ok(())
     }
 
-    async fn letters(&self) -> Result<u64> {
+    /// Compares the numbers of rows and documents, and runs the team's checks.
+    async fn prove(&mut self, prepared: &Prepared, documents: &[u64]) -> std::result::Result<(), Abandon> {
+        let begun = Instant::now();
+        let (counts, checks) = tokio::join!(
+            proof::compare(self.plan, &prepared.tables, &self.sources, &prepared.counters, documents),
+            check(&prepared.finisher, &self.migration.checks),
+        );
+        (self.counts, self.checks) = (counts?, checks?);
+        if let Some(count) = self.counts.iter().find(|count| count.differs()) {
+            return Err(Abandon::Because(format!(
+                "count_differs: {} has {} rows for {} documents of {}",
+                count.table,
+                count.rows,
+                count.documents,
+                count.collections.join(", ")
+            )));
+        }
+        if let Some(complaint) = self.checks.iter().find_map(Checked::complaint) {
+            return Err(Abandon::Because(format!("check_fails: {complaint}")));
+        }
+        let text = format!(
+            "{} tables have as many rows as documents, {} checks hold",
+            self.counts.len(),
+            self.checks.len()
+        );
+        self.record("proof", text, begun);
+        Ok(())
+    }
+
+    /// Runs the finishing steps of the migration file.
+    async fn finish(&mut self, prepared: &Prepared) -> Result<()> {
+        let Prepared { finisher, sequences, .. } = prepared;
+        for step in &self.migration.cutover.after {
+            let begun = Instant::now();
+            let text = match step {
+                Finish::Sequences => {
+                    finisher.advance(sequences).await?;
+                    format!("{} sequences", sequences.len())
+                }
+                Finish::Sql(statement) => {
+                    finisher.run(&statement.name, &statement.sql).await?;
+                    statement.name.clone()
+                }
+            };
+            self.record("finishing", text, begun);
+        }
+        Ok(())
+    }
+
+    async fn open(&mut self, id: Uuid) -> std::result::Result<(), Abandon> {
+        let begun = Instant::now();
+        // As late as possible: a write after an unfreeze would be lost.
+        if !self.is_frozen().await? {
+            return Err(Abandon::Because("the source was unfrozen from outside in the meantime".into()));
+        }
+        if !self.control.open_cutover(id, self.owner).await? {
+            return Err(Abandon::Because(self.deadline_passed()));
+        }
+        self.record("open", "the target is the one to write to".into(), begun);
+        Ok(())
+    }
+
+    async fn dead_letters(&self) -> Result<u64> {
         let letters = self.control.dead_letter_counts(&self.migration.name).await?;
         Ok(letters.iter().map(|row| row.count).sum())
     }
 
-    /// Whether the source is still frozen, as far as anybody may ask.
+    /// Whether the sources are still frozen; true if they cannot be asked.
     async fn is_frozen(&self) -> Result<bool> {
         match self.migration.cutover.freeze {
             Freeze::BlockWrites => {
@@ -502,9 +548,9 @@ impl<'a> Leader<'a> {
         }
     }
 
-    /// We froze a source whose cutover had been taken back while we slept. It must not stay so, unless somebody else has
-    /// frozen it for a cutover of theirs.
-    async fn make_good(&self, id: Uuid) -> Result<()> {
+    /// Unfreezes a source that we froze after the cutover had been taken back without our knowing; unless it is frozen for
+    /// another process's cutover.
+    async fn unfreeze_late(&self, id: Uuid) -> Result<()> {
         let theirs = self.control.cutover(&self.migration.name).await?.is_some_and(|row| {
             row.id != id
                 && matches!(row.state, CutoverState::Freezing | CutoverState::Frozen | CutoverState::Open)
@@ -515,14 +561,14 @@ impl<'a> Leader<'a> {
     async fn opened(&mut self, id: Uuid) -> Result<Outcome> {
         let mut report = self.report(id).await;
         let json = report.json().to_string();
-        // It is open, whatever becomes of its report.
+        // The target is open, even if the report cannot be stored.
         if let Err(error) = self.control.report_cutover(id, &json).await {
-            self.warnings.push(format!("the report was not kept: {error}"));
+            self.warnings.push(format!("the report was not stored: {error}"));
         }
         let begun = Instant::now();
         let failed = self.tell(id, &json).await?;
         if !self.migration.cutover.open.is_empty() {
-            self.made(
+            self.record(
                 "told",
                 format!(
                     "{} of {}",
@@ -546,12 +592,12 @@ impl<'a> Leader<'a> {
         Ok(failed)
     }
 
-    /// Goes back, however long it takes; or learns that it is open after all.
-    async fn back(&mut self, id: Uuid, reason: String) -> Result<Outcome> {
+    /// Takes the cutover back, however long that takes; or finds that the target is open after all.
+    async fn take_back(&mut self, id: Uuid, reason: String) -> Result<Outcome> {
         let begun = Instant::now();
         let mut pauses = Pauses::for_server();
         loop {
-            match self.try_back(id, &reason).await {
+            match self.try_to_take_back(id, &reason).await {
                 Ok(Some(CutoverState::Open)) => return self.opened(id).await,
                 Ok(Some(_)) => break,
                 Ok(None) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -567,16 +613,16 @@ impl<'a> Leader<'a> {
                 Err(error) => return Err(error),
             }
         }
-        self.made("back", "the source is as before".into(), begun);
+        self.record("back", "the source is as before".into(), begun);
         let report = self.report(id).await;
         Ok(Outcome::Ended(Box::new(report)))
     }
 
-    /// The state in which it ended; none while somebody else is at it.
-    async fn try_back(&mut self, id: Uuid, reason: &str) -> Result<Option<CutoverState>> {
+    /// The state in which the cutover ended; `None` while another process works on it.
+    async fn try_to_take_back(&mut self, id: Uuid, reason: &str) -> Result<Option<CutoverState>> {
         self.control.revert_cutover(id, reason, None).await?;
         let name = &self.migration.name;
-        // Asked for twice, a session has it twice, which does no harm: it ends with the session.
+        // A session may hold the lease twice; that does no harm, because the lease ends with the session.
         let leased = self.control.lease_cutover(name).await?;
         let row = self.control.cutover(name).await?;
         let Some(row) = row.filter(|row| row.id == id) else { return Ok(Some(CutoverState::Reverted)) };
@@ -594,14 +640,15 @@ impl<'a> Leader<'a> {
         }
     }
 
-    fn made(&mut self, name: &'static str, text: String, begun: Instant) {
+    /// Records a step that is done.
+    fn record(&mut self, name: &'static str, text: String, begun: Instant) {
         let now = Instant::now();
         let at_ms = self
             .frozen_at
             .map(|frozen| if begun >= frozen { ms(begun - frozen) } else { -ms(frozen - begun) });
-        let made = Made { name, text, at_ms, took_ms: ms(now - begun) };
-        (self.say)(&made);
-        self.steps.push(made);
+        let step = DoneStep { name, text, at_ms, took_ms: ms(now - begun) };
+        (self.on_step)(&step);
+        self.steps.push(step);
     }
 
     async fn report(&self, id: Uuid) -> Report {
@@ -625,7 +672,7 @@ impl<'a> Leader<'a> {
             state: row.as_ref().map_or(CutoverState::Open, |row| row.state),
             reason: row.as_ref().and_then(|row| row.reason.clone()),
             log: if matches!(self.migration.log, Log::Direct) { "direct" } else { "kafka" },
-            freeze: how(&self.migration.cutover.freeze),
+            freeze: freeze_in_words(&self.migration.cutover.freeze),
             armed_at: row.as_ref().map_or(0, |row| row.armed_at),
             open_at: row.as_ref().and_then(|row| row.open_at),
             gap_ms: gap.filter(|gap| *gap >= 0.0).or(gap_ms),
@@ -639,7 +686,7 @@ impl<'a> Leader<'a> {
     }
 }
 
-/// Ends when the cutover is not armed any more. Where that cannot be read, the leader's own questions will tell.
+/// Ends when the cutover is no longer armed. If that cannot be read, the leader's own calls will fail.
 async fn taken_back(control: &Control, migration: &str, id: Uuid) {
     loop {
         tokio::time::sleep(TAKEN_BACK_EVERY).await;
@@ -650,21 +697,21 @@ async fn taken_back(control: &Control, migration: &str, id: Uuid) {
     }
 }
 
-/// Who leads a cutover, for somebody who wants to.
-pub(crate) fn who(row: Option<&CutoverRow>) -> String {
+/// The leader of a cutover, for messages.
+pub(crate) fn leader_of(row: Option<&CutoverRow>) -> String {
     match row {
         Some(row) => {
-            format!("{} ({}, since {})", row.host, row.state.word(), time(row.armed_for_ms.max(0) as u128))
+            format!("{} ({}, for {})", row.host, row.state.word(), time(row.armed_for_ms.max(0) as u128))
         }
-        None => "it has not armed yet".to_owned(),
+        None => "it is not armed yet".to_owned(),
     }
 }
 
-fn missing(fencing: &Fencing) -> String {
-    let shown: Vec<&str> = fencing.missing.iter().take(4).map(String::as_str).collect();
-    let more = fencing.missing.len() - shown.len();
+fn missing(progress: &FenceProgress) -> String {
+    let shown: Vec<&str> = progress.missing.iter().take(4).map(String::as_str).collect();
+    let more = progress.missing.len() - shown.len();
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{rest} ({} of {})", shown.join(", "), fencing.missing.len(), fencing.all)
+    format!("{}{rest} ({} of {})", shown.join(", "), progress.missing.len(), progress.all)
 }
 
 fn ms(duration: Duration) -> f64 {

@@ -1,12 +1,14 @@
-//! The switch: from a source that is written to, to a target that is.
+//! The cutover: writers stop writing to the source, and from then on the target is the one to write to.
 //!
-//! - `plan`: what would be done and what stands in the way. Pure.
-//! - `resume`: what a process does with a cutover that another one has left. Pure.
-//! - `lead`: the process that makes the switch.
-//! - `freeze`: stopping the writers, and letting them go on.
-//! - `proof`: that both sides count the same.
-//! - `watch`: what capture does: it follows closely, sends fences, and unfreezes a source that everybody has forgotten.
-//! - `report`: what is left to read.
+//! - `facts`: reads what the plan needs to know.
+//! - `plan`: the steps, and what blocks them. Pure.
+//! - `resume`: how a process resumes a cutover that another process has left. Pure.
+//! - `lead`: the process that makes the cutover.
+//! - `freeze`: stops the writers, and lets them write again.
+//! - `proof`: compares the numbers of documents and rows.
+//! - `watch`: capture's part: it follows closely, sends fences, and unfreezes a source whose leader is gone.
+//! - `notice`: tells the team that the target is open.
+//! - `report`: the report, for people and machines.
 
 pub(crate) mod facts;
 mod freeze;

@@ -1,4 +1,4 @@
-//! Telling the team that the target is open. Told again after a crash: whoever is told should not mind.
+//! Tells the team that the target is open. After a crash it may tell them again, so their command or webhook must bear repetition.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use slackwater_connectors::retry::Pauses;
 use super::freeze::run;
 use crate::config::Notice;
 
-/// How often one is tried.
+/// How often each notice is tried.
 const TRIES: usize = 5;
-/// How long an answer may take.
+/// How long each try may take.
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// Tells all; what could not be told.
+/// Sends all notices; returns the errors of those that failed.
 pub(super) async fn tell(notices: &[Notice], report: &str) -> Vec<String> {
     let mut failed = Vec::new();
     for notice in notices {
@@ -30,7 +30,7 @@ pub(super) async fn tell(notices: &[Notice], report: &str) -> Vec<String> {
                     break;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "trying again");
+                    tracing::warn!(%error, "the team was not told that the target is open; trying again");
                     tries += 1;
                     tokio::time::sleep(pauses.next_pause()).await;
                 }

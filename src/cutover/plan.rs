@@ -1,4 +1,4 @@
-//! What a cutover would do, and what blocks it. Pure: made of the migration file and of facts that `facts` has gathered.
+//! The plan of a cutover: its steps, and what blocks them. Pure: made from the migration file and the gathered facts.
 
 use std::time::Duration;
 
@@ -7,49 +7,49 @@ use slackwater_connectors::source::FreezeRight;
 use crate::config::{Cutover, Finish, Freeze, Migration, Notice};
 use crate::ops::look::{Look, SILENT_MS, is_up};
 
-/// More names of one kind are not listed.
+/// A list shows at most this many names.
 const MOST_NAMES: usize = 4;
 
-/// A transaction of the source that is open for longer will not end in the moment of the freeze either, which waits for it.
+/// The freeze waits for open transactions. One that has been open for longer than this is not likely to end in time.
 const LONG_OPEN: Duration = Duration::from_secs(1);
 
-/// SQLSTATE of a foreign key that is not met.
+/// SQLSTATE of a missing foreign key.
 const LATE_REFERENCE: &str = "23503";
 
-/// What was found before anything is changed.
+/// The facts that decide whether a cutover may start.
 #[derive(Debug)]
 pub(crate) struct Facts {
     pub(crate) look: Look,
     /// Every source of the migration.
     pub(crate) sources: Vec<SourceFacts>,
     pub(crate) checks: Vec<Checked>,
-    /// A process that works on a cutover of this migration at this moment, and since when that was armed.
+    /// Another process that leads a cutover of this migration now, with the cutover's state and age.
     pub(crate) busy: Option<String>,
 }
 
-/// What was found of a source.
+/// The facts about one source.
 #[derive(Debug, Default)]
 pub(crate) struct SourceFacts {
     /// Its name in the migration file.
     pub(crate) name: String,
-    /// Whether it can be frozen; `None` where it does not answer.
+    /// Whether it can be frozen; `None` if it does not answer.
     pub(crate) right: Option<FreezeRight>,
-    /// Whether its writers are blocked already; `None` where we may not ask.
+    /// Whether it already refuses writers; `None` if we may not ask.
     pub(crate) frozen: Option<bool>,
-    /// How long the oldest transaction that has written is open; `None` where there is none or we may not ask.
+    /// How long the oldest transaction that has written has been open; `None` if there is none or we may not ask.
     pub(crate) writer: Option<Duration>,
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Checked {
     pub(crate) name: String,
-    /// Rows, or why it could not run.
+    /// The number of rows, or why it could not run.
     pub(crate) found: Result<u64, String>,
 }
 
 impl Checked {
-    /// Why it does not hold.
+    /// Why the check does not hold, if it does not.
     pub(crate) fn complaint(&self) -> Option<String> {
         match &self.found {
             Ok(0) => None,
@@ -62,24 +62,24 @@ impl Checked {
 /// Something that blocks the cutover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Blocker {
-    /// The same word in every report.
+    /// Its fixed name in every report.
     pub(crate) name: &'static str,
     pub(crate) text: String,
-    /// What to do.
+    /// What the operator can do.
     pub(crate) remedy: &'static str,
 }
 
-/// A step, in the order in which they are made.
+/// A step that the cutover will take.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Step {
+pub(crate) struct PlannedStep {
     pub(crate) name: &'static str,
     pub(crate) text: String,
 }
 
-/// The steps of this migration's cutover.
-pub(crate) fn steps(migration: &Migration) -> Vec<Step> {
+/// The steps of this migration's cutover, in order.
+pub(crate) fn steps(migration: &Migration) -> Vec<PlannedStep> {
     let cutover = &migration.cutover;
-    let step = |name, text: String| Step { name, text };
+    let step = |name, text: String| PlannedStep { name, text };
     let mut steps = vec![step(
         "preflight",
         format!(
@@ -92,10 +92,14 @@ pub(crate) fn steps(migration: &Migration) -> Vec<Step> {
     if !cutover.before.is_empty() {
         steps.push(step("before", names(cutover.before.iter().map(|statement| statement.name.as_str()))));
     }
-    steps.push(step("arm", "capture follows closely; a fence passes the whole way, as a rehearsal".into()));
+    steps.push(step("arm", "capture follows closely; fences pass all the way, as a rehearsal".into()));
     steps.push(step(
         "freeze",
-        format!("{}; the deadline begins: {}", how(&cutover.freeze), time(cutover.deadline.as_millis())),
+        format!(
+            "{}; the deadline begins: {}",
+            freeze_in_words(&cutover.freeze),
+            time(cutover.deadline.as_millis())
+        ),
     ));
     steps.push(step("fence", "everything up to the freeze is applied, in every partition".into()));
     steps.push(step("drained", "no dead letter is left".into()));
@@ -134,7 +138,7 @@ fn finishing(cutover: &Cutover) -> String {
 }
 
 /// How the writers are stopped, in words.
-pub(crate) fn how(freeze: &Freeze) -> &'static str {
+pub(crate) fn freeze_in_words(freeze: &Freeze) -> &'static str {
     match freeze {
         Freeze::BlockWrites => "MongoDB refuses writers",
         Freeze::ByHand => "somebody stops the writers and says so",
@@ -142,39 +146,19 @@ pub(crate) fn how(freeze: &Freeze) -> &'static str {
     }
 }
 
-/// What stands in the way. Empty: it may begin.
+/// What blocks the cutover. If nothing does, it may start.
 pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
     let mut found = Vec::new();
     let mut block = |name, text: String, remedy| found.push(Blocker { name, text, remedy });
     let look = &facts.look;
-    if let Some(who) = &facts.busy {
+    if let Some(leader) = &facts.busy {
         block(
             "another_cutover",
-            format!("another process makes the switch: {who}"),
+            format!("another process leads a cutover: {leader}"),
             "wait for it, or take it back with `slackwater cutover FILE --abort`",
         );
     }
-    if !look.copied() {
-        let open: Vec<&str> = look
-            .collections
-            .iter()
-            .filter(|row| crate::ops::look::state(row) != "copied")
-            .map(|row| row.collection.as_str())
-            .collect();
-        let missing = look.named.saturating_sub(look.collections.len());
-        let mut text = format!(
-            "{} of {} collections are copied",
-            look.copied_collections(),
-            look.named.max(look.collections.len())
-        );
-        if !open.is_empty() {
-            text += &format!("; not yet: {}", names(open.into_iter()));
-        }
-        if missing > 0 {
-            text += &format!("; {missing} not begun");
-        }
-        block("snapshot_unfinished", text, "wait until `slackwater status` calls all of them copied");
-    }
+    unfinished(look, &mut block);
     if look.live("capture") == 0 {
         block(
             "capture_stopped",
@@ -183,11 +167,61 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
         );
     }
     for (name, trouble) in look.troubles() {
-        block("trouble", format!("{name}: {trouble}"), "see its log");
+        block("trouble", format!("{name}: {trouble}"), "see the log of that process");
     }
     stopped(look, &mut block);
     joining(look, &mut block);
-    let limit = i64::try_from(migration.cutover.max_lag.as_millis()).unwrap_or(i64::MAX);
+    behind(look, migration.cutover.max_lag, &mut block);
+    failed(look, &mut block);
+    if migration.cutover.freeze == Freeze::BlockWrites {
+        for source in &facts.sources {
+            freezing(source, &mut block);
+        }
+    }
+    for check in &facts.checks {
+        if let Some(complaint) = check.complaint() {
+            block("check_fails", complaint, "correct the data, or the check in the migration file");
+        }
+    }
+    found
+}
+
+/// Whether all blockers may be gone in a moment: references that came before their targets are tried again every second,
+/// transactions end, partitions are handed over, a server answers again.
+pub(crate) fn may_pass(facts: &Facts, blockers: &[Blocker]) -> bool {
+    blockers.iter().all(|blocker| match blocker.name {
+        "dead_letters" => facts.look.letters.iter().all(|row| row.kind == LATE_REFERENCE),
+        name => matches!(name, "open_transaction" | "applier_joining" | "trouble"),
+    })
+}
+
+fn unfinished(look: &Look, block: &mut impl FnMut(&'static str, String, &'static str)) {
+    if look.copied() {
+        return;
+    }
+    let open: Vec<&str> = look
+        .collections
+        .iter()
+        .filter(|row| crate::ops::look::state(row) != "copied")
+        .map(|row| row.collection.as_str())
+        .collect();
+    let missing = look.named.saturating_sub(look.collections.len());
+    let mut text = format!(
+        "{} of {} collections are copied",
+        look.copied_collections(),
+        look.named.max(look.collections.len())
+    );
+    if !open.is_empty() {
+        text += &format!("; not yet: {}", names(open.into_iter()));
+    }
+    if missing > 0 {
+        text += &format!("; {missing} not started");
+    }
+    block("snapshot_unfinished", text, "wait until `slackwater status` shows all of them as copied");
+}
+
+fn behind(look: &Look, most: Duration, block: &mut impl FnMut(&'static str, String, &'static str)) {
+    let limit = i64::try_from(most.as_millis()).unwrap_or(i64::MAX);
     match look.lag_ms() {
         Some(lag) if lag > limit => block(
             "lag",
@@ -195,8 +229,14 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
             "wait until it has caught up, or raise `cutover.max_lag`",
         ),
         Some(_) => {}
-        None => block("lag", "how far the target is behind is not known".into(), "see `slackwater status`"),
+        None => {
+            block("lag", "it is not known how far the target is behind".into(), "see `slackwater status`")
+        }
     }
+}
+
+/// Records that are lost, and documents that could not be written.
+fn failed(look: &Look, block: &mut impl FnMut(&'static str, String, &'static str)) {
     let lost: Vec<String> = look
         .partitions
         .iter()
@@ -207,7 +247,7 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
         block(
             "lost_partition",
             format!("Kafka has lost records of {}", names(lost.iter().map(String::as_str))),
-            "wait until their collections are copied again",
+            "wait until their collections are recopied",
         );
     }
     if look.dead_letters() > 0 {
@@ -223,36 +263,16 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
                 count(look.dead_letters() as usize, "dead letter", "dead letters"),
                 names(of.iter().map(String::as_str))
             ),
-            "mend the documents or the rules; `slackwater status` lists them",
+            "correct the documents or the rules; `slackwater status` counts the dead letters by collection and kind",
         );
     }
-    if migration.cutover.freeze == Freeze::BlockWrites {
-        for source in &facts.sources {
-            freezing(source, &mut block);
-        }
-    }
-    for check in &facts.checks {
-        if let Some(complaint) = check.complaint() {
-            block("check_fails", complaint, "mend the data, or the check in the migration file");
-        }
-    }
-    found
-}
-
-/// Whether what blocks may be over in a moment: references that came before their targets are tried again each second,
-/// transactions end, partitions are handed over, a server that was away for a second is back.
-pub(crate) fn passing(facts: &Facts, blockers: &[Blocker]) -> bool {
-    blockers.iter().all(|blocker| match blocker.name {
-        "dead_letters" => facts.look.letters.iter().all(|row| row.kind == LATE_REFERENCE),
-        name => matches!(name, "open_transaction" | "applier_joining" | "trouble"),
-    })
 }
 
 fn stopped(look: &Look, block: &mut impl FnMut(&'static str, String, &'static str)) {
     if !look.is_kafka() {
         return;
     }
-    let still: Vec<String> = look
+    let silent: Vec<String> = look
         .partitions
         .iter()
         .filter(|row| {
@@ -260,7 +280,7 @@ fn stopped(look: &Look, block: &mut impl FnMut(&'static str, String, &'static st
             let process = member.and_then(|member| {
                 look.processes.iter().find(|process| process.name == format!("apply/{member}"))
             });
-            // A partition hears from its capture once a second, so its applier's silence shows there too.
+            // A partition gets a mark from capture once a second, so its own age shows a silent applier too.
             member.is_none() || row.idle_ms >= SILENT_MS || process.is_some_and(|process| !is_up(process))
         })
         .map(|row| match &row.member {
@@ -268,21 +288,21 @@ fn stopped(look: &Look, block: &mut impl FnMut(&'static str, String, &'static st
             None => format!("{}/{} (nobody)", row.topic, row.partition),
         })
         .collect();
-    if !still.is_empty() {
+    if !silent.is_empty() {
         block(
             "applier_stopped",
             format!(
-                "{} with no news: {}",
-                count(still.len(), "partition", "partitions"),
-                names(still.iter().map(String::as_str))
+                "{} without progress: {}",
+                count(silent.len(), "partition", "partitions"),
+                names(silent.iter().map(String::as_str))
             ),
-            "start its applier again, or wait until another one has taken its partitions",
+            "start the applier again, or wait until another one has taken over its partitions",
         );
     }
 }
 
-/// Appliers that have no partition yet, where there is one for each: some will be handed over to them, and nobody reads those
-/// for a moment.
+/// Blocks while an applier has no partition although there are enough for all: one will be handed over to it, and during the
+/// handover nobody reads that partition.
 fn joining(look: &Look, block: &mut impl FnMut(&'static str, String, &'static str)) {
     let mut idle = Vec::new();
     let mut appliers = 0;
@@ -296,7 +316,7 @@ fn joining(look: &Look, block: &mut impl FnMut(&'static str, String, &'static st
     if !idle.is_empty() && appliers <= look.partitions.len() {
         block(
             "applier_joining",
-            format!("no partition yet: {}", names(idle.into_iter())),
+            format!("no partition assigned yet: {}", names(idle.into_iter())),
             "wait until it has taken over its partitions",
         );
     }
@@ -314,27 +334,31 @@ fn freezing(facts: &SourceFacts, block: &mut impl FnMut(&'static str, String, &'
         Some(FreezeRight::Unable { why }) => block(
             "no_right_to_freeze",
             format!("source {name}: {why}"),
-            "write `freeze: by_hand` or name commands that stop the writers",
+            "write `freeze: by_hand`, or give commands that stop and restart the writers",
         ),
-        None => block("source_away", format!("source {name} does not answer"), "check that it is up"),
+        None => block(
+            "source_away",
+            format!("source {name} does not answer"),
+            "check that it is running and reachable",
+        ),
     }
     if let Some(open) = facts.writer.filter(|open| *open > LONG_OPEN) {
         block(
             "open_transaction",
-            format!("a transaction of source {name} that has written is open for {}", time(open.as_millis())),
-            "wait for its end, or end its session; the freeze would wait for it while everybody else is refused",
+            format!("a writing transaction of source {name} has been open for {}", time(open.as_millis())),
+            "wait until it ends, or end its session; the freeze would wait for it while all other writers are refused",
         );
     }
     if facts.frozen == Some(true) {
         block(
             "frozen_already",
-            format!("source {name} refuses writers already, and not because of us"),
+            format!("source {name} already refuses writers, and we did not freeze it"),
             "let its writers write again, or write `freeze: by_hand`",
         );
     }
 }
 
-/// A plan for people.
+/// The plan, for people.
 pub(crate) fn text(migration: &Migration, blockers: &[Blocker]) -> String {
     let mut text = format!("cutover of {}\n\n", migration.name);
     for (number, step) in steps(migration).iter().enumerate() {
@@ -347,7 +371,7 @@ pub(crate) fn text(migration: &Migration, blockers: &[Blocker]) -> String {
     text + &listed(blockers)
 }
 
-/// What blocks, for people.
+/// The blockers, for people.
 pub(crate) fn listed(blockers: &[Blocker]) -> String {
     blockers.iter().fold(String::new(), |text, blocker| {
         text + &format!("  {}: {}\n    help: {}\n", blocker.name, blocker.text, blocker.remedy)
@@ -368,7 +392,7 @@ fn names<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
     list.join(", ")
 }
 
-/// Milliseconds as people say them.
+/// A duration, for people.
 pub(crate) fn time(millis: u128) -> String {
     match millis {
         0..1_000 => format!("{millis} ms"),

@@ -70,7 +70,7 @@ fn the_plan_to_read() {
 
   1  preflight  1 collection copied, the target at most 1.5 s behind, nothing failed, 1 check
   2  before     statistics
-  3  arm        capture follows closely; a fence passes the whole way, as a rehearsal
+  3  arm        capture follows closely; fences pass all the way, as a rehearsal
   4  freeze     MongoDB refuses writers; the deadline begins: 5 s
   5  fence      everything up to the freeze is applied, in every partition
   6  drained    no dead letter is left
@@ -87,7 +87,7 @@ Nothing blocks it now.
 }
 
 #[test]
-fn a_file_that_says_nothing_of_it() {
+fn a_file_without_a_cutover() {
     let (head, _) = FILE.split_once("checks:").expect("the section");
     let text = text(&migration(head), &[]);
     assert!(text.contains("at most 2 s behind") && text.contains("the deadline begins: 5 s"), "{text}");
@@ -95,7 +95,7 @@ fn a_file_that_says_nothing_of_it() {
 }
 
 #[test]
-fn nothing_stands_in_the_way() {
+fn nothing_blocks() {
     assert_eq!(names(&facts()), Vec::<&str>::new());
 }
 
@@ -123,11 +123,7 @@ fn each_blocker_by_its_name() {
     );
     assert_eq!(with(&|facts| facts.sources[0].right = None), ["source_away"]);
     assert_eq!(with(&|facts| facts.sources[0].frozen = Some(true)), ["frozen_already"]);
-    assert_eq!(
-        with(&|facts| facts.sources[0].frozen = None),
-        Vec::<&str>::new(),
-        "who may not ask cannot know"
-    );
+    assert_eq!(with(&|facts| facts.sources[0].frozen = None), Vec::<&str>::new(), "we may not ask");
     assert_eq!(with(&|facts| facts.sources[0].writer = Some(Duration::from_millis(900))), Vec::<&str>::new());
     assert_eq!(with(&|facts| facts.sources[0].writer = Some(Duration::from_secs(40))), ["open_transaction"]);
     assert_eq!(with(&|facts| facts.checks[0].found = Ok(3)), ["check_fails"]);
@@ -135,27 +131,27 @@ fn each_blocker_by_its_name() {
 }
 
 #[test]
-fn what_may_be_over_in_a_moment() {
+fn blockers_that_may_pass() {
     let letter =
         |kind: &str| DeadLetterCount { collection: "legacy.users".into(), kind: kind.into(), count: 2 };
     let mut facts = facts();
     facts.look.letters = vec![letter("23503")];
     let found = blockers(&migration(FILE), &facts);
     assert!(found[0].text.contains("2 dead letters left: 2 of legacy.users (23503)"), "{found:?}");
-    assert!(passing(&facts, &found));
+    assert!(may_pass(&facts, &found));
     facts.sources[0].writer = Some(Duration::from_secs(2));
-    assert!(passing(&facts, &blockers(&migration(FILE), &facts)));
+    assert!(may_pass(&facts, &blockers(&migration(FILE), &facts)));
     facts.look.processes[0].trouble = Some("no broker".into());
-    assert!(passing(&facts, &blockers(&migration(FILE), &facts)));
+    assert!(may_pass(&facts, &blockers(&migration(FILE), &facts)));
     facts.look.letters.push(letter("invalid"));
-    assert!(!passing(&facts, &blockers(&migration(FILE), &facts)));
+    assert!(!may_pass(&facts, &blockers(&migration(FILE), &facts)));
     facts.look.letters.truncate(1);
     facts.sources[0].right = None;
-    assert!(!passing(&facts, &blockers(&migration(FILE), &facts)));
+    assert!(!may_pass(&facts, &blockers(&migration(FILE), &facts)));
 }
 
 #[test]
-fn partitions_that_stand_still_are_named() {
+fn partitions_without_progress_are_named() {
     let kafka = |rows: Vec<_>| {
         let mut facts = facts();
         facts.look.processes = vec![process("capture", "capture", 100), process("apply/one", "apply", 100)];
@@ -169,7 +165,7 @@ fn partitions_that_stand_still_are_named() {
     let mut joining = kafka(vec![partition("t", 0, Some(101_500)), partition("t", 1, Some(101_500))]);
     joining.look.processes.push(process("apply/two", "apply", 100));
     assert_eq!(names(&joining), ["applier_joining"]);
-    assert!(passing(&joining, &blockers(&migration(FILE), &joining)));
+    assert!(may_pass(&joining, &blockers(&migration(FILE), &joining)));
     joining.look.partitions.truncate(1);
     assert_eq!(names(&joining), Vec::<&str>::new(), "there is none for it");
     let mut silent = partition("t", 2, Some(101_500));

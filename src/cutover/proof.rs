@@ -1,8 +1,8 @@
-//! As many rows as documents: what can be counted while nobody writes, in the time that a freeze has.
+//! The proof: as many rows as documents, in every table that can be counted in the time of a freeze.
 //!
-//! A document makes one row in each of its own tables. What the source believes to hold is asked first, which takes no time;
-//! where that differs from the rows its documents are counted one by one. Rows of arrays are not counted here: how
-//! many there are only the mapping of every document tells.
+//! A document makes one row in each of its own tables. The source's own figure is asked first, which takes no time; if it differs
+//! from the number of rows, the documents are counted one by one. Tables with rows of arrays are not counted: their number of rows
+//! is known only by mapping every document.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use slackwater_connectors::postgres::target::finish::Finisher;
 use crate::mapping::{CollectionPlan, Plan};
 use crate::source::{Named, Source};
 
-/// A table, and the collections of which each document is a row there.
+/// A table, and the collections whose documents are its rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Counted {
     pub(super) schema: String,
@@ -22,7 +22,7 @@ pub(super) struct Counted {
     pub(super) collections: Vec<usize>,
 }
 
-/// What was counted.
+/// The numbers of rows and documents of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Count {
     pub(crate) table: String,
@@ -38,7 +38,7 @@ impl Count {
     }
 }
 
-/// The tables that can be counted. One that rows of arrays go into as well cannot.
+/// The tables that can be counted: those without rows of arrays.
 pub(super) fn tables(plan: &Plan) -> Vec<Counted> {
     let mut found: BTreeMap<(String, String), Option<Vec<usize>>> = BTreeMap::new();
     for (index, collection) in plan.collections.iter().enumerate() {
@@ -61,7 +61,7 @@ pub(super) fn tables(plan: &Plan) -> Vec<Counted> {
         .collect()
 }
 
-/// What the source believes to hold, by collection.
+/// The number of documents of each collection, by the source's own figure.
 pub(super) async fn documents(plan: &Plan, sources: &[Named]) -> Result<Vec<u64>> {
     try_join_all(plan.collections.iter().map(|collection| async move {
         source_of(collection, sources)?.count_quickly(&collection.collection).await
@@ -75,7 +75,7 @@ fn source_of<'a>(collection: &CollectionPlan, sources: &'a [Named]) -> Result<&'
     found.map(|named| &named.source).ok_or_else(missing)
 }
 
-/// Counts rows, each connection its share of the tables, and compares.
+/// Counts rows, each connection a share of the tables, and compares them with the documents.
 pub(super) async fn compare(
     plan: &Plan,
     tables: &[Counted],
@@ -97,7 +97,7 @@ pub(super) async fn compare(
         rows[place] = count;
     }
     try_join_all(tables.iter().zip(rows).map(|(table, rows)| async move {
-        let believed: u64 = table.collections.iter().map(|index| documents[*index]).sum();
+        let quick: u64 = table.collections.iter().map(|index| documents[*index]).sum();
         let mut count = Count {
             table: format!("{}.{}", table.schema, table.table),
             collections: table
@@ -105,7 +105,7 @@ pub(super) async fn compare(
                 .iter()
                 .map(|index| plan.collections[*index].name.clone())
                 .collect(),
-            documents: believed,
+            documents: quick,
             rows,
         };
         if count.differs() {

@@ -1,4 +1,4 @@
-//! What is left to read of a cutover: each step with its time, as text, as JSON and as a page.
+//! The report of a cutover: each step with its time, as text, as JSON and as a page.
 
 use serde_json::{Value, json};
 use slackwater_connectors::postgres::control::cutover::CutoverState;
@@ -7,17 +7,17 @@ use uuid::Uuid;
 use super::plan::{Checked, time};
 use super::proof::Count;
 
-/// A step that was made.
+/// A step that is done.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Made {
+pub(crate) struct DoneStep {
     pub(crate) name: &'static str,
     pub(crate) text: String,
-    /// From the moment of the freeze, milliseconds; less than zero before it. None where it was never reached.
+    /// When it began, in milliseconds after the freeze; negative before it, `None` if there was no freeze yet.
     pub(crate) at_ms: Option<f64>,
     pub(crate) took_ms: f64,
 }
 
-/// The whole.
+/// The whole report.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     pub(crate) migration: String,
@@ -29,16 +29,16 @@ pub(crate) struct Report {
     pub(crate) freeze: &'static str,
     pub(crate) armed_at: i64,
     pub(crate) open_at: Option<i64>,
-    /// From before the freeze was asked for until the target was open, or the source unfrozen again.
+    /// How long the source refused writers: from the request to freeze until the target was open or the source was unfrozen.
     pub(crate) gap_ms: Option<f64>,
-    /// What a fence took while the source was still written to.
+    /// How long a fence took before the freeze.
     pub(crate) rehearsal_ms: Option<f64>,
-    pub(crate) steps: Vec<Made>,
+    pub(crate) steps: Vec<DoneStep>,
     pub(crate) counts: Vec<Count>,
     /// Tables whose rows are not counted.
     pub(crate) uncounted: Vec<String>,
     pub(crate) checks: Vec<Checked>,
-    /// What went wrong without being in the way.
+    /// Failures that did not stop the cutover.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -85,7 +85,7 @@ impl Report {
         })
     }
 
-    /// One line of outcome.
+    /// The outcome, on one line.
     pub(crate) fn outcome(&self) -> String {
         match (self.state, self.gap_ms) {
             (CutoverState::Open, Some(gap)) => {
@@ -100,13 +100,13 @@ impl Report {
                 let frozen = gap.map_or_else(String::new, |gap| {
                     format!(" The source was frozen for {}.", time(gap as u128))
                 });
-                let reason = self.reason.as_deref().unwrap_or("no reason was written down");
+                let reason = self.reason.as_deref().unwrap_or("no reason was recorded");
                 format!("{} is not switched, the source is as before: {reason}.{frozen}", self.migration)
             }
         }
     }
 
-    /// A page that needs nothing but itself.
+    /// A self-contained page of HTML.
     pub(crate) fn page(&self) -> String {
         let mut page = String::from(HEAD);
         let class = if self.state == CutoverState::Open { "good" } else { "bad" };
@@ -159,7 +159,7 @@ impl Report {
         page += "</table>\n";
         if !self.uncounted.is_empty() {
             page += &format!(
-                "<p>Not counted, because rows of arrays stand there: {}.</p>\n",
+                "<p>Not counted, because they hold rows of arrays: {}.</p>\n",
                 escape(&self.uncounted.join(", "))
             );
         }

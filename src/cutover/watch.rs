@@ -1,12 +1,12 @@
-//! What the process that reads the source does for a cutover that another process leads.
+//! Capture's part in a cutover that another process leads.
 //!
-//! - Armed: it follows closely, so that an idle source costs no half second.
-//! - A fence is wanted: as soon as the stream has passed its time it goes into the log, behind everything before it.
-//! - The deadline has passed and the leader is silent: the source is unfrozen here. Somebody has to: a frozen source that
-//!   nobody remembers is an outage.
-//! - It was opened: this process has nothing more to do and ends.
+//! - Armed: the capture follows closely, so that an idle source does not cost half a second.
+//! - A fence is wanted: it goes into the log as soon as the stream has passed its moment, behind every earlier event.
+//! - The deadline has passed and the leader is silent: the capture unfreezes the source, because a source that stays frozen is an
+//!   outage.
+//! - The target is open: the process has nothing more to do and ends.
 //!
-//! Nothing is kept: the record in the control store says all of it again after a restart.
+//! The capture keeps no state of its own: after a restart it reads the record in the control store again.
 
 use std::time::{Duration, Instant};
 
@@ -24,45 +24,45 @@ use crate::ops::persist::passes;
 use crate::ops::stop::Stop;
 use crate::source::Named;
 
-/// How often the record is looked at while there is no cutover …
+/// How often the record is read while there is no cutover …
 const CALM: Duration = Duration::from_millis(500);
 /// … and while one is under way.
 const NEAR: Duration = Duration::from_millis(4);
-/// A leader that has armed and does nothing more is not followed closely for longer.
+/// A cutover that stays armed is followed closely only for this long.
 const MOST_ARMED_MS: i64 = 120_000;
 /// How long past the deadline the leader itself may take to unfreeze.
 const GRACE_MS: i64 = 1_000;
 
-/// How near a cutover is, for those who read the source.
+/// How near a cutover is, for the tasks that read the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// There is none.
     #[default]
     Calm,
-    /// One is under way. The fence that is wanted goes into the log when its time has passed.
+    /// One is under way. Its fence goes into the log when the stream has passed its moment.
     Near { fence: Option<(Uuid, Moment)> },
 }
 
-/// The watch.
+/// The task that watches the record of the cutover.
 pub(crate) struct Watch {
     pub(crate) migration: String,
     pub(crate) target: Secret,
     /// The source whose capture watches.
     pub(crate) name: String,
-    /// All of them: whoever takes a cutover back unfreezes every one.
+    /// All sources: taking a cutover back unfreezes every one.
     pub(crate) sources: Vec<Named>,
     pub(crate) freeze: Freeze,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) stop: Stop,
 }
 
-/// The channel on which the phase is told.
+/// The channel that carries the phase.
 pub(crate) fn channel() -> (watch::Sender<Phase>, watch::Receiver<Phase>) {
     watch::channel(Phase::Calm)
 }
 
 impl Watch {
-    /// Watches until it is to stop, or until the migration is switched.
+    /// Watches until a stop is requested, or until the target is open.
     pub(crate) async fn run(mut self) -> Result<()> {
         let mut control: Option<Control> = None;
         let mut reverting: Option<Instant> = None;
@@ -70,7 +70,7 @@ impl Watch {
             let wait = match self.look(&mut control, &mut reverting).await {
                 Ok(wait) => wait,
                 Err(error) if passes(&error) => {
-                    tracing::debug!(%error, "the cutover's record cannot be read");
+                    tracing::debug!(%error, "the record of the cutover cannot be read");
                     control = None;
                     CALM
                 }
@@ -89,7 +89,7 @@ impl Watch {
         };
         let row = control.cutover(&self.migration).await?;
         let phase = phase(row.as_ref(), &self.name);
-        self.phase.send_if_modified(|told| std::mem::replace(told, phase) != phase);
+        self.phase.send_if_modified(|sent| std::mem::replace(sent, phase) != phase);
         let Some(row) = row else { return Ok(CALM) };
         if row.state != CutoverState::Reverting {
             *reverting = None;
@@ -100,8 +100,8 @@ impl Watch {
             }
             CutoverState::Reverted => {}
             CutoverState::Armed => {
-                if phase != Phase::Calm && !row.heard(&self.name) {
-                    control.hear_cutover(row.id, &self.name).await?;
+                if phase != Phase::Calm && !row.answered(&self.name) {
+                    control.answer_cutover(row.id, &self.name).await?;
                 }
             }
             CutoverState::Freezing | CutoverState::Frozen => {
@@ -118,7 +118,7 @@ impl Watch {
         Ok(if phase == Phase::Calm && row.state != CutoverState::Reverting { CALM } else { NEAR })
     }
 
-    /// Unfreezes the source unless somebody else is already doing so.
+    /// Unfreezes the source unless another process is already doing so.
     async fn take_back(
         &self,
         control: &Control,
@@ -139,12 +139,12 @@ impl Watch {
     }
 
     async fn unfreeze(&self, control: &Control, id: Uuid) -> Result<()> {
-        // Between our look and our lease somebody else may have done it, and another one may have begun.
+        // Before we got the lease, another process may have unfrozen the source, and a new cutover may have started.
         let row = control.cutover(&self.migration).await?;
         let Some(row) = row.filter(|row| row.id == id && row.state == CutoverState::Reverting) else {
             return Ok(());
         };
-        // A source that was never asked to freeze is not ours to unfreeze.
+        // A source that was never asked to freeze must not be unfrozen.
         if row.left_ms.is_none() {
             return control.reverted_cutover(id).await.map(drop);
         }
@@ -153,7 +153,7 @@ impl Watch {
             return Err(Error::new(
                 Kind::Unreachable,
                 "taking the cutover back",
-                "the source is frozen still",
+                "the source is still frozen",
             ));
         }
         control.reverted_cutover(id).await?;

@@ -1,9 +1,9 @@
-//! What this process waits for, by server.
+//! The board: what this process waits for, by server.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// A server that is needed.
+/// A server that the process needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
     Source,
@@ -12,12 +12,12 @@ pub(crate) enum Place {
     /// Kafka, from the consumer's side.
     Consumer,
     Target,
-    /// Our own state, which is kept in the target.
+    /// Our own state, which is stored in the target.
     Control,
 }
 
 impl Place {
-    /// For messages.
+    /// Its name in messages.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Source => "the source",
@@ -28,12 +28,12 @@ impl Place {
     }
 }
 
-/// What is wrong, as of now.
+/// The servers that do not answer now, each with the reason.
 #[derive(Debug, Default)]
 pub(crate) struct Board(Mutex<BTreeMap<Place, String>>);
 
 impl Board {
-    /// Sets what is wrong from now on; `None`: all is well again.
+    /// Shows what is wrong with a server; `None` if it answers again.
     pub(crate) fn set(&self, place: Place, trouble: Option<String>) {
         let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match trouble {
@@ -42,7 +42,7 @@ impl Board {
         };
     }
 
-    /// All of it, in one line.
+    /// All reasons, on one line.
     pub(crate) fn text(&self) -> Option<String> {
         let board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let all: Vec<&str> = board.values().map(String::as_str).collect();

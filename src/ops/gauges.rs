@@ -1,10 +1,10 @@
-//! What the running process knows of itself, for the progress display. Counters only ever grow.
+//! The gauges: what this process counts, for its progress line, its beat and `/readyz`. The counters only grow.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use super::board::Board;
 
-/// Shared by all tasks of a run.
+/// Shared by all tasks of the process.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
     /// Events of the stream that were applied.
@@ -13,7 +13,7 @@ pub(crate) struct Gauges {
     pub(crate) sent: AtomicU64,
     /// Documents that were copied.
     pub(crate) copied: AtomicU64,
-    /// Documents to copy, as the source estimates them.
+    /// Documents to copy, as estimated by the source.
     pub(crate) to_copy: AtomicU64,
     /// Rows that were inserted, changed or deleted.
     pub(crate) rows: AtomicU64,
@@ -21,15 +21,15 @@ pub(crate) struct Gauges {
     pub(crate) letters: AtomicU64,
     /// Time of the newest applied change, milliseconds since 1970.
     pub(crate) source_time: AtomicI64,
-    /// When the stream lane last knew that it had everything up to some time of the source, milliseconds since 1970.
+    /// When the stream's lane last applied everything up to some moment of the source, milliseconds since 1970.
     pub(crate) current_at: AtomicI64,
-    /// Every collection was copied.
+    /// Every collection is copied.
     pub(crate) copy_complete: AtomicBool,
-    /// Bytes of the documents in what was applied or sent.
+    /// Bytes of the documents that were applied or sent.
     pub(crate) bytes: AtomicU64,
-    /// Partitions of the log that are ours to apply.
+    /// Partitions of the log that this process applies.
     pub(crate) claimed: AtomicU64,
-    /// What is waited for.
+    /// The servers that the process waits for.
     pub(crate) board: Board,
 }
 

@@ -1,4 +1,4 @@
-//! `/metrics`, `/healthz`, `/readyz`: what machines ask this process for. Plain HTTP/1.1, nothing else.
+//! Answers `/metrics`, `/healthz` and `/readyz`, in plain HTTP/1.1.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -17,41 +17,41 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::health::Health;
-use super::looker::{Looker, Seen};
+use super::look_cache::{Latest, LookCache};
 use super::metrics::{Here, Own, exposition};
 
-/// Who opens a connection and says nothing is not waited for.
+/// A client that connects must send its request within this time.
 const HEADERS_WITHIN: Duration = Duration::from_secs(5);
-/// More connections than this wait in the kernel's queue.
+/// Further connections wait in the kernel's queue.
 const CONNECTIONS: usize = 32;
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 const TEXT: &str = "text/plain; charset=utf-8";
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What answers are made of.
-struct Desk {
+/// What the answers are made from.
+struct Endpoint {
     health: Arc<Health>,
-    looker: Looker,
+    looks: LookCache,
     own: Option<Own>,
 }
 
-/// Takes the address, before any work begins: one that cannot be had is a mistake of who started us.
+/// Binds the address, before any work starts: an address that cannot be bound is a mistake of the operator.
 pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
-        let what = format!("{error}; choose another address with --listen, or end what has it");
+        let what = format!("{error}; choose another address with --listen, or stop the process that uses it");
         Error::new(Kind::Unsuitable, format!("listening on {address}"), what)
     })
 }
 
-/// Answers for as long as the process lives.
+/// Answers requests for as long as the process lives.
 pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>) {
-    let desk = Arc::new(Desk { health, looker: Looker::default(), own: Own::start() });
+    let endpoint = Arc::new(Endpoint { health, looks: LookCache::default(), own: Own::start() });
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
     loop {
         let accepted = tokio::select! {
             _ = upkeep.tick() => {
-                if let Some(own) = &desk.own {
+                if let Some(own) = &endpoint.own {
                     own.upkeep();
                 }
                 continue;
@@ -62,18 +62,18 @@ pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>) {
             } => accepted,
         };
         let (Ok((stream, _)), place) = accepted else {
-            // No file is left for it, or who came has gone: the next may have better luck.
+            // No file descriptor is left, or the client has gone: the next one may succeed.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let desk = Arc::clone(&desk);
+        let endpoint = Arc::clone(&endpoint);
         tokio::spawn(async move {
             let _place = place;
             let service = service_fn(move |request: Request<Incoming>| {
-                let desk = Arc::clone(&desk);
+                let endpoint = Arc::clone(&endpoint);
                 async move {
                     let (method, path) = (request.method(), request.uri().path());
-                    Ok::<_, Infallible>(desk.answer(method, path).await)
+                    Ok::<_, Infallible>(endpoint.answer(method, path).await)
                 }
             });
             let served = hyper::server::conn::http1::Builder::new()
@@ -82,43 +82,44 @@ pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>) {
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
             if let Err(error) = served {
-                tracing::debug!(%error, "a connection for metrics ended badly");
+                tracing::debug!(%error, "a connection to the metrics endpoint failed");
             }
         });
     }
 }
 
-impl Desk {
+impl Endpoint {
     async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         if method != Method::GET && method != Method::HEAD {
-            let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned());
+            let mut refused =
+                response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD are allowed\n".to_owned());
             refused.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
             return refused;
         }
         match path {
             "/metrics" => response(StatusCode::OK, EXPOSITION, self.metrics().await),
-            "/healthz" => reasoned(self.health.dead()),
+            "/healthz" => reasoned(self.health.hangs()),
             "/readyz" => {
-                let seen = self.seen().await;
-                reasoned(self.health.unready(seen.look.as_deref()))
+                let latest = self.latest().await;
+                reasoned(self.health.unready(latest.look.as_deref()))
             }
             "/" => response(StatusCode::OK, TEXT, "/metrics\n/healthz\n/readyz\n".to_owned()),
-            _ => response(StatusCode::NOT_FOUND, TEXT, "not here\n".to_owned()),
+            _ => response(StatusCode::NOT_FOUND, TEXT, "not found\n".to_owned()),
         }
     }
 
-    async fn seen(&self) -> Seen {
-        self.looker.seen(self.health.about()).await
+    async fn latest(&self) -> Latest {
+        self.looks.latest(self.health.about()).await
     }
 
     async fn metrics(&self) -> String {
-        let seen = self.seen().await;
+        let latest = self.latest().await;
         let here = Here {
-            control_store_up: seen.up,
-            ready: self.health.unready(seen.look.as_deref()).is_none(),
-            age: seen.at.map(|at| at.elapsed()),
+            control_store_up: latest.up,
+            ready: self.health.unready(latest.look.as_deref()).is_none(),
+            age: latest.at.map(|at| at.elapsed()),
         };
-        let mut text = exposition(seen.look.as_deref(), here);
+        let mut text = exposition(latest.look.as_deref(), here);
         if let Some(own) = &self.own {
             text += &own.text();
         }

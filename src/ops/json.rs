@@ -1,4 +1,4 @@
-//! A look, for machines. Fields are added and never taken away.
+//! A look as JSON, for machines. Fields are added, never removed.
 
 use serde_json::{Value, json};
 use slackwater_connectors::postgres::control::partitions::PartitionRow;
@@ -9,7 +9,7 @@ use slackwater_topics::Key;
 
 use super::look::{Look, is_up, state, waiting};
 
-/// As one object.
+/// The whole look, as one object.
 pub(crate) fn json(look: &Look) -> Value {
     json!({
         "migration": look.migration,

@@ -1,8 +1,8 @@
-//! One look at a whole migration, read from the control store. Whichever process looks, it sees the same.
+//! A look: the state of a whole migration, read once from the control store. It is the same in every process.
 //!
-//! **Lag** is the source's present less the moment of the source's clock as of which everything is in the target. Both
-//! are carried here from the source, so nobody's silence looks like being up to date: what stands still falls behind. Where
-//! it cannot be known it is unknown, never zero. `docs/design/lag.md` has the reasons.
+//! **Lag** is the present of the source's clock minus the time of that clock as of which the target shows everything. Both come from
+//! the source, so silence never looks like being up to date: a pipeline that is stuck falls behind. If the lag cannot be known, it
+//! is unknown, never zero. `docs/design/lag.md` has the reasons.
 
 use std::collections::BTreeSet;
 
@@ -15,48 +15,48 @@ use slackwater_connectors::postgres::control::{self, CollectionRow, Control, Cop
 use slackwater_connectors::postgres::progress::Tally;
 use slackwater_topics::Moment;
 
-/// Processes speak once a second; one that has not for so long is named.
+/// Processes write a beat once a second; one without a beat for this long counts as silent.
 pub(crate) const SILENT_MS: i64 = 3_000;
-/// A person reads the newest.
+/// Older ones are not shown.
 const MOST_INCIDENTS: i64 = 100;
 
-/// What the control store says.
+/// The state of a migration, as stored in the control store.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Look {
     pub(crate) migration: String,
-    /// Collections that the migration file names; those whose copy has begun have rows.
+    /// The number of collections in the migration file; only those whose copy was planned have rows.
     pub(crate) named: usize,
     /// The target's clock, milliseconds since 1970.
     pub(crate) clock: i64,
     pub(crate) lanes: Vec<LaneRow>,
-    /// Where the log is Kafka: how far it is written …
+    /// If the log is Kafka: how far it is written …
     pub(crate) captured: Vec<CapturedRow>,
     /// … and how far each partition is applied.
     pub(crate) partitions: Vec<PartitionRow>,
     pub(crate) collections: Vec<CollectionRow>,
     pub(crate) letters: Vec<DeadLetterCount>,
     pub(crate) tallies: Vec<Tally>,
-    /// The newest.
+    /// The newest incidents.
     pub(crate) incidents: Vec<IncidentRow>,
-    /// All there ever were.
+    /// The number of all incidents.
     pub(crate) incidents_total: u64,
     pub(crate) sources: Vec<SourceRow>,
     pub(crate) processes: Vec<ProcessRow>,
     /// The newest cutover.
     pub(crate) cutover: Option<CutoverRow>,
-    /// The source's own operation time, where it was asked just now.
+    /// The source's own operation time, if it was asked just now.
     pub(crate) asked: Option<Moment>,
 }
 
 impl Look {
-    /// Reads it. `named`: how many collections the migration file names.
+    /// Reads a look. `named`: the number of collections in the migration file.
     pub(crate) async fn read(control: &Control, migration: &str, named: usize) -> Result<Self> {
         Ok(Self {
             migration: migration.to_owned(),
             named,
             lanes: control.lanes(migration).await?,
             partitions: control.partitions(migration).await?,
-            // After what it is compared with, so that the lag is never shown smaller than it is.
+            // Read after the rows that it is compared with, so that the lag is never shown too small.
             clock: control.clock().await?,
             sources: control.sources(migration).await?,
             processes: control.processes(migration).await?,
@@ -71,21 +71,21 @@ impl Look {
         })
     }
 
-    /// The lanes of streams, where the log is direct: one for each source.
+    /// The lanes of the streams, one for each source, if the log is direct.
     pub(crate) fn streams(&self) -> impl Iterator<Item = &LaneRow> {
         self.lanes.iter().filter(|lane| {
             lane.source.as_ref().is_some_and(|source| lane.lane == control::lanes::stream(source))
         })
     }
 
-    /// The names of the sources, as far as anything is known of them.
+    /// The names of all sources that the control store knows.
     fn names(&self) -> BTreeSet<&str> {
         let streams = self.streams().filter_map(|lane| lane.source.as_deref());
         let partitions = self.partitions.iter().map(|row| row.source.as_str());
         streams.chain(partitions).chain(self.sources.iter().map(|row| row.source.as_str())).collect()
     }
 
-    /// The only source. Times of several cannot be told in one figure.
+    /// The name of the source, if there is only one. One figure cannot show the times of several sources.
     fn only(&self) -> Option<&str> {
         let names = self.names();
         names.first().copied().filter(|_| names.len() == 1)
@@ -100,27 +100,27 @@ impl Look {
         !self.partitions.is_empty()
     }
 
-    /// Processes that live and do this; a `run` does everything.
+    /// The number of live processes with this role; `run` has every role.
     pub(crate) fn live(&self, role: &str) -> usize {
         let doing = |process: &&ProcessRow| process.role == role || process.role == "run";
         self.processes.iter().filter(doing).filter(|process| is_up(process)).count()
     }
 
     /// When the target was opened, milliseconds since 1970.
-    pub(crate) fn switched(&self) -> Option<i64> {
+    pub(crate) fn opened_at(&self) -> Option<i64> {
         self.cutover.as_ref().filter(|row| row.state == CutoverState::Open)?.open_at
     }
 
-    /// Whether all that it takes is running.
+    /// Whether a process reads the source and a process writes the target.
     pub(crate) fn running(&self) -> bool {
         self.live("capture") > 0 && self.live("apply") > 0
     }
 
-    /// Applied through this moment of the source, where there is one source.
+    /// Everything up to this moment of the source is applied, if there is only one source.
     pub(crate) fn applied_through(&self) -> Option<Moment> {
         let source = self.only()?;
         if self.is_kafka() {
-            // The slowest partition counts; one that has never been heard of holds all back.
+            // The slowest partition counts; if one has applied nothing, nothing is known of the whole.
             return self.partitions_of(source).map(|row| row.applied_through).min().flatten();
         }
         self.stream_of(source)?.progress.applied_through
@@ -134,22 +134,22 @@ impl Look {
         self.streams().find(|lane| lane.source.as_deref() == Some(source))
     }
 
-    /// The source's present, as heard last, where there is one source.
+    /// The operation time in the source's last pulse, if there is only one source.
     pub(crate) fn operation_time(&self) -> Option<Moment> {
         self.asked.or_else(|| self.source(self.only()?)?.operation_time)
     }
 
-    /// The present of the only source by its own clock, milliseconds since 1970.
+    /// The present by the clock of the source, milliseconds since 1970, if there is only one source.
     pub(crate) fn source_now(&self) -> Option<i64> {
         self.now_of(self.only()?)
     }
 
-    /// A source's present by its own clock. Nobody has to be asked: its clock and the target's go equally fast.
+    /// The present by a source's clock. The source need not be asked: its clock and the target's run equally fast.
     fn now_of(&self, source: &str) -> Option<i64> {
         self.source(source)?.skew_ms.map(|skew| self.clock + skew)
     }
 
-    /// The target shows the only source as of this time of the source's clock, milliseconds since 1970.
+    /// The target shows the source as of this time of the source's clock, milliseconds since 1970, if there is only one source.
     pub(crate) fn as_of(&self) -> Option<i64> {
         self.as_of_source(self.only()?)
     }
@@ -166,28 +166,28 @@ impl Look {
         self.behind(source, self.as_of_source(source))
     }
 
-    /// How far the target is behind the source that it is furthest behind, milliseconds.
+    /// How far the target is behind the source that is furthest ahead of it, milliseconds.
     pub(crate) fn lag_ms(&self) -> Option<i64> {
         self.worst(|source| self.lag_of(source))
     }
 
-    /// How far what is in the log is behind a source, milliseconds; the rest of the lag arises behind the log.
+    /// How far the log is behind a source, milliseconds; the rest of the lag arises between the log and the target.
     pub(crate) fn capture_lag_of(&self, source: &str) -> Option<i64> {
         self.behind(source, self.source(source)?.read_as_of)
     }
 
-    /// The same of the source that the log is furthest behind.
+    /// How far the log is behind the source that is furthest ahead of it, milliseconds.
     pub(crate) fn capture_lag_ms(&self) -> Option<i64> {
         self.worst(|source| self.capture_lag_of(source))
     }
 
-    /// The worst of all sources; unknown where one of them is.
+    /// The largest lag of all sources; unknown if that of one source is unknown.
     fn worst(&self, lag: impl Fn(&str) -> Option<i64>) -> Option<i64> {
         let lags: Option<Vec<i64>> = self.names().into_iter().map(lag).collect();
         lags?.into_iter().max()
     }
 
-    /// How far a partition is behind its source, milliseconds.
+    /// How far the target is behind the source of a partition's events, milliseconds.
     pub(crate) fn partition_lag_ms(&self, row: &PartitionRow) -> Option<i64> {
         self.behind(&row.source, row.as_of)
     }
@@ -196,8 +196,8 @@ impl Look {
         Some((self.now_of(source)? - as_of?).max(0))
     }
 
-    /// Seconds of a source's history behind the position at which the next start begins: what is left before history is lost; the
-    /// least of all sources. Unknown where we may not ask.
+    /// How many seconds of history a source keeps from before the position of the next start: the time left before history is
+    /// lost. The smallest of all sources. Unknown if we may not ask.
     pub(crate) fn window_seconds(&self) -> Option<i64> {
         let window = |row: &SourceRow| {
             let position = if self.is_kafka() {
@@ -210,44 +210,44 @@ impl Look {
         self.sources.iter().filter_map(window).min()
     }
 
-    /// Every collection is copied.
+    /// Whether every collection is copied.
     pub(crate) fn copied(&self) -> bool {
         self.copied_collections() >= self.named.max(self.collections.len())
     }
 
-    /// How many are.
+    /// The number of copied collections.
     pub(crate) fn copied_collections(&self) -> usize {
         self.collections.iter().filter(|row| row.state == CopyState::Copied && !row.reload).count()
     }
 
-    /// All dead letters.
+    /// The number of all dead letters.
     pub(crate) fn dead_letters(&self) -> u64 {
         self.letters.iter().map(|row| row.count).sum()
     }
 
-    /// What is waited for, and who does.
+    /// The live processes that wait for a server, each with the reason.
     pub(crate) fn troubles(&self) -> Vec<(&str, &str)> {
         let processes = self.processes.iter().filter(|row| is_up(row));
         processes.filter_map(|row| Some((row.name.as_str(), row.trouble.as_deref()?))).collect()
     }
 }
 
-/// Whether it has spoken lately.
+/// Whether the process lives: its last beat is recent.
 pub(crate) fn is_up(process: &ProcessRow) -> bool {
     !process.ended && process.silent_ms < SILENT_MS
 }
 
-/// Whether its silence is worth a word: it has not said goodbye.
+/// Whether the process is silent without having ended on request.
 pub(crate) fn is_silent(process: &ProcessRow) -> bool {
     !process.ended && process.silent_ms >= SILENT_MS
 }
 
-/// Records that the broker has and the target has not.
+/// The number of records that the broker has acknowledged and that are not applied.
 pub(crate) fn waiting(row: &PartitionRow) -> i64 {
     row.acked_offset.map_or(0, |acked| (acked + 1 - row.next_offset).max(0))
 }
 
-/// How far the copy of a collection is, in a word.
+/// The state of a collection's copy.
 pub(crate) fn state(row: &CollectionRow) -> &'static str {
     match (row.state, row.reload) {
         (CopyState::Pending, false) => "pending",
@@ -258,7 +258,7 @@ pub(crate) fn state(row: &CollectionRow) -> &'static str {
     }
 }
 
-/// All words of [`state`].
+/// All results of [`state`].
 pub(crate) const STATES: [&str; 5] = ["pending", "copying", "copied", "copying again", "sweeping"];
 
 #[cfg(test)]
@@ -347,7 +347,7 @@ pub(crate) mod tests {
         let never = Look { lanes: vec![stream(None)], ..look() };
         assert_eq!(never.lag_ms(), None);
         let unheard = Look { lanes: vec![stream(Some(1))], sources: Vec::new(), ..look() };
-        assert_eq!(unheard.lag_ms(), None, "no pulse was ever heard");
+        assert_eq!(unheard.lag_ms(), None, "there was never a pulse");
     }
 
     #[test]
@@ -356,14 +356,14 @@ pub(crate) mod tests {
         let mut slow = stream(Some(70_000));
         (slow.lane, slow.source) = ("capture/crm/stream".into(), Some("crm".into()));
         both.lanes.push(slow);
-        assert_eq!(both.lag_ms(), None, "of one of them nothing was heard");
-        // Its clock is a day behind, and its moments are no measure for those of the other.
+        assert_eq!(both.lag_ms(), None, "one of them never had a pulse");
+        // Its clock is a day behind, and its moments cannot be compared with those of the other source.
         let skew_ms = Some(-86_400_000);
         both.sources.push(SourceRow { source: "crm".into(), skew_ms, ..both.sources[0].clone() });
         both.lanes[1].progress.as_of = Some(-86_330_000);
         assert_eq!((both.lag_of("legacy"), both.lag_of("crm")), (Some(800), Some(30_000)));
         assert_eq!(both.lag_ms(), Some(30_000));
-        assert_eq!(both.applied_through(), None, "times of two sources are not one");
+        assert_eq!(both.applied_through(), None, "two sources have no common moment");
     }
 
     #[test]
@@ -373,7 +373,7 @@ pub(crate) mod tests {
         assert_eq!(kafka.lag_ms(), Some(7_000));
         assert_eq!(kafka.partition_lag_ms(&kafka.partitions[0]), Some(100));
         let unread = Look { partitions: [rows, vec![partition("t", 2, None)]].concat(), ..look() };
-        assert_eq!(unread.lag_ms(), None, "one that was never heard of holds all back");
+        assert_eq!(unread.lag_ms(), None, "one partition has applied nothing");
         assert_eq!(waiting(&unread.partitions[0]), 10);
     }
 
@@ -391,12 +391,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn who_runs() {
+    fn it_runs_while_both_roles_live() {
         let mut look = Look { processes: vec![process("run", "run", 100)], ..look() };
         assert!(look.running());
         look.processes = vec![process("capture", "capture", 100), process("apply/one", "apply", SILENT_MS)];
         assert!(!look.running() && is_silent(&look.processes[1]));
         look.processes[1] = ProcessRow { ended: true, ..process("apply/one", "apply", 100) };
-        assert!(!look.running() && !is_silent(&look.processes[1]), "it has said goodbye");
+        assert!(!look.running() && !is_silent(&look.processes[1]), "it ended on request");
     }
 }

@@ -1,4 +1,4 @@
-//! What operators see and decide by.
+//! What every process needs to run and to be operated: retries, the control store, health, metrics, status.
 
 pub(crate) mod board;
 pub(crate) mod gauges;
@@ -6,7 +6,7 @@ pub(crate) mod health;
 pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod look;
-mod looker;
+mod look_cache;
 pub(crate) mod metrics;
 pub(crate) mod persist;
 pub(crate) mod policy;

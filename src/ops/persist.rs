@@ -1,7 +1,7 @@
-//! Trying again: the one place that asks the table of errors ([`super::policy`]) whether another try can help.
+//! Retries. This is the only place that asks the table of errors ([`super::policy`]) whether another try can help.
 //!
-//! A pipeline that gives up at night has lost somebody's data by the morning. So work that failed for a reason that passes is
-//! tried again without end, after growing pauses; everything else comes back to the caller at once.
+//! A pipeline that gives up at night has lost data by the morning. So work that failed for a reason that passes is retried without
+//! end, after growing pauses; every other error is returned to the caller at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use super::gauges::Gauges;
 use super::policy::{Action, action, remedy};
 use super::stop::Stop;
 
-/// After losing against another transaction.
+/// The pause after losing against another transaction.
 const SOON: Duration = Duration::from_millis(5);
 
 /// Why work ended before it was done.
 #[derive(Debug)]
 pub(crate) enum Stopped {
-    /// On request; the work is done again after the next start.
+    /// On request; the next start does the work again.
     Asked,
     /// For a reason that does not pass.
     Failed(Error),
@@ -32,7 +32,7 @@ impl From<Error> for Stopped {
     }
 }
 
-/// How a task ends: on request is well.
+/// The result of a task: an end on request is a success.
 pub(crate) fn ended(outcome: std::result::Result<(), Stopped>) -> Result<()> {
     match outcome {
         Ok(()) | Err(Stopped::Asked) => Ok(()),
@@ -43,18 +43,18 @@ pub(crate) fn ended(outcome: std::result::Result<(), Stopped>) -> Result<()> {
 /// When another try makes sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Again {
-    /// Right away: another transaction was in the way.
+    /// At once: another transaction was in the way.
     Soon,
-    /// After a pause: the server was away, full, or refused us, and the connection may be gone.
+    /// After a pause: the server was away or full, or refused us, and the connection may be closed.
     Later(Duration),
 }
 
-/// Whether the error passes by itself or with the operator's help, so that the same work may succeed later.
+/// Whether the error passes, by itself or with the operator's help, so that the same work may succeed later.
 pub(crate) fn passes(error: &Error) -> bool {
     matches!(action(error.kind), Action::Retry | Action::Wait)
 }
 
-/// Does the work until it is done, it fails for a reason that does not pass, or we are asked to stop.
+/// Retries the work until it is done, it fails for a reason that does not pass, or a stop is requested.
 pub(crate) async fn persist<T, F: Future<Output = Result<T>>>(
     stop: &Stop,
     mut work: impl FnMut() -> F,
@@ -70,7 +70,7 @@ pub(crate) async fn persist<T, F: Future<Output = Result<T>>>(
     }
 }
 
-/// What is remembered from try to try, for work that does something of its own in between.
+/// The state between tries, for work that does something of its own between them.
 #[derive(Debug)]
 pub(crate) struct Patience {
     stop: Stop,
@@ -84,13 +84,13 @@ impl Patience {
         Self { stop: stop.clone(), pauses: Pauses::for_server(), waits: 0, place: None }
     }
 
-    /// Shows on the board what is waited for.
+    /// Shows on the board which server is waited for.
     pub(crate) fn shown(mut self, gauges: &Arc<Gauges>, place: Place) -> Self {
         self.place = Some((Arc::clone(gauges), place));
         self
     }
 
-    /// When to try again; the error itself where another try does no good.
+    /// When to try again; the error itself if another try cannot help.
     pub(crate) fn judge(&mut self, error: Error) -> Result<Again> {
         match action(error.kind) {
             Action::Retry => {
@@ -103,7 +103,7 @@ impl Patience {
                 if let Some((gauges, place)) = &self.place {
                     gauges.board.set(*place, Some(format!("waiting for {what}: {error}")));
                 }
-                // A connection that breaks once is no news.
+                // A connection that breaks once is not worth a warning.
                 if self.waits == 2 {
                     tracing::warn!(%error, remedy = remedy(error.kind), "waiting for {what}, trying again until it answers");
                 } else {
@@ -115,7 +115,7 @@ impl Patience {
         }
     }
 
-    /// Waits after a failed try.
+    /// Waits before the next try.
     pub(crate) async fn after(&mut self, error: Error) -> std::result::Result<Again, Stopped> {
         let again = self.judge(error)?;
         let pause = match again {
@@ -125,7 +125,7 @@ impl Patience {
         if self.stop.sleep(pause).await { Ok(again) } else { Err(Stopped::Asked) }
     }
 
-    /// It worked.
+    /// The work succeeded.
     pub(crate) fn over(&mut self) {
         if self.waits == 0 {
             return;

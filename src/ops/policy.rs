@@ -1,27 +1,27 @@
-//! One table: what goes wrong, what is done about it, what the operator can do.
+//! The table of errors: for each kind, what the pipeline does, what the operator can do, and the exit code.
 //!
-//! The match is exhaustive on purpose: a new kind of error does not compile until somebody has decided.
+//! Each match is exhaustive on purpose: a new kind of error does not compile until its answers are decided.
 
 use slackwater_connectors::error::Kind;
 
-/// What is done when something goes wrong in a running pipeline.
+/// What a running pipeline does about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Again, after a short pause: it will pass by itself.
+    /// Tries again after a short pause: the error passes by itself.
     Retry,
-    /// Again, after growing pauses, and said loudly: somebody may have to act.
+    /// Tries again after growing pauses, and warns: an operator may have to act.
     Wait,
-    /// The record goes to the dead letters; the pipeline goes on.
+    /// Moves the record to the dead letters and goes on.
     Quarantine,
-    /// The collections are copied again.
+    /// Recopies the collections.
     Recopy,
-    /// What belongs to another process now is let go; the rest goes on.
+    /// Gives up the work that belongs to another process now, and goes on with the rest.
     Yield,
-    /// The process stops: going on could do harm.
+    /// Stops the process: going on could do harm.
     Halt,
 }
 
-/// What is done about an error of this kind. Only [`super::persist`] asks.
+/// What a running pipeline does about an error of this kind. Only [`super::persist`] asks.
 pub(super) fn action(kind: Kind) -> Action {
     match kind {
         Kind::Unreachable | Kind::Denied | Kind::Exhausted => Action::Wait,
@@ -39,20 +39,21 @@ pub(crate) fn remedy(kind: Kind) -> &'static str {
         Kind::Unreachable => {
             "check that the server is up and that its address in the migration file is right"
         }
-        Kind::Contention => "nothing: it is tried again by itself",
+        Kind::Contention => "nothing: it is retried automatically",
         Kind::Denied => "check user, password and rights (docs/operating.md lists the least rights needed)",
         Kind::Exhausted => "make room on the server: disk, memory or connections",
-        Kind::Data => "see the dead letters in `slackwater status`, mend the record or the rule",
-        Kind::HistoryLost => "nothing: the collections are copied again; a larger oplog avoids it",
+        Kind::Data => "see the dead letters in `slackwater status`, then correct the document or the rule",
+        Kind::HistoryLost => "nothing: the collections are recopied; a larger oplog prevents it",
         Kind::Revoked => "nothing: another process has taken the work over",
         Kind::Fenced => {
-            "nothing, if you started a second one; otherwise find who did: one process at a time owns a migration"
+            "nothing, if you started a second process; otherwise find out who did: only one capture per source and one applier \
+             per member name can work"
         }
         Kind::Switched => "nothing: the target is the one to write to now",
         Kind::Unsuitable => {
             "change the server, the target's schema or the migration file, then run `slackwater check`"
         }
-        Kind::Bug => "please report it with the log around it",
+        Kind::Bug => "please report it, with the surrounding log lines",
     }
 }
 

@@ -1,4 +1,4 @@
-//! Says once a second, in a row of its own, that this process lives, what it did, and what it waits for.
+//! The presence: the task that writes this process's beat, its sign of life, into the control store once a second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,20 +9,20 @@ use slackwater_connectors::postgres::control::pulse::Beat;
 
 use super::board::Place;
 use super::gauges::Gauges;
-use super::health::{About, Health, Part};
+use super::health::{About, Health, ProcessRole};
 use super::process;
 use super::stop::Stop;
 
-/// How often.
+/// How often the beat is written.
 const EVERY: Duration = Duration::from_secs(1);
-/// The control store gets this long; then another connection is made.
+/// After this the connection is given up, and the next beat opens another.
 const WRITE_WITHIN: Duration = Duration::from_secs(3);
-/// A stop waits no longer for the last word.
+/// A stop waits at most this long for the last beat.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
-/// Rows of processes that are gone for so long are forgotten at the next start.
+/// Rows of processes whose last beat is older than this are deleted at the next start.
 const FORGET_MS: i64 = 3_600_000;
 
-/// Says so until it is to stop. A control store that is away is no reason to end: it hears of us when it is back.
+/// Writes the beat until a stop is requested. An outage of the control store does not end the task; it goes on afterwards.
 pub(crate) async fn run(health: Arc<Health>, gauges: Arc<Gauges>, mut stop: Stop) -> Result<()> {
     let Some(about) = health.about() else { return Ok(()) };
     let mut ticks = tokio::time::interval(EVERY);
@@ -35,33 +35,33 @@ pub(crate) async fn run(health: Arc<Health>, gauges: Arc<Gauges>, mut stop: Stop
             () = stop.wait() => return Ok(()),
             _ = ticks.tick() => {}
         }
-        health.turn();
+        health.report();
         let beat = beat(&health, &gauges);
-        let saying = tokio::time::timeout(WRITE_WITHIN, say(&mut control, about, &beat, first));
-        let said = tokio::select! {
+        let writing = tokio::time::timeout(WRITE_WITHIN, write(&mut control, about, &beat, first));
+        let written = tokio::select! {
             biased;
             () = stop.wait() => return Ok(()),
-            said = saying => said,
+            written = writing => written,
         };
-        match said {
+        match written {
             Ok(Ok(())) => {
                 first = false;
                 gauges.board.set(Place::Control, None);
             }
             Ok(Err(error)) => {
-                tracing::debug!(%error, "the control store does not hear that we live");
+                tracing::debug!(%error, "the beat cannot be written");
                 gauges.board.set(Place::Control, Some(format!("the target does not answer ({error})")));
             }
             Err(_) => {
-                tracing::debug!("the control store does not hear in time that we live");
+                tracing::debug!("the beat was not written in time");
                 gauges.board.set(Place::Control, Some("the target does not answer in time".to_owned()));
             }
         }
     }
 }
 
-async fn say(control: &mut Option<Control>, about: &About, beat: &Beat, first: bool) -> Result<()> {
-    // Where this is cut short or fails, the next one makes a new connection.
+async fn write(control: &mut Option<Control>, about: &About, beat: &Beat, first: bool) -> Result<()> {
+    // If this fails or is cancelled, the next beat opens a new connection.
     let mut open = match control.take() {
         Some(open) => open,
         None => Control::open(&about.target).await?,
@@ -74,26 +74,26 @@ async fn say(control: &mut Option<Control>, about: &About, beat: &Beat, first: b
     Ok(())
 }
 
-/// The last word of a process that ends because it was asked to. One that is cut off says nothing and is missed.
+/// Writes the last beat of a process that ends on request. A killed process writes none, so its silence shows.
 pub(crate) async fn farewell(health: &Health, gauges: &Gauges) {
     let Some(about) = health.about() else { return };
-    let saying = async {
+    let writing = async {
         let mut control = Control::open(&about.target).await?;
         control.farewell(&about.migration, &beat(health, gauges)).await
     };
-    match tokio::time::timeout(FAREWELL_WITHIN, saying).await {
+    match tokio::time::timeout(FAREWELL_WITHIN, writing).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "the control store does not hear that we end"),
-        Err(_) => tracing::debug!("the control store does not hear in time that we end"),
+        Ok(Err(error)) => tracing::debug!(%error, "the last beat cannot be written"),
+        Err(_) => tracing::debug!("the last beat was not written in time"),
     }
 }
 
 fn beat(health: &Health, gauges: &Gauges) -> Beat {
-    let events = if health.part == Part::Capture { &gauges.sent } else { &gauges.events };
+    let events = if health.role == ProcessRole::Capture { &gauges.sent } else { &gauges.events };
     Beat {
         name: health.name.clone(),
         instance: health.instance,
-        role: health.part.word().to_owned(),
+        role: health.role.word().to_owned(),
         host: process::host(),
         events: Gauges::get(events),
         rows: Gauges::get(&gauges.rows),

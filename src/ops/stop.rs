@@ -1,4 +1,4 @@
-//! The wish to stop, seen by every task.
+//! The request to stop, which every task sees.
 
 use tokio::sync::watch;
 
@@ -6,38 +6,38 @@ use tokio::sync::watch;
 #[derive(Clone, Debug)]
 pub(crate) struct Stop(watch::Receiver<bool>);
 
-/// Held by whoever decides.
+/// Held by the task that decides when to stop.
 #[derive(Debug)]
 pub(crate) struct Stopper(watch::Sender<bool>);
 
-/// A wish that nobody has voiced yet.
+/// A request that has not been made yet.
 pub(crate) fn channel() -> (Stopper, Stop) {
     let (sender, receiver) = watch::channel(false);
     (Stopper(sender), Stop(receiver))
 }
 
 impl Stopper {
-    /// Stop now.
+    /// Requests all tasks to stop.
     pub(crate) fn stop(&self) {
         self.0.send_replace(true);
     }
 }
 
 impl Stop {
-    /// Whether to stop.
+    /// Whether a stop was requested.
     pub(crate) fn is_set(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Waits for the wish. May be cancelled.
+    /// Waits for the request. Safe to cancel.
     pub(crate) async fn wait(&mut self) {
-        // A stopper that is gone has no more wishes; its tasks end with the channels they read from.
+        // Without a stopper no request can come; the tasks then end when the channels that they read from are closed.
         if self.0.wait_for(|stop| *stop).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Sleeps, unless it is to stop first; false where it is to stop.
+    /// Sleeps until the time is over or a stop is requested; false if a stop is requested.
     pub(crate) async fn sleep(&mut self, time: std::time::Duration) -> bool {
         tokio::select! {
             () = tokio::time::sleep(time) => true,

@@ -1,5 +1,5 @@
-//! The control store as a long-lived task uses it: a connection that is made again when it is gone, and questions that are asked
-//! until they are answered.
+//! The control store, for tasks that run for long: the connection is reopened after it broke, and a question is asked until it is
+//! answered.
 
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::postgres::control::{Control, Owner};
@@ -8,16 +8,16 @@ use slackwater_connectors::secret::Secret;
 use super::persist::{Patience, Stopped};
 use super::stop::Stop;
 
-/// One connection at a time.
+/// The control store with at most one connection.
 pub(crate) struct Store {
     target: Secret,
-    /// The capture that changes are made for.
+    /// The capture on whose behalf changes are made.
     owner: Option<Owner>,
     control: Option<Control>,
     patience: Patience,
 }
 
-/// Asks the store until it answers: a target that is away must not end the process. Gives an answer or [`Stopped`].
+/// Asks the store until it answers, because an outage of the target must not end the process. Gives the answer or [`Stopped`].
 macro_rules! ask {
     ($store:expr, $control:ident => $question:expr) => {
         loop {
@@ -42,12 +42,12 @@ macro_rules! ask {
 pub(crate) use ask;
 
 impl Store {
-    /// Not connected yet. An owner is needed for changes that belong to a source.
+    /// Does not connect yet. Changes that belong to a source need an owner.
     pub(crate) fn new(target: &Secret, owner: Option<&Owner>, stop: &Stop) -> Self {
         Self { target: target.clone(), owner: owner.cloned(), control: None, patience: Patience::new(stop) }
     }
 
-    /// The connection, made again where it is gone. For a question that is asked once.
+    /// The connection, reopened if it is closed. For a question that is asked only once.
     pub(crate) async fn control(&mut self) -> Result<&mut Control> {
         if self.control.as_ref().is_none_or(|control| !control.is_connected()) {
             let mut control = Control::open(&self.target).await?;
@@ -60,17 +60,17 @@ impl Store {
         self.control.as_mut().ok_or_else(missing)
     }
 
-    /// Gives a connection up that does not answer in time.
+    /// Drops a connection that does not answer in time.
     pub(crate) fn hang_up(&mut self) {
         self.control = None;
     }
 
-    /// For [`ask`]: waits after a failed try.
+    /// For [`ask`]: waits before the next try.
     pub(crate) async fn failed(&mut self, error: Error) -> std::result::Result<(), Stopped> {
         self.patience.after(error).await.map(drop)
     }
 
-    /// For [`ask`].
+    /// For [`ask`]: the store has answered.
     pub(crate) fn answered(&mut self) {
         self.patience.over();
     }

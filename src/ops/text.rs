@@ -1,4 +1,4 @@
-//! A look, for a person: how far behind and where that arises, who works, what is copied, what went wrong.
+//! A look as text, for a person: the lag and where it arises, the processes, what is copied, what went wrong.
 
 use slackwater_connectors::postgres::control::partitions::PartitionRow;
 use slackwater_connectors::postgres::control::pulse::ProcessRow;
@@ -6,12 +6,12 @@ use slackwater_topics::Key;
 
 use super::look::{Look, is_silent, is_up, state, waiting};
 
-/// More partitions than this are folded: the worst are shown.
+/// At most this many partitions are shown, the worst first.
 const MOST_PARTITIONS: usize = 8;
 
-/// As lines. With the look before it, what happened in between is told as rates.
+/// The look as lines. With the look before it, the text shows rates.
 pub(crate) fn text(look: &Look, before: Option<&Look>) -> String {
-    if let Some(at) = look.switched() {
+    if let Some(at) = look.opened_at() {
         let at =
             jiff::Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |at| format!("{at:.0}"));
         let head =
@@ -35,16 +35,16 @@ fn lag(look: &Look) -> String {
     match (look.lag_ms(), look.as_of(), look.applied_through()) {
         (Some(lag), ..) => format!("{} s behind the source", seconds(lag)),
         (None, _, None) => "nothing applied yet".to_owned(),
-        (None, ..) => "lag unknown: the source was not heard of yet".to_owned(),
+        (None, ..) => "lag unknown: the source has not answered yet".to_owned(),
     }
 }
 
-/// Seconds with one decimal.
+/// Seconds, with one decimal.
 fn seconds(milliseconds: i64) -> String {
     format!("{}.{}", milliseconds / 1000, milliseconds % 1000 / 100)
 }
 
-/// A lag that may be unknown.
+/// A lag, which may be unknown.
 fn behind(lag: Option<i64>) -> String {
     lag.map_or_else(|| "unknown".to_owned(), |lag| format!("{} s", seconds(lag)))
 }
@@ -63,7 +63,7 @@ fn cutover(look: &Look) -> Option<String> {
     })
 }
 
-/// Which half of the way the lag comes from.
+/// How much of the lag arises before Kafka.
 fn arises(look: &Look) -> Option<String> {
     look.is_kafka().then(|| {
         format!(
@@ -100,7 +100,7 @@ fn applied(look: &Look, before: Option<&Look>) -> Option<String> {
     let silent = look.streams().map(|lane| lane.idle_ms).max()?;
     let events: u64 = sum(look);
     Some(format!(
-        "{events} changes applied{}; last word from the stream {} s ago",
+        "{events} changes applied{}; the stream last wrote {} s ago",
         rate(events, sum),
         seconds(silent)
     ))
@@ -137,7 +137,7 @@ fn process(look: &Look, row: &ProcessRow, before: Option<(&Look, &ProcessRow)>) 
         text += &format!("SILENT for {} s", seconds(row.silent_ms));
         return match read.count() {
             0 => text,
-            count => text + &format!(", {count} partitions are its own"),
+            count => text + &format!(", it owns {count} partitions"),
         };
     }
     let (rates, last) = before.map_or((None, row), |(look, last)| (Some(look), last));
@@ -155,15 +155,15 @@ fn process(look: &Look, row: &ProcessRow, before: Option<(&Look, &ProcessRow)>) 
     }
 }
 
-/// The process that reads a partition, where one does.
+/// The process that reads a partition, if any.
 fn member(partition: &PartitionRow) -> Option<String> {
     partition.member.as_ref().map(|member| format!("apply/{member}"))
 }
 
-/// The worst first, and only those where they differ from the rest.
+/// The partitions that are furthest behind.
 fn partitions(look: &Look) -> String {
     let mut rows: Vec<&PartitionRow> = look.partitions.iter().collect();
-    // Unknown is worse than anything.
+    // An unknown lag is the worst.
     rows.sort_by_key(|row| std::cmp::Reverse(look.partition_lag_ms(row).unwrap_or(i64::MAX)));
     let mut text = String::new();
     for row in rows.iter().take(MOST_PARTITIONS) {
@@ -277,13 +277,13 @@ mod tests {
         assert_eq!(lines.len(), MOST_PARTITIONS);
         assert!(said.contains("and 12 more partitions"), "{said}");
         assert!(
-            said.contains("process apply/one on host: SILENT for 4.2 s, 20 partitions are its own"),
+            said.contains("process apply/one on host: SILENT for 4.2 s, it owns 20 partitions"),
             "{said}"
         );
     }
 
     #[test]
-    fn what_is_unknown_is_said_so() {
+    fn an_unknown_lag_is_named() {
         let said = text(&Look { sources: Vec::new(), ..look() }, None);
         assert!(
             said.starts_with("migration crm: not running, nothing applied yet\ncopying: 0 of 1"),

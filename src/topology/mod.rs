@@ -21,7 +21,7 @@ use crate::config::{Log, Migration};
 use crate::failure::Failure;
 use crate::mapping::Plan;
 use crate::ops::gauges::Gauges;
-use crate::ops::health::{About, Health, Part};
+use crate::ops::health::{About, Health, ProcessRole};
 use crate::ops::stop::Stop;
 use crate::ops::{presence, process};
 
@@ -42,12 +42,14 @@ pub(crate) enum Role {
 impl Role {
     /// How healthy a process with this role is, before anything is known of it.
     pub(crate) fn health(&self) -> Health {
-        let (part, name) = match self {
-            Self::Run => (Part::Run, "run".to_owned()),
-            Self::Capture => (Part::Capture, "capture".to_owned()),
-            Self::Apply { member } => (Part::Apply, format!("apply/{}", apply::named(member.as_deref()))),
+        let (role, name) = match self {
+            Self::Run => (ProcessRole::Run, "run".to_owned()),
+            Self::Capture => (ProcessRole::Capture, "capture".to_owned()),
+            Self::Apply { member } => {
+                (ProcessRole::Apply, format!("apply/{}", apply::named(member.as_deref())))
+            }
         };
-        Health::new(part, name, process::now_millis())
+        Health::new(role, name, process::now_millis())
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a transaction carries beside rows: how far the lane comes with it, and what is to be remembered.
+//! What a transaction carries besides rows: the lane's progress, and what is remembered with it.
 
 use std::sync::Arc;
 
@@ -7,54 +7,57 @@ use slackwater_topics::{Moment, Op, Position};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-/// How far a lane is, as committed.
+/// What the driver answers.
+pub(super) type Answer<T> = std::result::Result<T, tokio_postgres::Error>;
+
+/// The committed progress of a lane.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Number of transactions so far; each adds one.
     pub sequence: i64,
-    /// Everything up to here is applied.
+    /// Everything up to this position is applied.
     pub position: Option<Position>,
     /// When the newest applied change happened at the source, milliseconds since 1970.
     pub source_time: Option<i64>,
-    /// Applied through this operation time.
+    /// Everything up to this operation time is applied.
     pub applied_through: Option<Moment>,
-    /// As the writer gave it last.
+    /// As the writer last set it.
     pub horizon: Moment,
-    /// Events taken so far.
+    /// Events applied so far.
     pub events: u64,
-    /// Rows inserted, changed or deleted so far, one transaction behind.
+    /// Rows inserted, changed or deleted so far. The newest transaction is not counted yet.
     pub rows_written: u64,
-    /// The source as of this moment of its own clock is applied, milliseconds since 1970.
+    /// The target shows the source as of this time of the source's clock, milliseconds since 1970.
     pub as_of: Option<i64>,
 }
 
-/// The step that a transaction is for its lane.
+/// How one transaction advances its lane.
 #[derive(Clone, Debug, Default)]
 pub struct Advance {
-    /// The sequence we start from; after the commit one more is stored.
+    /// The stored sequence before the transaction; the commit adds one.
     pub sequence: i64,
     /// The new position; `None` keeps the stored one.
     pub position: Option<Position>,
     /// When the newest applied change happened, milliseconds since 1970; `None` keeps the stored one.
     pub source_time: Option<i64>,
-    /// Applied through; `None` keeps the stored one.
+    /// The new operation time that is applied; `None` keeps the stored one.
     pub applied_through: Option<Moment>,
     /// Stored as given.
     pub horizon: Moment,
-    /// The source as of this moment of its own clock is applied with it, milliseconds since 1970; `None` or an older one
-    /// keeps the stored one.
+    /// With this transaction the target shows the source as of this time of the source's clock, milliseconds since 1970;
+    /// `None` or an older time keeps the stored one.
     pub as_of: Option<i64>,
     /// Events in this transaction.
     pub events: u64,
-    /// The chunk that is complete with this transaction.
+    /// The chunk that this transaction completes.
     pub chunk: Option<ChunkDone>,
-    /// Tables (indices into the specs) that are being reloaded: the keys of the rows written are noted.
+    /// Tables (indices into the specs) that are being recopied: the transaction notes the keys of their rows.
     pub seen: Vec<usize>,
-    /// The partitions of the log that the events were taken from, each once.
+    /// The partitions of the log that the events came from, each once.
     pub partitions: Vec<PartitionAdvance>,
 }
 
-/// The step that a transaction is for one partition of the log.
+/// How one transaction advances one partition of the log.
 #[derive(Clone, Debug)]
 pub struct PartitionAdvance {
     /// Its topic.
@@ -63,15 +66,15 @@ pub struct PartitionAdvance {
     pub partition: i32,
     /// Our epoch as its owner.
     pub epoch: i64,
-    /// The offset we start from; anything else there is an error ([`crate::error::Kind::Revoked`]).
+    /// The offset that must be stored before the transaction; any other is an error ([`crate::error::Kind::Revoked`]).
     pub from_offset: i64,
-    /// The offset to go on at.
+    /// The offset to read next.
     pub next_offset: i64,
-    /// The newest capture whose records were met.
+    /// The epoch of the newest capture whose records were read.
     pub capture_epoch: i64,
-    /// The newest place in the source's order; `None` or an older one keeps the stored one.
+    /// The newest position; `None` or an older one keeps the stored one.
     pub position: Option<Position>,
-    /// Applied through; `None` or an older one keeps the stored one.
+    /// The new operation time that is applied; `None` or an older one keeps the stored one.
     pub applied_through: Option<Moment>,
     /// When the newest applied change happened, milliseconds since 1970; `None` keeps the stored one.
     pub source_time: Option<i64>,
@@ -79,9 +82,9 @@ pub struct PartitionAdvance {
     pub as_of: Option<i64>,
     /// Events in this transaction.
     pub events: u64,
-    /// Events that were dropped because they had been applied.
+    /// Events dropped because they had already been applied.
     pub duplicates: u64,
-    /// Records that were dropped because a superseded capture had sent them.
+    /// Records dropped because a superseded capture had sent them.
     pub superseded: u64,
 }
 
@@ -91,31 +94,31 @@ pub type Bounds = (Option<Vec<u8>>, Option<Vec<u8>>);
 /// A chunk that has been copied.
 #[derive(Clone, Debug)]
 pub struct ChunkDone {
-    /// Its collection, for the reader; the id says it all.
+    /// Its collection, for messages only: the id identifies the chunk.
     pub collection: String,
     /// Its id.
     pub id: i64,
-    /// Documents it had.
+    /// Documents in it.
     pub documents: u64,
-    /// What was not read of it becomes a new chunk.
+    /// The part that was not read; it becomes a new chunk.
     pub rest: Option<Bounds>,
 }
 
-/// What is remembered with a transaction.
+/// What a transaction records besides rows and progress.
 #[derive(Clone, Debug, Default)]
 pub struct Notes {
     /// Documents that could not be written.
     pub dead_letters: Vec<DeadLetter>,
-    /// Documents (collection, key) that are written now: their dead letters go.
+    /// Documents (collection, key) that this transaction writes: their dead letters are deleted.
     pub settled: Vec<(String, Vec<u8>)>,
     /// What policies did.
     pub tallies: Vec<Tally>,
-    /// Fences that were passed with this transaction.
+    /// Fences that this transaction passes.
     pub fences: Vec<FencePass>,
 }
 
 impl Notes {
-    /// Nothing to remember.
+    /// True if there is nothing to record.
     pub fn is_empty(&self) -> bool {
         self.dead_letters.is_empty()
             && self.settled.is_empty()
@@ -127,26 +130,26 @@ impl Notes {
 /// A fence that was passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FencePass {
-    /// The fence.
+    /// The fence's id.
     pub id: Uuid,
-    /// Where: `topic/partition` for a partition of the log, `None` for the lane itself.
+    /// The partition of the log (`topic/partition`) that passed it; `None` for the lane itself.
     pub lane: Option<String>,
 }
 
-/// A document that could not be written, with all that is needed to try again.
+/// A document that could not be written, with everything needed to try again.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    /// Its collection as the migration file names it.
+    /// Its collection, as named in the migration file.
     pub collection: String,
-    /// Its key's canonical bytes.
+    /// The canonical bytes of its key.
     pub key: Vec<u8>,
-    /// What had happened to it.
+    /// What happened to it at the source.
     pub op: Op,
     /// The kind of reason, for counting: `null`, `unknown_label`, `unique`…
     pub kind: String,
-    /// The reason, for a person; holds no value.
+    /// The reason, for a person. It contains no value of the document.
     pub text: String,
-    /// The table it was for.
+    /// The table it was meant for.
     pub table: Option<String>,
     /// The column.
     pub column: Option<String>,
@@ -154,7 +157,7 @@ pub struct DeadLetter {
     pub document: Bytes,
 }
 
-/// How often a policy did something.
+/// How often a policy changed or dropped a value.
 #[derive(Clone, Debug)]
 pub struct Tally {
     /// The collection.
@@ -165,29 +168,29 @@ pub struct Tally {
     pub column: String,
     /// What the policy did.
     pub policy: String,
-    /// How often, since the last note.
+    /// How often, since the last tally.
     pub count: u64,
-    /// The key of one document it happened to.
+    /// The key of one document that was affected.
     pub sample_key: Vec<u8>,
 }
 
-/// What a transaction did.
+/// The rows that a transaction sent and changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Rows inserted or really changed.
+    /// Rows inserted or actually changed.
     pub upserted: u64,
     /// Rows deleted.
     pub deleted: u64,
     /// Rows that were sent.
     pub received: u64,
-    /// The same by table, in the order of the specs.
+    /// The same for each table, in the order of the specs.
     pub tables: Vec<TableCounts>,
 }
 
-/// What a transaction did to one table.
+/// The rows that a transaction sent to one table, and changed there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableCounts {
-    /// Rows inserted or really changed.
+    /// Rows inserted or actually changed.
     pub upserted: u64,
     /// Rows deleted.
     pub deleted: u64,
@@ -224,26 +227,43 @@ pub(super) fn op_of(name: &str) -> Op {
     }
 }
 
-/// Two columns from `first` on: time and token.
-pub(super) fn position_of(
-    row: &Row,
-    first: usize,
-) -> std::result::Result<Option<Position>, tokio_postgres::Error> {
-    let time: Option<i64> = row.try_get(first)?;
-    let token: Option<Vec<u8>> = row.try_get(first + 1)?;
-    Ok(time.map(|time| Position::new(Moment(time as u64), token.unwrap_or_default())))
+/// A moment as Postgres stores it: the same 64 bits, signed.
+pub(super) fn to_bigint(moment: Moment) -> i64 {
+    moment.0.cast_signed()
 }
 
-/// Nine columns from `first` on: see the SELECT in `read_progress`.
-pub(super) fn progress_of(row: &Row, first: usize) -> std::result::Result<Progress, tokio_postgres::Error> {
+/// The moment that a `bigint` holds.
+pub(super) fn of_bigint(bits: i64) -> Moment {
+    Moment(bits.cast_unsigned())
+}
+
+/// Reads a moment that may be null.
+pub(super) fn moment_of(row: &Row, place: usize) -> Answer<Option<Moment>> {
+    Ok(row.try_get::<_, Option<i64>>(place)?.map(of_bigint))
+}
+
+/// Reads a count.
+pub(super) fn count_of(row: &Row, place: usize) -> Answer<u64> {
+    row.try_get(place).map(i64::cast_unsigned)
+}
+
+/// Reads two columns from `first` on: moment and token.
+pub(super) fn position_of(row: &Row, first: usize) -> Answer<Option<Position>> {
+    let moment = moment_of(row, first)?;
+    let token: Option<Vec<u8>> = row.try_get(first + 1)?;
+    Ok(moment.map(|moment| Position::new(moment, token.unwrap_or_default())))
+}
+
+/// Reads nine columns from `first` on, in the order of the statement in [`super::control::Control::lanes`].
+pub(super) fn progress_of(row: &Row, first: usize) -> Answer<Progress> {
     Ok(Progress {
         sequence: row.try_get(first)?,
         position: position_of(row, first + 1)?,
         source_time: row.try_get(first + 3)?,
-        applied_through: row.try_get::<_, Option<i64>>(first + 4)?.map(|time| Moment(time as u64)),
-        horizon: Moment(row.try_get::<_, i64>(first + 5)? as u64),
-        events: row.try_get::<_, i64>(first + 6)? as u64,
-        rows_written: row.try_get::<_, i64>(first + 7)? as u64,
+        applied_through: moment_of(row, first + 4)?,
+        horizon: of_bigint(row.try_get(first + 5)?),
+        events: count_of(row, first + 6)?,
+        rows_written: count_of(row, first + 7)?,
         as_of: row.try_get(first + 8)?,
     })
 }

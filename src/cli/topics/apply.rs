@@ -1,7 +1,6 @@
-//! `slackwater topics apply`: makes what is missing, changes what differs, and says so.
+//! `slackwater topics apply`: creates missing topics, changes settings that differ, and prints both.
 //!
-//! What it cannot do for one topic does not keep it from the others. Cut off in the middle it has done a part; the
-//! next time it does the rest.
+//! A failure with one topic does not stop the others. If the command is killed, the next one does the rest.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -29,7 +28,7 @@ pub(super) async fn run(file: &Path) -> Result<ExitCode, Failure> {
         failed.extend(change(&admin, look).await.err());
     }
     if looks.iter().all(|look| look.plan.is_settled()) {
-        say(&format!("{} as described: nothing to do", count(looks.len(), "topic")));
+        print(&format!("{} as described: nothing to do", count(looks.len(), "topic")));
     }
     let mut code = None;
     for error in failed {
@@ -48,7 +47,7 @@ pub(super) async fn run(file: &Path) -> Result<ExitCode, Failure> {
     Ok(code.map_or(ExitCode::SUCCESS, ExitCode::from))
 }
 
-/// Makes the topics that are missing; what was refused.
+/// Creates the missing topics; returns the errors of those that were refused.
 async fn create(admin: &Admin, looks: &[Look]) -> Result<Vec<Error>, Failure> {
     let missing: Vec<&Look> =
         looks.iter().filter(|look| matches!(look.plan.steps[..], [Step::Create { .. }])).collect();
@@ -71,7 +70,7 @@ async fn create(admin: &Admin, looks: &[Look]) -> Result<Vec<Error>, Failure> {
                 let spec = missing.iter().map(|look| &look.spec).find(|spec| spec.name == name);
                 let (partitions, replication) =
                     spec.map_or((0, 0), |spec| (spec.partitions, spec.replication));
-                say(&format!("{name}: created with partitions: {partitions}, replication: {replication}"));
+                print(&format!("{name}: created with partitions: {partitions}, replication: {replication}"));
             }
             Err(error) => refused.push(error),
         }
@@ -79,7 +78,7 @@ async fn create(admin: &Admin, looks: &[Look]) -> Result<Vec<Error>, Failure> {
     Ok(refused)
 }
 
-/// Changes the settings of a topic that differ.
+/// Changes the settings of a topic that differ from their description.
 async fn change(admin: &Admin, look: &Look) -> Result<(), Error> {
     let changes: Vec<_> = look
         .plan
@@ -99,13 +98,13 @@ async fn change(admin: &Admin, look: &Look) -> Result<(), Error> {
     admin.change(topic, &config).await?;
     for (name, from, to) in changes {
         let from = from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default();
-        say(&format!("{topic}: changed {name}{from} to {to}"));
+        print(&format!("{topic}: changed {name}{from} to {to}"));
     }
     Ok(())
 }
 
-/// A reader that has gone away wants no answer.
-fn say(line: &str) {
+/// Prints a line. If stdout is closed, nobody needs it.
+fn print(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 

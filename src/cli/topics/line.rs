@@ -1,13 +1,13 @@
-//! What `slackwater topics tail` prints of a record: one line for a person, or one JSON object.
+//! One record as `slackwater topics tail` prints it: a line for a person, or a JSON object.
 //!
-//! Keys are shown, values of a document only where they were asked for.
+//! Keys are always shown, the values of a document only on request.
 
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
 use slackwater_connectors::kafka::Found;
 use slackwater_topics::{CollectionId, Document, Key, Op, Record, Value, debezium, extjson};
 
-/// A record, ready to be shown.
+/// A record, ready to be printed.
 #[derive(Debug)]
 pub(super) struct Line {
     partition: i32,
@@ -18,16 +18,16 @@ pub(super) struct Line {
     documents: bool,
 }
 
-/// A key, as a record bears it.
+/// A key, in one of the two forms that records have.
 #[derive(Debug)]
 enum Name {
     Canonical(Key),
-    /// Debezium's, in extended JSON.
+    /// Debezium's form, in extended JSON.
     Text(String),
 }
 
 impl Line {
-    /// Reads a record. Documents are shown where `documents` says so.
+    /// Reads a record. `documents`: whether to print the document.
     pub(super) fn of(found: &Found, collection: &str, documents: bool) -> Self {
         let content = read(found, collection);
         let key = match (&content, &found.key) {
@@ -70,7 +70,7 @@ impl Line {
             text += "  ";
             text += &extended(document, Types::AsPeopleWrite);
         }
-        // JSON lets some through that a terminal obeys.
+        // JSON strings may hold control characters that a terminal would obey.
         one_line(&text)
     }
 
@@ -97,7 +97,7 @@ impl Line {
             object.extend(more);
         }
         let mut text = object.to_string();
-        // As text, because a tree of JSON would sort a document's fields and lose those that stand twice.
+        // Written as text, because a tree of JSON would sort a document's fields and lose repeated ones.
         let key = self.key.as_ref().map(Name::json);
         let document = self.document().map(|document| extended(document, Types::Exact));
         for (name, value) in [("key", key), ("document", document)] {
@@ -119,7 +119,7 @@ impl Line {
     }
 }
 
-/// Whichever way it was written: topics outlive a change of `values`.
+/// Reads a record of either form, because a topic may hold both after `values` was changed.
 fn read(found: &Found, collection: &str) -> Result<Record, String> {
     let id = CollectionId(0);
     match &found.value {
@@ -132,7 +132,7 @@ fn read(found: &Found, collection: &str) -> Result<Record, String> {
     }
 }
 
-/// What BSON begins with.
+/// The length that BSON begins with.
 fn length(value: &Bytes) -> Option<usize> {
     usize::try_from(i32::from_le_bytes(*value.first_chunk()?)).ok()
 }
@@ -152,7 +152,7 @@ impl Name {
     fn text(&self) -> String {
         match self {
             Self::Canonical(key) => match in_document(key) {
-                // The two that most keys are look as in `slackwater status`.
+                // The usual types are printed as in `slackwater status`.
                 Some((Shape::Plain, _)) | None => key.to_string(),
                 Some((Shape::Other, bytes)) => value(&bytes, Types::AsPeopleWrite),
             },
@@ -174,7 +174,7 @@ impl Name {
     }
 }
 
-/// JSON has no line breaks inside its strings, and where they part its pieces they mean nothing.
+/// Replaces control characters. JSON has no line breaks inside strings, and between its tokens they mean nothing.
 fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
@@ -185,7 +185,7 @@ enum Shape {
     Other,
 }
 
-/// A document whose only field is the key's value.
+/// The key as the only field of a document.
 fn in_document(key: &Key) -> Option<(Shape, Vec<u8>)> {
     let mut bytes = vec![0; 4];
     key.write_element("", &mut bytes).ok()?;
@@ -199,7 +199,7 @@ fn in_document(key: &Key) -> Option<(Shape, Vec<u8>)> {
     Some((shape, bytes))
 }
 
-/// How extended JSON writes numbers and times.
+/// How numbers and times are written in extended JSON.
 #[derive(Clone, Copy)]
 enum Types {
     Exact,
@@ -216,7 +216,7 @@ fn extended(document: &[u8], types: Types) -> String {
         .map_or_else(|_| UNREADABLE.to_owned(), |document| write(Value::Document(document), types))
 }
 
-/// In place of BSON that is none; it stands where JSON is expected.
+/// Printed instead of invalid BSON, in places where JSON is expected.
 const UNREADABLE: &str = "\"(unreadable)\"";
 
 fn write(value: Value<'_>, types: Types) -> String {
@@ -239,7 +239,7 @@ fn word(op: Op) -> &'static str {
     }
 }
 
-/// A time of the source; documents that were copied have none.
+/// A time of the source. Copied documents have none.
 fn at(millis: i64) -> String {
     match jiff::Timestamp::from_millisecond(millis) {
         Ok(time) if millis != 0 => format!("{time:.3}"),
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event() {
+    fn records_that_are_not_events() {
         let mark =
             Mark { epoch: 3, time: Moment::of_halves(5, 1), at: 1_700_000_000_123, as_of: None, fence: None };
         let mut bytes = Vec::new();
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote() {
+    fn records_of_other_writers() {
         for value in ["", "{", "{}", "not ours", "[1]", "{\"op\": \"u\", \"after\": \"hush\"}"] {
             let (text, json) = shown(&record(Some(b"hush"), Some(value.into()), None), true);
             assert!(text.contains("unknown") && !text.contains("hush"), "{text}");

@@ -1,4 +1,4 @@
-//! `slackwater topics`: the topics of a log, as they are to be, as they are, and what they hold.
+//! `slackwater topics`: compares the topics of a log with their description, changes them, and prints their records.
 
 mod apply;
 mod line;
@@ -17,40 +17,47 @@ use crate::log::kafka::topics::specs;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Shows what `apply` would change. Changes nothing.
-    #[command(after_help = "Exit code 4: something is left to a person, see the lines that say so.
+    /// Shows what `topics apply` would change. Changes nothing.
+    #[command(after_help = "Exit code 4: a difference needs a person; the output names it.
+The other exit codes are listed in `slackwater --help`.
 
 Example: slackwater topics plan migration.yaml")]
     Plan {
         /// The migration file.
         file: PathBuf,
-        /// For machines.
+        /// Prints JSON, for machines.
         #[arg(long)]
         json: bool,
     },
-    /// Makes the topics that are missing and changes the settings that differ. Again does nothing.
-    #[command(after_help = "Example: slackwater topics apply migration.yaml")]
+    /// Creates missing topics and changes settings that differ from their description. Can be repeated.
+    #[command(after_help = "Exit code 4: a topic cannot be used or changed; the output names it.
+The other exit codes are listed in `slackwater --help`.
+
+Example: slackwater topics apply migration.yaml")]
     Apply {
         /// The migration file.
         file: PathBuf,
     },
-    /// Tells whether the topics are as described, and each difference with its remedy. Changes nothing.
-    #[command(after_help = "Exit code 4: they are not.
+    /// Checks that the topics are as described; prints each difference with its remedy. Changes nothing.
+    #[command(after_help = "Exit code 4: a topic is not as described.
+The other exit codes are listed in `slackwater --help`.
 
 Example: slackwater topics check migration.yaml --json | jq .fit")]
     Check {
         /// The migration file.
         file: PathBuf,
-        /// For machines.
+        /// Prints JSON, for machines.
         #[arg(long)]
         json: bool,
     },
-    /// Prints what a collection's topic holds and what comes, until SIGTERM or SIGINT. Commits nothing.
+    /// Prints the records of a collection's topic, and waits for new ones until SIGTERM or SIGINT. Commits no offsets.
     #[command(
-        after_help = "A line has partition/offset, the time at the source, what happened, the key, the size.
-Values of a document are shown with --documents only.
+        after_help = "Each line shows partition/offset, the time at the source, what happened, the key and the size.
+Values of a document are shown only with --documents.
 
-Example: slackwater topics tail migration.yaml legacy.users --from beginning --limit 20"
+Example: slackwater topics tail migration.yaml legacy.users --from beginning --limit 20
+
+The exit codes are listed in `slackwater --help`."
     )]
     Tail(tail::Arguments),
 }
@@ -68,8 +75,8 @@ fn kafka_log(migration: &Migration) -> Result<&KafkaLog, Failure> {
     match &migration.log {
         Log::Kafka(log) => Ok(log),
         Log::Direct => {
-            let line = "the log of this migration is direct, so it has no topics; `log: { kafka: { brokers: … } }` \
-                        gives it some";
+            let line = "the log of this migration is direct, so it has no topics; write `log: { kafka: { brokers: … } }` to \
+                        use Kafka";
             Err(Failure::Unsuitable(vec![line.to_owned()]))
         }
     }

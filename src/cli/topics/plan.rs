@@ -1,4 +1,4 @@
-//! `slackwater topics plan` and `check`: what differs, before and instead of changing it.
+//! `slackwater topics plan` and `check`: show how the topics differ from their description, without changing them.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub(super) async fn plan(file: &Path, json: bool) -> Result<ExitCode, Failure> {
     let (migration, looks) = both(file).await?;
     let text =
         if json { format!("{:#}\n", plan_json(&migration, &looks)) } else { plan_text(&migration, &looks) };
-    // A reader that has gone away wants no answer.
+    // If stdout is closed, nobody needs the answer.
     let _ = write!(std::io::stdout(), "{text}");
     let left = looks.iter().any(|look| !look.plan.problems.is_empty());
     Ok(if left { unsuitable() } else { ExitCode::SUCCESS })

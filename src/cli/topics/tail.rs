@@ -1,4 +1,4 @@
-//! `slackwater topics tail`: what stands in a topic, for a person to look at.
+//! `slackwater topics tail`: prints the records of a topic.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -19,21 +19,21 @@ use crate::topology::load;
 pub(crate) struct Arguments {
     /// The migration file.
     file: PathBuf,
-    /// The collection, as in the file.
+    /// The collection, as named in the migration file.
     collection: String,
-    /// Where to begin: `beginning`, `end`, or an offset.
+    /// Where to start: `beginning`, `end`, or an offset.
     #[arg(long, default_value = "end", value_parser = start)]
     from: Start,
-    /// This partition only.
+    /// Reads only this partition.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
-    /// Ends after so many records.
+    /// Ends after this many records.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
-    /// With the documents, in extended JSON.
+    /// Prints the documents too, in extended JSON.
     #[arg(long)]
     documents: bool,
-    /// For machines: one object a line, keys and documents in canonical extended JSON.
+    /// Prints JSON, for machines: one object per line, keys and documents in canonical extended JSON.
     #[arg(long)]
     json: bool,
 }
@@ -44,7 +44,7 @@ fn start(text: &str) -> Result<Start, String> {
         "end" => Ok(Start::End),
         number => match number.parse() {
             Ok(offset) if offset >= 0 => Ok(Start::Offset(offset)),
-            _ => Err("it is `beginning`, `end` or the offset of a record".to_owned()),
+            _ => Err("use `beginning`, `end` or the offset of a record".to_owned()),
         },
     }
 }
@@ -62,7 +62,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints until there were enough, or until nobody reads any more.
+/// Prints records until the limit is reached or stdout is closed.
 async fn read(arguments: &Arguments, mut tail: Tail) -> Result<(), Failure> {
     let mut left = arguments.limit.unwrap_or(u64::MAX);
     while left > 0 {

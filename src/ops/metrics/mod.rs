@@ -1,4 +1,5 @@
-//! Figures for Prometheus: those of the pipeline from a [`Look`], so that every process shows the whole; and a process's own.
+//! Metrics for Prometheus: those of the pipeline, read from a [`Look`], so that every process shows the whole; and the
+//! process's own.
 
 mod names;
 mod own;
@@ -9,7 +10,7 @@ use super::look::{Look, STATES, is_up, state, waiting};
 use names::{METRICS, Metric, Origin};
 pub(crate) use own::{Own, Retry, reconnected, retried, wrote};
 
-/// What this process knows of itself and of its own look.
+/// What the process knows about itself and its look.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Here {
     pub(crate) control_store_up: bool,
@@ -24,7 +25,7 @@ struct Sample {
     value: f64,
 }
 
-/// Numbers under their names, before they are written down.
+/// The samples, before they are written as text.
 #[derive(Default)]
 struct Samples(Vec<Sample>);
 
@@ -41,7 +42,7 @@ impl Samples {
     }
 }
 
-/// In the text format of Prometheus; `look` is the last one there was.
+/// The metrics in the text format of Prometheus; `look` is the newest.
 pub(crate) fn exposition(look: Option<&Look>, here: Here) -> String {
     let mut samples = Samples::default();
     if let Some(look) = look {
@@ -123,7 +124,7 @@ fn seconds(milliseconds: Option<i64>) -> Option<f64> {
     milliseconds.map(|milliseconds| milliseconds as f64 / 1000.0)
 }
 
-/// A block for each metric, in the table's order.
+/// One block for each metric, in the order of the table.
 fn written(samples: &Samples, migration: Option<&str>) -> String {
     let mut text = String::new();
     for metric in METRICS {

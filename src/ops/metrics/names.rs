@@ -1,6 +1,6 @@
-//! Every metric there is, in one table: name, unit, type, labels, help. `docs/metrics.md` is checked against it.
+//! The table of all metrics: name, type, labels, help. A test compares `docs/metrics.md` with it.
 
-/// What kind of number it is.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Gauge,
@@ -18,12 +18,12 @@ impl Kind {
     }
 }
 
-/// Who knows it.
+/// Where a metric comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The control store: every process shows the same.
+    /// The control store; every process shows the same.
     Pipeline,
-    /// The process that is asked, of itself.
+    /// The process that answers the request.
     Process,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Metric {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     pub(crate) origin: Origin,
-    /// Beside `migration`, which every metric of the pipeline has.
+    /// Besides `migration`, which every metric of the pipeline has.
     pub(crate) labels: &'static [&'static str],
     pub(crate) help: &'static str,
 }
@@ -48,76 +48,76 @@ macro_rules! metrics {
             help: $help,
         };)+
 
-        /// All of them, in the order in which they are shown.
+        /// All metrics, in the order in which they are shown.
         pub(crate) static METRICS: &[&Metric] = &[$(&$constant),+];
     };
 }
 
 metrics! {
     LAG Pipeline Gauge "slackwater_lag_seconds" []
-        "How far the target is behind the source: the source's present less the moment as of which everything is applied. Absent where it cannot be known.";
+        "How far the target is behind the source: the present of the source's clock minus the time as of which everything is applied. Absent if it cannot be known.";
     CAPTURE_LAG Pipeline Gauge "slackwater_capture_lag_seconds" []
-        "How far what is in the log is behind the source; the rest of the lag arises behind the log.";
+        "How far the log is behind the source; the rest of the lag arises between the log and the target.";
     PARTITION_LAG Pipeline Gauge "slackwater_partition_lag_seconds" ["topic", "partition"]
-        "How far one partition of the log is applied behind the source.";
+        "How far the target is behind the source for one partition of the log.";
     PARTITION_RECORDS Pipeline Gauge "slackwater_partition_lag_records" ["topic", "partition"]
-        "Records of a partition that the broker has acknowledged and that are not applied.";
+        "Records of a partition that the broker has acknowledged and that are not applied yet.";
     PARTITION_LOST Pipeline Gauge "slackwater_partition_lost" ["topic", "partition"]
-        "1 where the log has lost what was not applied yet; its collection is copied again.";
+        "1 if the log has lost records of the partition that were not applied yet; its collection is recopied.";
     PARTITION_OWNED Pipeline Gauge "slackwater_partition_owned" ["topic", "partition", "name"]
         "1 for the process that reads a partition.";
     SOURCE_WINDOW Pipeline Gauge "slackwater_source_window_seconds" []
-        "How much history the source keeps from before our saved position: what is left before changes are lost. Absent without the right to ask.";
+        "How much history the source keeps from before our saved position: the time left before changes are lost. Absent without the right to ask.";
     SOURCE_SILENT Pipeline Gauge "slackwater_source_silent_seconds" ["source"]
-        "Since the source said last what time it is.";
+        "Time since the source last answered with its clock.";
     SOURCE_SKEW Pipeline Gauge "slackwater_source_clock_skew_seconds" ["source"]
         "How far the source's clock is ahead of the target's.";
     RUNNING Pipeline Gauge "slackwater_running" []
-        "1 while somebody reads the source and somebody writes the target.";
+        "1 while a process reads the source and a process writes the target.";
     COLLECTIONS Pipeline Gauge "slackwater_collections" []
         "Collections of the migration.";
     COLLECTIONS_COPIED Pipeline Gauge "slackwater_collections_copied" []
         "Collections whose copy is complete.";
     COLLECTION_STATE Pipeline Gauge "slackwater_collection_state" ["collection", "state"]
-        "1 for the state that the copy of a collection is in: pending, copying, copied, copying again, sweeping.";
+        "1 for the current state of a collection's copy: pending, copying, copied, copying again, sweeping.";
     SNAPSHOT_DOCUMENTS Pipeline Gauge "slackwater_snapshot_documents" ["collection"]
-        "Documents of a collection in pieces that were copied.";
+        "Documents of a collection in chunks that are copied.";
     SNAPSHOT_ESTIMATE Pipeline Gauge "slackwater_snapshot_documents_estimate" ["collection"]
-        "Documents to copy, as the source estimated them.";
+        "Documents of a collection to copy, as estimated by the source.";
     SNAPSHOT_CHUNKS Pipeline Gauge "slackwater_snapshot_chunks" ["collection"]
-        "Pieces that a collection was cut into.";
+        "Chunks of a collection.";
     SNAPSHOT_CHUNKS_DONE Pipeline Gauge "slackwater_snapshot_chunks_done" ["collection"]
-        "Pieces that were copied.";
+        "Chunks of a collection that are copied.";
     EVENTS Pipeline Counter "slackwater_events_total" ["stage", "name"]
-        "Events that a process has taken since it was started; the stage is `capture` (into Kafka) or `apply` (into the target).";
+        "Events that a process has handled since it started; the stage is `capture` (into Kafka) or `apply` (into the target).";
     ROWS Pipeline Counter "slackwater_rows_total" ["name"]
-        "Rows that a process has inserted, changed or deleted since it was started.";
+        "Rows that a process has inserted, changed or deleted since it started.";
     BYTES Pipeline Counter "slackwater_bytes_total" ["stage", "name"]
-        "Bytes of the documents in what a process has taken since it was started.";
+        "Bytes of the documents in the events that a process has handled since it started.";
     PARTITION_EVENTS Pipeline Counter "slackwater_partition_events_total" ["topic", "partition"]
-        "Events of a partition that were applied, ever.";
+        "Events of a partition that were ever applied.";
     DUPLICATES Pipeline Counter "slackwater_duplicates_total" ["topic", "partition"]
-        "Events that were dropped because they had been applied.";
+        "Events of a partition that were dropped because they had already been applied.";
     SUPERSEDED Pipeline Counter "slackwater_superseded_total" ["topic", "partition"]
-        "Records that were dropped because a capture that was succeeded had sent them.";
+        "Records of a partition that were dropped because a superseded capture had sent them.";
     DEAD_LETTERS Pipeline Gauge "slackwater_dead_letters" ["collection", "kind"]
-        "Documents that cannot be written, as of now.";
+        "Documents that cannot be written at present.";
     POLICY Pipeline Counter "slackwater_policy_total" ["collection", "table", "column", "policy"]
-        "How often a policy of the migration file did something to a value.";
+        "How often a policy of the migration file changed or dropped a value.";
     INCIDENTS Pipeline Counter "slackwater_incidents_total" []
-        "What a person should know of: history lost, collections copied again.";
+        "Incidents, such as lost history or recopied collections.";
     PROCESS_UP Pipeline Gauge "slackwater_process_up" ["name", "role"]
-        "1 while the process says every second that it lives; 0 when it has been silent for 3 s. One that has ended in good order is not shown.";
+        "1 while the process writes its beat every second; 0 after 3 s without one. A process that ended on request is not shown.";
     PROCESS_SILENT Pipeline Gauge "slackwater_process_silent_seconds" ["name", "role"]
-        "Since the process said last that it lives.";
+        "Time since the last beat of the process.";
     PROCESS_WAITING Pipeline Gauge "slackwater_process_waiting" ["name", "role"]
         "1 while the process waits for a server; `slackwater status` says for which.";
     CONTROL_STORE_UP Process Gauge "slackwater_control_store_up" []
-        "1 where the control store answered; 0: the figures of the pipeline are those that it gave last.";
+        "1 if the control store answered; 0 if it did not, and the figures of the pipeline are the last known ones.";
     CONTROL_STORE_AGE Process Gauge "slackwater_control_store_age_seconds" []
-        "How old the figures of the pipeline are.";
+        "Age of the figures of the pipeline.";
     READY Process Gauge "slackwater_ready" []
-        "1 where /readyz says that this process works.";
+        "1 if /readyz answers that this process works.";
     BUILD_INFO Process Gauge "slackwater_build_info" ["version"]
         "Always 1; the version of this process.";
     OWN_EVENTS Process Counter "slackwater_own_events_total" []
@@ -127,9 +127,9 @@ metrics! {
     OWN_BYTES Process Counter "slackwater_own_bytes_total" []
         "Bytes of the documents in those events.";
     OWN_TRANSACTION Process Histogram "slackwater_own_transaction_seconds" []
-        "How long transactions in the target took, from the mapping to the answer.";
+        "How long transactions in the target took, from mapping to commit.";
     OWN_RETRIES Process Counter "slackwater_own_retries_total" ["reason"]
-        "Transactions that were made again: `contention`, `wait` for the target, `reference` that was not there yet, `search` for a record that fails.";
+        "Transactions that were retried, by reason: `contention` with another transaction, `wait` for the target, a `reference` whose target was missing, a `search` for a failing record.";
     OWN_CONNECTIONS Process Counter "slackwater_own_connections_total" ["server"]
-        "Connections that had to be made again.";
+        "Connections that were reopened.";
 }

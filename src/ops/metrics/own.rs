@@ -1,4 +1,4 @@
-//! What this process counts of itself, through `metrics`. Where nobody listens, counting costs nothing.
+//! The process's own metrics, counted through the crate `metrics`. Without `--listen`, counting costs nothing.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::names::{
     Kind, METRICS, OWN_BYTES, OWN_CONNECTIONS, OWN_EVENTS, OWN_RETRIES, OWN_ROWS, OWN_TRANSACTION, Origin,
 };
 
-/// A transaction of a few rows takes milliseconds, one of a copied piece seconds.
+/// A transaction of a few rows takes milliseconds, one of a chunk seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
 
-/// Why a transaction is made again.
+/// Why a transaction is retried.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Retry {
     Contention,
@@ -21,11 +21,11 @@ pub(crate) enum Retry {
     Search,
 }
 
-/// The counters of this process, to be shown.
+/// The counters of this process.
 pub(crate) struct Own(PrometheusHandle);
 
 impl Own {
-    /// Begins to count. `None` where something in this process counts already.
+    /// Starts to count. `None` if another recorder is already installed in this process.
     pub(crate) fn start() -> Option<Self> {
         let matcher = Matcher::Full(OWN_TRANSACTION.name.to_owned());
         let builder = PrometheusBuilder::new().set_buckets_for_metric(matcher, &BUCKETS).ok()?;
@@ -42,18 +42,18 @@ impl Own {
         Some(Self(handle))
     }
 
-    /// In the text format of Prometheus.
+    /// The counters in the text format of Prometheus.
     pub(crate) fn text(&self) -> String {
         self.0.render()
     }
 
-    /// Sums up what was noted: without it what nobody reads would be kept piece by piece.
+    /// Sums up the recorded values; without this, values that nobody reads would pile up one by one.
     pub(crate) fn upkeep(&self) {
         self.0.run_upkeep();
     }
 }
 
-/// A transaction is in the target.
+/// Counts a transaction that was committed in the target.
 pub(crate) fn wrote(events: u64, rows: u64, bytes: u64, took: Duration) {
     counter!(OWN_EVENTS.name).increment(events);
     counter!(OWN_ROWS.name).increment(rows);
@@ -61,7 +61,7 @@ pub(crate) fn wrote(events: u64, rows: u64, bytes: u64, took: Duration) {
     histogram!(OWN_TRANSACTION.name).record(took.as_secs_f64());
 }
 
-/// A transaction is made again.
+/// Counts a retry of a transaction.
 pub(crate) fn retried(reason: Retry) {
     let reason = match reason {
         Retry::Contention => "contention",
@@ -72,7 +72,7 @@ pub(crate) fn retried(reason: Retry) {
     counter!(OWN_RETRIES.name, "reason" => reason).increment(1);
 }
 
-/// A connection was made again.
+/// Counts a connection that was reopened.
 pub(crate) fn reconnected(server: &'static str) {
     counter!(OWN_CONNECTIONS.name, "server" => server).increment(1);
 }

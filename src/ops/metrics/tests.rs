@@ -55,9 +55,9 @@ fn golden() {
 }
 
 #[test]
-fn what_is_not_known_is_not_shown() {
+fn unknown_values_are_not_shown() {
     let text = exposition(Some(&whole()), HERE);
-    assert!(!text.contains("slackwater_lag_seconds"), "one partition was never heard of");
+    assert!(!text.contains("slackwater_lag_seconds"), "one partition has applied nothing");
     let text = exposition(Some(&Look { lanes: vec![stream(Some(101_200))], ..look() }), HERE);
     assert!(text.contains("slackwater_lag_seconds{migration=\"crm\"} 0.8\n"), "{text}");
 }
@@ -96,7 +96,7 @@ fn markdown(origin: Origin) -> String {
 }
 
 #[test]
-fn the_document_tells_of_all() {
+fn the_document_has_the_same_tables() {
     let document = include_str!("../../../docs/metrics.md");
     for origin in [Origin::Pipeline, Origin::Process] {
         let table = markdown(origin);

@@ -1,19 +1,19 @@
-//! What is copied: collections, their chunks, and the lists of row keys that a recopy has seen.
+//! The copy: collections, their chunks, and the lists of row keys that a recopy has seen.
 
 use tokio_postgres::Transaction;
 
 use super::Control;
+use super::doing::Doing as _;
 use super::ledger::Incident;
 use super::partitions::{self, Skip};
 use crate::error::Result;
-use crate::postgres::error::explain;
-use crate::postgres::progress::{Bounds, ChunkDone};
+use crate::postgres::progress::{Answer, Bounds, ChunkDone, count_of};
 use crate::postgres::target::statements::quote;
 
 /// How far the copy of a collection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyState {
-    /// Not begun.
+    /// Not started.
     Pending,
     /// Some chunks are open.
     Copying,
@@ -28,19 +28,19 @@ pub struct CollectionRow {
     pub collection: String,
     /// How far its copy is.
     pub state: CopyState,
-    /// Number of the copy: each reload adds one.
+    /// The number of the copy: each recopy adds one.
     pub generation: i32,
-    /// Documents that were expected.
+    /// The source's estimate of its documents.
     pub documents_estimate: u64,
     /// Documents in finished chunks.
     pub documents_copied: u64,
     /// Chunks of this generation.
     pub chunks_total: u64,
-    /// Finished ones.
+    /// Finished chunks of this generation.
     pub chunks_done: u64,
-    /// Its tables were empty when the copy began, so COPY may be used.
+    /// Its tables were empty when the copy started, so COPY may be used.
     pub fresh: bool,
-    /// It is being recopied, over rows that are there already.
+    /// It is being recopied, over existing rows.
     pub reload: bool,
     /// Milliseconds since 1970.
     pub started_at: Option<i64>,
@@ -48,7 +48,7 @@ pub struct CollectionRow {
     pub finished_at: Option<i64>,
 }
 
-/// A chunk that is still to be copied.
+/// A chunk that has not been copied yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkRow {
     /// Its id, for [`ChunkDone`].
@@ -57,22 +57,22 @@ pub struct ChunkRow {
     pub collection: String,
     /// The copy it belongs to.
     pub generation: i32,
-    /// From this bound on (see [`slackwater_topics::Bound`]); `None` is the beginning.
+    /// Its lower bound (see [`slackwater_topics::Bound`]); `None` is the beginning of the collection.
     pub lo: Option<Vec<u8>>,
-    /// Up to this bound; `None` is the end.
+    /// Its upper bound; `None` is the end of the collection.
     pub hi: Option<Vec<u8>>,
-    /// How often its reading was begun.
+    /// How often a read of it was started.
     pub reads: i32,
 }
 
-/// A table whose row keys are noted while its collections are recopied.
+/// A table whose row keys are listed while its collections are recopied.
 #[derive(Clone, Debug)]
 pub struct SeenTable {
     /// Its schema.
     pub schema: String,
     /// Its name.
     pub name: String,
-    /// Names of the key's columns.
+    /// The names of its key columns.
     pub key: Vec<String>,
 }
 
@@ -95,7 +95,7 @@ LEFT JOIN (
 WHERE k.migration = $1 ORDER BY k.collection";
 
 impl Control {
-    /// All collections that were planned.
+    /// All collections whose copy was planned.
     pub async fn collections(&self, migration: &str) -> Result<Vec<CollectionRow>> {
         self.rows("reading collections", COLLECTIONS, &[&migration], |row| {
             let state: String = row.try_get(1)?;
@@ -107,10 +107,10 @@ impl Control {
                     _ => CopyState::Pending,
                 },
                 generation: row.try_get(2)?,
-                documents_estimate: row.try_get::<_, i64>(3)? as u64,
-                documents_copied: row.try_get::<_, i64>(4)? as u64,
-                chunks_total: row.try_get::<_, i64>(5)? as u64,
-                chunks_done: row.try_get::<_, i64>(6)? as u64,
+                documents_estimate: count_of(row, 3)?,
+                documents_copied: count_of(row, 4)?,
+                chunks_total: count_of(row, 5)?,
+                chunks_done: count_of(row, 6)?,
                 fresh: row.try_get(7)?,
                 reload: row.try_get(8)?,
                 started_at: row.try_get(9)?,
@@ -120,7 +120,7 @@ impl Control {
         .await
     }
 
-    /// Chunks of the present generation that are not done, of all collections.
+    /// The open chunks of every collection's current generation.
     pub async fn open_chunks(&self, migration: &str) -> Result<Vec<ChunkRow>> {
         self.rows("reading open chunks", OPEN_CHUNKS, &[&migration], |row| {
             Ok(ChunkRow {
@@ -135,8 +135,8 @@ impl Control {
         .await
     }
 
-    /// Begins the copy of a collection: its chunks, whole or not at all. Does nothing when this generation is planned
-    /// already, so that a plan whose answer was lost can be made again.
+    /// Starts the copy of a collection: all of its chunks are stored, or none. Does nothing if this generation is already
+    /// planned, so the call can be repeated when its answer was lost.
     pub async fn plan_chunks(
         &mut self,
         collection: &str,
@@ -146,7 +146,6 @@ impl Control {
         fresh: bool,
     ) -> Result<()> {
         let doing = format!("planning the copy of {collection}");
-        let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
         let (transaction, migration) = self.owned(&doing).await?;
         let planned = transaction
             .execute(
@@ -161,7 +160,7 @@ impl Control {
                 &[&migration, &collection, &generation, &(estimate as i64), &fresh],
             )
             .await
-            .map_err(fail)?;
+            .doing(&doing)?;
         if planned == 1 {
             let lower: Vec<Option<&[u8]>> = bounds.iter().map(|(lo, _)| lo.as_deref()).collect();
             let upper: Vec<Option<&[u8]>> = bounds.iter().map(|(_, hi)| hi.as_deref()).collect();
@@ -171,7 +170,7 @@ impl Control {
                     &[&migration, &collection],
                 )
                 .await
-                .map_err(fail)?;
+                .doing(&doing)?;
             transaction
                 .execute(
                     "INSERT INTO slackwater.chunks (migration, collection, generation, lo, hi)
@@ -180,16 +179,15 @@ impl Control {
                     &[&migration, &collection, &generation, &lower, &upper],
                 )
                 .await
-                .map_err(fail)?;
+                .doing(&doing)?;
         }
-        transaction.commit().await.map_err(fail)
+        transaction.commit().await.doing(&doing)
     }
 
-    /// Notes that the reading of a chunk begins; tells how often it has begun, this time included. 0: there is no such
-    /// open chunk any more.
+    /// Counts a read of a chunk that is about to start, and returns how many were started, this one included. 0: the chunk
+    /// is no longer open.
     pub async fn note_read(&mut self, chunk: i64) -> Result<i32> {
         let doing = "noting that a chunk is read";
-        let fail = |error: tokio_postgres::Error| explain(doing, &error);
         let (transaction, migration) = self.owned(doing).await?;
         let row = transaction
             .query_opt(
@@ -198,17 +196,16 @@ impl Control {
                 &[&chunk, &migration],
             )
             .await
-            .map_err(fail)?;
-        transaction.commit().await.map_err(fail)?;
-        row.map_or(Ok(0), |row| row.try_get(0).map_err(fail))
+            .doing(doing)?;
+        transaction.commit().await.doing(doing)?;
+        row.map_or(Ok(0), |row| row.try_get(0).doing(doing))
     }
 
-    /// A chunk that was copied through a log with partitions is complete: all its records are acknowledged. With a lane
-    /// the same comes with the rows. Not there or done already: the collection was begun anew meanwhile, or the answer
-    /// to the first call was lost; then nothing is done.
+    /// Marks a chunk as done that was copied through Kafka and whose records are all acknowledged. (In a direct log the
+    /// lane's own transaction marks it.) Does nothing if the chunk is gone or already done: either its collection is being
+    /// recopied, or the answer to the first call was lost.
     pub async fn finish_chunk(&mut self, chunk: &ChunkDone) -> Result<()> {
         let doing = format!("finishing a chunk of {}", chunk.collection);
-        let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
         let (transaction, migration) = self.owned(&doing).await?;
         let (lo, hi) = chunk.rest.clone().unwrap_or_default();
         transaction
@@ -222,14 +219,13 @@ impl Control {
                 &[&migration, &chunk.id, &(chunk.documents as i64), &chunk.rest.is_some(), &lo, &hi],
             )
             .await
-            .map_err(fail)?;
-        transaction.commit().await.map_err(fail)
+            .doing(&doing)?;
+        transaction.commit().await.doing(&doing)
     }
 
-    /// The copy of a collection is complete. False while a chunk is open, or when another generation has begun.
+    /// Marks the copy of a collection as complete. False while a chunk is open, or if another generation has started.
     pub async fn finish_collection(&mut self, collection: &str, generation: i32) -> Result<bool> {
         let doing = format!("finishing the copy of {collection}");
-        let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
         let (transaction, migration) = self.owned(&doing).await?;
         let finished = transaction
             .execute(
@@ -241,15 +237,15 @@ impl Control {
                 &[&migration, &collection, &generation],
             )
             .await
-            .map_err(fail)?;
-        transaction.commit().await.map_err(fail)?;
+            .doing(&doing)?;
+        transaction.commit().await.doing(&doing)?;
         Ok(finished == 1)
     }
 
-    /// Begins to recopy collections over the rows that are there: each at its new generation, pending, and for each of
-    /// their tables an empty list of the row keys seen. With a log that has partitions, `skip` says where those of the
-    /// collections' topics end now: nothing before that is applied after this. `why` becomes an incident. A call whose
-    /// answer was lost can be made again.
+    /// Starts to recopy collections over their existing rows: each collection is pending in a new generation, and each of
+    /// their tables gets an empty list of row keys. With Kafka, `skip` holds where the partitions of their topics end now:
+    /// no record before that is applied afterwards. `why` becomes an incident. The call can be repeated when its answer was
+    /// lost.
     pub async fn start_reload(
         &mut self,
         collections: &[(&str, i32)],
@@ -257,11 +253,10 @@ impl Control {
         skip: &[Skip],
         why: Incident<'_>,
     ) -> Result<()> {
-        let doing = "starting a reload";
+        let doing = "starting a recopy";
         let owner = self.owner(doing)?;
-        let fail = |error: tokio_postgres::Error| explain(doing, &error);
         let (transaction, migration) = self.owned(doing).await?;
-        // Before the lists of row keys: appliers hold their partitions when they note a key, so this is the order for all.
+        // Before the lists of row keys: an applier locks its partitions before it notes a key, so everyone uses this order.
         partitions::skip_partitions(&transaction, doing, &owner, skip).await?;
         let (collections, generations): (Vec<&str>, Vec<i32>) = collections.iter().copied().unzip();
         transaction
@@ -273,26 +268,25 @@ impl Control {
                 &[&migration, &collections, &generations],
             )
             .await
-            .map_err(fail)?;
+            .doing(doing)?;
         transaction
             .execute(
                 "DELETE FROM slackwater.chunks WHERE migration = $1 AND collection = ANY($2)",
                 &[&migration, &collections],
             )
             .await
-            .map_err(fail)?;
+            .doing(doing)?;
         for table in tables {
-            start_seen(&transaction, &migration, table).await.map_err(fail)?;
+            start_seen(&transaction, &migration, table).await.doing(doing)?;
         }
-        why.write(&transaction, &migration).await.map_err(fail)?;
-        transaction.commit().await.map_err(fail)
+        why.write(&transaction, &migration).await.doing(doing)?;
+        transaction.commit().await.doing(doing)
     }
 
-    /// Ends a recopy after the sweep. The lists of row keys stay: batches on their way still note theirs. They go with
-    /// [`Control::forget_seen`].
+    /// Ends a recopy after the sweep. The lists of row keys stay, because batches that are on their way still note keys.
+    /// [`Control::forget_seen`] drops them.
     pub async fn end_reload(&mut self, collections: &[&str], outcome: Incident<'_>) -> Result<()> {
-        let doing = "ending a reload";
-        let fail = |error: tokio_postgres::Error| explain(doing, &error);
+        let doing = "ending a recopy";
         let (transaction, migration) = self.owned(doing).await?;
         transaction
             .execute(
@@ -300,15 +294,14 @@ impl Control {
                 &[&migration, &collections],
             )
             .await
-            .map_err(fail)?;
-        outcome.write(&transaction, &migration).await.map_err(fail)?;
-        transaction.commit().await.map_err(fail)
+            .doing(doing)?;
+        outcome.write(&transaction, &migration).await.doing(doing)?;
+        transaction.commit().await.doing(doing)
     }
 
-    /// Takes the lists of row keys away, unless a recopy needs them. For a moment in which nobody writes.
+    /// Drops the lists of row keys, unless a recopy needs them. Call it when nobody writes.
     pub async fn forget_seen(&mut self) -> Result<()> {
-        let doing = "tidying up after a reload";
-        let fail = |error: tokio_postgres::Error| explain(doing, &error);
+        let doing = "tidying up after a recopy";
         let (transaction, migration) = self.owned(doing).await?;
         let lists = transaction
             .query(
@@ -317,24 +310,20 @@ impl Control {
                 &[&migration],
             )
             .await
-            .map_err(fail)?;
+            .doing(doing)?;
         for list in &lists {
-            let id: i32 = list.try_get(0).map_err(fail)?;
+            let id: i32 = list.try_get(0).doing(doing)?;
             let sql = format!("DROP TABLE IF EXISTS slackwater.seen_{id}");
-            transaction.batch_execute(&sql).await.map_err(fail)?;
+            transaction.batch_execute(&sql).await.doing(doing)?;
         }
-        transaction.commit().await.map_err(fail)
+        transaction.commit().await.doing(doing)
     }
 }
 
-/// The list of row keys seen, logged like any table: one that a crash empties would have the sweep delete everything.
-async fn start_seen(
-    transaction: &Transaction<'_>,
-    migration: &str,
-    table: &SeenTable,
-) -> std::result::Result<(), tokio_postgres::Error> {
+/// Makes an empty list of row keys. It is a logged table: if a crash emptied it, the sweep would delete every row.
+async fn start_seen(transaction: &Transaction<'_>, migration: &str, table: &SeenTable) -> Answer<()> {
     drop_seen(transaction, migration, table).await?;
-    // The id stays the table's own for good, so that writers who have prepared a statement find the new list.
+    // A table keeps its id for good, so that prepared statements of writers find the new list.
     let id: i32 = transaction
         .query_one(
             "INSERT INTO slackwater.seen (migration, schema_name, table_name) VALUES ($1, $2, $3)
@@ -355,11 +344,7 @@ async fn start_seen(
     transaction.batch_execute(&sql).await
 }
 
-async fn drop_seen(
-    transaction: &Transaction<'_>,
-    migration: &str,
-    table: &SeenTable,
-) -> std::result::Result<(), tokio_postgres::Error> {
+async fn drop_seen(transaction: &Transaction<'_>, migration: &str, table: &SeenTable) -> Answer<()> {
     let row = transaction
         .query_opt(
             "SELECT id FROM slackwater.seen WHERE migration = $1 AND schema_name = $2 AND table_name = $3",

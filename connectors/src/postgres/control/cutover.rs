@@ -1,10 +1,10 @@
-//! The record of a migration's switch.
+//! The record of a migration's cutover.
 //!
-//! **Invariant**: a state is left by one conditional update, so of two processes that want to lead it to different ends one
-//! succeeds and the other learns that it did not. `freezing` is written before the source is asked to freeze and
-//! `reverting` before it is asked to unfreeze. Only whoever holds the lease asks the source for either.
+//! **Invariant**: one conditional update ends each state. So if two processes want different next states, one succeeds and the
+//! other learns that it did not. `freezing` is written before the source is asked to freeze, and `reverting` before it is asked
+//! to unfreeze. Only the process that holds the lease asks the source for either.
 //!
-//! **Crash**: the lease ends with the connection; the record stays and tells the next process what may have happened.
+//! **Crash**: the lease ends with the connection. The record stays and tells the next process what may have happened.
 
 use postgres_types::ToSql;
 use slackwater_topics::Moment;
@@ -12,23 +12,26 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::Control;
+use super::doing::Doing as _;
+use super::id::Id;
 use crate::error::Result;
-use crate::postgres::error::{LATE, explain};
+use crate::postgres::error::LATE;
+use crate::postgres::progress::{Answer, of_bigint, to_bigint};
 
 /// How far a cutover is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CutoverState {
-    /// Begun; the source is as it was.
+    /// Started; the source is untouched.
     Armed,
-    /// The source is being frozen, or is.
+    /// The source is being frozen, or is frozen.
     Freezing,
-    /// The source is frozen, and the time is known that everything has to reach.
+    /// The source is frozen, and the moment that everything has to reach is known.
     Frozen,
-    /// The target is the one to write to. The end.
+    /// The target is the one to write to. Final.
     Open,
-    /// It is taken back; the source may still be frozen.
+    /// It is being taken back; the source may still be frozen.
     Reverting,
-    /// It was taken back; the source is as before. The end of this one.
+    /// It was taken back; the source is as before. Final.
     Reverted,
 }
 
@@ -40,7 +43,7 @@ impl CutoverState {
             "frozen" => Self::Frozen,
             "open" => Self::Open,
             "reverting" => Self::Reverting,
-            // The column takes no other.
+            // The column allows no other word.
             _ => Self::Reverted,
         }
     }
@@ -58,14 +61,14 @@ impl CutoverState {
     }
 }
 
-/// A cutover as it is written down.
+/// A cutover, as recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CutoverRow {
     /// Its own id.
     pub id: Uuid,
     /// How far it is.
     pub state: CutoverState,
-    /// The process that goes on with it.
+    /// The process that leads it.
     pub owner: Uuid,
     /// Where that process runs.
     pub host: String,
@@ -77,56 +80,56 @@ pub struct CutoverRow {
     pub armed_for_ms: i64,
     /// The fence that every capture is to send.
     pub fence: Option<Uuid>,
-    /// The captures that have answered, by source, and the moment of the source that its fence waits for.
+    /// What is known of each source.
     pub sources: Vec<CutoverSource>,
-    /// Milliseconds until the deadline, where the source may be frozen; less than zero past it.
+    /// Milliseconds until the deadline, negative after it; `None` if the source was never asked to freeze.
     pub left_ms: Option<i64>,
     /// When the target was opened, milliseconds since 1970.
     pub open_at: Option<i64>,
     /// Why it was taken back.
     pub reason: Option<String>,
-    /// The team's command or webhook was run.
+    /// The team was told, by its command or webhook.
     pub told: bool,
     /// The report, once there is one.
     pub report: Option<String>,
 }
 
-/// What is known of one source in a cutover.
+/// One source's part in a cutover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CutoverSource {
     /// Its name.
     pub source: String,
-    /// Its capture follows closely.
-    pub heard: bool,
-    /// Its capture sends the fence once it has passed this moment.
+    /// Its capture has answered: it follows closely.
+    pub answered: bool,
+    /// Its capture sends the fence after it has passed this moment.
     pub fence_moment: Option<Moment>,
 }
 
 impl CutoverRow {
-    /// Whether this source's capture follows closely.
-    pub fn heard(&self, source: &str) -> bool {
-        self.sources.iter().any(|row| row.source == source && row.heard)
+    /// Whether this source's capture has answered.
+    pub fn answered(&self, source: &str) -> bool {
+        self.sources.iter().any(|row| row.source == source && row.answered)
     }
 
-    /// The fence that was asked for last, with the moment of each source.
+    /// The last fence that was asked for, with the moment of each source.
     pub fn fence(self) -> Option<Fence> {
         let moments = self.sources.into_iter().filter_map(|row| Some((row.source, row.fence_moment?)));
         Some(Fence { id: self.fence?, moments: moments.collect() })
     }
 
-    /// The fence that this source's capture is to send, once it has passed the moment.
+    /// The fence that this source's capture has to send after it has passed the moment.
     pub fn fence_of(&self, source: &str) -> Option<(Uuid, Moment)> {
         let row = self.sources.iter().find(|row| row.source == source)?;
         Some((self.fence?, row.fence_moment?))
     }
 }
 
-/// A cutover that begins.
+/// A cutover that starts.
 #[derive(Clone, Copy, Debug)]
 pub struct NewCutover<'a> {
     /// Its own id.
     pub id: Uuid,
-    /// The process that begins it.
+    /// The process that starts it.
     pub owner: Uuid,
     /// Where that process runs.
     pub host: &'a str,
@@ -136,21 +139,21 @@ pub struct NewCutover<'a> {
     pub deadline_ms: i64,
 }
 
-/// A fence in a cutover: the captures send it, each when it has passed the moment of its source.
+/// A fence in a cutover. Each capture sends it after it has passed the moment of its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fence {
-    /// It is matched by identity.
+    /// Lanes and partitions record that they passed this id.
     pub id: Uuid,
-    /// By source.
+    /// The moment of each source, by the source's name.
     pub moments: Vec<(String, Moment)>,
 }
 
-/// How far the log has come with a fence.
+/// How far a fence has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fencing {
-    /// Lanes or partitions that have not passed it.
+pub struct FenceProgress {
+    /// The lanes or partitions that have not passed it.
     pub missing: Vec<String>,
-    /// Lanes or partitions there are.
+    /// The number of all lanes or partitions.
     pub all: usize,
 }
 
@@ -163,27 +166,27 @@ const COLUMNS: &str = "id, state, owner, host, way, (extract(epoch FROM armed_at
     (extract(epoch FROM open_at) * 1000)::bigint, reason, told_at IS NOT NULL, report";
 
 impl Control {
-    /// Becomes the one process that works on a migration's cutover, for as long as this connection stands. False where
-    /// another one does.
+    /// Becomes the only process that works on a migration's cutover, for as long as this connection lasts. False if another
+    /// process is.
     pub async fn lease_cutover(&self, migration: &str) -> Result<bool> {
         let sql = "SELECT pg_try_advisory_lock(hashtext('slackwater.cutover'), hashtext($1))";
         let taken = self.rows("taking the cutover's lease", sql, &[&migration], |row| row.try_get(0)).await?;
         Ok(taken.first() == Some(&true))
     }
 
-    /// Lets it go.
+    /// Gives the lease up.
     pub async fn end_lease(&self, migration: &str) -> Result<()> {
         let sql = "SELECT pg_advisory_unlock(hashtext('slackwater.cutover'), hashtext($1))";
         self.change("ending the cutover's lease", sql, &[&migration]).await.map(drop)
     }
 
-    /// Ends the session of the process that works on a cutover, and its lease with it.
+    /// Ends the session of the process that works on a cutover, and thereby its lease.
     pub async fn end_leaseholder(&self, id: Uuid) -> Result<()> {
         let sql = "SELECT pg_terminate_backend(backend) FROM slackwater.cutovers \
-                   WHERE id = $1::text::uuid AND backend <> pg_backend_pid() AND EXISTS (
+                   WHERE id = $1 AND backend <> pg_backend_pid() AND EXISTS (
                        SELECT FROM pg_stat_activity WHERE pid = backend AND application_name = 'slackwater'
                    )";
-        self.change("ending another cutover's session", sql, &[&id.to_string()]).await.map(drop)
+        self.change("ending the session of a cutover's leader", sql, &[&Id(id)]).await.map(drop)
     }
 
     /// The newest cutover of a migration.
@@ -195,70 +198,69 @@ impl Control {
         Ok(self.rows("reading the cutover", &sql, &[&migration], read).await?.pop())
     }
 
-    /// Whether a migration was switched.
+    /// Whether the cutover of a migration has opened the target.
     pub async fn switched(&self, migration: &str) -> Result<bool> {
         let sql = "SELECT slackwater.switched($1)";
-        let open = self.rows("asking for the switch", sql, &[&migration], |row| row.try_get(0)).await?;
+        let open =
+            self.rows("asking whether the target is open", sql, &[&migration], |row| row.try_get(0)).await?;
         Ok(open.first() == Some(&true))
     }
 
-    /// Begins a cutover. Fails where there is one that was not taken back.
+    /// Starts a cutover. Fails if the migration has one that was not taken back.
     pub async fn arm_cutover(&self, migration: &str, new: NewCutover<'_>) -> Result<()> {
         let sql = "INSERT INTO slackwater.cutovers (id, migration, owner, host, way, deadline_ms) \
-                   VALUES ($1::text::uuid, $2, $3::text::uuid, $4, $5, $6)";
-        let (id, owner) = (new.id.to_string(), new.owner.to_string());
+                   VALUES ($1, $2, $3, $4, $5, $6)";
         self.change(
             "arming the cutover",
             sql,
-            &[&id, &migration, &owner, &new.host, &new.freeze, &new.deadline_ms],
+            &[&Id(new.id), &migration, &Id(new.owner), &new.host, &new.freeze, &new.deadline_ms],
         )
         .await
         .map(drop)
     }
 
-    /// Goes on with a cutover that another process has left. False where it has ended meanwhile.
+    /// Takes the lead of a cutover from another process. False if the cutover has ended in the meantime.
     pub async fn adopt_cutover(&self, id: Uuid, owner: Uuid, host: &str) -> Result<bool> {
         let sql = "WITH adopted AS (
-                       UPDATE slackwater.cutovers SET owner = $2::text::uuid, host = $3, backend = pg_backend_pid(),
+                       UPDATE slackwater.cutovers SET owner = $2, host = $3, backend = pg_backend_pid(),
                            armed_at = CASE state WHEN 'armed' THEN clock_timestamp() ELSE armed_at END
-                       WHERE id = $1::text::uuid AND state IN ('armed', 'freezing', 'frozen') RETURNING id
+                       WHERE id = $1 AND state IN ('armed', 'freezing', 'frozen') RETURNING id
                    ), unheard AS (
                        UPDATE slackwater.cutover_sources AS s SET heard_at = NULL FROM adopted
                        WHERE s.cutover = adopted.id
                    )
                    SELECT count(*) FROM adopted";
-        let doing = "going on with the cutover";
+        let doing = "resuming the cutover";
         let count = |row: &Row| row.try_get::<_, i64>(0);
-        let parameters = [&id.to_string() as &(dyn ToSql + Sync), &owner.to_string(), &host];
+        let parameters = [&Id(id) as &(dyn ToSql + Sync), &Id(owner), &host];
         Ok(self.rows(doing, sql, &parameters, count).await?.first() == Some(&1))
     }
 
-    /// The capture of a source says that it follows closely.
-    pub async fn hear_cutover(&self, id: Uuid, source: &str) -> Result<()> {
+    /// Records that the capture of a source follows closely.
+    pub async fn answer_cutover(&self, id: Uuid, source: &str) -> Result<()> {
         let sql = "INSERT INTO slackwater.cutover_sources (cutover, source, heard_at) \
-                   VALUES ($1::text::uuid, $2, clock_timestamp()) \
+                   VALUES ($1, $2, clock_timestamp()) \
                    ON CONFLICT (cutover, source) DO UPDATE SET heard_at = EXCLUDED.heard_at";
-        self.change("answering the cutover", sql, &[&id.to_string(), &source]).await.map(drop)
+        self.change("answering the cutover", sql, &[&Id(id), &source]).await.map(drop)
     }
 
-    /// Asks every capture for a fence, while the sources are as they were.
+    /// Asks every capture for a fence while the sources are still untouched.
     pub async fn rehearse_cutover(&self, id: Uuid, owner: Uuid, fence: &Fence) -> Result<bool> {
         self.ask_for_fence("asking for a fence", ("armed", "armed"), id, owner, fence).await
     }
 
-    /// The source is about to be frozen. The deadline counts from the first time that this is said. False where the
-    /// cutover is not ours any more, or was taken back.
+    /// Records that the source is about to be frozen. The deadline counts from the first such call. False if the cutover
+    /// is no longer ours, or was taken back.
     pub async fn freeze_cutover(&self, id: Uuid, owner: Uuid) -> Result<bool> {
         let sql = "UPDATE slackwater.cutovers SET state = 'freezing', \
                        freezing_at = coalesce(freezing_at, clock_timestamp()) \
-                   WHERE id = $1::text::uuid AND owner = $2::text::uuid AND state IN ('armed', 'freezing', 'frozen')";
-        self.moved("writing down that the source is to freeze", sql, &[&id.to_string(), &owner.to_string()])
-            .await
+                   WHERE id = $1 AND owner = $2 AND state IN ('armed', 'freezing', 'frozen')";
+        self.moved("recording that the source is about to be frozen", sql, &[&Id(id), &Id(owner)]).await
     }
 
-    /// The sources are frozen; asks every capture for the fence at the moment of that. False as above.
+    /// Records that the sources are frozen, and asks every capture for a fence at the moment of its freeze. False as above.
     pub async fn frozen_cutover(&self, id: Uuid, owner: Uuid, fence: &Fence) -> Result<bool> {
-        let doing = "writing down that the source is frozen";
+        let doing = "recording that the source is frozen";
         self.ask_for_fence(doing, ("freezing", "frozen"), id, owner, fence).await
     }
 
@@ -271,9 +273,9 @@ impl Control {
         fence: &Fence,
     ) -> Result<bool> {
         let sql = "WITH asked AS (
-                       UPDATE slackwater.cutovers SET state = $4, fence_id = $5::text::uuid,
+                       UPDATE slackwater.cutovers SET state = $4, fence_id = $5,
                            frozen_at = CASE $4 WHEN 'frozen' THEN clock_timestamp() END
-                       WHERE id = $1::text::uuid AND owner = $2::text::uuid AND state = $3 RETURNING id
+                       WHERE id = $1 AND owner = $2 AND state = $3 RETURNING id
                    ), moments AS (
                        INSERT INTO slackwater.cutover_sources AS s (cutover, source, fence_moment)
                        SELECT asked.id, m.source, m.moment
@@ -282,24 +284,17 @@ impl Control {
                    )
                    SELECT count(*) FROM asked";
         let sources: Vec<&str> = fence.moments.iter().map(|(source, _)| source.as_str()).collect();
-        let moments: Vec<i64> = fence.moments.iter().map(|(_, moment)| moment.0.cast_signed()).collect();
+        let moments: Vec<i64> = fence.moments.iter().map(|(_, moment)| to_bigint(*moment)).collect();
         let count = |row: &Row| row.try_get::<_, i64>(0);
-        let parameters = [
-            &id.to_string() as &(dyn ToSql + Sync),
-            &owner.to_string(),
-            &from,
-            &to,
-            &fence.id.to_string(),
-            &sources,
-            &moments,
-        ];
+        let parameters =
+            [&Id(id) as &(dyn ToSql + Sync), &Id(owner), &from, &to, &Id(fence.id), &sources, &moments];
         Ok(self.rows(doing, sql, &parameters, count).await?.first() == Some(&1))
     }
 
-    /// What of the log has not passed a fence.
-    pub async fn fencing(&self, migration: &str, fence: &Fence) -> Result<Fencing> {
-        // A log in Kafka counts by its partitions, the direct one by its lane. Both have to show two things: the marker has
-        // arrived, and everything up to the source's moment is applied. What no moment is known for has not passed.
+    /// Which lanes or partitions have not passed a fence.
+    pub async fn fence_progress(&self, migration: &str, fence: &Fence) -> Result<FenceProgress> {
+        // With Kafka every partition counts, in a direct log the lane of every stream. Each has passed if two things are true:
+        // the fence has arrived, and everything up to the source's moment is applied. Without a known moment it has not passed.
         let sql = "WITH wanted AS (
                 SELECT topic || '/' || partition AS lane, coalesce(p.applied_through, 0) AS through, l.source
                 FROM slackwater.partitions AS p
@@ -311,85 +306,78 @@ impl Control {
             )
             SELECT lane, coalesce(through >= m.moment, false) AND EXISTS (
                 SELECT FROM slackwater.fence_passes AS p
-                WHERE p.migration = $1 AND p.id = $2::text::uuid AND p.lane = wanted.lane
+                WHERE p.migration = $1 AND p.id = $2 AND p.lane = wanted.lane
             ) FROM wanted LEFT JOIN unnest($3::text[], $4::bigint[]) AS m(source, moment) ON m.source = wanted.source
             ORDER BY 1";
         let sources: Vec<&str> = fence.moments.iter().map(|(source, _)| source.as_str()).collect();
-        let moments: Vec<i64> = fence.moments.iter().map(|(_, moment)| moment.0.cast_signed()).collect();
-        let parameters = [&migration as &(dyn ToSql + Sync), &fence.id.to_string(), &sources, &moments];
+        let moments: Vec<i64> = fence.moments.iter().map(|(_, moment)| to_bigint(*moment)).collect();
+        let parameters = [&migration as &(dyn ToSql + Sync), &Id(fence.id), &sources, &moments];
         let lanes = self
             .rows("looking for the fence", sql, &parameters, |row| {
                 Ok((row.try_get::<_, String>(0)?, row.try_get::<_, bool>(1)?))
             })
             .await?;
         let all = lanes.len();
-        Ok(Fencing { missing: lanes.into_iter().filter(|lane| !lane.1).map(|lane| lane.0).collect(), all })
+        Ok(FenceProgress {
+            missing: lanes.into_iter().filter(|lane| !lane.1).map(|lane| lane.0).collect(),
+            all,
+        })
     }
 
-    /// The last step: from here on the target is the one to write to, and nobody writes for the migration any more. False
-    /// where the deadline has passed, or the cutover was taken back.
+    /// The last step: from here on the target is the one to write to, and no process writes for the migration any more.
+    /// False if the deadline has passed, or the cutover was taken back.
     pub async fn open_cutover(&self, id: Uuid, owner: Uuid) -> Result<bool> {
-        let sql = "SELECT slackwater.open_cutover($1::text::uuid, $2::text::uuid)";
-        match self.change("opening the target", sql, &[&id.to_string(), &owner.to_string()]).await {
+        let sql = "SELECT slackwater.open_cutover($1, $2)";
+        match self.change("opening the target", sql, &[&Id(id), &Id(owner)]).await {
             Ok(_) => Ok(true),
             Err(error) if error.code.as_deref() == Some(LATE) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Takes a cutover back. With `late_ms` only where the deadline has passed by so much. False where it has ended, or
-    /// is being taken back already.
+    /// Starts to take a cutover back; with `late_ms` only if its deadline passed longer ago than that. False if it has
+    /// ended, or is already being taken back.
     pub async fn revert_cutover(&self, id: Uuid, reason: &str, late_ms: Option<i64>) -> Result<bool> {
         let sql = "UPDATE slackwater.cutovers SET state = 'reverting', reason = $2 \
-                   WHERE id = $1::text::uuid AND state IN ('armed', 'freezing', 'frozen') AND ($3::bigint IS NULL OR \
+                   WHERE id = $1 AND state IN ('armed', 'freezing', 'frozen') AND ($3::bigint IS NULL OR \
                        clock_timestamp() > freezing_at + (deadline_ms + $3) * interval '1 millisecond')";
-        self.moved("taking the cutover back", sql, &[&id.to_string(), &reason, &late_ms]).await
+        self.moved("taking the cutover back", sql, &[&Id(id), &reason, &late_ms]).await
     }
 
-    /// The source is as before.
+    /// Records that the source is as before.
     pub async fn reverted_cutover(&self, id: Uuid) -> Result<bool> {
         let sql = "UPDATE slackwater.cutovers SET state = 'reverted', ended_at = clock_timestamp() \
-                   WHERE id = $1::text::uuid AND state = 'reverting'";
-        self.moved("ending the cutover", sql, &[&id.to_string()]).await
+                   WHERE id = $1 AND state = 'reverting'";
+        self.moved("ending the cutover", sql, &[&Id(id)]).await
     }
 
-    /// The team was told.
+    /// Records that the team was told.
     pub async fn told_cutover(&self, id: Uuid) -> Result<()> {
-        let sql = "UPDATE slackwater.cutovers SET told_at = clock_timestamp() WHERE id = $1::text::uuid";
-        self.change("writing down that the team was told", sql, &[&id.to_string()]).await.map(drop)
+        let sql = "UPDATE slackwater.cutovers SET told_at = clock_timestamp() WHERE id = $1";
+        self.change("recording that the team was told", sql, &[&Id(id)]).await.map(drop)
     }
 
-    /// Keeps the report.
+    /// Stores the report.
     pub async fn report_cutover(&self, id: Uuid, report: &str) -> Result<()> {
-        let sql = "UPDATE slackwater.cutovers SET report = $2 WHERE id = $1::text::uuid";
-        self.change("keeping the report", sql, &[&id.to_string(), &report]).await.map(drop)
+        let sql = "UPDATE slackwater.cutovers SET report = $2 WHERE id = $1";
+        self.change("storing the report", sql, &[&Id(id), &report]).await.map(drop)
     }
 
-    async fn moved(
-        &self,
-        doing: &str,
-        sql: &str,
-        parameters: &[&(dyn postgres_types::ToSql + Sync)],
-    ) -> Result<bool> {
+    async fn moved(&self, doing: &str, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<bool> {
         Ok(self.change(doing, sql, parameters).await? == 1)
     }
 
-    async fn change(
-        &self,
-        doing: &str,
-        sql: &str,
-        parameters: &[&(dyn postgres_types::ToSql + Sync)],
-    ) -> Result<u64> {
-        self.client.execute(sql, parameters).await.map_err(|error| explain(doing, &error))
+    async fn change(&self, doing: &str, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64> {
+        self.client.execute(sql, parameters).await.doing(doing)
     }
 }
 
-fn read(row: &Row) -> std::result::Result<CutoverRow, tokio_postgres::Error> {
+fn read(row: &Row) -> Answer<CutoverRow> {
     let sources: Vec<String> = row.try_get(8)?;
-    let heard: Vec<bool> = row.try_get(9)?;
+    let answered: Vec<bool> = row.try_get(9)?;
     let moments: Vec<Option<i64>> = row.try_get(10)?;
-    let sources = sources.into_iter().zip(heard).zip(moments).map(|((source, heard), moment)| {
-        CutoverSource { source, heard, fence_moment: moment.map(|moment| Moment(moment.cast_unsigned())) }
+    let sources = sources.into_iter().zip(answered).zip(moments).map(|((source, answered), moment)| {
+        CutoverSource { source, answered, fence_moment: moment.map(of_bigint) }
     });
     Ok(CutoverRow {
         id: row.try_get::<_, Id>(0)?.0,
@@ -407,20 +395,4 @@ fn read(row: &Row) -> std::result::Result<CutoverRow, tokio_postgres::Error> {
         told: row.try_get(14)?,
         report: row.try_get(15)?,
     })
-}
-
-/// A UUID as the driver brings it.
-struct Id(Uuid);
-
-impl<'a> postgres_types::FromSql<'a> for Id {
-    fn from_sql(
-        _: &postgres_types::Type,
-        raw: &'a [u8],
-    ) -> std::result::Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Self(Uuid::from_slice(raw)?))
-    }
-
-    fn accepts(kind: &postgres_types::Type) -> bool {
-        *kind == postgres_types::Type::UUID
-    }
 }

@@ -1,21 +1,21 @@
-//! The names of lanes. A lane of a capture bears its source's name; an applier's lane bears the applier's.
+//! The names of lanes. The name of a capture's lane contains its source, the name of an applier's lane the applier.
 
-/// The lane of the stream, where the log is direct.
+/// The lane of a source's stream, in a direct log.
 pub fn stream(source: &str) -> String {
     format!("capture/{source}/stream")
 }
 
-/// A lane of the copy, where the log is direct.
+/// The lane of one worker of the copy, in a direct log.
 pub fn copy(source: &str, worker: usize) -> String {
     format!("capture/{source}/copy/{worker}")
 }
 
-/// The capture's own lane, where the log is Kafka: no event comes through it, but a sweep of the target is guarded by it.
+/// The capture's own lane, if the log is Kafka. No event comes through it; it guards the sweep of the target.
 pub fn own(source: &str) -> String {
     format!("capture/{source}")
 }
 
-/// A lane of an applier.
+/// The lane of one writer of an applier.
 pub fn apply(member: &str, writer: usize) -> String {
     format!("apply/{member}/{writer}")
 }

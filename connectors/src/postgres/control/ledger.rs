@@ -1,6 +1,7 @@
-//! The control store's lists for people and for the gate: dead letters, tallies, incidents, fences.
+//! What the control store lists for people and for the cutover: dead letters, tallies, incidents, passed fences.
 //!
-//! Sinks write dead letters, tallies and fences with the rows they belong to; here they are read, and retries are set.
+//! Sinks write dead letters, tallies and passed fences together with the rows. This module reads them, and sets when a dead
+//! letter is tried again.
 
 use std::time::Duration;
 
@@ -10,24 +11,25 @@ use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use super::Control;
+use super::doing::Doing as _;
+use super::id::Id;
 use crate::error::Result;
-use crate::postgres::error::explain;
-use crate::postgres::progress::{DeadLetter, Tally, op_of};
+use crate::postgres::progress::{Answer, DeadLetter, Tally, count_of, op_of};
 
-/// A dead letter as it is kept.
+/// A dead letter, as stored.
 #[derive(Clone, Debug)]
 pub struct DeadLetterRow {
-    /// Its number.
+    /// Its id.
     pub id: i64,
     /// The letter.
     pub letter: DeadLetter,
-    /// Milliseconds since 1970.
+    /// When it was written first, milliseconds since 1970.
     pub first_seen: i64,
-    /// Milliseconds since 1970.
+    /// When it was written last, milliseconds since 1970.
     pub last_seen: i64,
-    /// How often it was tried.
+    /// How often writing it was tried.
     pub tries: i32,
-    /// When it is tried again, milliseconds since 1970.
+    /// When it is due to be tried again, milliseconds since 1970.
     pub retry_at: i64,
 }
 
@@ -42,38 +44,34 @@ pub struct DeadLetterCount {
     pub count: u64,
 }
 
-/// Something that a person should know of, as it is written.
+/// Something that a person should know, to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct Incident<'a> {
-    /// Which kind.
+    /// Its kind.
     pub kind: &'a str,
-    /// The collection it concerns, where it is one.
+    /// The collection, if it is about one.
     pub collection: Option<&'a str>,
     /// What happened.
     pub text: &'a str,
 }
 
 impl Incident<'_> {
-    /// Writes it with what it tells of.
-    pub(super) async fn write(
-        &self,
-        transaction: &Transaction<'_>,
-        migration: &str,
-    ) -> std::result::Result<(), tokio_postgres::Error> {
+    /// Writes it in the transaction of the change that it is about.
+    pub(super) async fn write(&self, transaction: &Transaction<'_>, migration: &str) -> Answer<()> {
         let sql =
             "INSERT INTO slackwater.incidents (migration, kind, collection, text) VALUES ($1, $2, $3, $4)";
         transaction.execute(sql, &[&migration, &self.kind, &self.collection, &self.text]).await.map(drop)
     }
 }
 
-/// Something that a person should know of, as it is kept.
+/// Something that a person should know, as stored.
 #[derive(Clone, Debug)]
 pub struct IncidentRow {
-    /// Milliseconds since 1970.
+    /// When it happened, milliseconds since 1970.
     pub at: i64,
-    /// Which kind.
+    /// Its kind.
     pub kind: String,
-    /// The collection it concerns.
+    /// The collection, if it is about one.
     pub collection: Option<String>,
     /// What happened.
     pub text: String,
@@ -83,7 +81,7 @@ const DEAD_LETTERS: &str = "SELECT id, collection, key, op, kind, reason, table_
     (extract(epoch FROM first_seen) * 1000)::bigint, (extract(epoch FROM last_seen) * 1000)::bigint, tries, \
     (extract(epoch FROM retry_at) * 1000)::bigint FROM slackwater.dead_letters WHERE migration = $1 ";
 
-fn dead_letter(row: &Row) -> std::result::Result<DeadLetterRow, tokio_postgres::Error> {
+fn dead_letter(row: &Row) -> Answer<DeadLetterRow> {
     let op: Op = op_of(row.try_get(3)?);
     Ok(DeadLetterRow {
         id: row.try_get(0)?,
@@ -105,7 +103,7 @@ fn dead_letter(row: &Row) -> std::result::Result<DeadLetterRow, tokio_postgres::
 }
 
 impl Control {
-    /// Dead letters whose next try is due, or will be that soon, the longest waiting first.
+    /// Dead letters whose next try is due now or within `early`; the one that is due longest comes first.
     pub async fn due_dead_letters(
         &self,
         migration: &str,
@@ -120,7 +118,7 @@ impl Control {
         self.rows("reading due dead letters", &sql, &[&migration, &early, &limit], dead_letter).await
     }
 
-    /// Dead letters with a number above `after`, in the order of their numbers; of one collection, or of all.
+    /// Dead letters with an id above `after`, ordered by id; of one collection, or of all.
     pub async fn dead_letters(
         &self,
         migration: &str,
@@ -142,7 +140,7 @@ impl Control {
             Ok(DeadLetterCount {
                 collection: row.try_get(0)?,
                 kind: row.try_get(1)?,
-                count: row.try_get::<_, i64>(2)? as u64,
+                count: count_of(row, 2)?,
             })
         })
         .await
@@ -155,10 +153,9 @@ impl Control {
         Ok(found.first() == Some(&true))
     }
 
-    /// Puts a letter off while its retry is on the way through the log, so that it is not sent twice.
+    /// Postpones the next try of dead letters whose retry is on its way through the log, so that it is not sent twice.
     pub async fn put_off(&mut self, ids: &[i64], milliseconds: i64) -> Result<()> {
-        let doing = "putting dead letters off";
-        let fail = |error: tokio_postgres::Error| explain(doing, &error);
+        let doing = "postponing dead letters";
         let (transaction, migration) = self.owned(doing).await?;
         transaction
             .execute(
@@ -167,11 +164,11 @@ impl Control {
                 &[&migration, &ids, &milliseconds],
             )
             .await
-            .map_err(fail)?;
-        transaction.commit().await.map_err(fail)
+            .doing(doing)?;
+        transaction.commit().await.doing(doing)
     }
 
-    /// Has all dead letters tried now; tells how many. It changes only the time, so nothing has to be owned.
+    /// Makes all dead letters due now; returns how many there are. It changes only their time, so no ownership is needed.
     pub async fn retry_now(&self, migration: &str) -> Result<u64> {
         self.client
             .execute(
@@ -179,10 +176,10 @@ impl Control {
                 &[&migration],
             )
             .await
-            .map_err(|error| explain("setting dead letters to be tried again", &error))
+            .doing("setting dead letters to be tried again")
     }
 
-    /// What policies did.
+    /// How often policies were applied.
     pub async fn tallies(&self, migration: &str) -> Result<Vec<Tally>> {
         let sql = "SELECT collection, table_name, column_name, policy, count, sample_key FROM slackwater.tallies \
                    WHERE migration = $1 ORDER BY 1, 2, 3, 4";
@@ -192,14 +189,14 @@ impl Control {
                 table: row.try_get(1)?,
                 column: row.try_get(2)?,
                 policy: row.try_get(3)?,
-                count: row.try_get::<_, i64>(4)? as u64,
+                count: count_of(row, 4)?,
                 sample_key: row.try_get(5)?,
             })
         })
         .await
     }
 
-    /// What happened, the newest first.
+    /// Incidents, the newest first.
     pub async fn incidents(&self, migration: &str, limit: i64) -> Result<Vec<IncidentRow>> {
         let sql = "SELECT (extract(epoch FROM at) * 1000)::bigint, kind, collection, text FROM slackwater.incidents \
                    WHERE migration = $1 ORDER BY id DESC LIMIT $2";
@@ -214,24 +211,24 @@ impl Control {
         .await
     }
 
-    /// How much has happened.
+    /// The number of incidents.
     pub async fn incident_count(&self, migration: &str) -> Result<u64> {
         let sql = "SELECT count(*) FROM slackwater.incidents WHERE migration = $1";
-        let count = |row: &Row| Ok(row.try_get::<_, i64>(0)? as u64);
+        let count = |row: &Row| count_of(row, 0);
         Ok(self.rows("counting incidents", sql, &[&migration], count).await?.into_iter().sum())
     }
 
-    /// The lanes, and the partitions of the log, that a fence has passed.
+    /// The lanes and partitions of the log that have passed a fence.
     pub async fn fence_passes(&self, migration: &str, id: Uuid) -> Result<Vec<String>> {
-        let sql = "SELECT lane FROM slackwater.fence_passes WHERE migration = $1 AND id = $2::text::uuid ORDER BY 1";
-        self.rows("looking for a fence", sql, &[&migration, &id.to_string()], |row| row.try_get(0)).await
+        let sql = "SELECT lane FROM slackwater.fence_passes WHERE migration = $1 AND id = $2 ORDER BY 1";
+        self.rows("looking for a fence", sql, &[&migration, &Id(id)], |row| row.try_get(0)).await
     }
 
-    /// How many of them there are.
+    /// The number of lanes and partitions of the log that have passed a fence.
     pub async fn fence_passed(&self, migration: &str, id: Uuid) -> Result<u64> {
-        let sql = "SELECT count(*) FROM slackwater.fence_passes WHERE migration = $1 AND id = $2::text::uuid";
-        let count = |row: &Row| Ok(row.try_get::<_, i64>(0)? as u64);
-        let found = self.rows("looking for a fence", sql, &[&migration, &id.to_string()], count).await?;
+        let sql = "SELECT count(*) FROM slackwater.fence_passes WHERE migration = $1 AND id = $2";
+        let count = |row: &Row| count_of(row, 0);
+        let found = self.rows("looking for a fence", sql, &[&migration, &Id(id)], count).await?;
         Ok(found.into_iter().sum())
     }
 }

@@ -1,10 +1,11 @@
-//! What is known about a migration beside its rows: who owns it, what is copied, what failed, what happened.
+//! The control store, in the schema `slackwater` of the target: what is known of a migration besides its rows. Who owns it,
+//! what is copied, what failed, what happened.
 //!
 //! **Invariant**: only the newest capture of a source changes what belongs to that source. Each change is one transaction that
-//! first holds the capture's row at our epoch (`slackwater.guard`); [`Control::take_over`] waits for the process that holds it, so no
-//! change of a superseded capture arrives after the new one has begun.
+//! first locks the capture's row at our epoch (`slackwater.guard`). [`Control::take_over`] waits for that lock, so no change of a
+//! superseded capture arrives after the new one has started.
 //!
-//! **Crash**: each call is whole or not at all, and can be made again.
+//! **Crash**: each call takes effect as a whole or not at all, and can be repeated.
 
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Row, Transaction};
@@ -12,13 +13,14 @@ use uuid::Uuid;
 
 use crate::error::{Error, Kind, Result};
 use crate::postgres::client::connect;
-use crate::postgres::error::explain;
-use crate::postgres::progress::{Progress, progress_of};
+use crate::postgres::progress::{Answer, Progress, progress_of};
 use crate::secret::Secret;
 use crate::source;
 
 mod copies;
 pub mod cutover;
+mod doing;
+mod id;
 pub mod lanes;
 pub mod ledger;
 pub mod partitions;
@@ -26,6 +28,8 @@ pub mod pulse;
 mod schema;
 
 pub use copies::{ChunkRow, CollectionRow, CopyState, SeenTable};
+use doing::Doing as _;
+use id::Id;
 
 /// Longer than the server lets a frozen owner keep its transaction.
 pub(super) const WAIT_FOR_OWNER: &str = "SET LOCAL lock_timeout = '90s'";
@@ -45,7 +49,7 @@ pub struct Owner {
     pub epoch: i64,
 }
 
-/// What a capture says of itself when it takes its source over.
+/// What a capture states when it takes a source over.
 #[derive(Clone, Copy, Debug)]
 pub struct Taking<'a> {
     pub migration: &'a str,
@@ -57,47 +61,44 @@ pub struct Taking<'a> {
     pub log: &'a str,
 }
 
-/// What a take-over found.
+/// What a capture found when it took its source over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Takeover {
-    /// We, at the new epoch.
+    /// This capture, at its new epoch.
     pub owner: Owner,
-    /// Nobody had run this migration before.
+    /// This migration had never been run.
     pub first_run: bool,
-    /// The migration file's hash of the run before.
+    /// The hash of the migration file at the previous start.
     pub previous_file_hash: Option<String>,
 }
 
 /// A lane of the log.
 #[derive(Clone, Debug)]
 pub struct LaneRow {
-    /// Its name; [`lanes`] makes them.
+    /// Its name, made by [`lanes`].
     pub lane: String,
-    /// The source whose capture it belongs to; an applier's lane has none.
+    /// The source whose capture owns it; `None` for an applier's lane.
     pub source: Option<String>,
-    /// Epoch of its owner.
+    /// The epoch of its owner.
     pub epoch: i64,
-    /// Where it stands.
+    /// How far it is.
     pub progress: Progress,
     /// Milliseconds since its last transaction, by the server's clock.
     pub idle_ms: i64,
 }
 
 impl Control {
-    /// Connects, and makes the schema or brings it up to date.
+    /// Connects, and creates the schema or brings it up to date.
     pub async fn open(url: &Secret) -> Result<Self> {
         let (mut client, task) = connect(url).await?;
         schema::prepare(&mut client).await?;
         Ok(Self { client, task, owner: None })
     }
 
-    /// Connects to look, never to change anything. `None` where slackwater has never run.
+    /// Connects read-only. `None` if slackwater has never run here.
     pub async fn peek(url: &Secret) -> Result<Option<Self>> {
         let (client, task) = connect(url).await?;
-        client
-            .batch_execute("SET default_transaction_read_only = on")
-            .await
-            .map_err(|error| explain("preparing to look", &error))?;
+        client.batch_execute("SET default_transaction_read_only = on").await.doing("preparing to read")?;
         match schema::version(&client).await? {
             None => Ok(None),
             Some(version) if schema::is_current(version) => Ok(Some(Self { client, task, owner: None })),
@@ -111,93 +112,55 @@ impl Control {
         }
     }
 
-    /// True while the connection stands.
+    /// True while the connection is open.
     pub fn is_connected(&self) -> bool {
         !self.client.is_closed()
     }
 
-    /// Becomes the capture of a source, and the owner of that source's lanes, in one transaction. Appliers take theirs one by
-    /// one ([`Control::take_lane`]). Waits for a transaction that an older capture has under way; its next one fails. A
-    /// namespace other than the stored one is refused: every identifier in the target was made with it. So is another log
-    /// (`direct` or `kafka`): the progress is kept elsewhere.
+    /// Becomes the capture of a source and the owner of that source's lanes, in one transaction. Appliers take their lanes one
+    /// by one ([`Control::take_lane`]). Waits for a running transaction of an older capture; that capture's next one fails.
+    /// Refuses a namespace other than the stored one, because every id in the target was made with it; and another log
+    /// (`direct` or `kafka`), because the progress of each is stored elsewhere.
     pub async fn take_over(&mut self, taking: Taking<'_>, lanes: &[&str]) -> Result<Takeover> {
-        let Taking { migration, source, kind, file_hash, namespace, log } = taking;
+        let Taking { migration, source, file_hash, namespace, log, .. } = taking;
         let doing = format!("taking over source {source} of migration {migration}");
-        let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
-        let namespace = namespace.to_string();
-        let transaction = self.client.transaction().await.map_err(fail)?;
-        transaction.batch_execute(WAIT_FOR_OWNER).await.map_err(fail)?;
+        let transaction = self.client.transaction().await.doing(&doing)?;
+        transaction.batch_execute(WAIT_FOR_OWNER).await.doing(&doing)?;
         let made = transaction
             .execute(
                 "INSERT INTO slackwater.migrations (name, file_hash, namespace, epoch, log)
-                 VALUES ($1, $2, $3::text::uuid, 0, $4) ON CONFLICT DO NOTHING",
-                &[&migration, &file_hash, &namespace, &log],
+                 VALUES ($1, $2, $3, 0, $4) ON CONFLICT DO NOTHING",
+                &[&migration, &file_hash, &Id(namespace), &log],
             )
             .await
-            .map_err(fail)?;
+            .doing(&doing)?;
         let first_run = made == 1;
         let before = transaction
             .query_one(
-                "SELECT file_hash, namespace::text, log FROM slackwater.migrations WHERE name = $1 FOR UPDATE",
+                "SELECT file_hash, namespace, log FROM slackwater.migrations WHERE name = $1 FOR UPDATE",
                 &[&migration],
             )
             .await
-            .map_err(fail)?;
-        let stored: (String, String) = (before.try_get(1).map_err(fail)?, before.try_get(2).map_err(fail)?);
-        suits(&doing, (&stored.0, &stored.1), (&namespace, log))?;
-        unless_switched(&transaction, migration).await.map_err(fail)?;
+            .doing(&doing)?;
+        let stored: (Id, String) = (before.try_get(1).doing(&doing)?, before.try_get(2).doing(&doing)?);
+        must_match(&doing, (stored.0.0, &stored.1), (namespace, log))?;
+        unless_switched(&transaction, migration).await.doing(&doing)?;
         transaction
             .execute(
                 "UPDATE slackwater.migrations SET file_hash = $2, started_at = now() WHERE name = $1",
                 &[&migration, &file_hash],
             )
             .await
-            .map_err(fail)?;
-        let epoch: i64 = transaction
-            .query_one(
-                "INSERT INTO slackwater.captures AS c (migration, source, kind, epoch)
-                 SELECT name, $2, $3, epoch + 1 FROM slackwater.migrations WHERE name = $1
-                 ON CONFLICT (migration, source) DO UPDATE SET
-                     epoch = c.epoch + 1, kind = EXCLUDED.kind, started_at = now()
-                 RETURNING epoch",
-                &[&migration, &source, &kind.word()],
-            )
-            .await
-            .and_then(|row| row.try_get(0))
-            .map_err(fail)?;
-        transaction
-            .execute(
-                // Lanes without a source are of a version that knew one source a migration.
-                "UPDATE slackwater.lanes SET source = $2,
-                     lane = 'capture/' || $2 || CASE WHEN lane = 'capture' THEN '' ELSE '/' || lane END
-                 WHERE migration = $1 AND source IS NULL AND lane NOT LIKE 'apply/%'",
-                &[&migration, &source],
-            )
-            .await
-            .map_err(fail)?;
-        transaction
-            .execute(
-                "INSERT INTO slackwater.lanes (migration, source, lane, epoch)
-                 SELECT $1, $2, l, $4 FROM unnest($3::text[]) AS l ON CONFLICT DO NOTHING",
-                &[&migration, &source, &lanes, &epoch],
-            )
-            .await
-            .map_err(fail)?;
-        transaction
-            .execute(
-                "UPDATE slackwater.lanes SET epoch = $3 WHERE migration = $1 AND source = $2",
-                &[&migration, &source, &epoch],
-            )
-            .await
-            .map_err(fail)?;
-        transaction.commit().await.map_err(fail)?;
+            .doing(&doing)?;
+        let epoch = take_source(&transaction, &taking, lanes).await.doing(&doing)?;
+        transaction.commit().await.doing(&doing)?;
         let owner = Owner { migration: migration.to_owned(), source: source.to_owned(), epoch };
         self.owner = Some(owner.clone());
-        let hash: String = before.try_get(0).map_err(fail)?;
+        let hash: String = before.try_get(0).doing(&doing)?;
         Ok(Takeover { owner, first_run, previous_file_hash: (!first_run).then_some(hash) })
     }
 
-    /// Acts for a capture that has taken its source over on another connection.
+    /// Acts for a capture that took its source over on another connection.
     pub fn act_as(&mut self, owner: &Owner) {
         self.owner = Some(owner.clone());
     }
@@ -207,15 +170,14 @@ impl Control {
         self.owner.clone().ok_or_else(|| Error::new(Kind::Bug, doing, "no source was taken over"))
     }
 
-    /// A transaction that only the newest capture of our source gets into, and the migration's name.
+    /// Starts a transaction that only the newest capture of our source can start; gives it and the migration's name.
     pub(super) async fn owned(&mut self, doing: &str) -> Result<(Transaction<'_>, String)> {
         let Owner { migration, source, epoch } = self.owner(doing)?;
-        let fail = |error: tokio_postgres::Error| explain(doing, &error);
-        let transaction = self.client.transaction().await.map_err(fail)?;
+        let transaction = self.client.transaction().await.doing(doing)?;
         transaction
             .execute("SELECT slackwater.guard($1, $2, $3)", &[&migration, &source, &epoch])
             .await
-            .map_err(fail)?;
+            .doing(doing)?;
         Ok((transaction, migration))
     }
 
@@ -241,18 +203,54 @@ impl Control {
         doing: &str,
         sql: &str,
         parameters: &[&(dyn postgres_types::ToSql + Sync)],
-        read: impl Fn(&Row) -> std::result::Result<T, tokio_postgres::Error>,
+        read: impl Fn(&Row) -> Answer<T>,
     ) -> Result<Vec<T>> {
-        let rows = self.client.query(sql, parameters).await.map_err(|error| explain(doing, &error))?;
-        rows.iter().map(|row| read(row).map_err(|error| explain(doing, &error))).collect()
+        let rows = self.client.query(sql, parameters).await.doing(doing)?;
+        rows.iter().map(|row| read(row).doing(doing)).collect()
     }
 }
 
-/// Refuses a migration that was switched. Asked while the rows are held whose epochs the cutover raises.
-pub(super) async fn unless_switched(
-    transaction: &Transaction<'_>,
-    migration: &str,
-) -> std::result::Result<(), tokio_postgres::Error> {
+/// Raises the epoch of a source's capture, and gives it the lanes, in the transaction of a take-over.
+async fn take_source(transaction: &Transaction<'_>, taking: &Taking<'_>, lanes: &[&str]) -> Answer<i64> {
+    let Taking { migration, source, kind, .. } = taking;
+    let epoch: i64 = transaction
+        .query_one(
+            "INSERT INTO slackwater.captures AS c (migration, source, kind, epoch)
+             SELECT name, $2, $3, epoch + 1 FROM slackwater.migrations WHERE name = $1
+             ON CONFLICT (migration, source) DO UPDATE SET
+                 epoch = c.epoch + 1, kind = EXCLUDED.kind, started_at = now()
+             RETURNING epoch",
+            &[&migration, &source, &kind.word()],
+        )
+        .await
+        .and_then(|row| row.try_get(0))?;
+    transaction
+        .execute(
+            // Lanes without a source are from a version in which a migration had only one source.
+            "UPDATE slackwater.lanes SET source = $2,
+                 lane = 'capture/' || $2 || CASE WHEN lane = 'capture' THEN '' ELSE '/' || lane END
+             WHERE migration = $1 AND source IS NULL AND lane NOT LIKE 'apply/%'",
+            &[&migration, &source],
+        )
+        .await?;
+    transaction
+        .execute(
+            "INSERT INTO slackwater.lanes (migration, source, lane, epoch)
+             SELECT $1, $2, l, $4 FROM unnest($3::text[]) AS l ON CONFLICT DO NOTHING",
+            &[&migration, &source, &lanes, &epoch],
+        )
+        .await?;
+    transaction
+        .execute(
+            "UPDATE slackwater.lanes SET epoch = $3 WHERE migration = $1 AND source = $2",
+            &[&migration, &source, &epoch],
+        )
+        .await?;
+    Ok(epoch)
+}
+
+/// Refuses a migration whose target is open. Call it while the rows are locked whose epochs the cutover raises.
+pub(super) async fn unless_switched(transaction: &Transaction<'_>, migration: &str) -> Answer<()> {
     transaction.execute("SELECT slackwater.unless_switched($1)", &[&migration]).await.map(drop)
 }
 
@@ -262,16 +260,16 @@ impl Drop for Control {
     }
 }
 
-/// Refuses a migration that was begun with another namespace or another log.
-pub(super) fn suits(doing: &str, stored: (&str, &str), given: (&str, &str)) -> Result<()> {
+/// Refuses a namespace and a log other than those that the migration was started with.
+pub(super) fn must_match(doing: &str, stored: (Uuid, &str), given: (Uuid, &str)) -> Result<()> {
     let what = if stored.0 != given.0 {
-        "its rows were made with another namespace of identifiers: put the old one back into the migration file, or \
-         give the migration a new name"
+        "its rows were made with another namespace of ids: put the old one back into the migration file, or give the \
+         migration a new name"
             .to_owned()
     } else if stored.1 != given.1 {
         format!(
-            "it was begun with `log: {}`, not with `log: {}`: put that back into the migration file, or give the \
-             migration a new name, with which it starts anew",
+            "it was started with `log: {}`, not with `log: {}`: put that back into the migration file, or give the \
+             migration a new name, which starts it from the beginning",
             stored.1, given.1
         )
     } else {

@@ -1,11 +1,11 @@
-//! How far a log with partitions (Kafka) is: what capture knows of it, and how far each partition is applied.
+//! The progress of a log with partitions (Kafka): what capture knows of it, and how far each partition is applied.
 //!
-//! **Invariant**: a partition is moved by its newest owner only, from the offset that is stored, in the transaction of
-//! the rows (`slackwater.advance_partitions`). Whoever makes its epoch newer ([`Control::claim`], a reload that skips)
-//! waits for the transaction that has it in hand, and lets no later one of the old owner in. All who lock several
-//! partitions do it in the order of topic and number.
+//! **Invariant**: only the newest owner of a partition advances it, from the stored offset, in the transaction of the rows
+//! (`slackwater.advance_partitions`). A process that raises its epoch ([`Control::claim`], or a recopy that skips) waits for
+//! the running transaction that locks the partition, and keeps later ones of the old owner out. A process that locks several
+//! partitions locks them in the order of topic and number.
 //!
-//! **Crash**: each call is whole or not at all, and can be made again. A claim made twice only raises the epoch twice.
+//! **Crash**: each call takes effect as a whole or not at all, and can be repeated. A repeated claim only raises the epoch again.
 
 use std::sync::Arc;
 
@@ -14,10 +14,11 @@ use slackwater_topics::{Moment, Position};
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
-use super::{Control, Owner, WAIT_FOR_OWNER, suits, unless_switched};
+use super::doing::Doing as _;
+use super::id::Id;
+use super::{Control, Owner, WAIT_FOR_OWNER, must_match, unless_switched};
 use crate::error::{Error, Kind, Result};
-use crate::postgres::error::explain;
-use crate::postgres::progress::position_of;
+use crate::postgres::progress::{Answer, count_of, moment_of, of_bigint, position_of, to_bigint};
 
 /// A partition that capture is going to write to.
 #[derive(Clone, Debug)]
@@ -28,7 +29,7 @@ pub struct NewPartition {
     pub partition: i32,
     /// The collection whose records it holds.
     pub collection: String,
-    /// The offset of the first one.
+    /// The offset of the first record.
     pub begin: i64,
 }
 
@@ -41,9 +42,9 @@ pub struct LogPartition {
     pub partition: i32,
     /// The collection whose records it holds.
     pub collection: String,
-    /// Nothing that matters comes before this offset.
+    /// Records before this offset do not count.
     pub begin_offset: i64,
-    /// The highest offset that was acknowledged when a position was saved; `None`: none yet.
+    /// The highest offset that was acknowledged when a position was saved; `None` if there is none yet.
     pub acked_offset: Option<i64>,
 }
 
@@ -58,29 +59,29 @@ pub struct PartitionRow {
     pub collection: String,
     /// The source of that collection.
     pub source: String,
-    /// Epoch of its owner.
+    /// The epoch of its owner.
     pub epoch: i64,
-    /// Its owner; `None`: nobody has claimed it, or it was begun anew since.
+    /// Its owner; `None` if no applier has claimed it, or none since a recopy of its collection began.
     pub member: Option<String>,
-    /// The offset to go on at.
+    /// The offset to read next.
     pub next_offset: i64,
-    /// Records of captures older than this one are dropped.
+    /// Records of captures with a lower epoch are dropped.
     pub capture_epoch: i64,
-    /// Everything of the source up to here is applied.
+    /// Everything of the source up to this position is applied.
     pub position: Option<Position>,
-    /// Applied through this operation time.
+    /// Everything up to this operation time is applied.
     pub applied_through: Option<Moment>,
     /// When the newest applied change happened at the source, milliseconds since 1970.
     pub source_time: Option<i64>,
-    /// The source as of this moment of its own clock is applied, milliseconds since 1970.
+    /// The target shows the source as of this time of the source's clock, milliseconds since 1970.
     pub as_of: Option<i64>,
-    /// Events taken so far.
+    /// Events applied so far.
     pub events: u64,
-    /// Events that were dropped because they had been applied.
+    /// Events dropped because they had already been applied.
     pub duplicates: u64,
-    /// Records that were dropped because a superseded capture had sent them.
+    /// Records dropped because a superseded capture had sent them.
     pub superseded: u64,
-    /// Why nothing more can be read of it.
+    /// Why its next records cannot be read.
     pub lost: Option<String>,
     /// The highest offset that was acknowledged when a position was saved.
     pub acked_offset: Option<i64>,
@@ -88,7 +89,7 @@ pub struct PartitionRow {
     pub idle_ms: i64,
 }
 
-/// A partition that is ours now.
+/// A partition that we have claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimed {
     /// Its topic.
@@ -97,26 +98,26 @@ pub struct Claimed {
     pub partition: i32,
     /// Our epoch as its owner.
     pub epoch: i64,
-    /// The offset to begin at.
+    /// The offset to start at.
     pub next_offset: i64,
-    /// Records of captures older than this one are to be dropped.
+    /// Records of captures with a lower epoch have to be dropped.
     pub capture_epoch: i64,
-    /// Events of the stream up to here have been applied.
+    /// Events of the stream up to this position have been applied.
     pub position: Option<Position>,
-    /// Applied through this operation time.
+    /// Everything up to this operation time is applied.
     pub applied_through: Option<Moment>,
-    /// Nothing may be read of it until capture has begun its collection anew.
+    /// It must not be read before capture has started to recopy its collection.
     pub lost: bool,
 }
 
-/// A partition of which something is gone before it was applied.
+/// A partition that lost records before they were applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostPartition {
     /// Its topic.
     pub topic: Arc<str>,
     /// Its number.
     pub partition: i32,
-    /// The collection to copy again.
+    /// The collection to recopy.
     pub collection: String,
     /// What happened.
     pub text: String,
@@ -127,43 +128,38 @@ pub struct LostPartition {
 pub struct CapturedRow {
     /// The source's name.
     pub source: String,
-    /// Everything up to here is in the log.
+    /// Everything up to this moment is in the log.
     pub time: Moment,
-    /// Milliseconds since it was saved, by the server's clock. A capture that lives saves every second.
+    /// Milliseconds since it was saved, by the server's clock. A running capture saves every second.
     pub idle_ms: i64,
 }
 
-/// A partition whose collection is begun anew.
+/// A partition whose collection is going to be recopied.
 #[derive(Clone, Debug)]
 pub struct Skip {
     /// Its topic.
     pub topic: Arc<str>,
     /// Its number.
     pub partition: i32,
-    /// Where it ends now, asked for when nothing of ours is on its way into it.
+    /// Where it ends now; asked for when no record of ours is on its way into it.
     pub offset: i64,
 }
 
 impl Control {
-    /// Becomes the owner of an applier's lane (`apply/<member>/<n>`), which is made if it is not there; gives its
-    /// epoch. The migration stays with its owner. `None` while capture has not begun the migration.
+    /// Becomes the owner of an applier's lane (`apply/<member>/<n>`), which is created if it does not exist; returns its
+    /// epoch. The capture stays the owner of the source. `None` while no capture has started the migration.
     pub async fn take_lane(&mut self, migration: &str, lane: &str, namespace: Uuid) -> Result<Option<i64>> {
         let doing = format!("taking lane {lane} of migration {migration}");
-        let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
-        let transaction = self.client.transaction().await.map_err(fail)?;
+        let transaction = self.client.transaction().await.doing(&doing)?;
         let begun = transaction
-            .query_opt(
-                "SELECT namespace::text, log FROM slackwater.migrations WHERE name = $1",
-                &[&migration],
-            )
+            .query_opt("SELECT namespace, log FROM slackwater.migrations WHERE name = $1", &[&migration])
             .await
-            .map_err(fail)?;
+            .doing(&doing)?;
         let Some(begun) = begun else { return Ok(None) };
-        let (stored, log): (String, String) =
-            (begun.try_get(0).map_err(fail)?, begun.try_get(1).map_err(fail)?);
-        suits(&doing, (&stored, &log), (&namespace.to_string(), "kafka"))?;
-        unless_switched(&transaction, migration).await.map_err(fail)?;
-        transaction.batch_execute(WAIT_FOR_OWNER).await.map_err(fail)?;
+        let (stored, log): (Id, String) = (begun.try_get(0).doing(&doing)?, begun.try_get(1).doing(&doing)?);
+        must_match(&doing, (stored.0, &log), (namespace, "kafka"))?;
+        unless_switched(&transaction, migration).await.doing(&doing)?;
+        transaction.batch_execute(WAIT_FOR_OWNER).await.doing(&doing)?;
         let epoch = transaction
             .query_one(
                 "INSERT INTO slackwater.lanes AS l (migration, lane, epoch) VALUES ($1, $2, 1)
@@ -172,26 +168,25 @@ impl Control {
             )
             .await
             .and_then(|row| row.try_get(0))
-            .map_err(fail)?;
-        transaction.commit().await.map_err(fail)?;
+            .doing(&doing)?;
+        transaction.commit().await.doing(&doing)?;
         Ok(Some(epoch))
     }
 
-    /// Writes down which partitions the log has, and where the source is read from, in one transaction. What is there
-    /// already stays as it is.
+    /// Records the partitions of the log, and the position from which the source is read, in one transaction. Existing
+    /// entries stay as they are.
     pub async fn register_partitions(&mut self, first: &Position, partitions: &[NewPartition]) -> Result<()> {
         let doing = "registering the log's partitions";
         let source = self.owner(doing)?.source;
-        let fail = |error: tokio_postgres::Error| explain(doing, &error);
         let (transaction, migration) = self.owned(doing).await?;
         transaction
             .execute(
                 "INSERT INTO slackwater.positions (migration, source, position_time, position_token)
                  VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-                &[&migration, &source, &(first.moment.0 as i64), &&first.token[..]],
+                &[&migration, &source, &to_bigint(first.moment), &&first.token[..]],
             )
             .await
-            .map_err(fail)?;
+            .doing(doing)?;
         let topics: Vec<&str> = partitions.iter().map(|partition| &*partition.topic).collect();
         let numbers: Vec<i32> = partitions.iter().map(|partition| partition.partition).collect();
         let begins: Vec<i64> = partitions.iter().map(|partition| partition.begin).collect();
@@ -206,7 +201,7 @@ impl Control {
                 &[&migration, &topics, &numbers, &begins, &collections, &source],
             )
             .await
-            .map_err(fail)?;
+            .doing(doing)?;
         transaction
             .execute(
                 "INSERT INTO slackwater.partitions (migration, topic, partition, next_offset)
@@ -215,11 +210,11 @@ impl Control {
                 &[&migration, &topics, &numbers, &begins],
             )
             .await
-            .map_err(fail)?;
-        transaction.commit().await.map_err(fail)
+            .doing(doing)?;
+        transaction.commit().await.doing(doing)
     }
 
-    /// The log as capture knows it.
+    /// The partitions of the log, as capture knows them.
     pub async fn log_partitions(&self, migration: &str) -> Result<Vec<LogPartition>> {
         let sql = "SELECT topic, partition, collection, begin_offset, acked_offset FROM slackwater.log_partitions \
                    WHERE migration = $1 ORDER BY topic, partition";
@@ -253,11 +248,11 @@ impl Control {
                 next_offset: row.try_get(5)?,
                 capture_epoch: row.try_get(6)?,
                 position: position_of(row, 7)?,
-                applied_through: row.try_get::<_, Option<i64>>(9)?.map(|time| Moment(time as u64)),
+                applied_through: moment_of(row, 9)?,
                 source_time: row.try_get(10)?,
-                events: row.try_get::<_, i64>(11)? as u64,
-                duplicates: row.try_get::<_, i64>(12)? as u64,
-                superseded: row.try_get::<_, i64>(13)? as u64,
+                events: count_of(row, 11)?,
+                duplicates: count_of(row, 12)?,
+                superseded: count_of(row, 13)?,
                 lost: row.try_get(14)?,
                 acked_offset: row.try_get(15)?,
                 idle_ms: row.try_get(16)?,
@@ -268,8 +263,8 @@ impl Control {
         .await
     }
 
-    /// Saves how far a source was read into a log that has acknowledged it, and the highest acknowledged offset of the
-    /// partitions named, which never goes back here. One round trip, one transaction.
+    /// Saves how far a source was read into the log and acknowledged there, and the highest acknowledged offset of the given
+    /// partitions; a lower one is ignored. One round trip, one transaction.
     pub async fn save_position(&mut self, position: &Position, acked: &[(Arc<str>, i32, i64)]) -> Result<()> {
         let doing = "saving the position";
         let Owner { migration, source, epoch } = self.owner(doing)?;
@@ -283,7 +278,7 @@ impl Control {
                     (&migration, Type::TEXT),
                     (&epoch, Type::INT8),
                     (&source, Type::TEXT),
-                    (&(position.moment.0 as i64), Type::INT8),
+                    (&to_bigint(position.moment), Type::INT8),
                     (&&position.token[..], Type::BYTEA),
                     (&topics, Type::TEXT_ARRAY),
                     (&numbers, Type::INT4_ARRAY),
@@ -291,7 +286,7 @@ impl Control {
                 ],
             )
             .await
-            .map_err(|error| explain(doing, &error))?;
+            .doing(doing)?;
         Ok(())
     }
 
@@ -303,7 +298,7 @@ impl Control {
         Ok(found.into_iter().next().flatten())
     }
 
-    /// How far each source was read, where the log is Kafka.
+    /// How far each source was read, if the log is Kafka.
     pub async fn captured(&self, migration: &str) -> Result<Vec<CapturedRow>> {
         let sql = "SELECT source, position_time, \
              (extract(epoch FROM clock_timestamp() - saved_at) * 1000)::bigint \
@@ -311,15 +306,15 @@ impl Control {
         self.rows("reading how far sources were read", sql, &[&migration], |row| {
             Ok(CapturedRow {
                 source: row.try_get(0)?,
-                time: Moment(row.try_get::<_, i64>(1)? as u64),
+                time: of_bigint(row.try_get(1)?),
                 idle_ms: row.try_get(2)?,
             })
         })
         .await
     }
 
-    /// Becomes the owner of partitions. Waits for a transaction that an old owner has under way; its next one fails.
-    /// Those that are not registered are not returned.
+    /// Becomes the owner of partitions. Waits for a running transaction of an old owner; that owner's next one fails.
+    /// Returns only partitions that are registered.
     pub async fn claim(
         &mut self,
         migration: &str,
@@ -327,11 +322,10 @@ impl Control {
         wanted: &[(Arc<str>, i32)],
     ) -> Result<Vec<Claimed>> {
         let doing = format!("claiming partitions for {member}");
-        let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
         let topics: Vec<&str> = wanted.iter().map(|(topic, _)| &**topic).collect();
         let numbers: Vec<i32> = wanted.iter().map(|(_, number)| *number).collect();
-        let transaction = self.client.transaction().await.map_err(fail)?;
-        transaction.batch_execute(WAIT_FOR_OWNER).await.map_err(fail)?;
+        let transaction = self.client.transaction().await.doing(&doing)?;
+        transaction.batch_execute(WAIT_FOR_OWNER).await.doing(&doing)?;
         let rows = transaction
             .query(
                 "WITH held AS MATERIALIZED (
@@ -348,13 +342,13 @@ impl Control {
                 &[&migration, &member, &topics, &numbers],
             )
             .await
-            .map_err(fail)?;
-        unless_switched(&transaction, migration).await.map_err(fail)?;
-        transaction.commit().await.map_err(fail)?;
-        rows.iter().map(|row| claimed(row).map_err(fail)).collect()
+            .doing(&doing)?;
+        unless_switched(&transaction, migration).await.doing(&doing)?;
+        transaction.commit().await.doing(&doing)?;
+        rows.iter().map(|row| claimed(row).doing(&doing)).collect()
     }
 
-    /// Marks a partition as one that cannot be read on. For its owner; false when that is another one now.
+    /// Marks a partition as lost: its next records cannot be read. False if another applier owns it now.
     pub async fn mark_lost(
         &mut self,
         migration: &str,
@@ -371,16 +365,16 @@ impl Control {
                 &[&migration, &topic, &partition, &epoch, &text],
             )
             .await
-            .map_err(|error| explain(format!("marking partition {topic}/{partition} as lost"), &error))?;
+            .doing(&format!("marking partition {topic}/{partition} as lost"))?;
         Ok(marked == 1)
     }
 
-    /// Marks all partitions of a topic so, for the owner of the migration. Who reads them now cannot write what it has read.
+    /// Marks all partitions of a topic as lost; only their source's capture may. Appliers that have read from them can no
+    /// longer write what they read.
     pub async fn mark_topic_lost(&mut self, topic: &str, text: &str) -> Result<()> {
         let doing = format!("marking topic {topic} as lost");
-        let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
         let (transaction, migration) = self.owned(&doing).await?;
-        transaction.batch_execute(WAIT_FOR_OWNER).await.map_err(fail)?;
+        transaction.batch_execute(WAIT_FOR_OWNER).await.doing(&doing)?;
         transaction
             .execute(
                 "WITH held AS MATERIALIZED (
@@ -394,11 +388,11 @@ impl Control {
                 &[&migration, &topic, &text],
             )
             .await
-            .map_err(fail)?;
-        transaction.commit().await.map_err(fail)
+            .doing(&doing)?;
+        transaction.commit().await.doing(&doing)
     }
 
-    /// The partitions that are marked so.
+    /// The partitions that are marked as lost.
     pub async fn lost_partitions(&self, migration: &str) -> Result<Vec<LostPartition>> {
         let sql = "SELECT topic, partition, collection, lost \
              FROM slackwater.partitions JOIN slackwater.log_partitions USING (migration, topic, partition) \
@@ -415,17 +409,17 @@ impl Control {
     }
 }
 
-/// Moves partitions to where they end now, in the transaction that begins their collections anew.
+/// Moves partitions to their present ends, in the transaction that starts to recopy their collections.
 ///
-/// - The lock waits for a transaction that an applier has under way; the new epoch keeps the next one out. So whatever
-///   was read before the new offset is in the target already, or never will be.
-/// - The mark of the capture that does this may come before the new offset. It is the owner, so its epoch is put down
-///   instead: what an older one still has in its queue is not to be taken for news.
-/// - The high-water mark stays. The source's order goes on, whatever became of the topic: what is at or below it was
+/// - The lock waits for a running transaction of an applier, and the new epoch keeps the next one out. So each record before
+///   the new offset is in the target already, or never will be.
+/// - The mark of the capture that does this may come before the new offset, and would then be skipped. That capture is the
+///   owner, so its epoch is stored here instead: records that an older capture still has in its queue must not count as new.
+/// - The high-water mark stays, because the source's order does not depend on the topic. An event at or below the mark was
 ///   applied, and is a duplicate if it comes again.
-/// - A topic that was re-created counts from 0, so the new offset may be lower than what was acknowledged in the old one.
-///   That would look like a loss forever; what is acknowledged from now on is written down with the next position.
-///   Forgetting it is harmless in a topic that is whole: the new offset still tells a loss.
+/// - The offsets of a re-created topic start at 0, so the new offset may be lower than the one acknowledged in the old topic.
+///   That would look like a loss forever, so the acknowledged offset is removed; the next saved position stores a new one.
+///   Removing it is harmless in an intact topic: the new offset still reveals a loss.
 pub(super) async fn skip_partitions(
     transaction: &Transaction<'_>,
     doing: &str,
@@ -436,11 +430,10 @@ pub(super) async fn skip_partitions(
         return Ok(());
     }
     let Owner { migration, epoch, .. } = owner;
-    let fail = |error: tokio_postgres::Error| explain(doing, &error);
     let topics: Vec<&str> = skip.iter().map(|skip| &*skip.topic).collect();
     let numbers: Vec<i32> = skip.iter().map(|skip| skip.partition).collect();
     let offsets: Vec<i64> = skip.iter().map(|skip| skip.offset).collect();
-    transaction.batch_execute(WAIT_FOR_OWNER).await.map_err(fail)?;
+    transaction.batch_execute(WAIT_FOR_OWNER).await.doing(doing)?;
     let moved = transaction
         .execute(
             "WITH held AS MATERIALIZED (
@@ -457,9 +450,9 @@ pub(super) async fn skip_partitions(
             &[migration, &topics, &numbers, &offsets, epoch],
         )
         .await
-        .map_err(fail)?;
+        .doing(doing)?;
     if moved != skip.len() as u64 {
-        return Err(Error::new(Kind::Bug, doing, "a partition to skip is not registered, or named twice"));
+        return Err(Error::new(Kind::Bug, doing, "a partition to skip is not registered, or is given twice"));
     }
     transaction
         .execute(
@@ -470,11 +463,11 @@ pub(super) async fn skip_partitions(
             &[migration, &topics, &numbers, &offsets],
         )
         .await
-        .map_err(fail)?;
+        .doing(doing)?;
     Ok(())
 }
 
-fn claimed(row: &Row) -> std::result::Result<Claimed, tokio_postgres::Error> {
+fn claimed(row: &Row) -> Answer<Claimed> {
     Ok(Claimed {
         topic: row.try_get::<_, &str>(0)?.into(),
         partition: row.try_get(1)?,
@@ -482,7 +475,7 @@ fn claimed(row: &Row) -> std::result::Result<Claimed, tokio_postgres::Error> {
         next_offset: row.try_get(3)?,
         capture_epoch: row.try_get(4)?,
         position: position_of(row, 5)?,
-        applied_through: row.try_get::<_, Option<i64>>(7)?.map(|time| Moment(time as u64)),
+        applied_through: moment_of(row, 7)?,
         lost: row.try_get(8)?,
     })
 }

@@ -1,73 +1,75 @@
-//! Who works, what the source says of itself, and what time it is: what tells how far behind a migration is.
+//! The pulse, what a source's clock said; and the beat, a process's sign of life. Both are stored once a second, and the lag is
+//! worked out from them.
 //!
-//! **Invariant**: what is said of a source is said by the migration's owner only (`slackwater.pulse` holds the guard). A
-//! process writes a row of its own, and none that a later process of the same name has taken. Times are those of the
-//! server of the target; the source's clock is kept as the difference to it.
+//! **Invariant**: only the newest capture of a source stores its pulse (`slackwater.pulse` holds the guard). A process writes only
+//! its own row, and not once a later process of the same name has taken it. Times are those of the target's server; the source's
+//! clock is stored as its difference from that.
 //!
-//! **Crash**: nobody says anything any more, and that is what is seen.
+//! **Crash**: the pulse and the beat stop, and their age shows it.
 
 use postgres_types::Type;
 use slackwater_topics::Moment;
 
+use super::doing::Doing as _;
 use super::{Control, Owner};
 use crate::error::Result;
-use crate::postgres::error::explain;
+use crate::postgres::progress::{count_of, moment_of, to_bigint};
 use crate::source;
 
-/// What is known of a source, to be said once a second. `None`: nothing new.
+/// The pulse: what a source's clock said, and how far it was read. `None`: nothing new.
 #[derive(Clone, Debug, Default)]
 pub struct Pulse {
     /// Its clock, milliseconds since 1970, and how many milliseconds ago that was.
     pub clock: Option<(i64, i64)>,
     /// Its operation time.
     pub operation_time: Option<Moment>,
-    /// How far it was read into the log.
+    /// Everything up to this moment is in the log.
     pub read_through: Option<Moment>,
-    /// What was read holds all that it had at this moment of its clock, milliseconds since 1970.
+    /// The log shows the source as of this time of its clock, milliseconds since 1970.
     pub read_as_of: Option<i64>,
-    /// The oldest change that it still has.
+    /// The oldest change that its history still holds.
     pub oplog_from: Option<Moment>,
-    /// What its reader waits for; `None`: nothing.
+    /// What its capture waits for.
     pub trouble: Option<String>,
 }
 
-/// A source as it was heard of last.
+/// A source, as of its last pulse.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceRow {
     /// Its name.
     pub source: String,
-    /// The kind of system that it is.
+    /// The kind of system.
     pub kind: source::Kind,
-    /// Milliseconds since it answered; `None`: it never has.
+    /// Milliseconds since it last answered; `None` if it never has.
     pub pulse_ms: Option<i64>,
     /// How far its clock is ahead of the target's, in milliseconds.
     pub skew_ms: Option<i64>,
     /// Its operation time.
     pub operation_time: Option<Moment>,
-    /// How far it was read into the log.
+    /// Everything up to this moment is in the log.
     pub read_through: Option<Moment>,
-    /// What was read holds all that it had at this moment of its clock, milliseconds since 1970.
+    /// The log shows the source as of this time of its clock, milliseconds since 1970.
     pub read_as_of: Option<i64>,
-    /// The oldest change that it still has; `None` where we may not ask.
+    /// The oldest change that its history still holds; `None` if we may not ask.
     pub oplog_from: Option<Moment>,
-    /// What its reader waits for.
+    /// What its capture waits for.
     pub trouble: Option<String>,
-    /// Milliseconds since its reader has said anything.
+    /// Milliseconds since its capture last stored a pulse.
     pub silent_ms: i64,
 }
 
-/// What a process says of itself once a second.
+/// The beat: a process's sign of life, written once a second.
 #[derive(Clone, Debug, Default)]
 pub struct Beat {
     /// Its name: `run`, `capture`, `apply/<member>`.
     pub name: String,
-    /// Tells two of the same name apart.
+    /// Distinguishes processes of the same name.
     pub instance: i64,
     /// `run`, `capture` or `apply`.
     pub role: String,
     /// Where it runs.
     pub host: String,
-    /// Events that it has taken.
+    /// Events that it has sent (capture) or applied (apply, run).
     pub events: u64,
     /// Rows that it has written.
     pub rows: u64,
@@ -79,7 +81,7 @@ pub struct Beat {
     pub trouble: Option<String>,
 }
 
-/// A process as it was heard of last.
+/// A process, as of its last beat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessRow {
     /// Its name.
@@ -90,11 +92,11 @@ pub struct ProcessRow {
     pub host: String,
     /// Milliseconds since it was started.
     pub age_ms: i64,
-    /// Milliseconds since its last word.
+    /// Milliseconds since its last beat.
     pub silent_ms: i64,
-    /// It has said that it ends.
+    /// It has ended on request.
     pub ended: bool,
-    /// Events that it has taken.
+    /// Events that it has sent (capture) or applied (apply, run).
     pub events: u64,
     /// Rows that it has written.
     pub rows: u64,
@@ -107,17 +109,16 @@ pub struct ProcessRow {
 }
 
 impl Control {
-    /// The time, milliseconds since 1970, by the target's clock.
+    /// The time by the target's clock, milliseconds since 1970.
     pub async fn clock(&self) -> Result<i64> {
         let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
         Ok(self.rows("asking for the time", sql, &[], |row| row.try_get(0)).await?.pop().unwrap_or_default())
     }
 
-    /// Says what is known of a source.
+    /// Stores the pulse of our source.
     pub async fn pulse(&mut self, pulse: &Pulse) -> Result<()> {
-        let doing = "noting what the source says";
+        let doing = "storing the source's pulse";
         let Owner { migration, source, epoch } = self.owner(doing)?;
-        let bits = |time: Option<Moment>| time.map(|time| time.0.cast_signed());
         self.client
             .execute_typed(
                 "SELECT slackwater.pulse($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -127,37 +128,35 @@ impl Control {
                     (&source, Type::TEXT),
                     (&pulse.clock.map(|(clock, _)| clock), Type::INT8),
                     (&pulse.clock.map(|(_, age)| age), Type::INT8),
-                    (&bits(pulse.operation_time), Type::INT8),
-                    (&bits(pulse.read_through), Type::INT8),
+                    (&pulse.operation_time.map(to_bigint), Type::INT8),
+                    (&pulse.read_through.map(to_bigint), Type::INT8),
                     (&pulse.read_as_of, Type::INT8),
-                    (&bits(pulse.oplog_from), Type::INT8),
+                    (&pulse.oplog_from.map(to_bigint), Type::INT8),
                     (&pulse.trouble, Type::TEXT),
                 ],
             )
             .await
-            .map_err(|error| explain(doing, &error))?;
+            .doing(doing)?;
         Ok(())
     }
 
-    /// The sources.
+    /// The sources, each as of its last pulse.
     pub async fn sources(&self, migration: &str) -> Result<Vec<SourceRow>> {
         let sql = "SELECT s.source, (extract(epoch FROM clock_timestamp() - pulse_at) * 1000)::bigint, skew_ms, \
              operation_time, read_through, read_as_of, oplog_from, trouble, \
              (extract(epoch FROM clock_timestamp() - updated_at) * 1000)::bigint, coalesce(c.kind, 'mongodb') \
              FROM slackwater.sources AS s LEFT JOIN slackwater.captures AS c USING (migration, source) \
              WHERE migration = $1 ORDER BY source";
-        self.rows("reading what sources said", sql, &[&migration], |row| {
-            let time =
-                |place| row.try_get::<_, Option<i64>>(place).map(|time| time.map(|time| Moment(time as u64)));
+        self.rows("reading the sources", sql, &[&migration], |row| {
             Ok(SourceRow {
                 source: row.try_get(0)?,
                 kind: source::Kind::of(row.try_get(9)?).unwrap_or_default(),
                 pulse_ms: row.try_get(1)?,
                 skew_ms: row.try_get(2)?,
-                operation_time: time(3)?,
-                read_through: time(4)?,
+                operation_time: moment_of(row, 3)?,
+                read_through: moment_of(row, 4)?,
                 read_as_of: row.try_get(5)?,
-                oplog_from: time(6)?,
+                oplog_from: moment_of(row, 6)?,
                 trouble: row.try_get(7)?,
                 silent_ms: row.try_get(8)?,
             })
@@ -165,9 +164,10 @@ impl Control {
         .await
     }
 
-    /// A process lives. The first time it takes the name; later a row that another has taken is left alone.
+    /// Writes a process's beat. The first one takes the name's row; a later one leaves a row alone that another process has
+    /// taken.
     pub async fn beat(&mut self, migration: &str, beat: &Beat, first: bool) -> Result<()> {
-        let doing = format!("saying that {} lives", beat.name);
+        let doing = format!("writing the beat of {}", beat.name);
         self.client
             .execute_typed(
                 "INSERT INTO slackwater.processes AS p
@@ -194,11 +194,11 @@ impl Control {
                 ],
             )
             .await
-            .map_err(|error| explain(doing, &error))?;
+            .doing(&doing)?;
         Ok(())
     }
 
-    /// A process ends because it was asked to.
+    /// Writes the last beat of a process that ends on request.
     pub async fn farewell(&mut self, migration: &str, beat: &Beat) -> Result<()> {
         self.client
             .execute_typed(
@@ -216,11 +216,11 @@ impl Control {
                 ],
             )
             .await
-            .map_err(|error| explain("saying goodbye", &error))?;
+            .doing("writing the last beat")?;
         Ok(())
     }
 
-    /// Forgets processes that have been silent for so long.
+    /// Deletes the rows of processes whose last beat is older than that.
     pub async fn forget_processes(&mut self, migration: &str, silent_ms: i64) -> Result<()> {
         self.client
             .execute(
@@ -229,18 +229,17 @@ impl Control {
                 &[&migration, &silent_ms],
             )
             .await
-            .map_err(|error| explain("forgetting processes", &error))?;
+            .doing("forgetting processes")?;
         Ok(())
     }
 
-    /// The processes.
+    /// The processes, each as of its last beat.
     pub async fn processes(&self, migration: &str) -> Result<Vec<ProcessRow>> {
         let sql = "SELECT name, role, host, (extract(epoch FROM clock_timestamp() - started_at) * 1000)::bigint, \
              (extract(epoch FROM clock_timestamp() - beat_at) * 1000)::bigint, ended_at IS NOT NULL, \
              events, rows, bytes, documents, trouble \
              FROM slackwater.processes WHERE migration = $1 ORDER BY name";
-        self.rows("reading who works", sql, &[&migration], |row| {
-            let count = |place| row.try_get::<_, i64>(place).map(i64::cast_unsigned);
+        self.rows("reading the processes", sql, &[&migration], |row| {
             Ok(ProcessRow {
                 name: row.try_get(0)?,
                 role: row.try_get(1)?,
@@ -248,10 +247,10 @@ impl Control {
                 age_ms: row.try_get(3)?,
                 silent_ms: row.try_get(4)?,
                 ended: row.try_get(5)?,
-                events: count(6)?,
-                rows: count(7)?,
-                bytes: count(8)?,
-                documents: count(9)?,
+                events: count_of(row, 6)?,
+                rows: count_of(row, 7)?,
+                bytes: count_of(row, 8)?,
+                documents: count_of(row, 9)?,
                 trouble: row.try_get(10)?,
             })
         })

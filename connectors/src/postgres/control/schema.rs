@@ -1,16 +1,16 @@
-//! Our own schema in the target database: `slackwater`, made and brought up to date by the program.
+//! Our own schema in the target database, `slackwater`. The program creates it and brings it up to date.
 //!
-//! Each version is one SQL file, run once and in order, all of them in one transaction under an advisory lock, so
-//! that processes which start together make it once and a crash leaves the version that was there before.
+//! Each version is one SQL file. The missing ones run in order, in one transaction under an advisory lock: processes that start
+//! together create the schema once, and a crash leaves the version that was there before.
 
 use tokio_postgres::Client;
 
+use super::doing::Doing as _;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::error::explain;
 
 const DOING: &str = "preparing the schema slackwater";
 
-/// All versions there have been, in order. A published one never changes.
+/// All versions, in order. A published one never changes.
 const VERSIONS: &[&str] = &[
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
@@ -19,13 +19,13 @@ const VERSIONS: &[&str] = &[
     include_str!("schema/5.sql"),
 ];
 
-/// "slackwat" as bytes: the advisory lock under which the schema is made.
+/// "slackwat" as bytes: the advisory lock under which the schema is created or changed.
 const LOCK: i64 = 0x736c_6163_6b77_6174;
 
 /// How often it is tried while processes of an older version get in its way.
 const TRIES: usize = 5;
 
-/// Makes the schema, or brings it up to this program's version.
+/// Creates the schema, or brings it up to this program's version.
 pub(super) async fn prepare(client: &mut Client) -> Result<()> {
     let mut tries = 1;
     while version(client).await? != Some(VERSIONS.len()) {
@@ -38,16 +38,15 @@ pub(super) async fn prepare(client: &mut Client) -> Result<()> {
 }
 
 async fn upgrade(client: &mut Client) -> Result<()> {
-    let fail = |error: tokio_postgres::Error| explain(DOING, &error);
-    let transaction = client.transaction().await.map_err(fail)?;
-    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await.map_err(fail)?;
+    let transaction = client.transaction().await.doing(DOING)?;
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await.doing(DOING)?;
     let schema = transaction
         .query_one("SELECT to_regnamespace('slackwater') IS NULL", &[])
         .await
         .and_then(|row| row.try_get(0))
-        .map_err(fail)?;
+        .doing(DOING)?;
     if schema {
-        transaction.batch_execute("CREATE SCHEMA slackwater").await.map_err(fail)?;
+        transaction.batch_execute("CREATE SCHEMA slackwater").await.doing(DOING)?;
     }
     transaction
         .batch_execute(
@@ -55,40 +54,41 @@ async fn upgrade(client: &mut Client) -> Result<()> {
                  (version int PRIMARY KEY, made_at timestamptz NOT NULL DEFAULT now())",
         )
         .await
-        .map_err(fail)?;
+        .doing(DOING)?;
     let stored: Option<i32> = transaction
         .query_one("SELECT max(version) FROM slackwater.schema_version", &[])
         .await
         .and_then(|row| row.try_get(0))
-        .map_err(fail)?;
+        .doing(DOING)?;
     let stored = known(stored)?;
     for (index, sql) in VERSIONS.iter().enumerate().skip(stored) {
         let version = index as i32 + 1;
-        transaction.batch_execute(sql).await.map_err(fail)?;
+        transaction.batch_execute(sql).await.doing(DOING)?;
         transaction
             .execute("INSERT INTO slackwater.schema_version (version) VALUES ($1)", &[&version])
             .await
-            .map_err(fail)?;
+            .doing(DOING)?;
     }
-    transaction.commit().await.map_err(fail)
+    transaction.commit().await.doing(DOING)
 }
 
-/// The schema's version; `None` where there is no schema of ours.
+/// The schema's version; `None` if our schema does not exist.
 pub(super) async fn version(client: &Client) -> Result<Option<usize>> {
-    let fail = |error: tokio_postgres::Error| explain("reading the schema slackwater", &error);
     let row = client
         .query_one("SELECT to_regclass('slackwater.schema_version') IS NOT NULL", &[])
         .await
-        .map_err(fail)?;
-    if !row.try_get::<_, bool>(0).map_err(fail)? {
+        .doing("reading the schema slackwater")?;
+    if !row.try_get::<_, bool>(0).doing("reading the schema slackwater")? {
         return Ok(None);
     }
-    let row =
-        client.query_one("SELECT max(version) FROM slackwater.schema_version", &[]).await.map_err(fail)?;
-    known(row.try_get(0).map_err(fail)?).map(Some)
+    let row = client
+        .query_one("SELECT max(version) FROM slackwater.schema_version", &[])
+        .await
+        .doing("reading the schema slackwater")?;
+    known(row.try_get(0).doing("reading the schema slackwater")?).map(Some)
 }
 
-/// True where the schema is the one this program was written for.
+/// True if this is the version that the program was written for.
 pub(super) fn is_current(version: usize) -> bool {
     version == VERSIONS.len()
 }
@@ -100,7 +100,7 @@ fn known(version: Option<i32>) -> Result<usize> {
             Kind::Unsuitable,
             DOING,
             format!(
-                "it has version {version}, made by a newer slackwater; this one knows up to {}: run the newer one",
+                "it has version {version}, made by a newer slackwater; this one knows versions up to {}: run the newer one",
                 VERSIONS.len()
             ),
         ));

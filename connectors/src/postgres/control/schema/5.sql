@@ -1,5 +1,5 @@
--- Every source has a capture of its own: an epoch, lanes that bear its name, and a part of its own in a cutover. Until now a
--- migration had exactly one source, and everything belonged to that one.
+-- Every source has a capture of its own, with its own epoch, lanes named after the source, and a row of its own in a cutover.
+-- Before this version a migration had exactly one source, and everything belonged to that source.
 
 -- Processes of the version before may still write. All locks are taken first, in the order in which those processes take theirs, so
 -- that this waits for them instead of meeting them half way.
@@ -9,18 +9,18 @@ LOCK TABLE slackwater.migrations, slackwater.lanes, slackwater.partitions, slack
 CREATE TABLE slackwater.captures (
     migration text NOT NULL REFERENCES slackwater.migrations,
     source text NOT NULL,
-    -- The kind of system that it is.
+    -- The kind of system.
     kind text NOT NULL DEFAULT 'mongodb',
     epoch bigint NOT NULL,
     started_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (migration, source)
 );
 
--- Processes of the version before are superseded: they know one epoch for the whole migration.
+-- Supersedes processes of the previous version: they know one epoch for the whole migration.
 UPDATE slackwater.migrations SET epoch = epoch + 1;
 
--- The name of the one source, wherever it was written down. A migration that has written it down nowhere has copied nothing; its
--- lanes are given to the first source that takes it over.
+-- The name of the one source, from wherever it is recorded. A migration that has recorded it nowhere has copied nothing; its lanes
+-- go to the first source that is taken over.
 INSERT INTO slackwater.captures (migration, source, epoch)
 SELECT migration, source, epoch FROM (
     SELECT m.name AS migration, m.epoch, coalesce(
@@ -32,8 +32,8 @@ SELECT migration, source, epoch FROM (
     FROM slackwater.migrations AS m
 ) AS known WHERE source IS NOT NULL;
 
--- Lanes of a capture are `capture/<source>`, `capture/<source>/stream` and `capture/<source>/copy/<n>`. Those of appliers, which
--- have no source, are `apply/<member>/<n>` as before.
+-- The lanes of a capture are named `capture/<source>`, `capture/<source>/stream` and `capture/<source>/copy/<n>`. The lanes of
+-- appliers have no source and keep their names, `apply/<member>/<n>`.
 ALTER TABLE slackwater.lanes ADD COLUMN source text;
 UPDATE slackwater.lanes AS l SET source = c.source,
     lane = 'capture/' || c.source || CASE WHEN l.lane = 'capture' THEN '' ELSE '/' || l.lane END
@@ -47,16 +47,16 @@ ALTER TABLE slackwater.log_partitions ADD COLUMN source text;
 UPDATE slackwater.log_partitions SET source = split_part(collection, '.', 1);
 ALTER TABLE slackwater.log_partitions ALTER COLUMN source SET NOT NULL;
 
--- Nobody ever read it.
+-- No program ever read it.
 DROP TABLE slackwater.fences;
 
--- What a cutover asks of each source's capture.
+-- One row for each source of a cutover: whether its capture has answered, and which moment its fence waits for.
 CREATE TABLE slackwater.cutover_sources (
     cutover uuid NOT NULL REFERENCES slackwater.cutovers ON DELETE CASCADE,
     source text NOT NULL,
-    -- Its capture follows closely since then.
+    -- Since when its capture follows closely.
     heard_at timestamptz,
-    -- The fence is to be sent as soon as the capture has passed this moment of the source.
+    -- The capture sends the fence as soon as it has passed this moment of the source.
     fence_moment bigint,
     PRIMARY KEY (cutover, source)
 );
@@ -67,7 +67,7 @@ WHERE k.state <> 'reverted';
 -- `cutovers.heard_at` and `cutovers.fence_time` stay, unused: a process of the version before still reads them, and is to learn from its
 -- epoch that it was superseded.
 
--- The owner of a source's capture, held to the end of the transaction, or an error for one that was superseded.
+-- Locks the row of a source's capture until the end of the transaction. Raises an error if the capture was superseded.
 CREATE FUNCTION slackwater.guard(of_migration text, of_source text, of_epoch bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
@@ -78,7 +78,7 @@ BEGIN
     END IF;
 END $$;
 
--- As before, guarded by the source's own epoch.
+-- As in version 2, but guarded by the epoch of the source.
 CREATE OR REPLACE FUNCTION slackwater.save_position(
     of_migration text, of_epoch bigint, of_source text, new_time bigint, new_token bytea,
     topics text[], partitions int[], offsets bigint[]
@@ -103,7 +103,7 @@ CREATE OR REPLACE FUNCTION slackwater.pulse(
     new_read_through bigint, new_read_as_of bigint, new_oplog_from bigint, new_trouble text
 ) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE
-    -- Before the guard, which may have to wait.
+    -- Taken before the guard, which may have to wait.
     present timestamptz := clock_timestamp();
     heard timestamptz := present - age_ms * interval '1 ms';
     skew bigint := source_clock - (extract(epoch FROM heard) * 1000)::bigint;
@@ -125,7 +125,7 @@ BEGIN
         updated_at = EXCLUDED.updated_at;
 END $$;
 
--- As before, and every capture is too old as well.
+-- As in version 4, but it raises the epoch of every capture as well.
 CREATE OR REPLACE FUNCTION slackwater.open_cutover(of_id uuid, of_owner uuid) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE

@@ -1,4 +1,4 @@
-//! Looks at the control store for whoever asks, once a second at the most, and never makes anybody wait for long.
+//! The newest [`Look`], for requests over HTTP: read from the control store at most once a second, and never waited for long.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,54 +11,54 @@ use tokio::time::timeout;
 use super::health::About;
 use super::look::Look;
 
-/// A look that is younger is given again.
+/// A younger look is returned again.
 const FRESH: Duration = Duration::from_secs(1);
-/// A control store that needs longer is down as far as we are concerned.
+/// A control store that needs longer counts as down.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// The last look, and whether it could be taken.
+/// The newest look, and whether the control store answered the last question.
 #[derive(Clone, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Latest {
     pub(crate) look: Option<Arc<Look>>,
     pub(crate) at: Option<Instant>,
     pub(crate) up: bool,
 }
 
-/// Shared by all who ask.
+/// Shared by all connections.
 #[derive(Default)]
-pub(crate) struct Looker(Mutex<State>);
+pub(crate) struct LookCache(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     control: Option<Control>,
-    seen: Seen,
+    latest: Latest,
     tried: Option<Instant>,
 }
 
-impl Looker {
-    /// The newest look there is; a new one where the last is old.
-    pub(crate) async fn seen(&self, about: Option<&About>) -> Seen {
-        let Some(about) = about else { return Seen::default() };
+impl LookCache {
+    /// The newest look; reads a new one if the last is old.
+    pub(crate) async fn latest(&self, about: Option<&About>) -> Latest {
+        let Some(about) = about else { return Latest::default() };
         let mut state = self.0.lock().await;
         if state.tried.is_some_and(|tried| tried.elapsed() < FRESH) {
-            return state.seen.clone();
+            return state.latest.clone();
         }
         match timeout(WITHIN, state.look(about)).await {
             Ok(Ok(look)) => {
-                state.seen = Seen { look: Some(Arc::new(look)), at: Some(Instant::now()), up: true };
+                state.latest = Latest { look: Some(Arc::new(look)), at: Some(Instant::now()), up: true };
             }
             Ok(Err(error)) => {
-                tracing::debug!(%error, "the control store cannot be looked at");
+                tracing::debug!(%error, "the control store cannot be read");
                 state.control = None;
-                state.seen.up = false;
+                state.latest.up = false;
             }
             Err(_) => {
                 state.control = None;
-                state.seen.up = false;
+                state.latest.up = false;
             }
         }
         state.tried = Some(Instant::now());
-        state.seen.clone()
+        state.latest.clone()
     }
 }
 
@@ -67,7 +67,7 @@ impl State {
         let control = match self.control.take() {
             Some(control) => control,
             None => Control::peek(&about.target).await?.ok_or_else(|| {
-                Error::new(Kind::Unsuitable, "looking at the control store", "nothing has run here yet")
+                Error::new(Kind::Unsuitable, "reading the control store", "slackwater has not run here yet")
             })?,
         };
         let look = Look::read(&control, &about.migration, about.named).await?;
