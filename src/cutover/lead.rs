@@ -204,6 +204,8 @@ impl<'a> Leader<'a> {
 
     async fn resume_frozen(&mut self, id: Uuid, left: Duration) -> Result<Outcome> {
         tracing::warn!("resuming a cutover that another process has left with the source frozen");
+        // The writers have waited since then, so the gap counts from there.
+        self.frozen_at = Instant::now().checked_sub(self.migration.cutover.deadline.saturating_sub(left));
         if !self.control.adopt_cutover(id, self.owner, &self.host).await? {
             return self.take_back(id, "it was taken back".into()).await;
         }
@@ -380,8 +382,6 @@ impl<'a> Leader<'a> {
 
     /// From the freeze to the end.
     async fn freeze_and_open(&mut self, id: Uuid, prepared: Prepared, within: Duration) -> Result<Outcome> {
-        let begun = Instant::now();
-        self.frozen_at = Some(begun);
         let outcome = tokio::time::timeout(within, Box::pin(self.frozen(id, &prepared, within))).await;
         match outcome {
             Ok(Ok(())) => self.opened(id).await,
@@ -438,7 +438,7 @@ impl<'a> Leader<'a> {
         }
         // The gap counts from here: until now every writer was served.
         let begun = Instant::now();
-        self.frozen_at = Some(begun);
+        self.frozen_at.get_or_insert(begun);
         let way = &self.migration.cutover.freeze;
         let moments = freeze(way, &self.sources, within).await?;
         self.record("freeze", freeze_in_words(way).into(), begun);

@@ -236,7 +236,7 @@ async fn a_migration_stays_with_its_log() {
         let error = capture.take_over(taking(MIGRATION, "hash", Uuid::nil(), "direct"), &["main"]).await;
         let error = error.expect_err("another log");
         assert_eq!(error.kind, Kind::Unsuitable);
-        assert!(error.what.contains("begun with `log: kafka`"), "{error}");
+        assert!(error.what.contains("started with `log: kafka`"), "{error}");
         let error = applier.take_lane(MIGRATION, lane, Uuid::max()).await.expect_err("another namespace");
         assert_eq!(error.kind, Kind::Unsuitable);
         assert_eq!(applier.lanes(MIGRATION).await.expect("lanes").len(), 1, "no lane was made");
