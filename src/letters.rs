@@ -14,6 +14,14 @@ use slackwater_topics::{Event, Op};
 
 use crate::mapping::{Plan, Rejection};
 
+/// The key of a record's letter begins so; no document has a key that begins with a zero.
+const RECORD: &[u8] = b"\0record ";
+
+/// Whether the letter is of a record, and has no document.
+pub(crate) fn is_of_record(letter: &DeadLetter) -> bool {
+    letter.key.starts_with(RECORD)
+}
+
 /// Shared by all lanes.
 #[derive(Debug)]
 pub(crate) struct Letters {
@@ -89,8 +97,7 @@ pub(crate) fn refused(plan: &Plan, event: &Event, error: &Error) -> DeadLetter {
 pub(crate) fn unreadable(collection: &str, place: &str, why: &str) -> DeadLetter {
     DeadLetter {
         collection: collection.to_owned(),
-        // No document has a key that begins with a zero.
-        key: [b"\0record ", place.as_bytes()].concat(),
+        key: [RECORD, place.as_bytes()].concat(),
         op: Op::Upsert,
         kind: "unreadable".to_owned(),
         text: format!("the record at {place} is {why}; somebody else writes into this topic"),

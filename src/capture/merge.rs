@@ -40,10 +40,22 @@ use slackwater_topics::{CollectionId, Key, Moment, Range, Value, compare};
 /// Identifies a chunk for the whole life of a migration.
 pub(crate) type ChunkId = i64;
 
+/// Identifies documents that are read again out of turn, for the life of a process.
+pub(crate) type RereadId = u64;
+
+/// What a chunk is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    /// As the control store has it.
+    Stored(ChunkId),
+    /// The control store has given it no id yet: it is what was left of this chunk.
+    RestOf(ChunkId),
+}
+
 /// A range of one collection, and how far it has come.
 #[derive(Debug)]
 struct Chunk {
-    id: ChunkId,
+    name: Name,
     range: Range,
     stage: Stage,
 }
@@ -69,7 +81,7 @@ enum Copy {
 /// Documents that are read again out of turn: dead letters, repairs.
 #[derive(Debug)]
 struct Recapture {
-    id: ChunkId,
+    id: RereadId,
     collection: CollectionId,
     keys: HashSet<Key>,
     changed: HashSet<Key>,
@@ -129,8 +141,10 @@ impl Merge {
 
     /// Cuts the collection. What no chunk covers was applied in a former run.
     pub(crate) fn plan(&mut self, collection: CollectionId, chunks: Vec<(ChunkId, Range)>) {
-        let mut chunks: Vec<Chunk> =
-            chunks.into_iter().map(|(id, range)| Chunk { id, range, stage: Stage::Open }).collect();
+        let mut chunks: Vec<Chunk> = chunks
+            .into_iter()
+            .map(|(id, range)| Chunk { name: Name::Stored(id), range, stage: Stage::Open })
+            .collect();
         chunks.sort_by(|a, b| lower_bounds(&a.range, &b.range));
         *self.copy(collection) = Copy::Chunks(chunks);
     }
@@ -138,8 +152,11 @@ impl Merge {
     /// The next open chunk of the collection.
     pub(crate) fn next_open(&self, collection: CollectionId) -> Option<(ChunkId, Range)> {
         let Copy::Chunks(chunks) = &self.copies[usize::from(collection.0)] else { return None };
-        let open = chunks.iter().find(|chunk| chunk.id > 0 && matches!(chunk.stage, Stage::Open))?;
-        Some((open.id, open.range.clone()))
+        let mut open = chunks.iter().filter(|chunk| matches!(chunk.stage, Stage::Open));
+        open.find_map(|chunk| match chunk.name {
+            Name::Stored(id) => Some((id, chunk.range.clone())),
+            Name::RestOf(_) => None,
+        })
     }
 
     /// Whether every chunk of the collection was applied.
@@ -156,7 +173,7 @@ impl Merge {
         matches!(self.copies[usize::from(collection.0)], Copy::Unplanned)
     }
 
-    fn chunk(&mut self, id: ChunkId) -> Option<&mut Chunk> {
+    fn chunk(&mut self, name: Name) -> Option<&mut Chunk> {
         self.copies
             .iter_mut()
             .filter_map(|copy| match copy {
@@ -164,12 +181,12 @@ impl Merge {
                 _ => None,
             })
             .flatten()
-            .find(|chunk| chunk.id == id)
+            .find(|chunk| chunk.name == name)
     }
 
     /// A read of the chunk starts; it will show everything at or before `from`.
     pub(crate) fn begin(&mut self, id: ChunkId, from: Moment) {
-        if let Some(chunk) = self.chunk(id) {
+        if let Some(chunk) = self.chunk(Name::Stored(id)) {
             chunk.stage = Stage::Reading { from, changed: HashSet::new() };
         }
     }
@@ -184,28 +201,30 @@ impl Merge {
         chunks[index].stage = Stage::Held { from, until, changed };
         if let Some(rest) = rest {
             chunks[index].range.hi.clone_from(&rest.lo);
-            chunks.insert(index + 1, Chunk { id: nameless(id), range: rest, stage: Stage::Open });
+            chunks.insert(index + 1, Chunk { name: Name::RestOf(id), range: rest, stage: Stage::Open });
         }
         true
     }
 
     /// The rest of this chunk has an id of its own now, kept with the rows of the first part.
     pub(crate) fn identify(&mut self, id: ChunkId, rest: ChunkId) {
-        if let Some(chunk) = self.chunk(nameless(id)) {
-            chunk.id = rest;
+        if let Some(chunk) = self.chunk(Name::RestOf(id)) {
+            chunk.name = Name::Stored(rest);
         }
     }
 
     fn find(&self, id: ChunkId) -> Option<(usize, usize)> {
         self.copies.iter().enumerate().find_map(|(collection, copy)| match copy {
-            Copy::Chunks(chunks) => Some((collection, chunks.iter().position(|chunk| chunk.id == id)?)),
+            Copy::Chunks(chunks) => {
+                Some((collection, chunks.iter().position(|chunk| chunk.name == Name::Stored(id))?))
+            }
             _ => None,
         })
     }
 
     /// Releases the chunk once the target holds everything up to `applied`: the keys to leave out of what was read.
     pub(crate) fn release(&mut self, id: ChunkId, applied: Moment) -> Option<HashSet<Key>> {
-        let chunk = self.chunk(id)?;
+        let chunk = self.chunk(Name::Stored(id))?;
         let Stage::Held { until, changed, .. } = &mut chunk.stage else { return None };
         if *until > applied {
             return None;
@@ -217,7 +236,7 @@ impl Merge {
 
     /// The chunk is in the target.
     pub(crate) fn done(&mut self, id: ChunkId) {
-        if let Some(chunk) = self.chunk(id) {
+        if let Some(chunk) = self.chunk(Name::Stored(id)) {
             chunk.stage = Stage::Done;
         }
     }
@@ -225,9 +244,9 @@ impl Merge {
     /// Whether the chunk is being applied right now.
     pub(crate) fn is_applying(&self, id: ChunkId) -> bool {
         self.copies.iter().any(|copy| match copy {
-            Copy::Chunks(chunks) => {
-                chunks.iter().any(|chunk| chunk.id == id && matches!(chunk.stage, Stage::Applying))
-            }
+            Copy::Chunks(chunks) => chunks
+                .iter()
+                .any(|chunk| chunk.name == Name::Stored(id) && matches!(chunk.stage, Stage::Applying)),
             _ => false,
         })
     }
@@ -241,26 +260,26 @@ impl Merge {
     }
 
     /// These documents are about to be read again.
-    pub(crate) fn recapture(&mut self, id: ChunkId, collection: CollectionId, keys: HashSet<Key>) {
+    pub(crate) fn recapture(&mut self, id: RereadId, collection: CollectionId, keys: HashSet<Key>) {
         self.recaptures.push(Recapture { id, collection, keys, changed: HashSet::new(), until: None });
     }
 
     /// They were read and show nothing after `until`.
-    pub(crate) fn recaptured(&mut self, id: ChunkId, until: Moment) {
+    pub(crate) fn recaptured(&mut self, id: RereadId, until: Moment) {
         if let Some(recapture) = self.recaptures.iter_mut().find(|recapture| recapture.id == id) {
             recapture.until = Some(until);
         }
     }
 
     /// Releases documents that were read again: the keys to leave out. `None` while it must wait; void ones are gone.
-    pub(crate) fn release_recapture(&mut self, id: ChunkId, applied: Moment) -> Option<HashSet<Key>> {
+    pub(crate) fn release_recapture(&mut self, id: RereadId, applied: Moment) -> Option<HashSet<Key>> {
         let index = self.recaptures.iter().position(|recapture| recapture.id == id)?;
         let until = self.recaptures[index].until?;
         (until <= applied).then(|| self.recaptures.swap_remove(index).changed)
     }
 
     /// The documents could not be read; they are not waited for.
-    pub(crate) fn forget_recapture(&mut self, id: ChunkId) {
+    pub(crate) fn forget_recapture(&mut self, id: RereadId) {
         self.recaptures.retain(|recapture| recapture.id != id);
     }
 
@@ -270,7 +289,7 @@ impl Merge {
     }
 
     /// Whether the recapture is still wanted.
-    pub(crate) fn has_recapture(&self, id: ChunkId) -> bool {
+    pub(crate) fn has_recapture(&self, id: RereadId) -> bool {
         self.recaptures.iter().any(|recapture| recapture.id == id)
     }
 
@@ -291,7 +310,11 @@ impl Merge {
                             Route::Publish
                         }
                     }
-                    Stage::Applying => Route::Wait(chunk.id),
+                    Stage::Applying => match chunk.name {
+                        Name::Stored(id) => Route::Wait(id),
+                        // Only chunks with an id are given out.
+                        Name::RestOf(_) => open(&arrival),
+                    },
                     Stage::Done => Route::Publish,
                 },
             },
@@ -306,11 +329,6 @@ impl Merge {
         }
         route
     }
-}
-
-/// What a rest is called before the control store has given it an id; those are above zero.
-fn nameless(id: ChunkId) -> ChunkId {
-    -id
 }
 
 /// A read is still to come.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use slackwater_topics::{Bound, CollectionId, Key, Moment, Range, Value};
 
-use super::{Arrival, ChunkId, Merge, Route};
+use super::{Arrival, ChunkId, Merge, RereadId, Route};
 
 const COLLECTION: CollectionId = CollectionId(0);
 const KEYS: i64 = 12;
@@ -85,7 +85,7 @@ struct World {
     readings: Vec<Reading>,
     held: Vec<ReadChunk>,
     applying: Vec<ReadChunk>,
-    recapture: Option<(ChunkId, i64, Option<u64>)>,
+    recapture: Option<(RereadId, i64, Option<u64>)>,
     // what the control store keeps
     chunks: Vec<(ChunkId, (i64, i64), bool)>,
     // target
@@ -265,7 +265,7 @@ impl World {
         if self.recapture.is_some() {
             return;
         }
-        let id = self.next_id;
+        let id = self.next_id.cast_unsigned();
         self.next_id += 1;
         let keys = HashSet::from([with_value(key, |_, key| key.clone())]);
         self.merge.recapture(id, COLLECTION, keys);

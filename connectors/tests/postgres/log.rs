@@ -270,7 +270,7 @@ async fn a_migration_stays_with_its_log() {
             .expect("taken over");
         let error = applier.take_lane("another", lane, Uuid::nil()).await.expect_err("no partitions there");
         assert_eq!(error.kind, Kind::Unsuitable);
-        assert!(error.what.contains("begun with `log: direct`"), "{error}");
+        assert!(error.what.contains("started with `log: direct`"), "{error}");
     })
     .await;
 }

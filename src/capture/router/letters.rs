@@ -8,6 +8,7 @@ use slackwater_connectors::postgres::control::ledger::DeadLetterRow;
 use slackwater_topics::{CollectionId, Event, Key, Op, Position};
 
 use super::{CopierMessage, Done, LETTERS_AT_ONCE, Reread, Router};
+use crate::letters;
 use crate::log::Batch;
 use crate::ops::persist::passes;
 use crate::ops::store::ask;
@@ -44,7 +45,7 @@ impl Router {
         };
         let mut by_collection: HashMap<CollectionId, Vec<Key>> = HashMap::new();
         // A record that is not an event has no document to read again.
-        for row in due.into_iter().filter(|row| row.letter.key.first() != Some(&0)) {
+        for row in due.into_iter().filter(|row| !letters::is_of_record(&row.letter)) {
             let ours = |id: &CollectionId| self.copying.contains_key(id);
             if let Some(id) = self.plan.id_of(&row.letter.collection).filter(ours) {
                 by_collection.entry(id).or_default().push(Key::from_bytes(&row.letter.key));
@@ -52,7 +53,7 @@ impl Router {
         }
         for (collection, keys) in by_collection {
             let id = self.next_reread;
-            self.next_reread -= 1;
+            self.next_reread += 1;
             self.merge.recapture(id, collection, keys.iter().cloned().collect());
             let (source, to_router, after) = (self.source.clone(), self.inputs.to_router.clone(), self.now);
             let name = self.plan.collection(collection).collection.clone();

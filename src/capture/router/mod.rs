@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::beats::Beats;
 use super::lookup::{Horizons, is_complete};
-use super::merge::{Arrival, ChunkId, Merge, Route};
+use super::merge::{Arrival, ChunkId, Merge, RereadId, Route};
 use crate::cutover::watch::Phase;
 use crate::letters::Letters;
 use crate::log::{Batch, Log, Reach, keep_last};
@@ -74,9 +74,9 @@ pub(crate) enum CopierMessage {
     /// The chunk is done. `cut`: a rest was left for another.
     Done { chunk: ChunkId, collection: CollectionId, cut: Option<Bound> },
     /// Documents of dead letters were read again.
-    Reread { id: ChunkId, collection: CollectionId, keys: Vec<Key>, found: Vec<(Key, Bytes)>, at: Moment },
+    Reread { id: RereadId, collection: CollectionId, keys: Vec<Key>, found: Vec<(Key, Bytes)>, at: Moment },
     /// Reading them failed.
-    RereadFailed { id: ChunkId, error: Error },
+    RereadFailed { id: RereadId, error: Error },
 }
 
 /// A chunk that was read and waits.
@@ -88,7 +88,7 @@ struct Held {
 
 /// Documents that were read again and wait.
 struct Reread {
-    id: ChunkId,
+    id: RereadId,
     collection: CollectionId,
     keys: Vec<Key>,
     found: HashMap<Key, Bytes>,
@@ -161,7 +161,7 @@ pub(crate) struct Router {
     rereads: Vec<Reread>,
     /// Deletes in the batch that travel as deletes or not at all.
     removals: HashSet<Position>,
-    next_reread: ChunkId,
+    next_reread: RereadId,
     /// The newest moment that the source told us.
     now: Moment,
     /// Where the stream is.
@@ -254,7 +254,7 @@ impl Router {
             held: Vec::new(),
             rereads: Vec::new(),
             removals: HashSet::new(),
-            next_reread: -1,
+            next_reread: 0,
             position,
             awaited: None,
             draining: false,
