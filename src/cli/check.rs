@@ -103,12 +103,15 @@ fn as_json(found: &Found) -> serde_json::Value {
         json!({ "name": name, "tables": tables, "post_images": images, "level": level })
     });
     let sources = found.sources.iter().map(|(name, fitness)| json!({ "name": name, "about": fitness.json }));
-    let only = (found.sources.len() == 1).then(|| found.sources.first().map(|(_, fitness)| &fitness.json));
+    let only = match &found.sources[..] {
+        [(_, fitness)] => Some(&fitness.json),
+        _ => None,
+    };
     json!({
         "migration": found.plan.migration,
         "fit": true,
         // For a migration with one source; otherwise see `sources`.
-        "source": only.flatten(),
+        "source": only,
         "sources": sources.collect::<Vec<_>>(),
         "topics": found.topics.as_ref().map(|topics| topics.iter().map(as_topic).collect::<Vec<_>>()),
         "collections": collections.collect::<Vec<_>>(),

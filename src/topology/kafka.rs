@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use slackwater_connectors::kafka::{self, Admin, Producer, Ticket};
-use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::postgres::control::lanes;
 use slackwater_connectors::postgres::control::partitions::{LogPartition, NewPartition};
+use slackwater_connectors::postgres::control::{Control, Owner, lanes};
 use slackwater_connectors::secret::Secret;
 use slackwater_topics::{CollectionId, Moment, Position, debezium};
 use tokio::sync::{mpsc, watch};
@@ -73,6 +72,18 @@ pub(super) async fn join(
     // Their look-ups may have seen as far. Where every change brings its document there were none.
     let horizon = if known.is_empty() || origin.fitness.is_exact() { Moment::default() } else { now };
 
+    let (log, chunks, letters) = start(process, origin, &owner, outgoing, admin);
+    Ok(Joined { owner, first_run: takeover.first_run, log, chunks, letters, position, now, horizon, lost })
+}
+
+/// Starts the tasks behind the log: one that sends, one that hears from appliers, one that sweeps.
+fn start(
+    process: &mut Process<'_>,
+    origin: &Origin,
+    owner: &Owner,
+    outgoing: Arc<Outgoing>,
+    admin: Admin,
+) -> (Log, Vec<ChunkLog>, Arc<Letters>) {
     // Other processes write dead letters, so there may always be some.
     let letters = Arc::new(Letters::new(true));
     let (batches, batches_out) = mpsc::channel(BUFFER);
@@ -80,10 +91,10 @@ pub(super) async fn join(
     let (news_in, news) = mpsc::unbounded_channel();
     let (watcher, watched) = mpsc::unbounded_channel();
     let (sweeper, requests) = mpsc::channel(1);
-    let store = |stop: &Stop| Store::new(&process.migration.target.uri, Some(&owner), stop);
+    let store = |stop: &Stop| Store::new(&process.migration.target.uri, Some(owner), stop);
     let publisher = Publisher {
         outgoing: Arc::clone(&outgoing),
-        plan: Arc::clone(&plan),
+        plan: Arc::clone(&process.plan),
         collections: origin.collections.clone(),
         store: store(process.stop),
         batches: batches_out,
@@ -95,8 +106,8 @@ pub(super) async fn join(
         stop: process.stop.clone(),
     };
     let hears = Watcher {
-        plan: Arc::clone(&plan),
-        source: name.clone(),
+        plan: Arc::clone(&process.plan),
+        source: owner.source.clone(),
         store: store(process.stop),
         watched,
         news: news_in,
@@ -104,7 +115,7 @@ pub(super) async fn join(
         stop: process.stop.clone(),
     };
     let sweeps = Sweeper {
-        plan,
+        plan: Arc::clone(&process.plan),
         target: process.migration.target.uri.clone(),
         owner: owner.clone(),
         letters: Arc::clone(&letters),
@@ -120,17 +131,7 @@ pub(super) async fn join(
     process.spawn("watch", hears.run());
     process.spawn("sweep", sweeps.run());
     let filling = Filling::Kafka(Topics { outgoing, admin, watcher, stop: process.stop.clone() });
-    Ok(Joined {
-        owner,
-        first_run: takeover.first_run,
-        log: Log { batches, safe, news, filling },
-        chunks,
-        letters,
-        position,
-        now,
-        horizon,
-        lost,
-    })
+    (Log { batches, safe, news, filling }, chunks, letters)
 }
 
 /// The topics as the producer knows them, in the plan's order.

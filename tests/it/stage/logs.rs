@@ -17,6 +17,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("the log lost what was not applied yet", "a topic that was cut"),
     ("partitions were added to this topic", "a test adds some"),
     ("this partition was added later", "a test adds some"),
+    (", described are ", "a test adds partitions or changes settings"),
     // Documents that do not fit.
     ("documents went to the dead letters", "a test writes such documents, or parents that come late"),
     ("a change is larger than a reply may be", "a document of 16 MB"),
@@ -25,6 +26,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("the change stream broke", "connections to MongoDB are cut"),
     ("some tasks did not stop in time", "a stop while a server is away"),
     ("the group has shut us out", "an applier that slept"),
+    ("Failed to close consumer queue on drop", "librdkafka of a member whose name another process took"),
     ("[thrd:", "librdkafka tells of brokers that are stopped"),
     // Cutovers that a test hinders.
     ("resuming a cutover", "the leader was killed"),
