@@ -1,8 +1,8 @@
 //! From one source into the log: the copy beside the stream, in one order.
 
-mod beats;
+mod clock;
 pub(crate) mod copier;
-mod lookup;
+mod horizons;
 mod merge;
 pub(crate) mod pulse;
 pub(crate) mod router;

@@ -156,7 +156,7 @@ fn broker_name(broker: &str) -> Result<(), &'static str> {
         return Err("has an empty entry");
     }
     if broker.contains("://") {
-        return Err("takes no protocol; `security.protocol` under `options` says it");
+        return Err("must not include a protocol; set `security.protocol` under `options`");
     }
     if broker.contains('@') {
         return Err("takes no user and password; `sasl.username` and `sasl.password` under `options` do");
@@ -165,7 +165,7 @@ fn broker_name(broker: &str) -> Result<(), &'static str> {
     let behind = broker.rsplit_once(']').map_or(broker, |(_, behind)| behind);
     let port = behind.split_once(':').map(|(_, port)| port);
     if port.is_some_and(|port| port.parse::<u16>().ok().is_none_or(|port| port == 0)) {
-        return Err("has a port that is none");
+        return Err("has an invalid port");
     }
     if broker.starts_with(':') || broker.contains(char::is_whitespace) {
         return Err("has an entry that names no host");

@@ -115,7 +115,7 @@ fn sources(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Vec<S
         .into_iter()
         .filter_map(|(name, node)| {
             if name.value.is_empty() || name.value.contains('.') {
-                let help = "the dot parts source and collection";
+                let help = "the dot separates source and collection";
                 findings.error(name.place, "a source's name must not be empty or hold a dot", help);
             }
             source(name, node, outside, findings)
@@ -234,7 +234,7 @@ fn collections(
         }
     }
     if collections.len() > usize::from(u16::MAX) {
-        findings.error(node.place, "more than 65 535 collections", "part the migration in two");
+        findings.error(node.place, "more than 65 535 collections", "split the migration in two");
     }
     collections
 }

@@ -13,7 +13,7 @@ use slackwater_topics::{CollectionId, Document, Event, Key, Op, Value};
 use super::elements::Elements;
 use super::encode::Scratch;
 use super::plan::{CollectionPlan, Plan};
-use super::rejection::{Bent, Reason, Rejection, Tally};
+use super::rejection::{Adjustment, Reason, Rejection, Tally};
 use super::row::Row;
 use super::trie::{Slots, recycle};
 
@@ -21,7 +21,7 @@ use super::trie::{Slots, recycle};
 const SAMPLES: usize = 3;
 
 /// Collection, table, column, what a policy did there.
-type Counted = (u16, usize, usize, Bent);
+type Counted = (u16, usize, usize, Adjustment);
 
 /// Follows a plan. One for each thread that maps.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct Mapper {
     id: Vec<u8>,
     marks: Vec<Mark>,
     /// What policies did to the document at hand: table, column, what.
-    bent: Vec<(usize, usize, Bent)>,
+    adjusted: Vec<(usize, usize, Adjustment)>,
     tallies: HashMap<Counted, (u64, Vec<Key>)>,
 }
 
@@ -62,7 +62,7 @@ impl Mapper {
             elements: Elements::default(),
             id: Vec::new(),
             marks: Vec::new(),
-            bent: Vec::new(),
+            adjusted: Vec::new(),
             tallies: HashMap::new(),
         }
     }
@@ -81,7 +81,7 @@ impl Mapper {
         };
         match &done {
             Ok(()) => {
-                for (table, column, what) in self.bent.drain(..) {
+                for (table, column, what) in self.adjusted.drain(..) {
                     let entry = self.tallies.entry((event.collection.0, table, column, what)).or_default();
                     entry.0 += 1;
                     if entry.1.len() < SAMPLES {
@@ -91,7 +91,7 @@ impl Mapper {
             }
             Err(_) => {
                 self.rewind(out);
-                self.bent.clear();
+                self.adjusted.clear();
             }
         }
         done
@@ -171,7 +171,7 @@ impl Mapper {
             code.document.overlay(canonical, &mut slots).map_err(broken)?;
         }
         let mut row =
-            Row::new(plan, collection, &event.key, &slots, &rest, &mut self.scratch, &mut self.bent);
+            Row::new(plan, collection, &event.key, &slots, &rest, &mut self.scratch, &mut self.adjusted);
         for (index, code) in code.rows.iter().enumerate() {
             let write = &mut out.tables[code.table];
             write.rows.begin();
@@ -218,7 +218,8 @@ impl Mapper {
         let mut slots = recycle(std::mem::take(&mut self.slots));
         let document = Document::new(&id).map_err(broken)?;
         code.document.fill(document, &mut slots).map_err(broken)?;
-        let mut row = Row::new(plan, collection, &event.key, &slots, &[], &mut self.scratch, &mut self.bent);
+        let mut row =
+            Row::new(plan, collection, &event.key, &slots, &[], &mut self.scratch, &mut self.adjusted);
         let mut reached = true;
         for (index, code) in code.rows.iter().enumerate() {
             let write = &mut out.tables[code.table];
@@ -251,7 +252,7 @@ impl Mapper {
                 out.tables[code.row.table].owners.push().extend_from_slice(owner);
             }
         }
-        self.bent.clear();
+        self.adjusted.clear();
         self.slots = recycle(slots);
         self.id = id;
         Ok(())

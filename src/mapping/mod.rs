@@ -15,7 +15,7 @@ mod trie;
 pub use compile::compile;
 pub use mapper::Mapper;
 pub use plan::{CollectionPlan, Plan};
-pub use rejection::{Bent, Reason, Rejection, Tally};
+pub use rejection::{Adjustment, Reason, Rejection, Tally};
 
 #[cfg(test)]
 mod tests;

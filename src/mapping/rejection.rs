@@ -70,7 +70,7 @@ impl std::error::Error for Rejection {}
 
 /// What a policy did to a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Bent {
+pub enum Adjustment {
     /// No value: the default was written.
     NullToDefault,
     /// Invalid: NULL was written.
@@ -89,7 +89,7 @@ pub enum Bent {
     UnknownToDefault,
 }
 
-impl Bent {
+impl Adjustment {
     /// A word for lists and counters.
     pub fn word(self) -> &'static str {
         match self {
@@ -115,7 +115,7 @@ pub struct Tally {
     /// The column.
     pub column: String,
     /// What the policy did.
-    pub what: Bent,
+    pub what: Adjustment,
     /// How many values.
     pub count: u64,
     /// The first few documents.

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::encode::{Conv, Fit, Problem, Scratch, append_uuid};
 use super::plan::{ById, CollectionPlan, ColumnCode, Plan, Take};
-use super::rejection::{Bent, Reason, Rejection};
+use super::rejection::{Adjustment, Reason, Rejection};
 use super::trie::Slots;
 use crate::config::{InvalidPolicy, NullPolicy};
 
@@ -30,7 +30,7 @@ pub(super) struct Row<'r, 'a> {
     slots: &'r Slots<'a>,
     rest: &'r [(&'a [u8], Value<'a>)],
     scratch: &'r mut Scratch,
-    bent: &'r mut Vec<(usize, usize, Bent)>,
+    adjusted: &'r mut Vec<(usize, usize, Adjustment)>,
     /// Made when it is first asked for.
     own: Option<Uuid>,
 }
@@ -43,9 +43,9 @@ impl<'r, 'a> Row<'r, 'a> {
         slots: &'r Slots<'a>,
         rest: &'r [(&'a [u8], Value<'a>)],
         scratch: &'r mut Scratch,
-        bent: &'r mut Vec<(usize, usize, Bent)>,
+        adjusted: &'r mut Vec<(usize, usize, Adjustment)>,
     ) -> Self {
-        Self { plan, collection, key, slots, rest, scratch, bent, own: None }
+        Self { plan, collection, key, slots, rest, scratch, adjusted, own: None }
     }
 
     /// The array in this slot.
@@ -134,7 +134,7 @@ impl<'r, 'a> Row<'r, 'a> {
             match code.null {
                 NullPolicy::Keep => out.extend_from_slice(&NULL),
                 NullPolicy::Default => {
-                    self.bent.push((table, at, Bent::NullToDefault));
+                    self.adjusted.push((table, at, Adjustment::NullToDefault));
                     out.extend_from_slice(&code.default);
                 }
                 NullPolicy::Reject => {
@@ -159,16 +159,16 @@ impl<'r, 'a> Row<'r, 'a> {
         start: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), Rejection> {
-        let bent = match written {
+        let adjustment = match written {
             Ok(Fit::Exact) => None,
-            Ok(Fit::Clamped) => Some(Bent::Clamped),
-            Ok(Fit::Stripped) => Some(Bent::Stripped),
-            Ok(Fit::Quoted) => Some(Bent::Quoted),
-            Ok(Fit::UnknownLabel) => Some(Bent::UnknownToDefault),
+            Ok(Fit::Clamped) => Some(Adjustment::Clamped),
+            Ok(Fit::Stripped) => Some(Adjustment::Stripped),
+            Ok(Fit::Quoted) => Some(Adjustment::Quoted),
+            Ok(Fit::UnknownLabel) => Some(Adjustment::UnknownToDefault),
             Ok(Fit::UnknownNull) if !code.required => {
                 out.truncate(start);
                 out.extend_from_slice(&NULL);
-                self.bent.push((table, at, Bent::UnknownToNull));
+                self.adjusted.push((table, at, Adjustment::UnknownToNull));
                 return Ok(());
             }
             Ok(Fit::UnknownNull) => {
@@ -185,19 +185,19 @@ impl<'r, 'a> Row<'r, 'a> {
                 match policy {
                     InvalidPolicy::Null if !code.required => {
                         out.extend_from_slice(&NULL);
-                        self.bent.push((table, at, Bent::InvalidToNull));
+                        self.adjusted.push((table, at, Adjustment::InvalidToNull));
                     }
                     InvalidPolicy::Default => {
                         out.extend_from_slice(&code.default);
-                        self.bent.push((table, at, Bent::InvalidToDefault));
+                        self.adjusted.push((table, at, Adjustment::InvalidToDefault));
                     }
                     _ => return Err(self.refuse(table, code, problem)),
                 }
                 return Ok(());
             }
         };
-        if let Some(bent) = bent {
-            self.bent.push((table, at, bent));
+        if let Some(adjustment) = adjustment {
+            self.adjusted.push((table, at, adjustment));
         }
         let length = (out.len() - start - 4) as i32;
         out[start..start + 4].copy_from_slice(&length.to_be_bytes());

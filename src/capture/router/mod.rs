@@ -18,8 +18,8 @@ use slackwater_topics::{Bound, CollectionId, Document, Event, Key, Moment, Op, P
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use super::beats::Beats;
-use super::lookup::{Horizons, is_complete};
+use super::clock::SourceClock;
+use super::horizons::{Horizons, is_complete};
 use super::merge::{Arrival, ChunkId, Merge, RereadId, Route};
 use crate::cutover::watch::Phase;
 use crate::letters::Letters;
@@ -180,7 +180,7 @@ pub(crate) struct Router {
     passed: Moment,
     /// The cutover's fence that was put into the log last.
     fenced: Option<Uuid>,
-    beats: Beats,
+    clock: SourceClock,
 }
 
 /// A barrier that the router waits for; one at a time.
@@ -263,7 +263,7 @@ impl Router {
             lost: init.lost,
             passed: Moment::default(),
             fenced: None,
-            beats: Beats::default(),
+            clock: SourceClock::default(),
         })
     }
 
@@ -456,7 +456,7 @@ impl Router {
         self.removals.clear();
         self.position = position.clone();
         self.passed = self.passed.max(passed);
-        let as_of = self.beats.pass(passed);
+        let as_of = self.clock.pass(passed);
         let bytes = events.iter().map(|event| event.document.len() + 64).sum();
         let batch = Batch {
             events,

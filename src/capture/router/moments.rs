@@ -8,8 +8,8 @@ impl Router {
     /// alone.
     pub(super) async fn on_moment(&mut self) -> Done {
         let Some(heard) = *self.inputs.heard.borrow_and_update() else { return Ok(()) };
-        let Some(as_of) = self.beats.hear(heard) else { return Ok(()) };
-        let batch = Batch { passed: self.beats.passed(), as_of: Some(as_of), ..Batch::default() };
+        let Some(as_of) = self.clock.hear(heard) else { return Ok(()) };
+        let batch = Batch { passed: self.clock.passed(), as_of: Some(as_of), ..Batch::default() };
         self.append(batch).await?;
         self.note_read(Some(as_of));
         Ok(())
@@ -18,7 +18,7 @@ impl Router {
     /// What was appended counts as read where the log keeps it at once. Others say so themselves.
     pub(super) fn note_read(&self, as_of: Option<i64>) {
         if let Some(as_of) = as_of.filter(|_| self.log.keeps_at_once()) {
-            self.reach.read(as_of, self.beats.passed());
+            self.reach.read(as_of, self.clock.passed());
         }
     }
 }

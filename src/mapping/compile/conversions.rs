@@ -200,7 +200,7 @@ pub(super) struct Form {
     quote: bool,
 }
 
-/// Of a constant or default: nothing is bent.
+/// Of a constant or default: nothing is adjusted.
 pub(super) const PLAIN: Form = Form { trim: false, lower: false, unit: None, quote: true };
 
 /// The conversion that the type asks for.

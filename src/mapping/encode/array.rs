@@ -36,9 +36,9 @@ impl Array {
                         nulls = true;
                         fit = Fit::UnknownNull;
                     }
-                    Ok(bent) => {
-                        if bent != Fit::Exact {
-                            fit = bent;
+                    Ok(adjusted) => {
+                        if adjusted != Fit::Exact {
+                            fit = adjusted;
                         }
                         let length = (out.len() - at - 4) as i32;
                         out[at..at + 4].copy_from_slice(&length.to_be_bytes());

@@ -52,7 +52,7 @@ impl From<slackwater_topics::Malformed> for Problem {
     }
 }
 
-/// How far a value may be bent.
+/// How far a value may be adjusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lenient {
     /// Not at all.

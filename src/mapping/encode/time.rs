@@ -39,7 +39,7 @@ pub(super) fn timestamp(
     let kept = micros.clamp(FIRST, PAST_LAST - 1);
     // Rounding must not carry the last moment over the end.
     let kept = if kept == micros { kept } else { cut(kept, precision) };
-    let fit = bent(kept != micros, lenient)?;
+    let fit = adjusted(kept != micros, lenient)?;
     out.extend_from_slice(&(kept as i64).to_be_bytes());
     Ok(fit)
 }
@@ -54,7 +54,7 @@ pub(super) fn date(
 ) -> Result<Fit, Problem> {
     let day = micros(value, unit, scratch)?.div_euclid(MICROS_A_DAY);
     let kept = day.clamp(FIRST_DAY, LAST_DAY);
-    let fit = bent(kept != day, lenient)?;
+    let fit = adjusted(kept != day, lenient)?;
     out.extend_from_slice(&(kept as i32).to_be_bytes());
     Ok(fit)
 }
@@ -74,8 +74,8 @@ pub(super) fn time(value: Value<'_>, precision: Option<u8>, out: &mut Vec<u8>) -
     Ok(Fit::Exact)
 }
 
-fn bent(bent: bool, lenient: Lenient) -> Result<Fit, Problem> {
-    match (bent, lenient) {
+fn adjusted(inexact: bool, lenient: Lenient) -> Result<Fit, Problem> {
+    match (inexact, lenient) {
         (false, _) => Ok(Fit::Exact),
         (true, Lenient::Clamp) => Ok(Fit::Clamped),
         (true, _) => Err(Problem::new(Reason::Range, "the date is past what Postgres can hold")),

@@ -14,14 +14,14 @@ const MOST: usize = 4_096;
 
 /// Moments on their way.
 #[derive(Debug, Default)]
-pub(crate) struct Beats {
+pub(crate) struct SourceClock {
     waiting: VecDeque<Heard>,
     passed: Moment,
     /// Moments that are nearer to the last one than this, in milliseconds, are not kept.
     apart: i64,
 }
 
-impl Beats {
+impl SourceClock {
     /// A moment was heard of; given back where the stream has passed it already.
     pub(crate) fn hear(&mut self, heard: Heard) -> Option<i64> {
         if heard.moment <= self.passed {
@@ -86,32 +86,32 @@ mod tests {
 
     #[test]
     fn a_moment_counts_when_the_stream_has_passed_its_time() {
-        let mut beats = Beats::default();
-        assert_eq!(beats.hear(heard(5, 500)), None);
-        assert_eq!(beats.hear(heard(9, 900)), None);
-        assert_eq!(beats.pass(Moment(4)), None);
-        assert_eq!(beats.pass(Moment(8)), Some(500));
-        assert_eq!(beats.pass(Moment(8)), None, "each counts once");
-        assert_eq!(beats.pass(Moment(20)), Some(900));
+        let mut clock = SourceClock::default();
+        assert_eq!(clock.hear(heard(5, 500)), None);
+        assert_eq!(clock.hear(heard(9, 900)), None);
+        assert_eq!(clock.pass(Moment(4)), None);
+        assert_eq!(clock.pass(Moment(8)), Some(500));
+        assert_eq!(clock.pass(Moment(8)), None, "each counts once");
+        assert_eq!(clock.pass(Moment(20)), Some(900));
     }
 
     #[test]
     fn an_idle_source_is_current_at_once() {
-        let mut beats = Beats::default();
-        beats.pass(Moment(7));
-        assert_eq!(beats.hear(heard(7, 700)), Some(700));
-        assert_eq!(beats.hear(heard(7, 1_700)), Some(1_700));
+        let mut clock = SourceClock::default();
+        clock.pass(Moment(7));
+        assert_eq!(clock.hear(heard(7, 700)), Some(700));
+        assert_eq!(clock.hear(heard(7, 1_700)), Some(1_700));
     }
 
     #[test]
     fn a_stream_that_is_days_behind_takes_no_memory() {
-        let mut beats = Beats::default();
+        let mut clock = SourceClock::default();
         for second in 0..500_000 {
-            assert_eq!(beats.hear(heard(second + 10, second as i64 * 1_000)), None);
+            assert_eq!(clock.hear(heard(second + 10, second as i64 * 1_000)), None);
         }
-        assert!(beats.waiting.len() <= MOST);
-        let found = beats.pass(Moment(300_000)).expect("a moment");
+        assert!(clock.waiting.len() <= MOST);
+        let found = clock.pass(Moment(300_000)).expect("a moment");
         assert!((299_000_000..=299_990_000).contains(&found), "{found} is not too old");
-        assert!(beats.pass(Moment(600_000)).is_some());
+        assert!(clock.pass(Moment(600_000)).is_some());
     }
 }
