@@ -31,12 +31,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Fills `flat` anew: documents of 366 bytes with 12 fields.
+    /// Fills `flat` again: documents of 366 bytes with 12 fields.
     LoadFlat {
         #[arg(long, default_value_t = 1_000_000)]
         documents: u64,
     },
-    /// Fills `two` anew: documents of 440 bytes with an array of two objects.
+    /// Fills `two` again: documents of 440 bytes with an array of two objects.
     LoadTwo {
         #[arg(long, default_value_t = 1_000_000)]
         documents: u64,

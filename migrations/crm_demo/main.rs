@@ -74,7 +74,7 @@ enum Command {
     Schema {
         #[command(flatten)]
         target: Target,
-        /// Make a database of this name anew on that server, and take it instead
+        /// Drop and create a database of this name on that server, and take it instead
         #[arg(long, value_name = "DATABASE")]
         fresh: Option<String>,
     },
@@ -122,7 +122,7 @@ impl Source {
 }
 
 impl Target {
-    /// Points to a database of this name, which is made anew.
+    /// Points to a database of this name, which is re-created.
     async fn renew(&mut self, name: &str) -> Result<()> {
         let server = self.open().await?;
         let quoted = format!("\"{}\"", name.replace('"', "\"\""));

@@ -176,7 +176,7 @@ impl Writers {
     }
 }
 
-/// Each run numbers its new documents anew, so that they never meet those of a run before.
+/// Each run numbers its new documents from the start, so that they never meet those of a run before.
 async fn next_run(database: &Database) -> Result<u16> {
     let runs = database.collection::<Document>("writer_runs");
     let counted = runs

@@ -237,7 +237,7 @@ impl Intake {
             }
             Ok(record) if epoch_of(&record).is_some_and(|epoch| epoch > joining.epoch) => {
                 self.joining = None;
-                self.let_go(out)?;
+                self.release_held(out)?;
                 self.follow(offset, Ok(record), bytes, out)
             }
             taken => {
@@ -257,10 +257,10 @@ impl Intake {
             Err(error @ EnvelopeError::Version(_)) => return Err(error),
             Err(error) => out.letters.push(self.unreadable(offset, &error)),
         }
-        self.let_go(out)
+        self.release_held(out)
     }
 
-    fn let_go(&mut self, out: &mut Gathered) -> Result<(), EnvelopeError> {
+    fn release_held(&mut self, out: &mut Gathered) -> Result<(), EnvelopeError> {
         for (offset, taken, bytes) in std::mem::take(&mut self.held) {
             self.follow(offset, taken, bytes, out)?;
         }

@@ -370,7 +370,7 @@ fn a_later_format_is_no_letter() {
 }
 
 #[test]
-fn news_begin_anew_with_each_commit() {
+fn news_start_from_zero_with_each_commit() {
     let mut partition = Partition::claimed(10, Claim { epoch: 4, capture: 1, high: position(3, b"t") });
     assert!(partition.intake.advance().is_none());
     assert_eq!(partition.intake.committed(), None);

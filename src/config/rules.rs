@@ -220,7 +220,7 @@ fn conversion(
     if path.value.each.is_some() && !matches!(word, "array" | "from") {
         findings.error(
             path.place,
-            format!("`{}` stands for many values, `{word}` takes one", path.value),
+            format!("`{}` selects many values, `{word}` takes one", path.value),
             "use `array` for an array column, or `each` for a table of its own",
         );
     }

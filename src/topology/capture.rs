@@ -46,7 +46,7 @@ pub(super) struct Joined {
     pub(super) position: Position,
     /// Former runs have sent nothing that is newer.
     pub(super) now: Moment,
-    /// Look-ups of former runs may have seen this far.
+    /// Look-ups of former runs may have shown states up to this moment.
     pub(super) horizon: Moment,
     /// What the log has lost while no capture ran.
     pub(super) lost: Vec<(Vec<CollectionId>, String)>,

@@ -76,7 +76,7 @@ def to_the_recopy(stage: Stage) -> State:
         row = state.collections["legacy.bookings"]
         done = [chunk for chunk in state.done() if chunk["collection"] == "legacy.bookings"]
         return row["generation"] == 2 and row["reload"] and bool(done and state.open("legacy.bookings")) and state.seen == 3
-    return stage.moment("the middle of the copy anew", holds)
+    return stage.moment("the middle of the recopy", holds)
 
 
 def too_old(stage: Stage, before: State, after: State) -> None:
@@ -145,7 +145,7 @@ def in_the_stream(stage: Stage) -> Outcome:
 
 
 def in_the_recopy(stage: Stage) -> Outcome:
-    before, outcome = upgrade(stage, "copy anew", to_the_recopy(stage))
+    before, outcome = upgrade(stage, "recopy", to_the_recopy(stage))
     outcome = finish(stage, before, outcome)
     say(f"the one incident, from before: {before.incidents[0]['text']}")
     return outcome

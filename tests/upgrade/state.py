@@ -80,7 +80,7 @@ def broken(before: State, after: State) -> list[str]:
 
     want(after.version >= before.version, f"schema version {before.version} became {after.version}")
     want(after.epoch > before.epoch, f"epoch {before.epoch} became {after.epoch}: who wrote before is not locked out")
-    # History lost, a topic cut: an upgrade brings none of it. A copy anew that was under way says how it ended.
+    # History lost, a topic cut: an upgrade brings none of it. A recopy that was under way says how it ended.
     anew = any(row["reload"] for row in before.collections.values())
     new = [i for i in after.incidents[len(before.incidents):] if not (anew and i["kind"] == "recopied")]
     want(not new, f"incidents: {[i['text'] for i in new]}")
@@ -90,7 +90,7 @@ def broken(before: State, after: State) -> list[str]:
             found.append(f"{name}: what is known of its copy is gone")
             continue
         want(now["generation"] == was["generation"], f"{name}: copy {was['generation']} became {now['generation']}")
-        want(now["started_at"] == was["started_at"] or was["state"] == "pending", f"{name}: its copy was begun anew")
+        want(now["started_at"] == was["started_at"] or was["state"] == "pending", f"{name}: its copy was started again")
         if was["state"] == "copied":
             want(now["state"] == "copied" and now["finished_at"] == was["finished_at"], f"{name}: it was copied again")
     for chunk in before.done():
@@ -104,7 +104,7 @@ def broken(before: State, after: State) -> list[str]:
         want(before.log.keys() == after.log.keys(), "the partitions that count are others")
         for key, was in before.log.items():
             now = after.log.get(key, was)
-            want(now["begin_offset"] == was["begin_offset"], f"{key}: it was registered anew")
+            want(now["begin_offset"] == was["begin_offset"], f"{key}: it was registered again")
             want((now["acked_offset"] or -1) >= (was["acked_offset"] or -1), f"{key}: acknowledged offset went back")
         for key, was in before.partitions.items():
             now = after.partitions.get(key)

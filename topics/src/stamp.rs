@@ -5,6 +5,6 @@ pub struct Stamp {
     pub epoch: i64,
     /// The tables held nothing of its collection when the copy began: rows may be copied in.
     pub fresh: bool,
-    /// Its collection is being copied again: rows are noted as met.
+    /// Its collection is being copied again: its row keys are noted as seen.
     pub noted: bool,
 }

@@ -123,7 +123,7 @@ pub enum Delivery<C> {
 /// What the consumer is told.
 #[derive(Debug)]
 enum Wish {
-    /// The claim is not good any more: claim anew, where the partition is still ours.
+    /// The claim is not good any more: claim again, where the partition is still ours.
     Reclaim(Partition),
     /// Everything before this offset is in the target.
     Committed(Partition, i64),
@@ -137,7 +137,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// The claim is not good any more: claim anew, where the partition is still assigned.
+    /// The claim is not good any more: claim again, where the partition is still assigned.
     pub fn reclaim(&self, partition: Partition) {
         // A consumer that has ended needs no wishes.
         let _ = self.wishes.send(Wish::Reclaim(partition));
@@ -271,7 +271,7 @@ impl<D: Desk> Reading<D> {
                     if self.desk.superseded()?.ok_or(Ended::Asked)? {
                         return Err(Ended::ShutOut(error));
                     }
-                    self.begin_anew()?;
+                    self.rejoin()?;
                 }
                 round => round?,
             }
@@ -284,7 +284,7 @@ impl<D: Desk> Reading<D> {
     }
 
     /// Joins the group as somebody new: a client that the broker has shut out stays so.
-    fn begin_anew(&mut self) -> Step {
+    fn rejoin(&mut self) -> Step {
         tracing::info!("the group has shut us out; joining again");
         self.batches.iter_mut().for_each(|batch| *batch = Batch::default());
         self.places.clear();
@@ -505,7 +505,7 @@ impl<D: Desk> Reading<D> {
                 low - 1
             )),
             Ok((_, high)) if offset > high => Some(format!(
-                "{name}/{}: the next record would be {offset}, but the partition ends at {high}: the topic was made anew or \
+                "{name}/{}: the next record would be {offset}, but the partition ends at {high}: the topic was re-created or \
                  cut",
                 partition.number
             )),
@@ -651,7 +651,7 @@ impl<D: Desk> Reading<D> {
                 }
                 paused = Some(all);
             }
-            // Nothing comes of paused partitions. What comes all the same was on its way: it is claimed anew.
+            // Nothing comes of paused partitions. What comes all the same was on its way: it is claimed again.
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) => {
                     let at = place_of(&mut self.places, &self.topics, &message);

@@ -202,7 +202,7 @@ fn what(code: Code) -> String {
             "the topic is not there; `slackwater topics apply FILE` makes it"
         }
         C::UnknownPartition => {
-            "the topic is gone, or was made anew with fewer partitions than were registered; `slackwater topics apply FILE` \
+            "the topic is gone, or was re-created with fewer partitions than were registered; `slackwater topics apply FILE` \
              makes a missing one as it has to be"
         }
         C::InvalidTopic => "the topic's name is not one that Kafka takes, or the topic is internal",
@@ -239,7 +239,7 @@ fn what(code: Code) -> String {
         C::ThrottlingQuotaExceeded => "the quota of this client at the brokers is used up",
         C::GroupMaxSizeReached => "the consumer group has as many members as the brokers allow",
         C::OffsetOutOfRange | C::NoOffset | C::AutoOffsetReset => {
-            "the position is outside of what the partition holds; its retention passed, or the topic was made anew"
+            "the position is outside of what the partition holds; its retention passed, or the topic was re-created"
         }
         C::LogTruncation => "the partition was cut back behind the position; brokers lost records",
         C::Fenced | C::FencedInstanceId | C::ProducerFenced | C::UnreleasedInstanceId => {
@@ -260,8 +260,8 @@ fn what(code: Code) -> String {
         | C::InvalidProducerEpoch
         | C::InvalidProducerIdMapping
         | C::Inconsistent => {
-            "the broker no longer knows what it took from this producer, so records may be lost; was the topic cut or made \
-             anew, or did a broker lose its disk? Started again, capture sends from its saved position"
+            "the broker no longer knows what it took from this producer, so records may be lost; was the topic cut or \
+             re-created, or did a broker lose its disk? Started again, capture sends from its saved position"
         }
         C::GaplessGuarantee => {
             "a record was refused, and those behind it were held back so that none is missing among them; the log names \

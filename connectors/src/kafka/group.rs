@@ -31,7 +31,7 @@ pub(super) enum Change {
 pub(super) struct Group {
     any: AtomicBool,
     changes: Mutex<Vec<Change>>,
-    /// The last that went wrong, shared with who asks.
+    /// The last that went wrong, shared with whoever asks.
     pub(super) trouble: Arc<Trouble>,
 }
 

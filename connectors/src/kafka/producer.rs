@@ -139,7 +139,7 @@ impl Producer {
         Some(slot.load(Ordering::Acquire)).filter(|offset| *offset >= 0)
     }
 
-    /// A topic whose offsets went back: it was made anew, or brokers lost records. It is told once, and again when
+    /// A topic whose offsets went back: it was re-created, or brokers lost records. It is told once, and again when
     /// another of its partitions shows it.
     pub fn regressed(&self) -> Option<usize> {
         self.0.deliveries.topics.iter().position(|topic| topic.regressed.swap(false, Ordering::AcqRel))

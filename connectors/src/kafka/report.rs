@@ -24,7 +24,7 @@ pub(super) fn level() -> RDKafkaLogLevel {
     }
 }
 
-/// A line of librdkafka's log. Its errors are about connections that it makes anew by itself, so they are warnings here.
+/// A line of librdkafka's log. Its errors are about connections that it makes again by itself, so they are warnings here.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {

@@ -33,7 +33,7 @@ pub(super) enum Next {
     Batch(RawBatch),
     Failed(Driver),
     /// Nothing more will come, or nothing has come for too long.
-    Silent(&'static str),
+    TimedOut(&'static str),
 }
 
 impl Fetched {
@@ -73,7 +73,7 @@ impl Fetched {
             match timeout(SILENCE, self.answers.recv()).await {
                 Ok(Some(Ok(batch))) => return Next::Batch(batch),
                 Ok(Some(Err(error))) => return Next::Failed(error),
-                Ok(None) => return Next::Silent("the server closed the cursor"),
+                Ok(None) => return Next::TimedOut("the server closed the cursor"),
                 Err(_) => {}
             }
             let database = self.mongo.handle().clone();
@@ -81,9 +81,9 @@ impl Fetched {
                 tokio::spawn(async move { database.run_raw_command(rawdoc! {"ping": 1}).await.is_ok() });
             // Dropping the handle lets the task run on.
             if !matches!(timeout(SIGN_OF_LIFE, ping).await, Ok(Ok(true))) {
-                return Next::Silent("the server has stopped answering");
+                return Next::TimedOut("the server has stopped answering");
             }
         }
-        Next::Silent("the server lives but has not answered for long")
+        Next::TimedOut("the server lives but has not answered for long")
     }
 }

@@ -102,13 +102,13 @@ enum Pace {
     /// One a reply, because one of the next is too large; with the bytes that came since.
     Single(usize),
     /// One, without its document: this is the large one.
-    Lean,
+    WithoutDocument,
 }
 
 /// Why a cursor is done with.
 enum End {
     /// Nobody listens.
-    Unwanted,
+    ReaderGone,
     /// Open the next one right away.
     Again,
     /// Open the next one after a pause.
@@ -139,7 +139,7 @@ impl Follower {
                 self.link.send_replace(false);
             }
             match end {
-                End::Unwanted => return,
+                End::ReaderGone => return,
                 End::Again => {}
                 End::Failed(error) => {
                     // Nobody listens any more if this cannot be sent.
@@ -174,12 +174,12 @@ impl Follower {
         loop {
             let batch = tokio::select! {
                 batch = fetched.next() => batch,
-                () = self.out.closed() => return End::Unwanted,
+                () = self.out.closed() => return End::ReaderGone,
             };
             let batch = match batch {
                 Next::Batch(batch) => batch,
                 Next::Failed(error) => return self.ended(&error),
-                Next::Silent(what) => {
+                Next::TimedOut(what) => {
                     return End::Broken(Error::new(Kind::Unreachable, "following the changes", what));
                 }
             };
@@ -211,8 +211,8 @@ impl Follower {
         if code_of(error) == Some(TOO_LARGE) {
             self.pace = match self.pace {
                 Pace::Full => Pace::Single(0),
-                Pace::Single(_) => Pace::Lean,
-                Pace::Lean => return End::Failed(cleaned),
+                Pace::Single(_) => Pace::WithoutDocument,
+                Pace::WithoutDocument => return End::Failed(cleaned),
             };
             return End::Again;
         }
@@ -229,8 +229,8 @@ impl Follower {
             any = true;
             changes.extend(change::read(event.map_err(unreadable)?, &reply, &self.watched)?);
         }
-        if self.pace == Pace::Lean {
-            self.tell_large(&changes);
+        if self.pace == Pace::WithoutDocument {
+            self.warn_oversized(&changes);
         }
         let Some(token) = reply.token().cloned() else {
             return Err(Error::new(
@@ -263,21 +263,21 @@ impl Follower {
         let (bytes, empty) = (batch.bytes, batch.changes.is_empty());
         let invalidated = matches!(batch.changes.last(), Some(Change::Invalidated { .. }));
         if self.out.send(Ok(batch)).await.is_err() {
-            return Some(End::Unwanted);
+            return Some(End::ReaderGone);
         }
         let pace = match self.pace {
             Pace::Full => Pace::Full,
             Pace::Single(_) if empty => Pace::Full,
             Pace::Single(before) if before + bytes > PAST_LARGE => Pace::Full,
             Pace::Single(before) => Pace::Single(before + bytes),
-            Pace::Lean => Pace::Full,
+            Pace::WithoutDocument => Pace::Full,
         };
         let again = invalidated || (pace == Pace::Full && self.pace != Pace::Full);
         self.pace = pace;
         again.then_some(End::Again)
     }
 
-    fn tell_large(&self, changes: &[Change]) {
+    fn warn_oversized(&self, changes: &[Change]) {
         for change in changes {
             if let Change::Document(change) = change {
                 let collection = self.watched.name(change.collection);
@@ -293,7 +293,7 @@ impl Follower {
         let doing = "opening the change stream";
         let mut options = doc! {};
         // Post-images exist since 6.0; the option alone is an error before.
-        if self.pace != Pace::Lean && self.mongo.version() >= (6, 0, 0) {
+        if self.pace != Pace::WithoutDocument && self.mongo.version() >= (6, 0, 0) {
             options.insert("fullDocument", "whenAvailable");
         }
         match &self.place {
@@ -324,7 +324,9 @@ impl Follower {
         match self.pace {
             Pace::Full => {}
             Pace::Single(_) => pipeline.push(doc! {"$project": {"updateDescription": 0}}),
-            Pace::Lean => pipeline.push(doc! {"$project": {"updateDescription": 0, "fullDocument": 0}}),
+            Pace::WithoutDocument => {
+                pipeline.push(doc! {"$project": {"updateDescription": 0, "fullDocument": 0}})
+            }
         }
         let command = doc! {
             "aggregate": 1,

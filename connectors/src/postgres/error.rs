@@ -113,7 +113,9 @@ fn condition(code: &str) -> &'static str {
     match code {
         FENCED => "a newer process has taken over this lane",
         SEQUENCE => "the lane is at another sequence than this process left it at: somebody else wrote",
-        REVOKED => "a partition of the log belongs to another process now, or its collection was begun anew",
+        REVOKED => {
+            "a partition of the log belongs to another process now, or its collection is being recopied"
+        }
         SWITCHED => "the migration was switched; nothing is written for it any more",
         LATE => "the deadline has passed, or the cutover was taken back",
         "08P01" => "the bytes sent do not have the form that the type expects",

@@ -206,7 +206,7 @@ async fn a_topic_that_is_removed_is_named() {
         assert_eq!(error.kind, Kind::Unsuitable, "{error}");
         assert!(error.doing.contains(&topic.name), "{error}");
         assert!(error.what.contains("slackwater topics apply FILE"), "{error}");
-        // Nobody made it anew, least of all we.
+        // Nobody re-created it, least of all we.
         assert_eq!(topic.admin.observe(&[&topic.name]).await.expect("an answer"), [None]);
     })
     .await;

@@ -60,6 +60,18 @@ impl Topic {
         for (name, made) in self.admin.create(&[wanted]).await.expect("an answer") {
             made.unwrap_or_else(|error| panic!("{name}: {error}"));
         }
+        self.has_leaders().await;
+    }
+
+    /// A topic is created before its partitions have leaders, which takes longer on a busy machine.
+    async fn has_leaders(&self) {
+        let end = Instant::now() + Duration::from_secs(60);
+        for partition in 0..self.partitions as i32 {
+            while let Err(error) = self.admin.watermarks(&self.name, partition).await {
+                assert!(Instant::now() < end, "{}/{partition} has no leader: {error}", self.name);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
     }
 
     pub(crate) fn producer(&self) -> Producer {

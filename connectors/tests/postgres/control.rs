@@ -164,7 +164,7 @@ async fn notes_come_with_the_rows() {
         assert_eq!(control.retry_now(MIGRATION).await.expect("set"), 2);
         let due = control.due_dead_letters(MIGRATION, Duration::ZERO, 10).await.expect("letters");
         assert_eq!(due.len(), 2);
-        control.put_off(&[due[0].id], 60_000).await.expect("put off");
+        control.postpone(&[due[0].id], 60_000).await.expect("put off");
         assert_eq!(control.due_dead_letters(MIGRATION, Duration::ZERO, 10).await.expect("letters").len(), 1);
         notes = Notes { settled: vec![("legacy.user".into(), long.clone())], ..Notes::default() };
         sink.begin(&from(2)).await.expect("begun");

@@ -1,4 +1,4 @@
-//! Capture: what it knows of a log with partitions, and how it begins anew.
+//! Capture: what it knows of a log with partitions, and how it starts a recopy.
 
 use std::sync::Arc;
 
@@ -129,10 +129,10 @@ async fn a_topic_that_is_lost_is_read_no_further() {
         let mut control = begun(&database).await;
         let claimed = claim(&mut control, "a", &[0, 1]).await;
         assert!(control.mark_lost(MIGRATION, TOPIC, 1, 1, "gone").await.expect("marked"));
-        control.mark_topic_lost(TOPIC, "made anew").await.expect("marked");
+        control.mark_topic_lost(TOPIC, "re-created").await.expect("marked");
         let lost = control.lost_partitions(MIGRATION).await.expect("the lost");
         let texts: Vec<&str> = lost.iter().map(|lost| lost.text.as_str()).collect();
-        assert_eq!(texts, ["made anew", "gone", "made anew"], "what was said first stays");
+        assert_eq!(texts, ["re-created", "gone", "re-created"], "what was said first stays");
         let mut sink = lane(&database, "apply/a/0", vec![]).await;
         let none = WriteSet { tables: vec![], copy: false };
         let error = sink.apply(&moving(0, vec![step(&claimed[0])]), &none, &Notes::default()).await;
@@ -160,7 +160,7 @@ async fn a_reload_skips_what_is_on_its_way() {
         let first = PartitionAdvance { position: Some(at(4)), ..step(&claimed[0]) };
         sink.begin(&moving(0, vec![first])).await.expect("begun");
         let reloading = tokio::spawn(async move {
-            // Partition 1 goes on in the same topic, partition 0 in one that was made anew.
+            // Partition 1 goes on in the same topic, partition 0 in one that was re-created.
             control
                 .start_reload(&[("shop.order", 2)], &[], &[skip(1, 150), skip(0, 20)], WHY)
                 .await
@@ -191,7 +191,7 @@ async fn a_reload_skips_what_is_on_its_way() {
         claimed[0].next_offset = 110;
         for old in [&claimed[0], &claimed[1]] {
             let advance = moving(1, vec![step(old), step(&claimed[2])]);
-            let error = sink.apply(&advance, &none, &Notes::default()).await.expect_err("begun anew");
+            let error = sink.apply(&advance, &none, &Notes::default()).await.expect_err("recopied");
             assert_eq!(error.kind, Kind::Revoked);
         }
         assert!(!control.mark_lost(MIGRATION, TOPIC, 1, 1, "late").await.expect("asked"));
@@ -293,7 +293,7 @@ async fn a_chunk_is_finished_once() {
         assert!(control.finish_collection("shop.order", 1).await.expect("asked"));
         let copy = &control.collections(MIGRATION).await.expect("collections")[0];
         assert_eq!((copy.documents_copied, copy.chunks_total, copy.chunks_done), (80, 2, 2));
-        // Of a copy that was begun anew meanwhile.
+        // Of a copy that was replaced by a recopy meanwhile.
         control.start_reload(&[("shop.order", 2)], &[], &[], WHY).await.expect("started");
         control.finish_chunk(&first).await.expect("nothing to do");
         assert!(control.open_chunks(MIGRATION).await.expect("chunks").is_empty());

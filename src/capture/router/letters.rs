@@ -78,7 +78,7 @@ impl Router {
         let due = control.due_dead_letters(&self.plan.migration, early, LETTERS_AT_ONCE).await?;
         let ids: Vec<i64> = due.iter().map(|row| row.id).collect();
         if !ids.is_empty() {
-            control.put_off(&ids, POSTPONE_MS).await?;
+            control.postpone(&ids, POSTPONE_MS).await?;
         }
         Ok(due)
     }

@@ -132,7 +132,7 @@ pub(crate) struct Init {
     pub(crate) position: Position,
     /// Former runs have sent nothing that is newer. What they sent is not taken again, so chunks have to show it.
     pub(crate) now: Moment,
-    /// Look-ups of former runs may have seen this far.
+    /// Look-ups of former runs may have shown states up to this moment.
     pub(crate) horizon: Moment,
     /// Collections of which the log has lost something while no capture ran, and what.
     pub(crate) lost: Vec<(Vec<CollectionId>, String)>,

@@ -127,7 +127,7 @@ pub(super) fn conversion(
         return None;
     }
     if value.path.value.each.is_some() && base != Base::Array {
-        let message = format!("`{}` stands for many values, `{column}` is {}", value.path.value, kind.name);
+        let message = format!("`{}` selects many values, `{column}` is {}", value.path.value, kind.name);
         findings.error(value.path.place, message, "use an array column, or `each` for a table of its own");
         return None;
     }

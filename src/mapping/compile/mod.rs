@@ -226,7 +226,7 @@ impl<'a> Compiler<'a, '_> {
         Some(table)
     }
 
-    /// Rows of an array are set anew for each document: another rule of the same collection for the same table would
+    /// Rows of an array are replaced for each document: another rule of the same collection for the same table would
     /// see its rows go.
     fn check_twice(&mut self, collection: &Collection) {
         for (index, rule) in collection.tables.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The log loses something: topics deleted, made anew, cut, or given more partitions, under writers. It is said, what was
+//! The log loses something: topics deleted, re-created, cut, or given more partitions, under writers. It is said, what was
 //! lost is copied again, no row goes back, and both sides end equal.
 
 use std::collections::BTreeSet;
@@ -288,7 +288,7 @@ async fn what_retention_removed_unread_is_copied_again() {
     finish(pipeline, load, processes).await;
 }
 
-/// Capture has seen that the topic was made anew, and dies before its collection was begun anew. Meanwhile the new topic has
+/// Capture has seen that the topic was re-created, and dies before its collection was recopied. Meanwhile the new topic has
 /// grown past all that was acknowledged in the old one, so that its length tells nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_capture_dies_before_it_has_begun_anew() {
@@ -308,7 +308,7 @@ async fn a_capture_dies_before_it_has_begun_anew() {
     assert_eq!(changed.expect("items can be changed").modified_count, 100);
     captured(&pipeline, &mut capture).await;
     let old = pipeline.topics.offsets().await;
-    // From now on nothing is begun anew.
+    // From now on nothing is recopied.
     let mut held = postgres(&pipeline.stage.postgres).await;
     let transaction = held.transaction().await.expect("a transaction");
     let lock = "LOCK TABLE slackwater.collections IN SHARE MODE";

@@ -13,7 +13,7 @@ pub(crate) struct Copy {
     pub(crate) reads: i64,
     /// Chunks that were read more than once.
     pub(crate) repeated: i64,
-    /// How often the collection copied most often was begun anew.
+    /// How often the collection copied most often was recopied.
     pub(crate) generation: i32,
 }
 

@@ -154,7 +154,7 @@ impl Control {
     }
 
     /// Postpones the next try of dead letters whose retry is on its way through the log, so that it is not sent twice.
-    pub async fn put_off(&mut self, ids: &[i64], milliseconds: i64) -> Result<()> {
+    pub async fn postpone(&mut self, ids: &[i64], milliseconds: i64) -> Result<()> {
         let doing = "postponing dead letters";
         let (transaction, migration) = self.owned(doing).await?;
         transaction

@@ -160,7 +160,7 @@ fn prefix(field: &[u8]) -> u128 {
     u128::from_be_bytes(first)
 }
 
-/// Values of one column, to be sent as an array: keys to delete, owners whose children are set anew.
+/// Values of one column, to be sent as an array: keys to delete, owners whose children are replaced.
 #[derive(Debug, Default)]
 pub struct Values {
     bytes: Vec<u8>,
@@ -231,7 +231,7 @@ pub struct TableWrite {
     pub rows: Rows,
     /// Keys of rows to delete, one list a key column (in the order of `TableSpec::key`).
     pub deletes: Vec<Values>,
-    /// Owners whose rows are set anew: rows of theirs that are not in `rows` go.
+    /// Owners whose rows are replaced: rows of theirs that are not in `rows` go.
     pub owners: Values,
 }
 
