@@ -100,7 +100,7 @@ pub(crate) fn unreadable(collection: &str, place: &str, why: &str) -> DeadLetter
         key: [RECORD, place.as_bytes()].concat(),
         op: Op::Upsert,
         kind: "unreadable".to_owned(),
-        text: format!("the record at {place} is {why}; somebody else writes into this topic"),
+        text: format!("the record at {place} is {why}; another program writes to this topic"),
         table: None,
         column: None,
         document: Bytes::new(),

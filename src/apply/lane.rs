@@ -132,7 +132,7 @@ impl Lane {
             metrics::retried(Retry::Wait);
             self.reopen(&mut patience).await?;
             if self.sink.progress().sequence > advance.sequence {
-                tracing::info!(lane = self.name, "the commit had arrived, its answer had not");
+                tracing::info!(lane = self.name, "the commit succeeded, but its answer was lost");
                 patience.over();
                 return Ok(Counts::default());
             }

@@ -1,4 +1,4 @@
-//! `slackwater cutover`: shows the plan, makes the cutover, or takes it back.
+//! `slackwater cutover`: shows the plan, makes the cutover, or reverts it.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::topology::load;
 
 /// Exit code: something blocks the cutover; nothing was changed.
 const BLOCKED: u8 = 8;
-/// Exit code: the cutover was taken back; the source is as before.
+/// Exit code: the cutover was reverted; the source is as before.
 const TAKEN_BACK: u8 = 9;
 
 /// The arguments.
@@ -46,7 +46,7 @@ pub(super) async fn run(path: &Path, request: Request) -> Result<ExitCode, Failu
         match leader.abort("an operator took it back").await? {
             Some(outcome) => outcome,
             None => {
-                print("no cutover is under way: nothing to take back");
+                print("no cutover is under way: nothing to revert");
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -56,15 +56,15 @@ pub(super) async fn run(path: &Path, request: Request) -> Result<ExitCode, Failu
         let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
         tokio::select! {
             outcome = Box::pin(leader.run()) => outcome?,
-            _ = interrupt.recv() => take_back(&migration, &plan, &on_step).await?,
-            _ = terminate.recv() => take_back(&migration, &plan, &on_step).await?,
+            _ = interrupt.recv() => revert_cutover(&migration, &plan, &on_step).await?,
+            _ = terminate.recv() => revert_cutover(&migration, &plan, &on_step).await?,
         }
     };
     Ok(end(&migration, &request, outcome))
 }
 
 /// Takes the interrupted cutover back, or finds that it has already opened the target.
-async fn take_back(
+async fn revert_cutover(
     migration: &Migration,
     plan: &Plan,
     on_step: &(dyn Fn(&DoneStep) + Sync),
@@ -157,7 +157,7 @@ fn end(migration: &Migration, request: &Request, outcome: Outcome) -> ExitCode {
                     print(&kept);
                 }
             }
-            // With --abort, taken back is the success.
+            // With --abort, reverted is the success.
             if (report.state == CutoverState::Open) != request.abort {
                 ExitCode::SUCCESS
             } else {

@@ -31,7 +31,7 @@ use crate::topology::Role;
   6  a server refuses us
   7  another process has taken over
   8  the cutover is blocked; nothing was changed
-  9  the cutover was taken back; the source is as before"
+  9  the cutover was reverted; the source is as before"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -115,11 +115,11 @@ The exit codes are listed in `slackwater --help`.")]
   slackwater cutover migration.yaml --plan
   slackwater cutover migration.yaml --report ./cutover
 
-If the command is killed, the next start resumes the cutover or takes it back. Without a next start, the source is unfrozen \
+If the command is killed, the next start resumes the cutover or reverts it. Without a next start, the source is unfrozen \
 after the deadline.
 
 Exit code 8: something blocks the cutover, and nothing was changed.
-Exit code 9: the cutover was taken back.
+Exit code 9: the cutover was reverted.
 The other exit codes are listed in `slackwater --help`.")]
     Cutover {
         /// The migration file.
@@ -127,7 +127,7 @@ The other exit codes are listed in `slackwater --help`.")]
         /// Shows the steps and what blocks the cutover now. Changes nothing.
         #[arg(long)]
         plan: bool,
-        /// Takes back the cutover that is under way, and unfreezes the source.
+        /// Reverts the cutover in progress, and unfreezes the source.
         #[arg(long, conflicts_with = "plan")]
         abort: bool,
         /// Prints JSON, for machines.

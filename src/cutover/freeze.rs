@@ -38,7 +38,7 @@ pub(super) async fn unfreeze(way: &Freeze, sources: &[Named]) -> Result<()> {
         }
         Freeze::Command { unfreeze, .. } => run("unfreezing the source", unfreeze).await,
         Freeze::ByHand => {
-            tracing::warn!("the cutover is taken back: let the writers of the source write again");
+            tracing::warn!("the cutover is reverted: let the writers of the source write again");
             Ok(())
         }
     }

@@ -4,12 +4,12 @@
 //!
 //! The source is asked to freeze only after `freezing` was written, and to unfreeze only after `reverting` was written. One
 //! transaction opens the target; it also fences off every writer of the migration. That transaction fails after the deadline. An
-//! open cutover cannot be taken back.
+//! open cutover cannot be reverted.
 //!
 //! # Crash
 //!
 //! The next `slackwater cutover` reads the record. Before the deadline it resumes the cutover, after it it takes the cutover back.
-//! If nobody starts one, the process that reads the source takes it back ([`super::watch`]).
+//! If nobody starts one, the process that reads the source reverts it ([`super::watch`]).
 //!
 //! # Time
 //!
@@ -46,7 +46,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(3);
 /// How long the preflight waits for blockers that may soon be gone, and how often it looks.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 const SETTLE_EVERY: Duration = Duration::from_millis(100);
-/// How often a preparing leader checks that its cutover was not taken back.
+/// How often a preparing leader checks that its cutover was not reverted.
 const TAKEN_BACK_EVERY: Duration = Duration::from_millis(300);
 /// How long a capture may take to answer, and a fence to pass before the freeze.
 const REHEARSAL_WITHIN: Duration = Duration::from_secs(15);
@@ -59,7 +59,7 @@ const COUNTERS: usize = 3;
 pub(crate) enum Outcome {
     /// It did not start.
     Blocked(Vec<Blocker>),
-    /// It opened the target, or was taken back.
+    /// It opened the target, or was reverted.
     Ended(Box<Report>),
     /// The target was open before. `report`: the stored report; `failed`: what could not be told to the team.
     Before { report: Option<String>, failed: Vec<String> },
@@ -92,7 +92,7 @@ struct Prepared {
     sequences: Vec<Sequence>,
 }
 
-/// Why the cutover cannot go on and has to be taken back.
+/// Why the cutover cannot go on and has to be reverted.
 enum Abandon {
     Because(String),
     Failed(Error),
@@ -159,9 +159,9 @@ impl<'a> Leader<'a> {
             Resume::Freeze { id, left } => self.resume_frozen(id, left).await,
             Resume::TakeBack(id) => {
                 let reason = "the process that led it has ended, and the deadline passed";
-                self.take_back(id, reason.into()).await
+                self.revert_cutover(id, reason.into()).await
             }
-            Resume::Unfreeze(id) => self.take_back(id, "it was being taken back".into()).await,
+            Resume::Unfreeze(id) => self.revert_cutover(id, "it was being reverted".into()).await,
             Resume::Done { id, told, report } => {
                 let mut failed = Vec::new();
                 if !told {
@@ -191,12 +191,12 @@ impl<'a> Leader<'a> {
     async fn resume_armed(&mut self, id: Uuid) -> Result<Outcome> {
         tracing::info!("resuming a cutover that another process has armed");
         if !self.control.adopt_cutover(id, self.owner, &self.host).await? {
-            return self.take_back(id, "it was taken back".into()).await;
+            return self.revert_cutover(id, "it was reverted".into()).await;
         }
         match self.preflight().await? {
             None => self.armed(id).await,
             Some(blocked) => {
-                self.take_back(id, "it was blocked when it was resumed".into()).await?;
+                self.revert_cutover(id, "it was blocked when it was resumed".into()).await?;
                 Ok(Outcome::Blocked(blocked))
             }
         }
@@ -207,16 +207,16 @@ impl<'a> Leader<'a> {
         // The writers have waited since then, so the gap counts from there.
         self.frozen_at = Instant::now().checked_sub(self.migration.cutover.deadline.saturating_sub(left));
         if !self.control.adopt_cutover(id, self.owner, &self.host).await? {
-            return self.take_back(id, "it was taken back".into()).await;
+            return self.revert_cutover(id, "it was reverted".into()).await;
         }
         match tokio::time::timeout(left, self.connect()).await {
             Ok(Ok(prepared)) => self.freeze_and_open(id, prepared, left).await,
-            Ok(Err(error)) => self.take_back(id, error.to_string()).await,
-            Err(_) => self.take_back(id, self.deadline_passed()).await,
+            Ok(Err(error)) => self.revert_cutover(id, error.to_string()).await,
+            Err(_) => self.revert_cutover(id, self.deadline_passed()).await,
         }
     }
 
-    /// Takes back the cutover that is under way, even if another process leads it. `None` if there is none.
+    /// Reverts the cutover in progress, even if another process leads it. `None` if there is none.
     pub(crate) async fn abort(mut self, reason: &str) -> Result<Option<Outcome>> {
         let row = self.control.cutover(&self.migration.name).await?;
         let Some(row) = row.filter(|row| row.state != CutoverState::Reverted) else { return Ok(None) };
@@ -225,7 +225,7 @@ impl<'a> Leader<'a> {
         }
         self.control.revert_cutover(row.id, reason, None).await?;
         self.control.end_leaseholder(row.id).await?;
-        self.take_back(row.id, reason.into()).await.map(Some)
+        self.revert_cutover(row.id, reason.into()).await.map(Some)
     }
 
     async fn facts(&self, busy: Option<String>) -> Result<Facts> {
@@ -263,7 +263,7 @@ impl<'a> Leader<'a> {
         };
         match prepared {
             Ok(prepared) => self.freeze_and_open(id, prepared, self.migration.cutover.deadline).await,
-            Err(abandon) => self.take_back(id, abandon.into()).await,
+            Err(abandon) => self.revert_cutover(id, abandon.into()).await,
         }
     }
 
@@ -385,11 +385,11 @@ impl<'a> Leader<'a> {
         let outcome = tokio::time::timeout(within, Box::pin(self.frozen(id, &prepared, within))).await;
         match outcome {
             Ok(Ok(())) => self.opened(id).await,
-            Ok(Err(abandon)) => self.take_back(id, abandon.into()).await,
+            Ok(Err(abandon)) => self.revert_cutover(id, abandon.into()).await,
             Err(_) => {
                 // The details are worth a question, but not an error.
                 let reason = self.what_was_missing().await.unwrap_or_else(|_| self.deadline_passed());
-                self.take_back(id, reason).await
+                self.revert_cutover(id, reason).await
             }
         }
     }
@@ -548,7 +548,7 @@ impl<'a> Leader<'a> {
         }
     }
 
-    /// Unfreezes a source that we froze after the cutover had been taken back without our knowing; unless it is frozen for
+    /// Unfreezes a source that we froze after the cutover had been reverted without our knowing; unless it is frozen for
     /// another process's cutover.
     async fn unfreeze_late(&self, id: Uuid) -> Result<()> {
         let theirs = self.control.cutover(&self.migration.name).await?.is_some_and(|row| {
@@ -593,16 +593,16 @@ impl<'a> Leader<'a> {
     }
 
     /// Takes the cutover back, however long that takes; or finds that the target is open after all.
-    async fn take_back(&mut self, id: Uuid, reason: String) -> Result<Outcome> {
+    async fn revert_cutover(&mut self, id: Uuid, reason: String) -> Result<Outcome> {
         let begun = Instant::now();
         let mut pauses = Pauses::for_server();
         loop {
-            match self.try_to_take_back(id, &reason).await {
+            match self.try_to_revert_cutover(id, &reason).await {
                 Ok(Some(CutoverState::Open)) => return self.opened(id).await,
                 Ok(Some(_)) => break,
                 Ok(None) => tokio::time::sleep(Duration::from_millis(50)).await,
                 Err(error) if passes(&error) => {
-                    tracing::warn!(%error, "the cutover cannot be taken back yet; trying again");
+                    tracing::warn!(%error, "the cutover cannot be reverted yet; trying again");
                     tokio::time::sleep(pauses.next_pause()).await;
                     if !self.control.is_connected()
                         && let Ok(control) = Control::open(&self.migration.target.uri).await
@@ -619,7 +619,7 @@ impl<'a> Leader<'a> {
     }
 
     /// The state in which the cutover ended; `None` while another process works on it.
-    async fn try_to_take_back(&mut self, id: Uuid, reason: &str) -> Result<Option<CutoverState>> {
+    async fn try_to_revert_cutover(&mut self, id: Uuid, reason: &str) -> Result<Option<CutoverState>> {
         self.control.revert_cutover(id, reason, None).await?;
         let name = &self.migration.name;
         // A session may hold the lease twice; that does no harm, because the lease ends with the session.

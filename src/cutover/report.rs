@@ -23,7 +23,7 @@ pub(crate) struct Report {
     pub(crate) migration: String,
     pub(crate) id: Uuid,
     pub(crate) state: CutoverState,
-    /// Why it was taken back.
+    /// Why it was reverted.
     pub(crate) reason: Option<String>,
     pub(crate) log: &'static str,
     pub(crate) freeze: &'static str,

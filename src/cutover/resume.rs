@@ -1,6 +1,6 @@
 //! How a process resumes a cutover that another process has left. Pure.
 //!
-//! **Invariant**: a cutover goes on or is taken back, never both. Conditional updates of its record carry the decision out, and
+//! **Invariant**: a cutover goes on or is reverted, never both. Conditional updates of its record carry the decision out, and
 //! the first update wins.
 
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(crate) enum Resume {
     Freeze { id: Uuid, left: Duration },
     /// The source may be frozen and the deadline has passed: take the cutover back.
     TakeBack(Uuid),
-    /// The cutover is being taken back: finish that.
+    /// The cutover is being reverted: finish that.
     Unfreeze(Uuid),
     /// The target is open; the team may not have been told yet.
     Done { id: Uuid, told: bool, report: Option<String> },

@@ -108,18 +108,18 @@ impl Watch {
                 if row.left_ms.is_some_and(|left| left < -GRACE_MS) {
                     let reason = "the deadline passed and the process that led the cutover was silent";
                     if control.revert_cutover(row.id, reason, Some(GRACE_MS)).await? {
-                        tracing::warn!(reason, "taking the cutover back");
+                        tracing::warn!(reason, "reverting the cutover");
                         control.end_leaseholder(row.id).await?;
                     }
                 }
             }
-            CutoverState::Reverting => self.take_back(control, &row, reverting).await?,
+            CutoverState::Reverting => self.revert_cutover(control, &row, reverting).await?,
         }
         Ok(if phase == Phase::Calm && row.state != CutoverState::Reverting { CALM } else { NEAR })
     }
 
     /// Unfreezes the source unless another process is already doing so.
-    async fn take_back(
+    async fn revert_cutover(
         &self,
         control: &Control,
         row: &CutoverRow,
@@ -150,11 +150,7 @@ impl Watch {
         }
         if let Err(error) = unfreeze(&self.freeze, &self.sources).await {
             tracing::error!(%error, "the source is frozen and cannot be unfrozen; trying again");
-            return Err(Error::new(
-                Kind::Unreachable,
-                "taking the cutover back",
-                "the source is still frozen",
-            ));
+            return Err(Error::new(Kind::Unreachable, "reverting the cutover", "the source is still frozen"));
         }
         control.reverted_cutover(id).await?;
         tracing::warn!("the source is unfrozen: its writers may write again");

@@ -81,7 +81,7 @@ fn window(look: &Look) -> Option<String> {
         120..7_200 => format!("{} min", seconds / 60),
         _ => format!("{:.1} h", seconds as f64 / 3600.0),
     };
-    Some(format!("the source keeps {left} of changes before our position"))
+    Some(format!("the source keeps {left} of changes before the saved position"))
 }
 
 fn applied(look: &Look, before: Option<&Look>) -> Option<String> {
@@ -256,7 +256,7 @@ mod tests {
         later.processes[0].trouble = Some("the target does not answer".into());
         let said = text(&later, Some(&look));
         assert!(said.starts_with("migration crm: running, 2.8 s behind the source\n"), "{said}");
-        assert!(said.contains("the source keeps 60 s of changes before our position"), "{said}");
+        assert!(said.contains("the source keeps 60 s of changes before the saved position"), "{said}");
         assert!(
             said.contains("process run on host: 60 events (25/s), 20 rows (0/s); the target does not answer"),
             "{said}"

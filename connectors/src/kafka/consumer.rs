@@ -285,7 +285,7 @@ impl<D: Desk> Reading<D> {
 
     /// Joins the group as somebody new: a client that the broker has shut out stays so.
     fn rejoin(&mut self) -> Step {
-        tracing::info!("the group has shut us out; joining again");
+        tracing::info!("the consumer group has removed this member; joining again");
         self.batches.iter_mut().for_each(|batch| *batch = Batch::default());
         self.places.clear();
         self.committed.clear();

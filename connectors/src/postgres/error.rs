@@ -18,7 +18,7 @@ pub(super) const SEQUENCE: &str = "SW002";
 pub(super) const REVOKED: &str = "SW003";
 /// SQLSTATE of a migration that was switched.
 pub(super) const SWITCHED: &str = "SW004";
-/// SQLSTATE of a cutover that cannot be opened any more: its deadline has passed, or it was taken back.
+/// SQLSTATE of a cutover that cannot be opened any more: its deadline has passed, or it was reverted.
 pub(super) const LATE: &str = "SW005";
 /// What each later statement of a failed transaction answers; never the cause.
 const ABORTED: &str = "25P02";
@@ -117,7 +117,7 @@ fn condition(code: &str) -> &'static str {
             "a partition of the log belongs to another process now, or its collection is being recopied"
         }
         SWITCHED => "the migration was switched; nothing is written for it any more",
-        LATE => "the deadline has passed, or the cutover was taken back",
+        LATE => "the deadline has passed, or the cutover was reverted",
         "08P01" => "the bytes sent do not have the form that the type expects",
         "22001" => "a text is longer than its column allows",
         "22003" => "a number is outside the range of its column",

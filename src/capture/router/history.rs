@@ -118,7 +118,7 @@ impl Router {
     pub(super) async fn on_history_lost(&mut self, error: &Error) -> Done {
         let now = persist(&self.stop, || self.source.now()).await?;
         let text = format!(
-            "the source's log no longer reaches back to our position: changes between {} and {} were lost ({error})",
+            "the source's log no longer reaches back to the saved position: changes between {} and {} were lost ({error})",
             self.date(self.position.moment),
             self.date(now),
         );

@@ -422,7 +422,7 @@ impl Stalled {
             Some(error) => {
                 tracing::warn!(%error, remedy = remedy(error.kind), "waiting for Kafka; nothing is lost");
             }
-            None => tracing::warn!("waiting for Kafka, which acknowledges nothing; nothing is lost"),
+            None => tracing::warn!("waiting for Kafka, which acknowledges no records; nothing is lost"),
         }
     }
 

@@ -109,7 +109,7 @@ async fn round(
     Came { victim, step, end, frozen: Duration::from_secs_f64(longest) }
 }
 
-/// Waits until the cutover is open or taken back. A cutover that is armed and forgotten is taken back by hand.
+/// Waits until the cutover is open or reverted. A cutover that is armed and forgotten is reverted by hand.
 async fn ended(scene: &mut Scene, mut cutover: Option<Slackwater>) -> &'static str {
     until("the cutover has an end", LONG, async || {
         let row = state::rows(&scene.stage.target, "SELECT state FROM slackwater.cutovers").await;
@@ -121,7 +121,7 @@ async fn ended(scene: &mut Scene, mut cutover: Option<Slackwater>) -> &'static s
             Some("armed") if gone => {
                 let (code, report) = scene.cutover(&["--abort"]).await;
                 assert_eq!((code, &report["state"]), (Some(0), &"reverted".into()), "{report:#}");
-                Some("armed, and taken back by hand")
+                Some("armed, and reverted by hand")
             }
             None if gone => Some("never armed"),
             _ => None,

@@ -201,7 +201,7 @@ impl Scene {
     }
 }
 
-/// Why a switch was refused or taken back, where that is for want of time alone.
+/// Why a switch was refused or reverted, where that is for want of time alone.
 fn slow(report: &Value) -> Option<String> {
     let names = ["trouble", "applier_stopped", "applier_joining", "capture_stopped", "lag", "dead_letters"];
     let reasons = ["fence_slow", "applier_stopped", "capture does not answer", "the deadline of"];

@@ -86,7 +86,7 @@ async fn each_by_its_name() {
     session.abort_transaction().await.expect("it can be given up");
     unblocked(&scene).await;
 
-    // One that is armed and takes its time. The second one learns of it, and an operator takes it back.
+    // One that is armed and takes its time. The second one learns of it, and an operator reverts it.
     let slow = section("  before: [ { name: slow, sql: select pg_sleep(600) } ]");
     scene.with("slow.yaml", &slow);
     let mut armed = scene.stage.start(&["cutover", scene.path()], "armed");

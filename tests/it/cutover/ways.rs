@@ -112,12 +112,12 @@ async fn by_commands_of_the_team() {
     let there = |scene: &Scene, name: &str| scene.stage.folder.join(name).exists();
     let (code, report) = scene.switch().await;
     assert_eq!((code, &report["state"]), (Some(9), &"reverted".into()), "{report:#}");
-    assert!(!there(&scene, "frozen"), "what failed may have stopped some writers: it is taken back");
+    assert!(!there(&scene, "frozen"), "what failed may have stopped some writers: it is reverted");
     let written = scene.end_writers().await;
     scene.with("good.yaml", &section(&more("true")));
     let (code, report) = scene.switch().await;
     assert_eq!((code, &report["state"]), (Some(0), &"open".into()), "{report:#}");
-    assert!(there(&scene, "frozen"), "an open cutover is not taken back");
+    assert!(there(&scene, "frozen"), "an open cutover is not reverted");
     assert!(there(&scene, "told"), "{report:#}");
     scene.is_switched_with(written).await;
     scene.clear().await;

@@ -291,7 +291,7 @@ async fn what_retention_removed_unread_is_copied_again() {
 /// Capture has seen that the topic was re-created, and dies before its collection was recopied. Meanwhile the new topic has
 /// grown past all that was acknowledged in the old one, so that its length tells nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_capture_dies_before_it_has_begun_anew() {
+async fn a_capture_dies_before_it_has_begun_again() {
     let stage = Stage::new("kafka_grown").await;
     items::prepare(&stage).await;
     items::insert(&stage, 0..500).await;

@@ -157,7 +157,7 @@ async fn an_applier_whose_name_only_the_broker_calls_taken_goes_on() {
     let [alone, _] = &mut processes;
     until("the applier is shut out and joins again", PATIENCE, async || {
         alone.still_runs();
-        alone.said("the group has shut us out").then_some(())
+        alone.said("the consumer group has removed this member").then_some(())
     })
     .await;
     let change = doc! {"$inc": {"v": 1_i64}};

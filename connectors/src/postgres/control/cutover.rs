@@ -29,9 +29,9 @@ pub enum CutoverState {
     Frozen,
     /// The target is the one to write to. Final.
     Open,
-    /// It is being taken back; the source may still be frozen.
+    /// It is being reverted; the source may still be frozen.
     Reverting,
-    /// It was taken back; the source is as before. Final.
+    /// It was reverted; the source is as before. Final.
     Reverted,
 }
 
@@ -86,7 +86,7 @@ pub struct CutoverRow {
     pub left_ms: Option<i64>,
     /// When the target was opened, milliseconds since 1970.
     pub open_at: Option<i64>,
-    /// Why it was taken back.
+    /// Why it was reverted.
     pub reason: Option<String>,
     /// The team was told, by its command or webhook.
     pub told: bool,
@@ -206,7 +206,7 @@ impl Control {
         Ok(open.first() == Some(&true))
     }
 
-    /// Starts a cutover. Fails if the migration has one that was not taken back.
+    /// Starts a cutover. Fails if the migration has one that was not reverted.
     pub async fn arm_cutover(&self, migration: &str, new: NewCutover<'_>) -> Result<()> {
         let sql = "INSERT INTO slackwater.cutovers (id, migration, owner, host, way, deadline_ms) \
                    VALUES ($1, $2, $3, $4, $5, $6)";
@@ -250,7 +250,7 @@ impl Control {
     }
 
     /// Records that the source is about to be frozen. The deadline counts from the first such call. False if the cutover
-    /// is no longer ours, or was taken back.
+    /// is no longer ours, or was reverted.
     pub async fn freeze_cutover(&self, id: Uuid, owner: Uuid) -> Result<bool> {
         let sql = "UPDATE slackwater.cutovers SET state = 'freezing', \
                        freezing_at = coalesce(freezing_at, clock_timestamp()) \
@@ -325,7 +325,7 @@ impl Control {
     }
 
     /// The last step: from here on the target is the one to write to, and no process writes for the migration any more.
-    /// False if the deadline has passed, or the cutover was taken back.
+    /// False if the deadline has passed, or the cutover was reverted.
     pub async fn open_cutover(&self, id: Uuid, owner: Uuid) -> Result<bool> {
         let sql = "SELECT slackwater.open_cutover($1, $2)";
         match self.change("opening the target", sql, &[&Id(id), &Id(owner)]).await {
@@ -336,12 +336,12 @@ impl Control {
     }
 
     /// Starts to take a cutover back; with `late_ms` only if its deadline passed longer ago than that. False if it has
-    /// ended, or is already being taken back.
+    /// ended, or is already being reverted.
     pub async fn revert_cutover(&self, id: Uuid, reason: &str, late_ms: Option<i64>) -> Result<bool> {
         let sql = "UPDATE slackwater.cutovers SET state = 'reverting', reason = $2 \
                    WHERE id = $1 AND state IN ('armed', 'freezing', 'frozen') AND ($3::bigint IS NULL OR \
                        clock_timestamp() > freezing_at + (deadline_ms + $3) * interval '1 millisecond')";
-        self.moved("taking the cutover back", sql, &[&Id(id), &reason, &late_ms]).await
+        self.moved("reverting the cutover", sql, &[&Id(id), &reason, &late_ms]).await
     }
 
     /// Records that the source is as before.
