@@ -176,23 +176,7 @@ impl Admin {
     }
 
     /// The first offset that a partition still has, and the one that its next record will get.
-    ///
-    /// A client whose broker has just gone away may not know a partition that exists, so it is asked several times before
-    /// that is believed.
     pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
-        let mut pauses = pauses();
-        for _ in 1..LOOKS / 2 {
-            match self.watermarks_once(topic, partition).await {
-                Err(error) if error.kind == Kind::Unsuitable => {
-                    tokio::time::sleep(pauses.next_pause()).await;
-                }
-                answer => return answer,
-            }
-        }
-        self.watermarks_once(topic, partition).await
-    }
-
-    async fn watermarks_once(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
         let name = topic.to_owned();
         self.ask(format!("asking for the offsets of {topic} partition {partition}"), move |client| {
             client.client().fetch_watermarks(&name, partition, ANSWER)
