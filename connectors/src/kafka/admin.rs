@@ -176,12 +176,28 @@ impl Admin {
     }
 
     /// The first offset that a partition still has, and the one that its next record will get.
+    ///
+    /// Librdkafka answers from what it last heard of the topic, and while a broker goes away that may lack a partition which
+    /// exists. So a partition counts as gone only if the brokers, asked anew, do not list it either.
     pub async fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
-        let name = topic.to_owned();
-        self.ask(format!("asking for the offsets of {topic} partition {partition}"), move |client| {
-            client.client().fetch_watermarks(&name, partition, ANSWER)
-        })
-        .await
+        let doing = format!("asking for the offsets of {topic} partition {partition}");
+        let mut pauses = pauses();
+        for _ in 0..LOOKS {
+            let name = topic.to_owned();
+            let question =
+                move |client: &BaseProducer<Report>| match client.client().fetch_watermarks(&name, partition, ANSWER) {
+                    Err(error) if error.rdkafka_error_code() == Some(Code::UnknownPartition) => {
+                        let cluster = Cluster::of(&client.client().fetch_metadata(None, ANSWER)?);
+                        if cluster.has(&name, partition) { Ok(None) } else { Err(error) }
+                    }
+                    answer => answer.map(Some),
+                };
+            if let Some(ends) = self.ask(doing.clone(), question).await? {
+                return Ok(ends);
+            }
+            tokio::time::sleep(pauses.next_pause()).await;
+        }
+        Err(Error::new(Kind::Unreachable, doing, "the brokers list the partition, but none answers for it"))
     }
 
     /// Removes a topic with its records, and waits until it is gone.
@@ -337,6 +353,11 @@ impl Cluster {
 
     fn topic(&self, name: &str) -> Option<&Seen> {
         self.topics.get(name).filter(|topic| topic.error != Some(Code::UnknownTopicOrPartition))
+    }
+
+    fn has(&self, name: &str, partition: i32) -> bool {
+        let number = u32::try_from(partition);
+        self.topic(name).zip(number.ok()).is_some_and(|(topic, number)| number < topic.partitions)
     }
 }
 

@@ -17,8 +17,10 @@ fn topic_at(address: &str, partitions: u32) -> Topic {
 async fn a_broker_that_comes_late_is_waited_for() {
     const ALL: u64 = 5000;
     const QUEUE: u64 = 1000;
-    let mut broker = Broker::prepare();
+    let mut broker = Broker::started().await;
     let mut topic = topic_at(&broker.address(), 1);
+    topic.create(&[]).await;
+    broker.kill();
     topic.settings.producer.push(option("queue.buffering.max.messages", &QUEUE.to_string()));
     let producer = topic.producer();
     let ticket = Ticket::new();
@@ -39,8 +41,6 @@ async fn a_broker_that_comes_late_is_waited_for() {
     assert_eq!((sent.load(Ordering::SeqCst), ticket.outstanding()), (QUEUE, QUEUE as u32));
     assert!(!sending.is_finished());
     broker.start();
-    broker.ready().await;
-    topic.create(&[]).await;
     soon("all sent", sending).await.expect("the task ends well");
     soon("all acknowledged", ticket.acknowledged()).await.expect("acknowledged");
     assert!(producer.trouble().is_none());

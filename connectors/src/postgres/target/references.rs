@@ -1,0 +1,237 @@
+//! The foreign keys between the tables that a migration fills, and what follows from them. Pure.
+//!
+//! `docs/design/references.md` says what becomes of a row whose referenced row is not there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::postgres::target::catalog::{OnDelete, Table};
+use crate::postgres::target::rows::{Missing, TableSpec};
+
+/// The key of a row, each column as Postgres writes it as text.
+pub(super) type Key = Vec<String>;
+
+/// All references that are kept, and their tables.
+#[derive(Debug, Default)]
+pub(super) struct References {
+    /// Each table once, however many specs fill it; referenced tables first.
+    pub(super) tables: Vec<Mapped>,
+    /// Which of `tables` each spec fills.
+    pub(super) of_spec: Vec<usize>,
+    pub(super) all: Vec<Reference>,
+}
+
+/// A table that is filled.
+#[derive(Debug)]
+pub(super) struct Mapped {
+    pub(super) table: Arc<Table>,
+    /// The columns that identify a row, as indices into `table.columns`.
+    pub(super) key: Vec<usize>,
+    /// The column with the id of the row that an array's elements belong to.
+    pub(super) owner: Option<usize>,
+    /// Tables with the same number refer to each other through required references. Others have a number of their own.
+    pub(super) circle: usize,
+    /// Its rows may wait only for each other.
+    pub(super) circular: bool,
+}
+
+/// A reference that is kept.
+#[derive(Debug)]
+pub(super) struct Reference {
+    pub(super) name: String,
+    /// The table that refers, and the one that is referred to, as indices into `References::tables`.
+    pub(super) from: usize,
+    pub(super) to: usize,
+    /// Its columns, as indices into the columns of `from`, and those that they name, of `to`.
+    pub(super) columns: Vec<usize>,
+    pub(super) named: Vec<usize>,
+    /// The columns that become null while the referenced row is missing. If there are none, the row is held.
+    pub(super) nulls: Vec<usize>,
+    /// Postgres itself would change or delete rows when the referenced row goes.
+    pub(super) cascades: bool,
+    /// What waits for it blocks the switch.
+    pub(super) blocks: bool,
+}
+
+impl Reference {
+    /// The row cannot be in its table without it.
+    pub(super) fn required(&self) -> bool {
+        self.nulls.is_empty()
+    }
+}
+
+impl References {
+    /// Of these specs, which come in the order of their references.
+    pub(super) fn of(specs: &[TableSpec]) -> Self {
+        let mut tables: Vec<Mapped> = Vec::new();
+        let mut of_spec = Vec::with_capacity(specs.len());
+        let mut split = BTreeSet::new();
+        for spec in specs {
+            let key: Vec<usize> = spec.key.iter().map(|at| spec.columns[*at]).collect();
+            let owner = spec.owner.map(|at| spec.columns[at]);
+            let known = tables.iter().position(|known| {
+                (&known.table.schema, &known.table.name) == (&spec.table.schema, &spec.table.name)
+            });
+            let place = known.unwrap_or(tables.len());
+            match known {
+                Some(place) if tables[place].key != key => {
+                    split.insert(place);
+                }
+                // A row belongs to nobody if only one of the specs says to whom.
+                Some(place) if tables[place].owner != owner => tables[place].owner = None,
+                Some(_) => {}
+                None => {
+                    let table = Arc::clone(&spec.table);
+                    tables.push(Mapped { table, key, owner, circle: place, circular: false });
+                }
+            }
+            of_spec.push(place);
+        }
+        let mut all = Vec::new();
+        for (from, child) in tables.iter().enumerate().filter(|(place, _)| !split.contains(place)) {
+            for foreign in &child.table.foreign_keys {
+                let to = tables.iter().position(|parent| {
+                    (&parent.table.schema, &parent.table.name) == (&foreign.table.0, &foreign.table.1)
+                });
+                let Some(to) = to.filter(|to| !split.contains(to)) else { continue };
+                let named: Option<Vec<usize>> =
+                    foreign.referenced.iter().map(|name| tables[to].table.column(name)).collect();
+                let Some(named) = named.filter(|named| named.len() == foreign.columns.len()) else { continue };
+                let missing = missing(specs, &of_spec, from, &foreign.columns);
+                if missing == Missing::Reject {
+                    continue;
+                }
+                all.push(Reference {
+                    name: foreign.name.clone(),
+                    from,
+                    to,
+                    columns: foreign.columns.clone(),
+                    named,
+                    nulls: nulls(child, &foreign.columns, foreign.full),
+                    cascades: foreign.on_delete != OnDelete::Refuse,
+                    blocks: missing == Missing::Wait,
+                });
+            }
+        }
+        let mut references = Self { tables, of_spec, all };
+        references.find_circles();
+        references
+    }
+
+    /// References of a table, as indices into `all`.
+    pub(super) fn out_of(&self, table: usize) -> impl Iterator<Item = usize> {
+        self.all.iter().enumerate().filter(move |(_, one)| one.from == table).map(|(place, _)| place)
+    }
+
+    /// References to a table, as indices into `all`.
+    pub(super) fn into(&self, table: usize) -> impl Iterator<Item = usize> {
+        self.all.iter().enumerate().filter(move |(_, one)| one.to == table).map(|(place, _)| place)
+    }
+
+    /// The reference with this constraint. Partitions have constraints of their own with the same name, or are not named.
+    pub(super) fn find(&self, table: Option<&str>, constraint: &str) -> Option<usize> {
+        let of_table = self.all.iter().position(|one| {
+            one.name == constraint && Some(self.tables[one.from].table.name.as_str()) == table
+        });
+        of_table.or_else(|| self.all.iter().position(|one| one.name == constraint))
+    }
+
+    fn find_circles(&mut self) {
+        let count = self.tables.len();
+        let mut reaches = vec![vec![false; count]; count];
+        for one in self.all.iter().filter(|one| one.required()) {
+            reaches[one.from][one.to] = true;
+        }
+        for over in 0..count {
+            for from in 0..count {
+                if reaches[from][over] {
+                    for to in 0..count {
+                        reaches[from][to] |= reaches[over][to];
+                    }
+                }
+            }
+        }
+        for place in 0..count {
+            let first = (0..count).find(|other| {
+                *other == place || (reaches[place][*other] && reaches[*other][place])
+            });
+            self.tables[place].circle = first.unwrap_or(place);
+            self.tables[place].circular = reaches[place][place];
+        }
+    }
+}
+
+/// What the migration file says of these columns; the strictest of all places that fill them.
+fn missing(specs: &[TableSpec], of_spec: &[usize], table: usize, columns: &[usize]) -> Missing {
+    let specs = specs.iter().zip(of_spec).filter(|(_, of)| **of == table);
+    let said = specs.flat_map(|(spec, _)| {
+        let filled = spec.columns.iter().zip(&spec.missing);
+        filled.filter(|(column, _)| columns.contains(column)).map(|(_, missing)| *missing)
+    });
+    let said: BTreeSet<Missing> = said.collect();
+    // A column that says nothing waits; of two columns of one key the one that says something decides.
+    [Missing::Reject, Missing::Null].into_iter().find(|one| said.contains(one)).unwrap_or(Missing::Wait)
+}
+
+/// The columns to set null: those that no other reference needs, if there are such.
+fn nulls(child: &Mapped, columns: &[usize], full: bool) -> Vec<usize> {
+    let may = |column: &&usize| !child.table.columns[**column].not_null && !child.key.contains(column);
+    let nullable: Vec<usize> = columns.iter().filter(may).copied().collect();
+    if full {
+        return if nullable.len() == columns.len() { nullable } else { Vec::new() };
+    }
+    let others = |column: &usize| {
+        child.table.foreign_keys.iter().filter(|key| key.columns.contains(column)).count() > 1
+    };
+    let own: Vec<usize> = nullable.iter().filter(|column| !others(column)).copied().collect();
+    if own.is_empty() { nullable } else { own }
+}
+
+/// A row that is held: its table and key.
+pub(super) type Held = (usize, Key);
+
+/// The rows that wait only for each other: the largest set in which each row finds all that it waits for. `wants`: each held row
+/// that was looked at, with what it needs.
+pub(super) fn circle(wants: &BTreeMap<Held, Vec<Held>>) -> BTreeSet<Held> {
+    let mut wanted_by: BTreeMap<&Held, Vec<&Held>> = BTreeMap::new();
+    for (row, needed) in wants {
+        for one in needed {
+            wanted_by.entry(one).or_default().push(row);
+        }
+    }
+    let mut set: BTreeSet<&Held> = wants.keys().collect();
+    // What is wanted and not held is not there at all: whoever needs it, and whoever needs that, stays.
+    let mut lost: Vec<&Held> = wanted_by.keys().filter(|one| !set.contains(*one)).copied().collect();
+    while let Some(one) = lost.pop() {
+        for row in wanted_by.get(one).into_iter().flatten() {
+            if set.remove(*row) {
+                lost.push(row);
+            }
+        }
+    }
+    set.into_iter().cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(table: usize, key: &str) -> Held {
+        (table, vec![key.to_owned()])
+    }
+
+    #[test]
+    fn who_waits_only_for_each_other_comes_together() {
+        let (owner, org) = (held(0, "owner"), held(1, "org"));
+        let (member, lost, child) = (held(0, "member"), held(1, "lost"), held(0, "child of lost"));
+        let wants = BTreeMap::from([
+            (owner.clone(), vec![org.clone()]),
+            (org.clone(), vec![owner.clone()]),
+            (member.clone(), vec![org.clone()]),
+            (lost.clone(), vec![held(0, "nobody")]),
+            (child, vec![lost.clone(), org.clone()]),
+        ]);
+        assert_eq!(circle(&wants), BTreeSet::from([owner, org, member]));
+        assert!(circle(&BTreeMap::new()).is_empty());
+    }
+}

@@ -1,0 +1,610 @@
+//! Writes a batch of which some reference is watched, or from which rows go that others may refer to.
+//!
+//! **Invariant**: when a transaction ends, each row of the mapping is either in its table with all that it refers to, or it waits, and
+//! for each thing that it lacks there is an entry. Whoever brings a thing looks at the entries in the same transaction. Transactions
+//! that could miss each other hold a lock one after the other. `docs/design/references.md` has the reasons.
+//!
+//! **Crash**: all of it is the transaction of the rows and the lane's progress.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use postgres_types::ToSql;
+
+use super::Sink;
+use super::calls::values;
+use super::prepared::Use;
+use crate::error::{Error, Kind, Result};
+use crate::postgres::error::{NOT_WATCHED, UNAWARE, explain};
+use crate::postgres::progress::{Counts, TableCounts};
+use crate::postgres::target::pipeline::{Call, Count, send};
+use crate::postgres::target::references::{Held, Key, circle};
+use crate::postgres::target::rows::{TableWrite, WriteSet};
+use crate::postgres::target::waiting::{Numbers, What, Writer};
+
+/// One statement takes no more keys than this.
+const MOST_KEYS: usize = 5_000;
+
+/// Rows that are looked at for a circle; beyond that they wait for the next thing that comes.
+const MOST_HELD: usize = 50_000;
+
+/// Class of the advisory lock under which transactions that touch watched references take turns.
+const TURNS: i32 = 1_398_206_258;
+
+/// A statement of this module; the numbers are those of a spec, a table or a reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Waiting {
+    Guard(usize),
+    Retry(usize),
+    Arrive(usize, usize),
+    ArriveByKey(usize),
+    LetGo(usize),
+    Lock(usize),
+    Ask(usize),
+    Forget(usize),
+    ForgetOwned(usize),
+    KeysOfDeletes(usize),
+    KeysOfOwned(usize),
+    Wants(usize),
+}
+
+/// What a statement says of one row, or counts. `place`: of which of the statement's tables.
+struct Answer {
+    what: What,
+    count: u64,
+    key: Option<Key>,
+    place: usize,
+}
+
+/// What is still to be done in the transaction, and what was done.
+struct Work {
+    counts: Vec<TableCounts>,
+    /// Waiting rows to be tried again, by table.
+    ready: BTreeMap<usize, BTreeSet<Key>>,
+    /// Rows that are held since this transaction and may wait only for each other.
+    held: BTreeSet<Held>,
+}
+
+impl Sink {
+    /// True where these tables take rows one way only: some reference from or to them is watched.
+    pub fn merges(&self, specs: &[usize]) -> bool {
+        specs.iter().any(|spec| self.is_watched(self.references.of_spec[*spec]))
+    }
+
+    fn is_watched(&self, table: usize) -> bool {
+        self.numbers.tables.get(table).is_some_and(Option::is_some)
+    }
+
+    /// True where the batch cannot be written by the plain statements.
+    pub(super) fn needs_care(&self, writes: &WriteSet) -> bool {
+        writes.tables.iter().enumerate().any(|(spec, write)| {
+            let table = self.references.of_spec[spec];
+            !write.is_empty() && (self.is_watched(table) || (removes(write) && self.cascades_from(table)))
+        })
+    }
+
+    /// Postgres would take away or change rows that refer to rows of this table.
+    fn cascades_from(&self, table: usize) -> bool {
+        self.references.into(table).any(|place| self.references.all[place].cascades)
+    }
+
+    /// Reads what is watched.
+    pub(super) async fn read_watched(&mut self) -> Result<()> {
+        let doing = "reading which references are watched";
+        let fail = |error: tokio_postgres::Error| explain(doing, &error);
+        let row = self
+            .client
+            .query_opt("SELECT watching FROM slackwater.migrations WHERE name = $1", &[&self.migration])
+            .await
+            .map_err(fail)?;
+        self.watching = row.map_or(Ok(0), |row| row.try_get(0)).map_err(fail)?;
+        let mut numbers = Numbers {
+            references: vec![None; self.references.all.len()],
+            tables: vec![None; self.references.tables.len()],
+        };
+        if self.watching > 0 {
+            const WATCHED: &str = "SELECT id, schema_name, table_name, constraint_name FROM slackwater.watched WHERE migration = $1";
+            for row in self.client.query(WATCHED, &[&self.migration]).await.map_err(fail)? {
+                let get = |at: usize| row.try_get::<_, String>(at).map_err(fail);
+                let (schema, table, constraint) = (get(1)?, get(2)?, get(3)?);
+                let place = self.references.all.iter().position(|one| {
+                    let of = &self.references.tables[one.from].table;
+                    (&of.schema, &of.name, &one.name) == (&schema, &table, &constraint)
+                });
+                if let Some(place) = place {
+                    numbers.references[place] = Some(row.try_get(0).map_err(fail)?);
+                }
+            }
+            const RELATIONS: &str = "SELECT id, schema_name, table_name FROM slackwater.relations WHERE migration = $1";
+            for row in self.client.query(RELATIONS, &[&self.migration]).await.map_err(fail)? {
+                let get = |at: usize| row.try_get::<_, String>(at).map_err(fail);
+                let (schema, table) = (get(1)?, get(2)?);
+                let place = self.references.tables.iter().position(|of| (&of.table.schema, &of.table.name) == (&schema, &table));
+                if let Some(place) = place {
+                    numbers.tables[place] = Some(row.try_get(0).map_err(fail)?);
+                }
+            }
+        }
+        self.numbers = numbers;
+        self.prepared.retain(|what, _| !matches!(what, Use::Waiting(_)));
+        self.together.clear();
+        Ok(())
+    }
+
+    /// After an error: if a reference has to be watched, or others have put one under watch, then that is done, and the batch can
+    /// be tried again.
+    pub(super) async fn learn(&mut self, error: Error) -> Error {
+        let learnt = match self.lesson(&error) {
+            Some(Lesson::Read) => self.read_again().await,
+            Some(Lesson::Watch(reference)) => self.watch(reference).await,
+            None => return error,
+        };
+        match learnt {
+            Ok(()) => Error::new(Kind::Contention, error.doing, "what is watched has changed"),
+            Err(error) => error,
+        }
+    }
+
+    fn lesson(&self, error: &Error) -> Option<Lesson> {
+        match error.code.as_deref()? {
+            UNAWARE => Some(Lesson::Read),
+            "23503" | NOT_WATCHED => {
+                let (table, constraint) = error.constraint.as_deref()?;
+                let place = self.references.find(Some(table.as_str()), constraint)?;
+                self.numbers.references[place].is_none().then_some(Lesson::Watch(place))
+            }
+            _ => None,
+        }
+    }
+
+    async fn read_again(&mut self) -> Result<()> {
+        self.tidy().await?;
+        self.read_watched().await
+    }
+
+    async fn watch(&mut self, reference: usize) -> Result<()> {
+        self.tidy().await?;
+        let one = &self.references.all[reference];
+        let (from, to) = (&self.references.tables[one.from].table, &self.references.tables[one.to].table);
+        let (schema, table, constraint) = (from.schema.clone(), from.name.clone(), one.name.clone());
+        let doing = format!("putting the reference {constraint} of {schema}.{table} under watch");
+        let statement = "SELECT slackwater.watch($1, $2, $3, $4, $5, $6, $7)";
+        let parameters: [&(dyn ToSql + Sync); 7] =
+            [&self.migration, &schema, &table, &constraint, &to.schema, &to.name, &one.blocks];
+        self.dirty = true;
+        let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
+        self.client.batch_execute(super::BEGIN).await.map_err(fail)?;
+        self.client.query_one(statement, &parameters).await.map_err(fail)?;
+        self.client.batch_execute(super::COMMIT).await.map_err(fail)?;
+        self.dirty = false;
+        tracing::info!(table, constraint, "rows refer to rows that are not there; what lacks something waits");
+        self.read_watched().await
+    }
+
+    /// Writes the batch inside the transaction that is open.
+    pub(super) async fn write_watched(&mut self, writes: &WriteSet, seen: &[usize]) -> Result<Counts> {
+        let mut work = Work {
+            counts: writes
+                .tables
+                .iter()
+                .map(|write| TableCounts { received: write.rows.len() as u64, ..TableCounts::default() })
+                .collect(),
+            ready: BTreeMap::new(),
+            held: BTreeSet::new(),
+        };
+        let touched = |spec: usize| !writes.tables[spec].is_empty() && self.is_watched(self.references.of_spec[spec]);
+        if (0..writes.tables.len()).any(touched) {
+            let turn = "SELECT pg_catalog.pg_advisory_xact_lock($1, pg_catalog.hashtext($2))";
+            let waited = self.client.query_one(turn, &[&TURNS, &self.migration]).await;
+            waited.map_err(|error| explain("waiting for a turn among watched references", &error))?;
+        }
+        self.note_seen(writes, seen).await?;
+        for spec in (0..writes.tables.len()).rev() {
+            if removes(&writes.tables[spec]) {
+                self.delete_watched(spec, &writes.tables[spec], &mut work).await?;
+            }
+        }
+        for spec in 0..writes.tables.len() {
+            if !writes.tables[spec].rows.is_empty() {
+                self.upsert_watched(spec, &writes.tables[spec], &mut work).await?;
+            }
+        }
+        loop {
+            self.retry_all(&mut work).await?;
+            if !self.place_circles(&mut work).await? {
+                break;
+            }
+        }
+        Ok(Counts::of(work.counts))
+    }
+
+    async fn note_seen(&mut self, writes: &WriteSet, seen: &[usize]) -> Result<()> {
+        for spec in seen {
+            if let Some(write) = writes.tables.get(*spec).filter(|write| !write.rows.is_empty()) {
+                self.prepare(Use::NoteSeen(*spec)).await?;
+                let call = Call::prepared(
+                    self.doing("noting rows of", *spec),
+                    self.get(Use::NoteSeen(*spec))?,
+                    vec![self.rows(*spec, &write.rows)],
+                );
+                send(&self.client, vec![call]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_watched(&mut self, spec: usize, write: &TableWrite, work: &mut Work) -> Result<()> {
+        let table = self.references.of_spec[spec];
+        if !self.is_watched(table) && !self.cascades_from(table) {
+            let mut calls = Vec::new();
+            self.prepare_delete(spec, write).await?;
+            self.push_delete(&mut calls, spec, write)?;
+            for (count, rows) in send(&self.client, calls).await? {
+                if count != Count::Nothing {
+                    work.counts[spec].deleted += rows;
+                }
+            }
+            return Ok(());
+        }
+        let mut keys = BTreeSet::new();
+        if !write.owners.is_empty() {
+            let what = Use::Waiting(Waiting::KeysOfOwned(spec));
+            self.prepare(what).await?;
+            let statement = self.get(what)?;
+            let owned = self.run(what, &[&*values(statement, 0, &write.owners), &*self.rows(spec, &write.rows)]).await?;
+            keys.extend(owned.into_iter().filter_map(|answer| answer.key));
+        }
+        if write.deletes.iter().any(|values| !values.is_empty()) {
+            let what = Use::Waiting(Waiting::KeysOfDeletes(spec));
+            self.prepare(what).await?;
+            let statement = self.get(what)?;
+            let parameters: Vec<_> =
+                write.deletes.iter().enumerate().map(|(place, keys)| values(statement, place, keys)).collect();
+            let parameters: Vec<&(dyn ToSql + Sync)> =
+                parameters.iter().map(|parameter| &**parameter as &(dyn ToSql + Sync)).collect();
+            keys.extend(self.run(what, &parameters).await?.into_iter().filter_map(|answer| answer.key));
+        }
+        self.remove(table, keys.clone(), work).await?;
+        if self.is_watched(table) {
+            self.by_keys(Waiting::Forget(table), keys).await?;
+            if !write.owners.is_empty() {
+                let what = Use::Waiting(Waiting::ForgetOwned(spec));
+                self.prepare(what).await?;
+                let statement = self.get(what)?;
+                self.run(what, &[&*values(statement, 0, &write.owners), &*self.rows(spec, &write.rows)]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn upsert_watched(&mut self, spec: usize, write: &TableWrite, work: &mut Work) -> Result<()> {
+        let table = self.references.of_spec[spec];
+        let watched = |place: usize| self.numbers.references[place].is_some();
+        let (out, into) = (self.references.out_of(table).any(watched), self.references.into(table));
+        let into: Vec<usize> = into.filter(|place| watched(*place)).collect();
+        if out {
+            let what = Use::Waiting(Waiting::Guard(spec));
+            self.prepare(what).await?;
+            let mut leave = BTreeSet::new();
+            for answer in self.run(what, &[&*self.rows(spec, &write.rows)]).await? {
+                match (answer.what, answer.key) {
+                    (What::Wrote, _) => work.counts[spec].upserted += answer.count,
+                    (What::Leaves, Some(key)) => {
+                        leave.insert(key);
+                    }
+                    (What::Ready, Some(key)) => {
+                        work.ready.entry(table).or_default().insert(key);
+                    }
+                    (What::Held, Some(key)) => {
+                        work.held.insert((table, key));
+                    }
+                    _ => {}
+                }
+            }
+            self.remove(table, leave, work).await?;
+        } else {
+            let call = Call::prepared(
+                self.doing("writing", spec),
+                self.get(Use::Upsert(spec))?,
+                vec![self.rows(spec, &write.rows)],
+            );
+            let answers = send(&self.client, vec![call]).await?;
+            work.counts[spec].upserted += answers.iter().map(|(_, rows)| rows).sum::<u64>();
+        }
+        for reference in into {
+            let what = Use::Waiting(Waiting::Arrive(reference, spec));
+            self.prepare(what).await?;
+            let arrived = self.run(what, &[&*self.rows(spec, &write.rows)]).await?;
+            let child = self.references.all[reference].from;
+            work.ready.entry(child).or_default().extend(arrived.into_iter().filter_map(|answer| answer.key));
+        }
+        Ok(())
+    }
+
+    /// Removes rows from their tables, and with them those that require them. All of it is in the table of waiting rows, or is
+    /// forgotten by the caller.
+    async fn remove(&mut self, table: usize, keys: BTreeSet<Key>, work: &mut Work) -> Result<()> {
+        let mut gone: BTreeMap<usize, BTreeSet<Key>> = BTreeMap::new();
+        let mut open = vec![(table, keys)];
+        while let Some((table, keys)) = open.pop() {
+            let known = gone.entry(table).or_default();
+            let new: BTreeSet<Key> = keys.difference(known).cloned().collect();
+            if new.is_empty() {
+                continue;
+            }
+            known.extend(new.iter().cloned());
+            let into: Vec<usize> = self.references.into(table).collect();
+            let unwatched = |place: &usize| {
+                self.references.all[*place].cascades && self.numbers.references[*place].is_none()
+            };
+            if into.iter().any(unwatched) {
+                self.by_keys(Waiting::Lock(table), new.clone()).await?;
+            }
+            for reference in into {
+                let one = &self.references.all[reference];
+                let child = one.from;
+                if self.numbers.references[reference].is_some() {
+                    let spec = self.spec_of(child);
+                    let mut leave = BTreeSet::new();
+                    for answer in self.by_keys(Waiting::LetGo(reference), new.clone()).await? {
+                        match (answer.what, answer.key) {
+                            (What::Leaves, Some(key)) => {
+                                if self.references.tables[child].circular {
+                                    work.held.insert((child, key.clone()));
+                                }
+                                leave.insert(key);
+                            }
+                            _ => work.counts[spec].upserted += answer.count,
+                        }
+                    }
+                    open.push((child, leave));
+                } else if one.cascades {
+                    self.by_keys(Waiting::Ask(reference), new.clone()).await?;
+                }
+            }
+        }
+        gone.retain(|_, keys| !keys.is_empty());
+        let tables: Vec<usize> = gone.keys().copied().collect();
+        let columns: Vec<Vec<String>> = gone.into_iter().flat_map(|(table, keys)| self.columns(table, keys)).collect();
+        if tables.is_empty() {
+            return Ok(());
+        }
+        for answer in self.run_together(false, &tables, &columns).await? {
+            let spec = self.spec_of(tables[answer.place]);
+            work.counts[spec].deleted += answer.count;
+        }
+        Ok(())
+    }
+
+    /// Tries waiting rows again, and what waits for those that come by it, until nothing more comes.
+    async fn retry_all(&mut self, work: &mut Work) -> Result<()> {
+        while let Some((table, keys)) = work.ready.pop_first() {
+            let mut placed = BTreeSet::new();
+            for answer in self.by_keys(Waiting::Retry(table), keys).await? {
+                self.take(table, answer, &mut placed, work);
+            }
+            self.arrived(table, placed, work).await?;
+        }
+        Ok(())
+    }
+
+    fn take(&self, table: usize, answer: Answer, placed: &mut BTreeSet<Key>, work: &mut Work) {
+        match (answer.what, answer.key) {
+            (What::Wrote, _) => work.counts[self.spec_of(table)].upserted += answer.count,
+            (What::Placed, Some(key)) => {
+                work.held.remove(&(table, key.clone()));
+                placed.insert(key);
+            }
+            (What::Held, Some(key)) => {
+                work.held.insert((table, key));
+            }
+            _ => {}
+        }
+    }
+
+    /// Rows with these keys have come: what waits for them is to be tried again.
+    async fn arrived(&mut self, table: usize, keys: BTreeSet<Key>, work: &mut Work) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let into: Vec<usize> =
+            self.references.into(table).filter(|place| self.numbers.references[*place].is_some()).collect();
+        for reference in into {
+            let arrived = self.by_keys(Waiting::ArriveByKey(reference), keys.clone()).await?;
+            let child = self.references.all[reference].from;
+            let arrived: BTreeSet<Key> = arrived.into_iter().filter_map(|answer| answer.key).collect();
+            if !arrived.is_empty() {
+                work.ready.entry(child).or_default().extend(arrived);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes held rows that wait only for each other. True if there were some.
+    async fn place_circles(&mut self, work: &mut Work) -> Result<bool> {
+        let mut open = std::mem::take(&mut work.held);
+        if open.is_empty() {
+            return Ok(false);
+        }
+        let mut wants: BTreeMap<Held, Vec<Held>> = BTreeMap::new();
+        while !open.is_empty() && wants.len() < MOST_HELD {
+            let mut by_table: BTreeMap<usize, BTreeSet<Key>> = BTreeMap::new();
+            for (table, key) in std::mem::take(&mut open) {
+                by_table.entry(table).or_default().insert(key);
+            }
+            for (table, keys) in by_table {
+                for (reference, wanted, key) in self.wants(table, keys).await? {
+                    let place = self.numbers.references.iter().position(|number| *number == Some(reference));
+                    let Some(one) = place.map(|place| &self.references.all[place]) else { continue };
+                    if !one.required() {
+                        continue;
+                    }
+                    // What does not name the key of its row cannot be followed: it counts as not there.
+                    let followed = one.named == self.references.tables[one.to].key;
+                    let target = (one.to, if followed { wanted } else { Vec::new() });
+                    if followed && !wants.contains_key(&target) {
+                        open.insert(target.clone());
+                    }
+                    wants.entry((table, key)).or_default().push(target);
+                }
+            }
+            open.retain(|row| !wants.contains_key(row));
+        }
+        let set = circle(&wants);
+        if set.is_empty() {
+            return Ok(false);
+        }
+        let mut by_table: BTreeMap<usize, BTreeSet<Key>> = BTreeMap::new();
+        for (table, key) in set {
+            by_table.entry(table).or_default().insert(key);
+        }
+        let tables: Vec<usize> = by_table.keys().copied().collect();
+        let columns: Vec<Vec<String>> = by_table.into_iter().flat_map(|(table, keys)| self.columns(table, keys)).collect();
+        let mut placed: BTreeMap<usize, BTreeSet<Key>> = BTreeMap::new();
+        for answer in self.run_together(true, &tables, &columns).await? {
+            let table = tables[answer.place];
+            self.take(table, answer, placed.entry(table).or_default(), work);
+        }
+        for (table, keys) in placed {
+            self.arrived(table, keys, work).await?;
+        }
+        Ok(true)
+    }
+
+    async fn wants(&mut self, table: usize, keys: BTreeSet<Key>) -> Result<Vec<(i32, Key, Key)>> {
+        let what = Use::Waiting(Waiting::Wants(table));
+        self.prepare(what).await?;
+        let columns = self.columns(table, keys);
+        let columns: Vec<&(dyn ToSql + Sync)> = columns.iter().map(|column| column as _).collect();
+        let fail = |error: tokio_postgres::Error| explain("looking for rows that wait for each other", &error);
+        let rows = self.client.query(self.get(what)?, &columns).await.map_err(fail)?;
+        rows.iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
+            .collect::<std::result::Result<_, _>>()
+            .map_err(fail)
+    }
+
+    /// Runs a statement for these keys, a part of them at a time.
+    async fn by_keys(&mut self, what: Waiting, keys: BTreeSet<Key>) -> Result<Vec<Answer>> {
+        let table = match what {
+            Waiting::Retry(table) | Waiting::Lock(table) | Waiting::Forget(table) => table,
+            Waiting::ArriveByKey(place) | Waiting::LetGo(place) | Waiting::Ask(place) => self.references.all[place].to,
+            _ => return Err(self.misuse("a statement that takes no keys")),
+        };
+        let what = Use::Waiting(what);
+        let mut answers = Vec::new();
+        let mut keys = keys.into_iter();
+        loop {
+            let part: BTreeSet<Key> = keys.by_ref().take(MOST_KEYS).collect();
+            if part.is_empty() {
+                return Ok(answers);
+            }
+            self.prepare(what).await?;
+            let columns = self.columns(table, part);
+            let columns: Vec<&(dyn ToSql + Sync)> = columns.iter().map(|column| column as _).collect();
+            answers.extend(self.run(what, &columns).await?);
+        }
+    }
+
+    async fn run(&self, what: Use, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Answer>> {
+        let doing = || self.doing_of(what);
+        let rows = self.client.query(self.get(what)?, parameters).await;
+        answers(&rows.map_err(|error| explain(doing(), &error))?, doing)
+    }
+
+    /// Runs a statement over several tables: it places held rows, or removes rows.
+    async fn run_together(&mut self, places: bool, tables: &[usize], columns: &[Vec<String>]) -> Result<Vec<Answer>> {
+        let doing = || if places { "writing rows that wait for each other" } else { "removing rows" }.to_owned();
+        let known = (places, tables.to_vec());
+        if !self.together.contains_key(&known) {
+            let writer = Writer { references: &self.references, numbers: &self.numbers };
+            let sql = if places { writer.place(tables) } else { writer.remove(tables) };
+            let statement = self.client.prepare(&sql).await.map_err(|error| explain(doing(), &error))?;
+            self.together.insert(known.clone(), statement);
+        }
+        let columns: Vec<&(dyn ToSql + Sync)> = columns.iter().map(|column| column as _).collect();
+        let rows = self.client.query(&self.together[&known], &columns).await;
+        answers(&rows.map_err(|error| explain(doing(), &error))?, doing)
+    }
+
+    pub(super) fn sql_of(&self, what: Waiting) -> Result<String> {
+        let writer = Writer { references: &self.references, numbers: &self.numbers };
+        let table = |spec: usize| self.references.of_spec[spec];
+        let owned = |sql: Option<String>| sql.ok_or_else(|| self.misuse("owners for a table that has none"));
+        Ok(match what {
+            Waiting::Guard(spec) => writer.guard(&self.specs[spec], table(spec)),
+            Waiting::Retry(table) => writer.retry(table),
+            Waiting::Arrive(reference, spec) => writer.arrive(reference, &self.specs[spec]),
+            Waiting::ArriveByKey(reference) => writer.arrive_by_key(reference),
+            Waiting::LetGo(reference) => writer.let_go(reference),
+            Waiting::Lock(table) => writer.lock(table),
+            Waiting::Ask(reference) => writer.ask(reference),
+            Waiting::Forget(table) => writer.forget(table),
+            Waiting::ForgetOwned(spec) => owned(writer.forget_owned(&self.specs[spec], table(spec)))?,
+            Waiting::KeysOfDeletes(spec) => writer.keys_of_deletes(&self.specs[spec]),
+            Waiting::KeysOfOwned(spec) => owned(writer.keys_of_owned(&self.specs[spec], table(spec)))?,
+            Waiting::Wants(table) => writer.wants(table),
+        })
+    }
+
+    pub(super) fn doing_of(&self, what: Use) -> String {
+        let Use::Waiting(what) = what else { return "writing".into() };
+        let name = |table: usize| {
+            let table = &self.references.tables[table].table;
+            format!("{}.{}", table.schema, table.name)
+        };
+        match what {
+            Waiting::Guard(spec) => self.doing("writing", spec),
+            Waiting::Retry(table) => format!("writing what waited in {}", name(table)),
+            Waiting::Arrive(place, _) | Waiting::ArriveByKey(place) => {
+                format!("looking what waits for {}", name(self.references.all[place].to))
+            }
+            Waiting::LetGo(place) | Waiting::Ask(place) => {
+                format!("looking who refers to {}", name(self.references.all[place].to))
+            }
+            Waiting::Lock(table) | Waiting::Forget(table) => format!("deleting from {}", name(table)),
+            Waiting::ForgetOwned(spec) | Waiting::KeysOfDeletes(spec) | Waiting::KeysOfOwned(spec) => {
+                self.doing("deleting from", spec)
+            }
+            Waiting::Wants(table) => format!("looking for rows that wait for each other in {}", name(table)),
+        }
+    }
+
+    /// The first spec of a table: its counts take what nobody asked for.
+    fn spec_of(&self, table: usize) -> usize {
+        self.references.of_spec.iter().position(|of| *of == table).unwrap_or_default()
+    }
+
+    /// Keys as they are bound: one array a column.
+    fn columns(&self, table: usize, keys: BTreeSet<Key>) -> Vec<Vec<String>> {
+        let mut columns = vec![Vec::with_capacity(keys.len()); self.references.tables[table].key.len()];
+        for key in keys {
+            for (column, value) in columns.iter_mut().zip(key) {
+                column.push(value);
+            }
+        }
+        columns
+    }
+}
+
+/// What follows from an error.
+enum Lesson {
+    Read,
+    Watch(usize),
+}
+
+fn removes(write: &TableWrite) -> bool {
+    !write.owners.is_empty() || write.deletes.iter().any(|values| !values.is_empty())
+}
+
+fn answers(rows: &[tokio_postgres::Row], doing: impl Fn() -> String) -> Result<Vec<Answer>> {
+    let fail = |error: tokio_postgres::Error| explain(doing(), &error);
+    rows.iter()
+        .map(|row| {
+            let what: &str = row.try_get(0).map_err(fail)?;
+            let what = What::of(what).ok_or_else(|| Error::new(Kind::Bug, doing(), "an answer of no known kind"))?;
+            let count: i64 = row.try_get(1).map_err(fail)?;
+            let place: i32 = if row.len() > 3 { row.try_get(3).map_err(fail)? } else { 0 };
+            Ok(Answer { what, count: count.max(0) as u64, key: row.try_get(2).map_err(fail)?, place: place as usize })
+        })
+        .collect()
+}
