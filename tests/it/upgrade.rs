@@ -63,8 +63,11 @@ async fn version(stage: &Stage) -> i32 {
 
 /// The position of a stream that has seen everything up to now: time, token, and the time in milliseconds.
 async fn position(stage: &Stage) -> (i64, Vec<u8>, i64) {
+    // A cursor can be read in the session that opened it only.
+    let mut session = stage.source.client().start_session().await.expect("a session");
     let open = doc! {"aggregate": 1, "pipeline": [{"$changeStream": {}}], "cursor": {}};
-    let opened = stage.source.run_command(open).await.expect("a change stream can be opened");
+    let opened =
+        stage.source.run_command(open).session(&mut session).await.expect("a change stream can be opened");
     let id = opened.get_document("cursor").and_then(|cursor| cursor.get_i64("id")).expect("a cursor's id");
     // The token of an event, because before the first one a stream is a moment ahead of its server; an event of this collection,
     // because the program's stream shows no other. No column is made of the field.
@@ -72,13 +75,18 @@ async fn position(stage: &Stage) -> (i64, Vec<u8>, i64) {
     touch.expect("an item can be touched");
     let event = until("the event comes", PATIENCE, async || {
         let more = doc! {"getMore": id, "collection": "$cmd.aggregate"};
-        let more = stage.source.run_command(more).await.expect("the change stream can be read");
+        let more = stage
+            .source
+            .run_command(more)
+            .session(&mut session)
+            .await
+            .expect("the change stream can be read");
         let cursor = more.get_document("cursor").expect("a cursor");
         cursor.get_array("nextBatch").expect("a batch").first().and_then(|event| event.as_document().cloned())
     })
     .await;
     let close = doc! {"killCursors": "$cmd.aggregate", "cursors": [id]};
-    stage.source.run_command(close).await.expect("it can be closed");
+    stage.source.run_command(close).session(&mut session).await.expect("it can be closed");
     let hex = event.get_document("_id").and_then(|token| token.get_str("_data")).expect("a token is text");
     let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("a token is in hex");
     let token: Vec<u8> = (0..hex.len()).step_by(2).map(digit).collect();

@@ -100,6 +100,14 @@ async fn whoever_is_killed_it_ends_equal() {
             })
             .await;
         }
+        if kill == 2 {
+            // One kill falls into the start, the next ones into the copy, however long a start takes here.
+            until("the copy has begun", CATCH_UP, async || {
+                look_after(&pipeline, &mut processes);
+                (state::copy(&pipeline.stage.target).await.chunks > 0).then_some(())
+            })
+            .await;
+        }
         let (victim, life) = draw(&mut chance);
         // The random moment is the test; nothing is waited for.
         tokio::time::sleep(life).await;
