@@ -64,6 +64,7 @@ fn main() {
         },
         not_null: false,
         has_default: false,
+        default: None,
         generated: false,
         identity_always: false,
     };
@@ -73,6 +74,7 @@ fn main() {
         columns: columns.iter().map(column).collect(),
         primary_key: vec![0],
         uniques: Vec::new(),
+        rivals: Vec::new(),
         indexes: vec![vec![0]],
         foreign_keys: Vec::new(),
         row_array_oid: 0,

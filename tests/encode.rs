@@ -38,6 +38,7 @@ impl Encoder {
             kind,
             not_null: false,
             has_default: false,
+            default: None,
             generated: false,
             identity_always: false,
         };
@@ -49,6 +50,7 @@ impl Encoder {
             columns: vec![column("id", id), column("v", kind)],
             primary_key: vec![0],
             uniques: Vec::new(),
+            rivals: Vec::new(),
             indexes: vec![vec![0]],
             foreign_keys: Vec::new(),
             row_array_oid: 0,

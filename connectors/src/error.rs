@@ -44,6 +44,8 @@ pub struct Error {
     pub what: String,
     /// SQLSTATE or MongoDB error code, where there is one.
     pub code: Option<String>,
+    /// The table and the constraint that Postgres names, where it does.
+    pub constraint: Option<Box<(String, String)>>,
 }
 
 /// Result of talking to a server.
@@ -52,7 +54,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of this kind.
     pub fn new(kind: Kind, doing: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { kind, doing: doing.into(), what: what.into(), code: None }
+        Self { kind, doing: doing.into(), what: what.into(), code: None, constraint: None }
     }
 
     /// With the server's own code.

@@ -105,9 +105,13 @@ impl Lane {
         let given = transaction.notes();
         let events = &transaction.events;
         let mut attempt = Attempt { way, careful: false };
+        let tables = self.tables_of(events);
         let mut patience = Patience::new(&self.stop).shown(&self.gauges, Place::Target);
         let begun = Instant::now();
         loop {
+            if attempt.way == Way::Copy && self.sink.merges(&tables) {
+                attempt.way = Way::Upsert;
+            }
             let outcome = if attempt.careful {
                 self.write_carefully(&advance, events, &given).await
             } else {
@@ -138,6 +142,13 @@ impl Lane {
             }
             advance.sequence = self.sink.progress().sequence;
         }
+    }
+
+    /// The tables that these events may write, as indices into the plan's.
+    fn tables_of(&self, events: &[Event]) -> Vec<usize> {
+        let mut collections: Vec<_> = events.iter().map(|event| event.collection).collect();
+        collections.dedup();
+        self.plan.tables_of(&collections)
     }
 
     fn count(&self, taken: u64, events: &[Event], counts: &Counts, begun: Instant) {

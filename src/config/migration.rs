@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use slackwater_connectors::postgres::target::rows::Missing;
 use slackwater_connectors::secret::Secret;
 use slackwater_topics::Namespace;
 
@@ -306,6 +307,10 @@ pub struct Policies {
     pub invalid_at: Option<Place>,
     /// The value that `default` puts in.
     pub default: Option<At<Scalar>>,
+    /// The column refers to a row that is not there.
+    pub missing: Missing,
+    /// The column's own word for it.
+    pub missing_at: Option<Place>,
 }
 
 /// Missing, null or undefined.

@@ -1,5 +1,7 @@
 //! What fills a column: one rule and the options next to it.
 
+use slackwater_connectors::postgres::target::rows::Missing;
+
 use super::diagnostics::{At, Findings, Place};
 use super::fields::{self, Fields};
 use super::migration::{
@@ -29,8 +31,9 @@ const CONVERSIONS: [&str; 14] = [
 /// Rules that make their value themselves.
 const MAKERS: [&str; 5] = ["uuid", "parent", "rest", "const", "index"];
 /// Options allowed next to a rule.
-const OPTIONS: [&str; 11] =
-    ["null", "invalid", "default", "trim", "lower", "empty", "unit", "map", "unknown", "to", "hex"];
+const OPTIONS: [&str; 12] = [
+    "null", "invalid", "default", "missing", "trim", "lower", "empty", "unit", "map", "unknown", "to", "hex",
+];
 
 const INVALID: [(&str, InvalidPolicy); 5] = [
     ("reject", InvalidPolicy::Reject),
@@ -42,15 +45,20 @@ const INVALID: [(&str, InvalidPolicy); 5] = [
 const NULL: [(&str, NullPolicy); 3] =
     [("reject", NullPolicy::Reject), ("keep", NullPolicy::Keep), ("default", NullPolicy::Default)];
 
+const MISSING: [(&str, Missing); 3] =
+    [("wait", Missing::Wait), ("null", Missing::Null), ("reject", Missing::Reject)];
+
 /// The policies of the whole file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Defaults {
     null: NullPolicy,
     invalid: InvalidPolicy,
+    missing: Missing,
 }
 
 impl Defaults {
-    pub(super) const NONE: Self = Self { null: NullPolicy::Keep, invalid: InvalidPolicy::Reject };
+    pub(super) const NONE: Self =
+        Self { null: NullPolicy::Keep, invalid: InvalidPolicy::Reject, missing: Missing::Wait };
 
     pub(super) fn read(node: &Node, findings: &mut Findings) -> Self {
         let mut defaults = Self::NONE;
@@ -63,12 +71,24 @@ impl Defaults {
             defaults.invalid =
                 fields::choice(node, "`invalid`", &INVALID[..4], findings).unwrap_or(defaults.invalid);
         }
-        fields.finish(&["invalid", "null"], findings);
+        if let Some((_, node)) = fields.take("missing") {
+            defaults.missing =
+                fields::choice(node, "`missing`", &MISSING, findings).unwrap_or(defaults.missing);
+        }
+        fields.finish(&["invalid", "missing", "null"], findings);
         defaults
     }
 
     fn policies(self) -> Policies {
-        Policies { null: self.null, null_at: None, invalid: self.invalid, invalid_at: None, default: None }
+        Policies {
+            null: self.null,
+            null_at: None,
+            invalid: self.invalid,
+            invalid_at: None,
+            default: None,
+            missing: self.missing,
+            missing_at: None,
+        }
     }
 }
 
@@ -265,6 +285,12 @@ fn read_policies(fields: &mut Fields<'_>, policies: &mut Policies, findings: &mu
     {
         policies.invalid = policy;
         policies.invalid_at = Some(node.place);
+    }
+    if let Some((_, node)) = fields.take("missing")
+        && let Some(policy) = fields::choice(node, "`missing`", &MISSING, findings)
+    {
+        policies.missing = policy;
+        policies.missing_at = Some(node.place);
     }
     let wanted = [
         (policies.null == NullPolicy::Default, policies.null_at),

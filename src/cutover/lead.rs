@@ -31,7 +31,7 @@ use uuid::Uuid;
 use super::facts::{self, check};
 use super::freeze::{ask, freeze, unfreeze};
 use super::notice::tell;
-use super::plan::{Blocker, Checked, Facts, blockers, freeze_in_words, may_pass, time};
+use super::plan::{Blocker, Checked, Facts, blockers, freeze_in_words, may_pass, time, waits};
 use super::proof::{self, Count, Counted};
 use super::report::{DoneStep, Report};
 use super::resume::{Resume, resume};
@@ -461,12 +461,19 @@ impl<'a> Leader<'a> {
     }
 
     /// Waits until no dead letter is left. A late one is tried again within a second; the deadline limits the wait.
-    async fn drain(&mut self) -> Result<()> {
+    ///
+    /// Rows that still wait for others wait for ever: the sources are frozen, and everything has come.
+    async fn drain(&mut self) -> std::result::Result<(), Abandon> {
         let begun = Instant::now();
         while self.dead_letters().await? > 0 {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        self.record("drained", "no dead letter is left".into(), begun);
+        let waiting = self.control.waiting(&self.migration.name).await?;
+        if let Some(row) = waiting.iter().find(|row| row.blocks) {
+            let name = if row.unique { "duplicate_values" } else { "dangling_references" };
+            return Err(Abandon::Because(format!("{name}: {}", waits(row))));
+        }
+        self.record("drained", "no dead letter is left, and no row waits for another".into(), begun);
         Ok(())
     }
 

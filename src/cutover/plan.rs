@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use slackwater_connectors::postgres::control::waiting::WaitingRows;
 use slackwater_connectors::source::FreezeRight;
 
 use crate::config::{Cutover, Finish, Freeze, Migration, Notice};
@@ -102,7 +103,7 @@ pub(crate) fn steps(migration: &Migration) -> Vec<PlannedStep> {
         ),
     ));
     steps.push(step("fence", "everything up to the freeze is applied, in every partition".into()));
-    steps.push(step("drained", "no dead letter is left".into()));
+    steps.push(step("drained", "no dead letter is left, and no row waits for another".into()));
     steps.push(step(
         "proof",
         format!("as many rows as documents, {}", count(migration.checks.len(), "check", "checks")),
@@ -173,6 +174,7 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
     joining(look, &mut block);
     behind(look, migration.cutover.max_lag, &mut block);
     failed(look, &mut block);
+    dangling(look, &mut block);
     if migration.cutover.freeze == Freeze::BlockWrites {
         for source in &facts.sources {
             freezing(source, &mut block);
@@ -191,6 +193,9 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
 pub(crate) fn may_pass(facts: &Facts, blockers: &[Blocker]) -> bool {
     blockers.iter().all(|blocker| match blocker.name {
         "dead_letters" => facts.look.letters.iter().all(|row| row.kind == LATE_REFERENCE),
+        "dangling_references" | "duplicate_values" => {
+            !facts.look.waiting.iter().any(|row| row.blocks && row.settled)
+        }
         name => matches!(name, "open_transaction" | "applier_joining" | "trouble"),
     })
 }
@@ -266,6 +271,42 @@ fn failed(look: &Look, block: &mut impl FnMut(&'static str, String, &'static str
             "correct the documents or the rules; `slackwater status` counts the dead letters by collection and kind",
         );
     }
+}
+
+/// Rows that wait for rows that are not there, or for values that other rows have.
+fn dangling(look: &Look, block: &mut impl FnMut(&'static str, String, &'static str)) {
+    let open = |unique: bool| -> Vec<String> {
+        let rows = look.waiting.iter().filter(|row| row.blocks && row.unique == unique);
+        rows.map(waits).collect()
+    };
+    let (references, values) = (open(false), open(true));
+    if !references.is_empty() {
+        block(
+            "dangling_references",
+            names(references.iter().map(String::as_str)),
+            "the source refers to documents that it does not have: correct it, or write `missing: null` or `missing: reject` at \
+             the column",
+        );
+    }
+    if !values.is_empty() {
+        block(
+            "duplicate_values",
+            names(values.iter().map(String::as_str)),
+            "two documents have a value that only one row may have: correct one of them",
+        );
+    }
+}
+
+/// What waits, and for what, in words.
+pub(crate) fn waits(row: &WaitingRows) -> String {
+    let counted = if row.count >= WaitingRows::MOST { "at least " } else { "" };
+    let (count, first) = (count(row.count as usize, "row", "rows"), row.examples.first());
+    if row.unique {
+        let first = first.map(|(key, beside)| format!(", first {key} beside {beside}")).unwrap_or_default();
+        return format!("{counted}{count} of {} repeat a value ({}{first})", row.table, row.constraint);
+    }
+    let first = first.map(|(key, wanted)| format!(", first {key} for {wanted}")).unwrap_or_default();
+    format!("{counted}{count} of {} for rows of {} ({}{first})", row.table, row.wanted_table, row.constraint)
 }
 
 fn stopped(look: &Look, block: &mut impl FnMut(&'static str, String, &'static str)) {

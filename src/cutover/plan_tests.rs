@@ -2,6 +2,7 @@ use super::*;
 use crate::config::parse;
 use crate::ops::look::tests::{look, partition, process, stream};
 use slackwater_connectors::postgres::control::ledger::DeadLetterCount;
+use slackwater_connectors::postgres::control::waiting::WaitingRows;
 use slackwater_connectors::postgres::control::{CollectionRow, CopyState};
 
 const FILE: &str = r#"migration: crm
@@ -73,7 +74,7 @@ fn the_plan_to_read() {
   3  arm        capture follows closely; fences pass all the way, as a rehearsal
   4  freeze     MongoDB refuses writers; the deadline begins: 5 s
   5  fence      everything up to the freeze is applied, in every partition
-  6  drained    no dead letter is left
+  6  drained    no dead letter is left, and no row waits for another
   7  proof      as many rows as documents, 1 check
   8  finishing  sequences, search index
   9  open       the source is still frozen; the target is the one to write to from then on
@@ -128,6 +129,39 @@ fn each_blocker_by_its_name() {
     assert_eq!(with(&|facts| facts.sources[0].writer = Some(Duration::from_secs(40))), ["open_transaction"]);
     assert_eq!(with(&|facts| facts.checks[0].found = Ok(3)), ["check_fails"]);
     assert_eq!(with(&|facts| facts.checks[0].found = Err("no such table".into())), ["check_fails"]);
+}
+
+fn waiting(unique: bool) -> WaitingRows {
+    WaitingRows {
+        table: "public.users".into(),
+        constraint: "users_fkey".into(),
+        wanted_table: "public.organisations".into(),
+        unique,
+        blocks: true,
+        count: 2,
+        held: 1,
+        examples: vec![("a".into(), "b".into()), ("c".into(), "d".into())],
+        settled: true,
+    }
+}
+
+#[test]
+fn what_waits_is_told() {
+    let found = |rows: &[WaitingRows]| {
+        let mut facts = facts();
+        facts.look.waiting = rows.to_vec();
+        let found = blockers(&migration(FILE), &facts);
+        let passes = may_pass(&facts, &found);
+        (found.into_iter().map(|blocker| (blocker.name, blocker.text)).collect::<Vec<_>>(), passes)
+    };
+    let dangling = "2 rows of public.users for rows of public.organisations (users_fkey, first a for b)";
+    assert_eq!(found(&[waiting(false)]), (vec![("dangling_references", dangling.to_owned())], false));
+    let twice = "2 rows of public.users repeat a value (users_fkey, first a beside b)";
+    assert_eq!(found(&[waiting(true)]), (vec![("duplicate_values", twice.to_owned())], false));
+    let young = WaitingRows { settled: false, ..waiting(false) };
+    assert!(found(&[young]).1, "what came just now may be completed in a moment");
+    let allowed = WaitingRows { blocks: false, ..waiting(false) };
+    assert_eq!(found(&[allowed]).0, []);
 }
 
 #[test]

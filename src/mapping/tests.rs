@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use bson::{Bson, doc};
-use slackwater_connectors::postgres::target::catalog::{Catalog, Column, ForeignKey, Table, Type};
+use slackwater_connectors::postgres::target::catalog::{Catalog, Column, ForeignKey, OnDelete, Table, Type};
+use slackwater_connectors::postgres::target::rows::Missing;
 use slackwater_connectors::postgres::target::rows::{TableSpec, Values, WriteSet};
 use slackwater_topics::{CollectionId, Document, Event, Key, Namespace, Op, Position, Value};
 
@@ -52,6 +53,7 @@ fn column(text: &str) -> Column {
         kind,
         not_null: rest.contains(&"not") || rest.contains(&"key"),
         has_default: rest.contains(&"default"),
+        default: None,
         generated: rest.contains(&"generated"),
         identity_always: false,
     }
@@ -67,6 +69,7 @@ fn table(name: &str, columns: &[&str]) -> Table {
         indexes: vec![key.clone()],
         primary_key: key,
         uniques: Vec::new(),
+        rivals: Vec::new(),
         foreign_keys: Vec::new(),
         row_array_oid: 1,
         row_oid: 2,
@@ -83,7 +86,10 @@ fn refers(mut from: Table, column: &str, to: &str) -> Table {
         name,
         columns,
         table: ("public".into(), to.into()),
+        referenced: vec!["id".into()],
         deferred: false,
+        full: false,
+        on_delete: OnDelete::Refuse,
     });
     from
 }
@@ -539,4 +545,29 @@ fn compile_warns() {
     let plan = plan(file, vec![a, b, c]);
     assert_eq!(plan.collections.iter().map(|collection| collection.level).collect::<Vec<_>>(), [0, 0, 0]);
     insta::assert_snapshot!(plan.warnings);
+}
+
+#[test]
+fn what_becomes_of_missing_rows() {
+    let tables = || {
+        let users = table("users", &["id uuid key", "a uuid", "b uuid not", "c uuid"]);
+        vec![refers(refers(users, "a", "users"), "b", "users")]
+    };
+    let file = |columns: &str| {
+        format!("\n  m.users: {{ into: users, columns: {{ id: {{ uuid: _id }}, {columns} }} }}\n")
+    };
+    let plan = |columns: &str| try_plan(&file(columns), tables());
+    let good = plan("a: { ref: a, to: m.users, missing: null }, b: { ref: b, to: m.users, missing: reject }");
+    let good = good.expect("a plan");
+    assert_eq!(good.tables[0].missing, [Missing::Wait, Missing::Null, Missing::Reject]);
+    let mistakes = plan(
+        "a: { ref: a, to: m.users, missing: never }, b: { ref: b, to: m.users, missing: null }, c: { ref: c, to: m.users, missing: wait }",
+    );
+    let mistakes = mistakes.expect_err("mistakes").to_string();
+    assert!(mistakes.contains("`missing`"), "{mistakes}");
+    let mistakes =
+        plan("b: { ref: b, to: m.users, missing: null }, c: { ref: c, to: m.users, missing: wait }");
+    let mistakes = mistakes.expect_err("mistakes").to_string();
+    assert!(mistakes.contains("`b` may not be null"), "{mistakes}");
+    assert!(mistakes.contains("`c` has no foreign key"), "{mistakes}");
 }

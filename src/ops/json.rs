@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use slackwater_connectors::postgres::control::partitions::PartitionRow;
 use slackwater_connectors::postgres::control::pulse::{ProcessRow, SourceRow};
+use slackwater_connectors::postgres::control::waiting::WaitingRows;
 use slackwater_connectors::postgres::control::{CollectionRow, LaneRow};
 use slackwater_connectors::postgres::progress::Tally;
 use slackwater_topics::Key;
@@ -32,6 +33,7 @@ pub(crate) fn json(look: &Look) -> Value {
         "partitions": partitions(look),
         "dead_letters": letters(look),
         "dead_letters_total": look.dead_letters(),
+        "waiting": waiting_rows(look),
         "tallies": tallies(look),
         "cutover": cutover(look),
         "incidents": incidents(look),
@@ -152,6 +154,24 @@ fn captured(look: &Look) -> Vec<Value> {
 fn letters(look: &Look) -> Vec<Value> {
     let rows = look.letters.iter();
     rows.map(|row| json!({ "collection": row.collection, "kind": row.kind, "count": row.count })).collect()
+}
+
+fn waiting_rows(look: &Look) -> Vec<Value> {
+    let waits = |row: &WaitingRows| {
+        let example = |(key, wanted): &(String, String)| {
+            if row.unique {
+                json!({ "key": key, "beside": wanted })
+            } else {
+                json!({ "key": key, "wanted": wanted })
+            }
+        };
+        json!({
+            "table": row.table, "constraint": row.constraint, "wanted_table": row.wanted_table, "unique": row.unique,
+            "blocks": row.blocks,
+            "count": row.count, "held": row.held, "examples": row.examples.iter().map(example).collect::<Vec<_>>(),
+        })
+    };
+    look.waiting.iter().map(waits).collect()
 }
 
 fn tallies(look: &Look) -> Vec<Value> {

@@ -11,6 +11,7 @@ use slackwater_connectors::postgres::control::cutover::{CutoverRow, CutoverState
 use slackwater_connectors::postgres::control::ledger::{DeadLetterCount, IncidentRow};
 use slackwater_connectors::postgres::control::partitions::{CapturedRow, PartitionRow};
 use slackwater_connectors::postgres::control::pulse::{ProcessRow, SourceRow};
+use slackwater_connectors::postgres::control::waiting::WaitingRows;
 use slackwater_connectors::postgres::control::{self, CollectionRow, Control, CopyState, LaneRow};
 use slackwater_connectors::postgres::progress::Tally;
 use slackwater_topics::Moment;
@@ -35,6 +36,8 @@ pub(crate) struct Look {
     pub(crate) partitions: Vec<PartitionRow>,
     pub(crate) collections: Vec<CollectionRow>,
     pub(crate) letters: Vec<DeadLetterCount>,
+    /// Rows that wait for rows of other tables.
+    pub(crate) waiting: Vec<WaitingRows>,
     pub(crate) tallies: Vec<Tally>,
     /// The newest incidents.
     pub(crate) incidents: Vec<IncidentRow>,
@@ -63,6 +66,7 @@ impl Look {
             captured: control.captured(migration).await?,
             collections: control.collections(migration).await?,
             letters: control.dead_letter_counts(migration).await?,
+            waiting: control.waiting(migration).await?,
             tallies: control.tallies(migration).await?,
             incidents: control.incidents(migration, MOST_INCIDENTS).await?,
             incidents_total: control.incident_count(migration).await?,

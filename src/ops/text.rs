@@ -222,6 +222,35 @@ fn failures(look: &Look) -> String {
     for row in &look.letters {
         text += &format!("\ndead letters: {} of {} ({})", row.count, row.collection, row.kind);
     }
+    for row in &look.waiting {
+        let first = row.examples.first();
+        if row.unique {
+            let first = first.map(|(key, beside)| format!(", for example {key} beside {beside}"));
+            text += &format!(
+                "\nwaiting: {} rows of {} repeat a value that another row has ({}), they are not in the table{}",
+                row.count,
+                row.table,
+                row.constraint,
+                first.unwrap_or_default()
+            );
+            continue;
+        }
+        let held = if row.held == 0 {
+            "they are written without it"
+        } else {
+            "those that need it are not in the table"
+        };
+        let block = if row.blocks { "" } else { "; does not block the switch" };
+        let first = first.map(|(key, wanted)| format!(", for example {key} for {wanted}"));
+        text += &format!(
+            "\nwaiting: {} rows of {} for rows of {} that are not there ({}), {held}{block}{}",
+            row.count,
+            row.table,
+            row.wanted_table,
+            row.constraint,
+            first.unwrap_or_default()
+        );
+    }
     for row in &look.tallies {
         text += &format!(
             "\npolicy: {} {} times for {} → {}.{}, for example {}",

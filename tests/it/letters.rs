@@ -27,7 +27,7 @@ collections:
       columns:
         id: { uuid: _id }
         n: { integer: _id }
-        parent_id: { ref: parent, to: legacy.parents }
+        parent_id: { ref: parent, to: legacy.parents, missing: reject }
         score: { integer: score }
 "#;
 

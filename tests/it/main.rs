@@ -15,6 +15,7 @@ mod kafka;
 mod kill;
 mod lag;
 mod letters;
+mod references;
 mod refusals;
 mod resume;
 mod stage;

@@ -184,14 +184,16 @@ impl Admin {
         let mut pauses = pauses();
         for _ in 0..LOOKS {
             let name = topic.to_owned();
-            let question =
-                move |client: &BaseProducer<Report>| match client.client().fetch_watermarks(&name, partition, ANSWER) {
-                    Err(error) if error.rdkafka_error_code() == Some(Code::UnknownPartition) => {
-                        let cluster = Cluster::of(&client.client().fetch_metadata(None, ANSWER)?);
-                        if cluster.has(&name, partition) { Ok(None) } else { Err(error) }
-                    }
-                    answer => answer.map(Some),
-                };
+            let question = move |client: &BaseProducer<Report>| match client
+                .client()
+                .fetch_watermarks(&name, partition, ANSWER)
+            {
+                Err(error) if error.rdkafka_error_code() == Some(Code::UnknownPartition) => {
+                    let cluster = Cluster::of(&client.client().fetch_metadata(None, ANSWER)?);
+                    if cluster.has(&name, partition) { Ok(None) } else { Err(error) }
+                }
+                answer => answer.map(Some),
+            };
             if let Some(ends) = self.ask(doing.clone(), question).await? {
                 return Ok(ends);
             }

@@ -104,7 +104,13 @@ impl Failure {
 }
 
 pub(super) fn copy(error: &Error) -> Error {
-    Error { kind: error.kind, doing: error.doing.clone(), what: error.what.clone(), code: error.code.clone() }
+    Error {
+        kind: error.kind,
+        doing: error.doing.clone(),
+        what: error.what.clone(),
+        code: error.code.clone(),
+        constraint: None,
+    }
 }
 
 #[cfg(test)]

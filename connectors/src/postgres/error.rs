@@ -20,6 +20,10 @@ pub(super) const REVOKED: &str = "SW003";
 pub(super) const SWITCHED: &str = "SW004";
 /// SQLSTATE of a cutover that cannot be opened any more: its deadline has passed, or it was reverted.
 pub(super) const LATE: &str = "SW005";
+/// SQLSTATE of a writer that does not know which references are watched now.
+pub(super) const UNAWARE: &str = "SW006";
+/// SQLSTATE of rows that may not go before a reference to them is watched.
+pub(super) const NOT_WATCHED: &str = "SW007";
 /// What each later statement of a failed transaction answers; never the cause.
 const ABORTED: &str = "25P02";
 
@@ -27,7 +31,11 @@ const ABORTED: &str = "25P02";
 pub(super) fn explain(doing: impl Into<String>, error: &tokio_postgres::Error) -> Error {
     if let Some(error) = error.as_db_error() {
         let code = error.code().code();
-        return Error::new(kind(code), doing, describe(code, error)).code(code);
+        let mut named = Error::new(kind(code), doing, describe(code, error)).code(code);
+        named.constraint = error.constraint().map(|constraint| {
+            Box::new((error.table().unwrap_or_default().to_owned(), constraint.to_owned()))
+        });
+        return named;
     }
     if let Some(cause) = error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
         return Error::new(Kind::Unreachable, doing, format!("no connection to Postgres: {}", cause.kind()));
@@ -67,6 +75,8 @@ fn kind(code: &str) -> Kind {
         REVOKED => Kind::Revoked,
         SWITCHED => Kind::Switched,
         LATE => Kind::Unsuitable,
+        UNAWARE => Kind::Contention,
+        NOT_WATCHED => Kind::Data,
         // Bytes that do not parse are our mistake: trying again would never end.
         "08P01" => Kind::Bug,
         "40001" | "40P01" | "55P03" | "57014" => Kind::Contention,
@@ -117,6 +127,8 @@ fn condition(code: &str) -> &'static str {
             "a partition of the log belongs to another process now, or its collection is being recopied"
         }
         SWITCHED => "the migration was switched; nothing is written for it any more",
+        UNAWARE => "other processes have put a reference under watch",
+        NOT_WATCHED => "rows refer to a row that goes",
         LATE => "the deadline has passed, or the cutover was reverted",
         "08P01" => "the bytes sent do not have the form that the type expects",
         "22001" => "a text is longer than its column allows",

@@ -11,7 +11,7 @@ use slackwater_connectors::postgres::control::{Control, Taking};
 use slackwater_connectors::postgres::progress::Advance;
 use slackwater_connectors::postgres::target::catalog::Catalog;
 use slackwater_connectors::postgres::target::introspect;
-use slackwater_connectors::postgres::target::rows::{RowFormat, TableSpec, WriteSet};
+use slackwater_connectors::postgres::target::rows::{Missing, RowFormat, TableSpec, WriteSet};
 use slackwater_connectors::postgres::target::sink::Sink;
 use slackwater_connectors::secret::Secret;
 use slackwater_connectors::source::Kind;
@@ -123,10 +123,18 @@ pub(crate) fn spec(
         record: Arc::new(RowFormat::record(table, &mapped)),
         copy: Arc::new(RowFormat::copy(mapped.len())),
         table: Arc::new(table.clone()),
+        missing: vec![Missing::Wait; mapped.len()],
         key: key.iter().map(|name| place(name)).collect(),
         owner: owner.map(place),
         columns: mapped,
     }
+}
+
+/// The same, where Postgres alone looks at references and unique values: what it refuses is refused.
+pub(crate) fn refusing(mut spec: TableSpec) -> TableSpec {
+    spec.missing.fill(Missing::Reject);
+    Arc::make_mut(&mut spec.table).rivals.clear();
+    spec
 }
 
 /// A value.

@@ -59,10 +59,10 @@ async fn the_second_version_keeps_what_the_first_had() {
         assert_eq!(error.expect_err("it was begun without").kind, Kind::Unsuitable);
         let taken =
             control.take_over(taking(MIGRATION, "hash", Uuid::nil(), "direct"), &["capture/shop/stream"]).await.expect("taken over");
-        // One for the upgrade, which supersedes processes of the old version, and one for us.
-        assert_eq!((taken.owner.epoch, taken.first_run), (5, false));
+        // One for each upgrade that supersedes processes of the old version, and one for us.
+        assert_eq!((taken.owner.epoch, taken.first_run), (6, false));
         let lanes = control.lanes(MIGRATION).await.expect("lanes");
-        assert_eq!((lanes.len(), lanes[0].epoch, lanes[0].progress.sequence), (1, 5, 42));
+        assert_eq!((lanes.len(), lanes[0].epoch, lanes[0].progress.sequence), (1, 6, 42));
         assert_eq!((lanes[0].lane.as_str(), lanes[0].source.as_deref()), ("capture/shop/stream", Some("shop")));
         assert_eq!(lanes[0].progress.events, 5);
         assert_eq!(control.collections(MIGRATION).await.expect("collections")[0].state, CopyState::Copied);

@@ -4,7 +4,7 @@ use slackwater_connectors::postgres::progress::Notes;
 use slackwater_connectors::postgres::target::rows::WriteSet;
 use slackwater_connectors::secret::Secret;
 
-use super::database::{V, from, ours, row, spec, text, with};
+use super::database::{V, from, ours, refusing, row, spec, text, with};
 
 fn says_nothing(error: &Error) {
     let shown = format!("{error} {error:?}");
@@ -31,7 +31,7 @@ async fn no_value_gets_into_an_error() {
             )
             .await;
         let columns = ["id", "name", "mood", "short", "extra", "free", "p"];
-        let specs = || vec![spec(&catalog, "t", &columns, &["id"], None)];
+        let specs = || vec![refusing(spec(&catalog, "t", &columns, &["id"], None))];
         let good = || vec![ours(1), text("hunter2"), V::Null, V::Null, V::Null, V::Null, V::Null];
         let (_control, mut sink) = database.sink(specs()).await;
         let mut writes = WriteSet::new(&specs(), false);

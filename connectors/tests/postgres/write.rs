@@ -2,7 +2,7 @@ use slackwater_connectors::error::Kind;
 use slackwater_connectors::postgres::progress::Notes;
 use slackwater_connectors::postgres::target::rows::WriteSet;
 
-use super::database::{Database, V, from, ours, row, spec, text, with};
+use super::database::{Database, V, from, ours, refusing, row, spec, text, with};
 
 const ODD: &str = r#"
 CREATE TABLE odd (gone int, id uuid PRIMARY KEY, "Name" text, unmapped int DEFAULT 7, tags text[], extra json,
@@ -142,8 +142,8 @@ async fn one_bad_row_leaves_the_others() {
             .await;
         let specs = || {
             vec![
-                spec(&catalog, "p", &["id", "name"], &["id"], None),
-                spec(&catalog, "c", &["id", "p"], &["id"], None),
+                refusing(spec(&catalog, "p", &["id", "name"], &["id"], None)),
+                refusing(spec(&catalog, "c", &["id", "p"], &["id"], None)),
             ]
         };
         let one = |table: usize, values: &[V]| {
@@ -200,7 +200,7 @@ async fn a_deferred_reference_fails_at_commit_of_the_fast_path() {
                 &["c"],
             )
             .await;
-        let specs = vec![spec(&catalog, "c", &["id", "p"], &["id"], None)];
+        let specs = vec![refusing(spec(&catalog, "c", &["id", "p"], &["id"], None))];
         let mut writes = WriteSet::new(&specs, false);
         row(&mut writes, 0, &[ours(1), ours(2)]);
         let (_control, mut sink) = database.sink(specs).await;

@@ -37,7 +37,7 @@ pub fn compile(file: &Migration, catalog: &Catalog) -> Result<Plan, Diagnostics>
     }
     let mut collections: Vec<CollectionPlan> = collections.into_iter().flatten().collect();
     set_levels(&mut collections, &specs);
-    let specs = in_order(specs, &mut collections, file, &mut findings);
+    let specs = in_order(specs, &mut collections);
     Ok(Plan {
         migration: file.name.clone(),
         namespace: file.namespace,
@@ -188,6 +188,7 @@ impl<'a> Compiler<'a, '_> {
             record: Arc::new(RowFormat::record(table, &columns)),
             copy: Arc::new(RowFormat::copy(columns.len())),
             table: Arc::new(table.clone()),
+            missing: built.iter().map(|built| built.missing).collect(),
             columns,
             key,
             owner,
@@ -317,12 +318,7 @@ fn set_levels(collections: &mut [CollectionPlan], specs: &[TableSpec]) {
 }
 
 /// Puts the specifications in the order of their references and tells the collections where theirs went.
-fn in_order(
-    specs: Vec<TableSpec>,
-    collections: &mut [CollectionPlan],
-    file: &Migration,
-    findings: &mut Findings,
-) -> Vec<TableSpec> {
+fn in_order(specs: Vec<TableSpec>, collections: &mut [CollectionPlan]) -> Vec<TableSpec> {
     let mut edges = vec![Vec::new(); specs.len()];
     for (from, spec) in specs.iter().enumerate() {
         for key in &spec.table.foreign_keys {
@@ -334,11 +330,7 @@ fn in_order(
             }
         }
     }
-    let groups = order::groups(&edges);
-    for group in &groups {
-        warn_of_cycle(group, &specs, file, findings);
-    }
-    let order: Vec<usize> = groups.into_iter().flatten().collect();
+    let order: Vec<usize> = order::groups(&edges).into_iter().flatten().collect();
     let mut place = vec![0; specs.len()];
     for (to, from) in order.iter().enumerate() {
         place[*from] = to;
@@ -354,29 +346,4 @@ fn in_order(
     }
     let mut specs: Vec<Option<TableSpec>> = specs.into_iter().map(Some).collect();
     order.into_iter().filter_map(|from| specs[from].take()).collect()
-}
-
-fn warn_of_cycle(group: &[usize], specs: &[TableSpec], file: &Migration, findings: &mut Findings) {
-    let mut names: Vec<&str> = group.iter().map(|at| specs[*at].table.name.as_str()).collect();
-    names.dedup();
-    let within = |at: usize| {
-        let key = |key: &&catalog::ForeignKey| {
-            !key.deferred && group.iter().any(|to| same_table(&specs[*to], &key.table))
-        };
-        specs[at].table.foreign_keys.iter().find(key)
-    };
-    let Some((at, key)) = group.iter().find_map(|at| Some((*at, within(*at)?))) else { return };
-    let table = &specs[at].table;
-    let rules = file.collections.iter().flat_map(|collection| &collection.tables);
-    let rule = rules.into_iter().find(|rule| rule.into.value == table.name);
-    let place = rule.map_or(file.target.place, |rule| rule.into.place);
-    let message = match names[..] {
-        [one] => format!("rows of `{one}` refer to rows of `{one}`"),
-        _ => format!("the references of {} go in a circle", names.join(", ")),
-    };
-    let help = format!(
-        "checked at commit they can be written in any order: ALTER TABLE {} ALTER CONSTRAINT {} DEFERRABLE INITIALLY DEFERRED",
-        table.name, key.name
-    );
-    findings.warning(place, message, help);
 }

@@ -1,6 +1,7 @@
 //! One table of one collection: its columns, checked and compiled.
 
 use slackwater_connectors::postgres::target::catalog;
+use slackwater_connectors::postgres::target::rows::Missing;
 
 use super::super::encode::{Conv, Json};
 use super::super::plan::{ById, ColumnCode, Take};
@@ -34,6 +35,8 @@ pub(super) struct Built {
     pub(super) column: usize,
     pub(super) place: Place,
     pub(super) origin: Origin,
+    /// What becomes of the row if what the column refers to is not there.
+    pub(super) missing: Missing,
     pub(super) code: ColumnCode,
 }
 
@@ -106,6 +109,7 @@ impl Columns<'_, '_> {
         let required = column.not_null;
         let empty_is_null = matches!(&rule.rule.value, Rule::Value(value) if value.empty_is_null);
         let null = self.null_policy(&rule.policies, column);
+        let missing = self.missing(&rule.policies, index, column);
         self.check_invalid(&rule.policies, column);
         if let Rule::Value(value) = &rule.rule.value
             && let Convert::Enum { unknown: crate::config::Unknown::Null, .. } = value.convert
@@ -128,7 +132,26 @@ impl Columns<'_, '_> {
             empty_is_null,
             required,
         };
-        Some(Built { column: index, place: rule.name.place, origin, code })
+        Some(Built { column: index, place: rule.name.place, origin, missing, code })
+    }
+
+    fn missing(&mut self, policies: &Policies, index: usize, column: &catalog::Column) -> Missing {
+        let Some(place) = policies.missing_at else {
+            // A word for the whole file is for the columns that it fits.
+            return match policies.missing {
+                Missing::Null if column.not_null => Missing::Wait,
+                missing => missing,
+            };
+        };
+        let name = &column.name;
+        if !self.table.foreign_keys.iter().any(|key| key.columns.contains(&index)) {
+            let message = format!("`{name}` has no foreign key, so nothing can be missing");
+            self.findings.error(place, message, "take `missing` out, or add the foreign key to the table");
+        } else if policies.missing == Missing::Null && column.not_null {
+            let message = format!("`{name}` may not be null, so it cannot be null until the other row comes");
+            self.findings.error(place, message, "`missing: wait` or `missing: reject`");
+        }
+        policies.missing
     }
 
     fn null_policy(&mut self, policies: &Policies, column: &catalog::Column) -> NullPolicy {

@@ -102,6 +102,8 @@ metrics! {
         "Records of a partition that were dropped because a superseded capture had sent them.";
     DEAD_LETTERS Pipeline Gauge "slackwater_dead_letters" ["collection", "kind"]
         "Documents that cannot be written at present.";
+    WAITING_ROWS Pipeline Gauge "slackwater_waiting_rows" ["table", "constraint"]
+        "Rows that lack a row of another table, or a unique value that another row has.";
     POLICY Pipeline Counter "slackwater_policy_total" ["collection", "table", "column", "policy"]
         "How often a policy of the migration file changed or dropped a value.";
     INCIDENTS Pipeline Counter "slackwater_incidents_total" []

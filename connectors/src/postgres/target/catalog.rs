@@ -24,6 +24,8 @@ pub struct Table {
     pub primary_key: Vec<usize>,
     /// Columns of each unique constraint or full unique index (no predicate, no expression, primary key not repeated).
     pub uniques: Vec<Vec<usize>>,
+    /// Everything that lets only one of two rows be there, the primary key included.
+    pub rivals: Vec<Rival>,
     /// Leading columns of every usable index, primary key included: tells whether a look-up by a column is cheap.
     pub indexes: Vec<Vec<usize>>,
     /// References to other tables.
@@ -51,6 +53,8 @@ pub struct Column {
     pub not_null: bool,
     /// Has a default (or is an identity): may be left out of an insert.
     pub has_default: bool,
+    /// The default as SQL, of a domain or an identity as well.
+    pub default: Option<String>,
     /// GENERATED ALWAYS AS (…) STORED: may not be written.
     pub generated: bool,
     /// GENERATED ALWAYS AS IDENTITY: written only with OVERRIDING SYSTEM VALUE.
@@ -85,8 +89,42 @@ pub struct ForeignKey {
     pub columns: Vec<usize>,
     /// Schema and table it points to.
     pub table: (String, String),
+    /// The columns there that it names.
+    pub referenced: Vec<String>,
     /// Checked at commit (INITIALLY DEFERRED).
     pub deferred: bool,
+    /// MATCH FULL: all of its columns are null, or none.
+    pub full: bool,
+    /// What becomes of the row here when the one there is deleted.
+    pub on_delete: OnDelete,
+}
+
+/// A unique index or an exclusion constraint, whatever it is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// Its name, and those that it has in partitions.
+    pub names: Vec<String>,
+    /// What is compared: columns, quoted where they have to be, or expressions over columns.
+    pub values: Vec<String>,
+    /// The operators of an exclusion constraint, one for each value; empty where all are compared by `=`.
+    pub operators: Vec<String>,
+    /// Only rows for which this holds are compared.
+    pub predicate: Option<String>,
+    /// Two nulls are equal.
+    pub nulls_equal: bool,
+}
+
+/// ON DELETE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDelete {
+    /// NO ACTION or RESTRICT: the delete fails.
+    Refuse,
+    /// It is deleted too.
+    Cascade,
+    /// The columns become null.
+    SetNull,
+    /// The columns get their defaults.
+    SetDefault,
 }
 
 impl Table {

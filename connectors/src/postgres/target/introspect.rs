@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Row};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::client::connect;
 use crate::postgres::error::explain;
-use crate::postgres::target::catalog::{Catalog, Column, ForeignKey, Table, Type};
+use crate::postgres::target::catalog::{Catalog, Column, ForeignKey, OnDelete, Rival, Table, Type};
 use crate::postgres::target::statements::quote;
 use crate::secret::Secret;
 
@@ -28,8 +28,19 @@ GROUP BY c.oid, n.oid, n.nspname, c.relname, c.reltype, t.typarray, c.relkind, c
 
 const COLUMNS: &str = "
 SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, a.attnotnull,
-       a.atthasdef OR a.attidentity <> '', a.attgenerated <> '', a.attidentity = 'a'
+       a.atthasdef OR a.attidentity <> '', a.attgenerated <> '', a.attidentity = 'a',
+       CASE
+           WHEN a.attgenerated <> '' THEN NULL
+           WHEN a.attidentity <> '' THEN (
+               SELECT format('nextval(%L::regclass)', s.oid::regclass)
+               FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+               WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+                 AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype = 'i' LIMIT 1)
+           ELSE coalesce(pg_catalog.pg_get_expr(def.adbin, def.adrelid), t.typdefault)
+       END
 FROM pg_catalog.pg_attribute a
+JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_catalog.pg_attrdef def ON def.adrelid = a.attrelid AND def.adnum = a.attnum
 WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum";
 
@@ -70,12 +81,35 @@ JOIN pg_catalog.pg_am am ON am.oid = c.relam
 WHERE i.indrelid = ANY($1) AND i.indisvalid AND i.indislive
 ORDER BY i.indrelid, i.indexrelid";
 
+/// Servers before version 15 do not know `indnullsnotdistinct`.
+const RIVALS: &str = "
+SELECT i.indrelid,
+       ARRAY(WITH RECURSIVE all_of(oid) AS (
+                 SELECT i.indexrelid
+                 UNION ALL SELECT h.inhrelid FROM all_of JOIN pg_catalog.pg_inherits h ON h.inhparent = all_of.oid
+             ) SELECT c.relname::text FROM all_of JOIN pg_catalog.pg_class c ON c.oid = all_of.oid),
+       ARRAY(SELECT pg_catalog.pg_get_indexdef(i.indexrelid, place, false)
+             FROM generate_series(1, i.indnkeyatts) AS place ORDER BY place),
+       ARRAY(SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+             FROM pg_catalog.pg_constraint k, unnest(k.conexclop) WITH ORDINALITY AS x(oid, place)
+             JOIN pg_catalog.pg_operator o ON o.oid = x.oid JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+             WHERE k.conindid = i.indexrelid AND k.contype = 'x' ORDER BY x.place),
+       pg_catalog.pg_get_expr(i.indpred, i.indrelid),
+       coalesce((to_jsonb(i)->>'indnullsnotdistinct')::bool, false)
+FROM pg_catalog.pg_index i
+WHERE i.indrelid = ANY($1) AND i.indisvalid AND i.indislive AND (i.indisunique OR i.indisexclusion)
+ORDER BY i.indrelid, i.indexrelid";
+
 const FOREIGN_KEYS: &str = "
-SELECT k.conrelid, k.conname::text, k.conkey, n.nspname::text, c.relname::text, k.condeferred
+SELECT k.conrelid, k.conname::text, k.conkey, n.nspname::text, c.relname::text, k.condeferred,
+       (SELECT array_agg(a.attname::text ORDER BY named.place)
+        FROM unnest(k.confkey) WITH ORDINALITY AS named(number, place)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = named.number),
+       k.confmatchtype = 'f', k.confdeltype::text
 FROM pg_catalog.pg_constraint k
 JOIN pg_catalog.pg_class c ON c.oid = k.confrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE k.contype = 'f' AND k.conrelid = ANY($1)
+WHERE k.contype = 'f' AND k.conparentid = 0 AND k.conrelid = ANY($1)
 ORDER BY k.conrelid, k.conname";
 
 /// Looks at the named tables (schema, name). Those that do not exist are left out.
@@ -91,6 +125,7 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
             columns: Vec::new(),
             primary_key: Vec::new(),
             uniques: Vec::new(),
+            rivals: Vec::new(),
             indexes: Vec::new(),
             foreign_keys: Vec::new(),
             row_array_oid: get(&row, 4)?,
@@ -103,10 +138,11 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
     }
     let oids: Vec<u32> = found.keys().copied().collect();
     let asked: [&(dyn postgres_types::ToSql + Sync); 1] = [&oids];
-    let (columns, types, indexes, foreign_keys) = tokio::try_join!(
+    let (columns, types, indexes, rivals, foreign_keys) = tokio::try_join!(
         client.query(COLUMNS, &asked),
         client.query(TYPES, &asked),
         client.query(INDEXES, &asked),
+        client.query(RIVALS, &asked),
         client.query(FOREIGN_KEYS, &asked),
     )
     .map_err(fail)?;
@@ -126,6 +162,7 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
             has_default: get::<bool>(row, 6)? || fills_in,
             generated: get(row, 7)?,
             identity_always: get(row, 8)?,
+            default: get(row, 9)?,
         });
     }
     for row in &indexes {
@@ -144,6 +181,17 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
             table.indexes.push(leading);
         }
     }
+    for row in &rivals {
+        let relation: u32 = get(row, 0)?;
+        let Some(table) = found.get_mut(&relation) else { continue };
+        table.rivals.push(Rival {
+            names: get(row, 1)?,
+            values: get(row, 2)?,
+            operators: get(row, 3)?,
+            predicate: get(row, 4)?,
+            nulls_equal: get(row, 5)?,
+        });
+    }
     for row in &foreign_keys {
         let relation: u32 = get(row, 0)?;
         let Some(table) = found.get_mut(&relation) else { continue };
@@ -153,6 +201,14 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
             columns: numbers.iter().filter_map(|number| places.get(&(relation, *number)).copied()).collect(),
             table: (get(row, 3)?, get(row, 4)?),
             deferred: get(row, 5)?,
+            referenced: get(row, 6)?,
+            full: get(row, 7)?,
+            on_delete: match get::<&str>(row, 8)? {
+                "c" => OnDelete::Cascade,
+                "n" => OnDelete::SetNull,
+                "d" => OnDelete::SetDefault,
+                _ => OnDelete::Refuse,
+            },
         });
     }
     let tables =

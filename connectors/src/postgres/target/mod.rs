@@ -6,6 +6,8 @@ pub mod introspect;
 mod notes;
 mod parameter;
 mod pipeline;
+mod references;
 pub mod rows;
 pub mod sink;
 pub mod statements;
+mod waiting;

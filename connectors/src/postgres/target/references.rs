@@ -1,11 +1,11 @@
-//! The foreign keys between the tables that a migration fills, and what follows from them. Pure.
+//! The foreign keys between the tables that a migration fills, their unique values, and what follows from both. Pure.
 //!
 //! `docs/design/references.md` says what becomes of a row whose referenced row is not there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::postgres::target::catalog::{OnDelete, Table};
+use crate::postgres::target::catalog::{OnDelete, Rival, Table};
 use crate::postgres::target::rows::{Missing, TableSpec};
 
 /// The key of a row, each column as Postgres writes it as text.
@@ -19,6 +19,20 @@ pub(super) struct References {
     /// Which of `tables` each spec fills.
     pub(super) of_spec: Vec<usize>,
     pub(super) all: Vec<Reference>,
+    pub(super) uniques: Vec<Unique>,
+}
+
+/// A unique index or an exclusion constraint of a table that is filled.
+#[derive(Debug)]
+pub(super) struct Unique {
+    pub(super) table: usize,
+    pub(super) rival: Rival,
+}
+
+impl Unique {
+    pub(super) fn name(&self) -> &str {
+        self.rival.names.first().map_or("", String::as_str)
+    }
 }
 
 /// A table that is filled.
@@ -96,7 +110,9 @@ impl References {
                 let Some(to) = to.filter(|to| !split.contains(to)) else { continue };
                 let named: Option<Vec<usize>> =
                     foreign.referenced.iter().map(|name| tables[to].table.column(name)).collect();
-                let Some(named) = named.filter(|named| named.len() == foreign.columns.len()) else { continue };
+                let Some(named) = named.filter(|named| named.len() == foreign.columns.len()) else {
+                    continue;
+                };
                 let missing = missing(specs, &of_spec, from, &foreign.columns);
                 if missing == Missing::Reject {
                     continue;
@@ -113,9 +129,36 @@ impl References {
                 });
             }
         }
-        let mut references = Self { tables, of_spec, all };
+        let mut uniques = Vec::new();
+        for (table, mapped) in tables.iter().enumerate().filter(|(place, _)| !split.contains(place)) {
+            let key: BTreeSet<String> =
+                mapped.key.iter().map(|at| mapped.table.columns[*at].name.clone()).collect();
+            for rival in &mapped.table.rivals {
+                // By its own key a row is found: nobody can be in its way there.
+                let own = rival.predicate.is_none()
+                    && rival.operators.is_empty()
+                    && rival.values.iter().map(|value| ident_of(value)).collect::<BTreeSet<_>>() == key;
+                if !own {
+                    uniques.push(Unique { table, rival: rival.clone() });
+                }
+            }
+        }
+        let mut references = Self { tables, of_spec, all, uniques };
         references.find_circles();
         references
+    }
+
+    /// Unique values of a table, as indices into `uniques`.
+    pub(super) fn uniques_of(&self, table: usize) -> impl Iterator<Item = usize> {
+        self.uniques.iter().enumerate().filter(move |(_, one)| one.table == table).map(|(place, _)| place)
+    }
+
+    /// The unique index or exclusion constraint with this name.
+    pub(super) fn find_unique(&self, table: &str, constraint: &str) -> Option<usize> {
+        let named = |one: &Unique| one.rival.names.iter().any(|name| name == constraint);
+        let of_table = |one: &Unique| self.tables[one.table].table.name == table;
+        let of_table = self.uniques.iter().position(|one| named(one) && of_table(one));
+        of_table.or_else(|| self.uniques.iter().position(named))
     }
 
     /// References of a table, as indices into `all`.
@@ -124,15 +167,16 @@ impl References {
     }
 
     /// References to a table, as indices into `all`.
-    pub(super) fn into(&self, table: usize) -> impl Iterator<Item = usize> {
+    pub(super) fn refer_to(&self, table: usize) -> impl Iterator<Item = usize> {
         self.all.iter().enumerate().filter(move |(_, one)| one.to == table).map(|(place, _)| place)
     }
 
     /// The reference with this constraint. Partitions have constraints of their own with the same name, or are not named.
-    pub(super) fn find(&self, table: Option<&str>, constraint: &str) -> Option<usize> {
-        let of_table = self.all.iter().position(|one| {
-            one.name == constraint && Some(self.tables[one.from].table.name.as_str()) == table
-        });
+    pub(super) fn find(&self, table: &str, constraint: &str) -> Option<usize> {
+        let of_table = self
+            .all
+            .iter()
+            .position(|one| one.name == constraint && self.tables[one.from].table.name == table);
         of_table.or_else(|| self.all.iter().position(|one| one.name == constraint))
     }
 
@@ -143,21 +187,24 @@ impl References {
             reaches[one.from][one.to] = true;
         }
         for over in 0..count {
-            for from in 0..count {
-                if reaches[from][over] {
-                    for to in 0..count {
-                        reaches[from][to] |= reaches[over][to];
-                    }
-                }
+            let through = reaches[over].clone();
+            for row in reaches.iter_mut().filter(|row| row[over]) {
+                row.iter_mut().zip(&through).for_each(|(reached, more)| *reached |= *more);
             }
         }
-        for place in 0..count {
-            let first = (0..count).find(|other| {
-                *other == place || (reaches[place][*other] && reaches[*other][place])
-            });
-            self.tables[place].circle = first.unwrap_or(place);
-            self.tables[place].circular = reaches[place][place];
+        for (place, mapped) in self.tables.iter_mut().enumerate() {
+            let both = |other: &usize| reaches[place][*other] && reaches[*other][place];
+            mapped.circle = (0..count).find(|other| *other == place || both(other)).unwrap_or(place);
+            mapped.circular = reaches[place][place];
         }
+    }
+}
+
+/// A column's name as the catalogue writes it among the values of an index, without quotes.
+pub(super) fn ident_of(value: &str) -> String {
+    match value.strip_prefix('"').and_then(|value| value.strip_suffix('"')) {
+        Some(inner) => inner.replace("\"\"", "\""),
+        None => value.to_owned(),
     }
 }
 

@@ -207,6 +207,18 @@ impl Values {
     }
 }
 
+/// What becomes of a row whose referenced row is not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Missing {
+    /// It waits, and blocks the switch.
+    #[default]
+    Wait,
+    /// It is written without the reference until the other row comes. The switch does not wait for that.
+    Null,
+    /// The document becomes a dead letter.
+    Reject,
+}
+
 /// How one table is written: made by the mapping's compiler, used by the sink.
 #[derive(Debug)]
 pub struct TableSpec {
@@ -218,6 +230,8 @@ pub struct TableSpec {
     pub key: Vec<usize>,
     /// For rows made of an array's elements: the column (index into `columns`) with the id of the row they belong to.
     pub owner: Option<usize>,
+    /// What becomes of a row whose referenced row is not there, for each of `columns`.
+    pub missing: Vec<Missing>,
     /// Framing for upserts.
     pub record: Arc<RowFormat>,
     /// Framing for COPY.

@@ -23,12 +23,16 @@ use crate::postgres::client::connect;
 use crate::postgres::error::explain;
 use crate::postgres::progress::{Advance, Counts, Notes, Progress, TableCounts, progress_of};
 use crate::postgres::target::pipeline::{Call, Count, Parameters, send};
+use crate::postgres::target::references::References;
 use crate::postgres::target::rows::{Rows, TableSpec, WriteSet};
 use crate::postgres::target::statements;
+use crate::postgres::target::waiting::Numbers;
 use crate::secret::Secret;
 
 mod calls;
+mod learn;
 mod prepared;
+mod watched;
 
 use prepared::Use;
 
@@ -49,6 +53,12 @@ pub struct Sink {
     task: JoinHandle<()>,
     lazy: bool,
     prepared: HashMap<Use, Statement>,
+    /// The foreign keys between the tables, what of them is watched, and which version of that this is.
+    references: References,
+    numbers: Numbers,
+    watching: i64,
+    /// Statements over several tables: whether they place rows, and the tables.
+    together: HashMap<(bool, Vec<usize>), Statement>,
     progress: Progress,
     /// Rows written by transactions whose number no lane has yet.
     unreported: u64,
@@ -80,6 +90,10 @@ impl Sink {
             migration: migration.to_owned(),
             lane: lane.to_owned(),
             epoch,
+            references: References::of(&specs),
+            numbers: Numbers::default(),
+            watching: 0,
+            together: HashMap::new(),
             specs,
             client,
             task,
@@ -123,8 +137,37 @@ impl Sink {
         self.start().await
     }
 
-    /// The fast path: one transaction, sent in one go. On an error all of it is rolled back.
+    /// One transaction, sent in one go if no reference of its tables is watched. On an error all of it is rolled back.
     pub async fn apply(&mut self, advance: &Advance, writes: &WriteSet, notes: &Notes) -> Result<Counts> {
+        let outcome = if self.needs_care(writes) {
+            self.apply_watched(advance, writes, notes).await
+        } else {
+            self.apply_at_once(advance, writes, notes).await
+        };
+        match outcome {
+            Ok(counts) => Ok(counts),
+            Err(error) => Err(self.learn(error).await),
+        }
+    }
+
+    async fn apply_watched(&mut self, advance: &Advance, writes: &WriteSet, notes: &Notes) -> Result<Counts> {
+        self.open_transaction(advance).await?;
+        let mut careful = self.careful.take().ok_or_else(|| self.misuse("no transaction is open"))?;
+        self.dirty = true;
+        let counts = match self.write_watched(writes, &advance.seen).await {
+            Ok(counts) => counts,
+            Err(error) => {
+                self.give_up().await;
+                return Err(error);
+            }
+        };
+        careful.rows += counts.upserted + counts.deleted;
+        self.careful = Some(careful);
+        self.end_transaction(notes).await?;
+        Ok(counts)
+    }
+
+    async fn apply_at_once(&mut self, advance: &Advance, writes: &WriteSet, notes: &Notes) -> Result<Counts> {
         self.tidy().await?;
         self.prepare_writes(writes, &advance.seen).await?;
         self.prepare_notes(notes).await?;
@@ -143,6 +186,13 @@ impl Sink {
 
     /// The careful path, for a batch in which some record cannot be written: opens the transaction.
     pub async fn begin(&mut self, advance: &Advance) -> Result<()> {
+        match self.open_transaction(advance).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.learn(error).await),
+        }
+    }
+
+    async fn open_transaction(&mut self, advance: &Advance) -> Result<()> {
         self.tidy().await?;
         self.prepare_partitions(advance).await?;
         self.dirty = true;
@@ -169,7 +219,7 @@ impl Sink {
                 Ok(counts)
             }
             Err(error) => {
-                if error.kind == Kind::Data {
+                if error.kind == Kind::Data && !self.teaches(&error) {
                     const BACK: &str = "ROLLBACK TO SAVEPOINT record; RELEASE SAVEPOINT record";
                     if self.client.batch_execute(BACK).await.is_ok() {
                         self.careful = Some(careful);
@@ -178,15 +228,25 @@ impl Sink {
                     }
                 }
                 self.give_up().await;
-                Err(error)
+                Err(self.learn(error).await)
             }
         }
     }
 
     async fn attempt_in(&mut self, careful: &Careful, writes: &WriteSet) -> Result<Counts> {
+        const SAVE: &str = "SAVEPOINT record; SET CONSTRAINTS ALL DEFERRED";
+        if self.needs_care(writes) {
+            send(&self.client, vec![Call::simple("setting a savepoint", SAVE)]).await?;
+            let counts = self.write_watched(writes, &careful.advance.seen).await?;
+            let calls = vec![
+                Call::simple("checking deferred constraints", "SET CONSTRAINTS ALL IMMEDIATE"),
+                Call::simple("releasing a savepoint", "RELEASE SAVEPOINT record"),
+            ];
+            send(&self.client, calls).await?;
+            return Ok(counts);
+        }
         self.prepare_writes(writes, &careful.advance.seen).await?;
-        let mut calls =
-            vec![Call::simple("setting a savepoint", "SAVEPOINT record; SET CONSTRAINTS ALL DEFERRED")];
+        let mut calls = vec![Call::simple("setting a savepoint", SAVE)];
         self.push_writes(&mut calls, writes, &careful.advance.seen)?;
         calls.push(Call::simple("checking deferred constraints", "SET CONSTRAINTS ALL IMMEDIATE"));
         calls.push(Call::simple("releasing a savepoint", "RELEASE SAVEPOINT record"));
@@ -196,6 +256,13 @@ impl Sink {
 
     /// Ends the careful path.
     pub async fn commit(&mut self, notes: &Notes) -> Result<()> {
+        match self.end_transaction(notes).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.learn(error).await),
+        }
+    }
+
+    async fn end_transaction(&mut self, notes: &Notes) -> Result<()> {
         let careful = self.careful.take().ok_or_else(|| self.misuse("commit without begin"))?;
         self.dirty = true;
         if let Err(error) = self.prepare_notes(notes).await {
@@ -227,6 +294,10 @@ impl Sink {
         if !advance.seen.is_empty() {
             return Err(self.misuse("a reload is never a first copy"));
         }
+        if self.needs_care(writes) {
+            let doing = format!("copying in lane {}", self.lane);
+            return Err(Error::new(Kind::Data, doing, "references are watched: the rows have to be merged"));
+        }
         self.dirty = true;
         match self.copy_in(advance, writes, notes).await {
             Ok(counts) => {
@@ -236,7 +307,7 @@ impl Sink {
             }
             Err(error) => {
                 self.give_up().await;
-                Err(error)
+                Err(self.learn(error).await)
             }
         }
     }
@@ -295,18 +366,35 @@ impl Sink {
     /// that is being written now would be deleted by what was known before.
     pub async fn sweep(&mut self, index: usize, constants: &[(String, String)]) -> Result<u64> {
         self.tidy().await?;
+        let outcome = if self.needs_careful_sweep(index) {
+            self.sweep_watched(index, constants).await
+        } else {
+            self.sweep_at_once(index, constants).await
+        };
+        match outcome {
+            Ok(deleted) => {
+                self.unreported += deleted;
+                Ok(deleted)
+            }
+            Err(error) => Err(self.learn(error).await),
+        }
+    }
+
+    async fn sweep_at_once(&mut self, index: usize, constants: &[(String, String)]) -> Result<u64> {
         let relation = self.seen_relation(index).await?;
         let columns: Vec<&str> = constants.iter().map(|(column, _)| column.as_str()).collect();
         let doing = self.doing("sweeping", index);
         let sql = statements::sweep(&self.specs[index], &relation, &columns);
         let delete = self.client.prepare(&sql).await.map_err(|error| explain(doing.clone(), &error))?;
         self.prepare(Use::Hold).await?;
+        self.prepare(Use::Aware).await?;
         let parameters: Parameters<'_> =
             constants.iter().map(|(_, value)| Box::new(value.as_str()) as Box<_>).collect();
         let lock = format!("LOCK TABLE slackwater.{} IN SHARE MODE", statements::quote(&relation));
         let calls = vec![
             Call::simple("beginning", BEGIN),
             Call::prepared("holding the lane", self.get(Use::Hold)?, self.identity()),
+            self.aware()?,
             Call::simple("waiting for writers", lock),
             Call::prepared(doing, &delete, parameters).counted(Count::Deleted(index)),
             Call::simple("committing", COMMIT),
@@ -314,10 +402,7 @@ impl Sink {
         self.dirty = true;
         let outcome = send(&self.client, calls).await;
         self.dirty = false;
-        let deleted =
-            outcome?.iter().filter(|(count, _)| *count != Count::Nothing).map(|(_, rows)| rows).sum();
-        self.unreported += deleted;
-        Ok(deleted)
+        Ok(outcome?.iter().filter(|(count, _)| *count != Count::Nothing).map(|(_, rows)| rows).sum())
     }
 
     // Its state.
@@ -327,6 +412,7 @@ impl Sink {
         for index in 0..self.specs.len() {
             self.prepare(Use::Upsert(index)).await?;
         }
+        self.read_watched().await?;
         self.progress = self.read_progress().await?;
         Ok(())
     }
@@ -409,12 +495,16 @@ impl Drop for Sink {
 }
 
 /// Read-only until a transaction says otherwise. Triggers of the target find their own schema; names of
-/// ours are written in full.
+/// ours are written in full. Rows that wait are kept as text, so text has one form.
 async fn writer(url: &Secret, specs: &[TableSpec]) -> Result<(Client, JoinHandle<()>)> {
     let (client, task) = connect(url).await?;
     let schemas: BTreeSet<&str> = specs.iter().map(|spec| spec.table.schema.as_str()).collect();
     let path: String = schemas.iter().map(|schema| format!(", {}", statements::quote(schema))).collect();
-    let sql = format!("SET default_transaction_read_only = on; SET search_path = pg_catalog{path}");
+    let sql = format!(
+        "SET default_transaction_read_only = on; SET search_path = pg_catalog{path}; \
+         SET DateStyle = 'ISO, YMD'; SET IntervalStyle = postgres; SET extra_float_digits = 1; SET bytea_output = hex; \
+         SET lc_monetary = 'C'"
+    );
     client.batch_execute(&sql).await.map_err(|error| explain("preparing the connection", &error))?;
     Ok((client, task))
 }

@@ -16,7 +16,12 @@ pub fn quote(name: &str) -> String {
 
 /// Schema and table, quoted.
 pub fn table_name(spec: &TableSpec) -> String {
-    format!("{}.{}", quote(&spec.table.schema), quote(&spec.table.name))
+    qualified(&spec.table.schema, &spec.table.name)
+}
+
+/// Schema and table, quoted.
+pub(super) fn qualified(schema: &str, table: &str) -> String {
+    format!("{}.{}", quote(schema), quote(table))
 }
 
 /// Inserts the rows of `$1` (an array of the table's row type) or updates those that differ.
@@ -133,11 +138,12 @@ pub fn note_seen(spec: &TableSpec, relation: &str) -> String {
 /// Deletes rows that the reload has not met and that could be ours: of `uuid` keys those of version 5, and those that
 /// hold the constants (column names; their values are bound as text, in this order).
 pub fn sweep(spec: &TableSpec, relation: &str, constants: &[&str]) -> String {
-    let mut sql = format!(
-        "DELETE FROM {} AS t WHERE NOT EXISTS (SELECT FROM slackwater.{} AS s WHERE ",
-        table_name(spec),
-        quote(relation)
-    );
+    format!("DELETE FROM {} AS t WHERE {}", table_name(spec), unseen(spec, relation, constants))
+}
+
+/// The row `t` is one that a sweep deletes.
+pub(super) fn unseen(spec: &TableSpec, relation: &str, constants: &[&str]) -> String {
+    let mut sql = format!("NOT EXISTS (SELECT FROM slackwater.{} AS s WHERE ", quote(relation));
     let equal: Vec<String> =
         spec.key.iter().map(|key| column(spec, *key)).map(|name| format!("s.{name} = t.{name}")).collect();
     sql.push_str(&equal.join(" AND "));
@@ -171,7 +177,7 @@ fn list(spec: &TableSpec, prefix: &str, indices: impl Iterator<Item = usize>) ->
 }
 
 /// The type without its modifiers: a cast to `varchar(3)` would cut a key in silence and find another row by it.
-fn element_type(kind: &Type) -> String {
+pub(super) fn element_type(kind: &Type) -> String {
     match kind.oid {
         // Without a modifier these names mean a length of one.
         1042 => return "pg_catalog.bpchar".into(),
@@ -205,7 +211,7 @@ mod tests {
 
     use super::*;
     use crate::postgres::target::catalog::{Column, Table};
-    use crate::postgres::target::rows::RowFormat;
+    use crate::postgres::target::rows::{Missing, RowFormat};
 
     fn plain(oid: u32, name: &str) -> Type {
         Type {
@@ -227,6 +233,7 @@ mod tests {
                 kind: plain(*oid, kind),
                 not_null: true,
                 has_default: false,
+                default: None,
                 generated: false,
                 identity_always: false,
             })
@@ -238,6 +245,7 @@ mod tests {
             columns,
             primary_key: key.to_vec(),
             uniques: vec![],
+            rivals: vec![],
             indexes: vec![],
             foreign_keys: vec![],
             row_array_oid: 1,
@@ -250,6 +258,7 @@ mod tests {
             record: Arc::new(RowFormat::record(&table, &mapped)),
             copy: Arc::new(RowFormat::copy(mapped.len())),
             table: Arc::new(table),
+            missing: vec![Missing::Wait; mapped.len()],
             columns: mapped,
             key: key.to_vec(),
             owner,

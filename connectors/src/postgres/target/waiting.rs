@@ -3,14 +3,22 @@
 //! As in [`super::statements`], only names out of the catalogue get in, quoted; every value is bound. Each statement answers with
 //! rows of (what, how many, key); see [`What`].
 //!
-//! Keys travel as text, one array a key column, and are written as text by one rule ([`text`]), so that equal keys are equal text.
+//! Keys travel as text; see [`text`].
 
 use std::fmt::Write as _;
 
-use super::catalog::{Table, Type};
-use super::references::{Mapped, Reference, References};
+use self::text::{
+    by_parameters, columns, equal, key, key_of_parameters, keys, on_conflict, overriding, owner, refers,
+    texts,
+};
+use self::value::{comparable, lateral, same_value, value_text};
+use super::references::{Mapped, Reference, References, Unique, ident_of};
 use super::rows::TableSpec;
-use super::statements::{element_type, qualified, quote, table_name};
+use super::statements::{qualified, quote, table_name};
+
+mod going;
+mod text;
+mod value;
 
 /// What an answer says of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +57,8 @@ impl What {
 pub(super) struct Numbers {
     /// Of each reference, as in [`References::all`]; none if it is not watched.
     pub(super) references: Vec<Option<i32>>,
+    /// Of each unique value, as in [`References::uniques`]; none if it is not watched.
+    pub(super) uniques: Vec<Option<i32>>,
     /// Of each table, as in [`References::tables`]; none if no reference from or to it is watched.
     pub(super) tables: Vec<Option<i32>>,
 }
@@ -59,12 +69,53 @@ pub(super) struct Writer<'a> {
     pub(super) numbers: &'a Numbers,
 }
 
-/// A reference that may be missing, as a row's statement sees it.
+/// Something that a row may lack, as its statement sees it.
 struct Wish<'a> {
     number: i32,
-    reference: &'a Reference,
-    /// The column of the statement with the wanted key; null if nothing is missing.
+    what: Wanted<'a>,
+    /// The column of the statement with the wanted key or value; null if nothing is missing.
     name: String,
+}
+
+/// Where a statement finds its rows.
+struct Look<'a> {
+    /// What is selected beside what they lack: name and value.
+    base: &'a [(&'a str, String)],
+    /// Gives each row as `r`.
+    source: String,
+    /// What to ask of a reference of the table to itself, if not only whether it is the row itself.
+    with_it: &'a dyn Fn(&Reference) -> Option<String>,
+    /// Exclusion constraints are asked about the rows among each other too; that is for few rows.
+    pairwise: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// The row that it refers to.
+    Row(&'a Reference),
+    /// A value that no other row has.
+    Value(&'a Unique),
+}
+
+impl<'a> Wish<'a> {
+    /// Without it the row cannot be in its table.
+    fn required(&self) -> bool {
+        match self.what {
+            Wanted::Row(one) => one.required(),
+            Wanted::Value(_) => true,
+        }
+    }
+
+    fn nulls(&self) -> &'a [usize] {
+        match self.what {
+            Wanted::Row(one) => &one.nulls,
+            Wanted::Value(_) => &[],
+        }
+    }
+
+    fn is_value(&self) -> bool {
+        matches!(self.what, Wanted::Value(_))
+    }
 }
 
 impl Writer<'_> {
@@ -79,9 +130,15 @@ impl Writer<'_> {
     fn wishes(&self, table: usize) -> Vec<Wish<'_>> {
         let watched = self.references.out_of(table).filter_map(|place| {
             let number = self.numbers.references[place]?;
-            Some(Wish { number, reference: &self.references.all[place], name: format!("w{place}") })
+            let what = Wanted::Row(&self.references.all[place]);
+            Some(Wish { number, what, name: format!("w{place}") })
         });
-        watched.collect()
+        let unique = self.references.uniques_of(table).filter_map(|place| {
+            let number = self.numbers.uniques[place]?;
+            let what = Wanted::Value(&self.references.uniques[place]);
+            Some(Wish { number, what, name: format!("u{place}") })
+        });
+        watched.chain(unique).collect()
     }
 
     /// Writes the rows of `$1` (an array of the table's row type): those that lack something become partial or are held.
@@ -92,24 +149,32 @@ impl Writer<'_> {
         let number = self.number(table);
         let (held, any) = (held(&wishes, "m"), any(&wishes, "m"));
         // A parent in the same statement is there when Postgres looks, unless it is held itself.
-        let all_come = wishes.iter().all(|wish| !wish.reference.required());
-        let mut wanted = String::new();
-        for wish in &wishes {
-            let mut beside = String::new();
-            if wish.reference.from == wish.reference.to {
-                let filled =
-                    |columns: &[usize]| columns.iter().all(|column| spec.columns.contains(column));
-                let mine = columns(&mapped.table, "r.", &wish.reference.columns);
-                if all_come && filled(&wish.reference.named) {
-                    let theirs = columns(&mapped.table, "b.", &wish.reference.named);
-                    let _ = write!(beside, " AND ({mine}) NOT IN (SELECT {theirs} FROM unnest($1::{name}[]) AS b)");
-                } else {
-                    let own = columns(&mapped.table, "r.", &wish.reference.named);
-                    let _ = write!(beside, " AND (({mine}) = ({own})) IS NOT TRUE");
-                }
-            }
-            let _ = write!(wanted, ", {} AS {}", self.wanted(wish, &beside), wish.name);
-        }
+        let all_come = wishes.iter().all(|wish| !wish.required());
+        let with_it = |one: &Reference| {
+            let filled = one.named.iter().all(|column| spec.columns.contains(column));
+            (all_come && filled).then(|| {
+                let mine = columns(&mapped.table, "r.", &one.columns);
+                let theirs = columns(&mapped.table, "b.", &one.named);
+                format!(" AND ({mine}) NOT IN (SELECT {theirs} FROM unnest($1::{name}[]) AS b)")
+            })
+        };
+        let base = [
+            ("key", key(mapped, "r.")),
+            ("owner", owner(mapped, "r.")),
+            ("new", "r".to_owned()),
+            ("was", "o.held".to_owned()),
+            ("old", "o.content".to_owned()),
+        ];
+        let source = format!(
+            "unnest($1::{name}[]) AS r LEFT JOIN slackwater.waiting_rows AS o ON o.relation = {number} AND o.key = {}",
+            key(mapped, "r.")
+        );
+        let m = self.looked_at(
+            "m",
+            table,
+            &wishes,
+            &Look { base: &base, source, with_it: &with_it, pairwise: false },
+        );
         let mut content = Vec::new();
         for (index, column) in mapped.table.columns.iter().enumerate() {
             let quoted = quote(&column.name);
@@ -122,14 +187,12 @@ impl Writer<'_> {
                 format!("COALESCE(t.{quoted}, ((m.old)::{name}).{quoted}{default})")
             });
         }
-        let listed: Vec<String> = spec.columns.iter().map(|at| quote(&mapped.table.columns[*at].name)).collect();
-        let values: Vec<String> =
-            spec.columns.iter().map(|at| nulled(mapped, &wishes, "m", *at)).collect();
+        let listed: Vec<String> =
+            spec.columns.iter().map(|at| quote(&mapped.table.columns[*at].name)).collect();
+        let values: Vec<String> = spec.columns.iter().map(|at| nulled(mapped, &wishes, "m", *at)).collect();
         let key_of_new = equal(mapped, "t.", "(m.new).");
         let mut sql = format!(
-            "WITH m AS MATERIALIZED (SELECT {key} AS key, {owner} AS owner, r AS new, o.held AS was, o.content AS old{wanted} \
-             FROM unnest($1::{name}[]) AS r LEFT JOIN slackwater.waiting_rows AS o ON o.relation = {number} AND o.key = {key}), \
-             keep AS (INSERT INTO slackwater.waiting_rows AS w (relation, key, owner, held, content) \
+            "WITH {m}, keep AS (INSERT INTO slackwater.waiting_rows AS w (relation, key, owner, held, content) \
              SELECT {number}, m.key, m.owner, ({held}) OR m.was IS TRUE, ROW({content})::{name}::text \
              FROM m LEFT JOIN {name} AS t ON {key_of_new} WHERE ({any}) OR m.was IS TRUE \
              ON CONFLICT (relation, key) DO UPDATE SET owner = EXCLUDED.owner, held = EXCLUDED.held, content = EXCLUDED.content), \
@@ -140,8 +203,6 @@ impl Writer<'_> {
              SELECT 'w' AS what, (SELECT count(*) FROM put) AS count, NULL::text[] AS key \
              UNION ALL SELECT 'r', 1, m.key FROM m WHERE m.was IS TRUE AND NOT ({held}) \
              UNION ALL SELECT 'l', 1, m.key FROM m WHERE ({held}) AND EXISTS (SELECT FROM {name} AS t WHERE {key_of_new})",
-            key = key(mapped, "r."),
-            owner = owner(mapped, "r."),
             content = content.join(", "),
             entries = entries(&wishes, number, "m.was IS NOT NULL", "m"),
             listed = listed.join(", "),
@@ -152,7 +213,75 @@ impl Writer<'_> {
         if mapped.circular {
             let _ = write!(sql, " UNION ALL SELECT 'h', 1, m.key FROM m WHERE {held}");
         }
+        // Who has the value may lose it in the same batch.
+        for wish in wishes.iter().filter(|wish| wish.is_value()) {
+            let _ = write!(sql, " UNION ALL SELECT 'r', 1, m.key FROM m WHERE m.{} IS NOT NULL", wish.name);
+        }
         sql
+    }
+
+    /// The statement's first part, `m`: each row with what it lacks.
+    fn looked_at(&self, m: &str, table: usize, wishes: &[Wish<'_>], look: &Look<'_>) -> String {
+        let mapped = self.mapped(table);
+        let (mut wanted, mut laterals, mut upper) = (String::new(), String::new(), String::new());
+        for wish in wishes {
+            let column = &wish.name;
+            match wish.what {
+                Wanted::Row(one) => {
+                    let beside = beside(one, mapped);
+                    let beside =
+                        if beside.is_empty() { beside } else { (look.with_it)(one).unwrap_or(beside) };
+                    let _ = write!(wanted, ", {} AS {column}", self.wanted(one, &beside));
+                    let _ = write!(upper, ", b.{column}");
+                }
+                Wanted::Value(one) => {
+                    let v = format!("v_{column}");
+                    laterals.push_str(&lateral(one, &v, "r"));
+                    let set = comparable(one, &v);
+                    let theirs = format!(
+                        "{} AS t WHERE {}",
+                        qualified(&mapped.table.schema, &mapped.table.name),
+                        same_value(one, &v)
+                    );
+                    let other = format!(
+                        "ROW({}) IS DISTINCT FROM ROW({})",
+                        columns(&mapped.table, "t.", &mapped.key),
+                        columns(&mapped.table, "r.", &mapped.key)
+                    );
+                    let _ = write!(
+                        wanted,
+                        ", CASE WHEN {set} THEN {} END AS t_{column}, \
+                         CASE WHEN {set} THEN (SELECT {} FROM {theirs} AND {other} LIMIT 1) END AS b_{column}, \
+                         {set} AND EXISTS (SELECT FROM {theirs} AND NOT {other}) AS s_{column}",
+                        value_text(one, mapped, &v),
+                        key(mapped, "t."),
+                    );
+                    if look.pairwise {
+                        for place in 0..one.rival.operators.len() {
+                            let _ = write!(wanted, ", {v}.a{place} AS x_{column}_{place}");
+                        }
+                    }
+                    upper.push_str(&taken(
+                        one,
+                        column,
+                        wishes,
+                        mapped,
+                        look.pairwise.then(|| format!("{m}_all")).as_deref(),
+                    ));
+                }
+            }
+        }
+        let listed: Vec<String> =
+            look.base.iter().map(|(name, value)| format!("{value} AS {name}")).collect();
+        let first = format!("SELECT {}{wanted} FROM {}{laterals}", listed.join(", "), look.source);
+        if laterals.is_empty() {
+            return format!("{m} AS MATERIALIZED ({first})");
+        }
+        let names: Vec<String> = look.base.iter().map(|(name, _)| format!("b.{name}")).collect();
+        format!(
+            "{m}_all AS MATERIALIZED ({first}), {m} AS MATERIALIZED (SELECT {}{upper} FROM {m}_all AS b)",
+            names.join(", ")
+        )
     }
 
     /// Tries rows again that wait, with these keys.
@@ -183,38 +312,36 @@ impl Writer<'_> {
         let m = format!("m{place}");
         let mut wishes = self.wishes(table);
         if together {
-            wishes.retain(|wish| !wish.reference.required());
-        }
-        let mut wanted = String::new();
-        for wish in &wishes {
-            let mut beside = String::new();
-            if wish.reference.from == wish.reference.to {
-                let mine = columns(&mapped.table, "r.", &wish.reference.columns);
-                let own = columns(&mapped.table, "r.", &wish.reference.named);
-                let _ = write!(beside, " AND (({mine}) = ({own})) IS NOT TRUE");
-            }
-            let _ = write!(wanted, ", {} AS {}", self.wanted(wish, &beside), wish.name);
+            wishes.retain(|wish| !wish.required());
         }
         let (held, any) = (held(&wishes, &m), any(&wishes, &m));
+        let base = [
+            ("key", "o.key".to_owned()),
+            ("owner", "o.owner".to_owned()),
+            ("was", "o.held".to_owned()),
+            ("new", "o.n".to_owned()),
+        ];
+        let looked = self.looked_at(
+            &m,
+            table,
+            &wishes,
+            &Look { base: &base, source: self.waiting(table, bound, ""), with_it: &|_| None, pairwise: true },
+        );
         let all: Vec<usize> =
             (0..mapped.table.columns.len()).filter(|at| !mapped.table.columns[*at].generated).collect();
         let listed: Vec<String> = all.iter().map(|at| quote(&mapped.table.columns[*at].name)).collect();
         let values: Vec<String> = all.iter().map(|at| nulled(mapped, &wishes, &m, *at)).collect();
-        let mut changed: Vec<usize> = wishes.iter().flat_map(|wish| wish.reference.nulls.clone()).collect();
+        let mut changed: Vec<usize> = wishes.iter().flat_map(|wish| wish.nulls().to_vec()).collect();
         changed.sort_unstable();
         changed.dedup();
         let mut parts = format!(
-            "{m} AS MATERIALIZED (SELECT o.key, o.owner, o.held AS was, o.n AS new{wanted} FROM (SELECT w.key, w.owner, w.held, \
-             w.content::{name} AS n FROM {keys} JOIN slackwater.waiting_rows AS w ON w.relation = {number} \
-             AND w.key = {wanted_key}) AS o CROSS JOIN LATERAL (SELECT (o.n).*) AS r), \
+            "{looked}, \
              drop_row_{m} AS (DELETE FROM slackwater.waiting_rows AS w USING {m} WHERE w.relation = {number} AND w.key = {m}.key \
              AND NOT ({any})), \
              partly_{m} AS (UPDATE slackwater.waiting_rows AS w SET held = false FROM {m} WHERE w.relation = {number} \
              AND w.key = {m}.key AND {m}.was AND NOT ({held}) AND ({any})), {entries}, \
              put_{m} AS (INSERT INTO {name} AS t ({listed}){overriding} SELECT {values} FROM {m} WHERE {m}.was AND NOT ({held}) \
              {conflict} RETURNING 1)",
-            keys = keys(mapped, bound),
-            wanted_key = key_of_parameters(mapped),
             entries = entries(&wishes, number, "true", &m),
             listed = listed.join(", "),
             overriding = overriding(&mapped.table, &all),
@@ -232,7 +359,7 @@ impl Writer<'_> {
                 .collect();
             let _ = write!(
                 parts,
-                ", fix_{m} AS (UPDATE {name} AS t SET {} FROM {m} WHERE {} AND NOT {m}.was RETURNING 1)",
+                ", fix_{m} AS (UPDATE {name} AS t SET {} FROM {m} WHERE {} AND NOT {m}.was AND NOT ({held}) RETURNING 1)",
                 set.join(", "),
                 equal(mapped, "t.", &format!("({m}.new)."))
             );
@@ -242,10 +369,96 @@ impl Writer<'_> {
             "SELECT 'w' AS what, {wrote} AS count, NULL::text[] AS key, {place} AS place \
              UNION ALL SELECT 'p', 1, {m}.key, {place} FROM {m} WHERE {m}.was AND NOT ({held})"
         );
+        if wishes.iter().any(Wish::is_value) {
+            // A row that was there with a null has now a value that another one has.
+            let content = self.as_it_stands(table, "t", &format!("({m}.new)"));
+            let _ = write!(
+                parts,
+                ", hold_{m} AS (UPDATE slackwater.waiting_rows AS w SET held = true, content = ROW({content})::{name}::text \
+                 FROM {m} JOIN {name} AS t ON {} WHERE w.relation = {number} AND w.key = {m}.key AND NOT {m}.was AND ({held}))",
+                equal(mapped, "t.", &format!("({m}.new)."))
+            );
+            let _ = write!(
+                answers,
+                " UNION ALL SELECT 'l', 1, {m}.key, {place} FROM {m} WHERE NOT {m}.was AND ({held})"
+            );
+        }
         if mapped.circular {
             let _ = write!(answers, " UNION ALL SELECT 'h', 1, {m}.key, {place} FROM {m} WHERE {held}");
         }
         (parts, answers)
+    }
+
+    /// The columns of a row as it is in its table, with the references that it should have. `now`: the row there; `wanted`: as it
+    /// should be.
+    fn as_it_stands(&self, table: usize, now: &str, wanted: &str) -> String {
+        let mapped = self.mapped(table);
+        let nullable: Vec<usize> =
+            self.references.out_of(table).flat_map(|at| self.references.all[at].nulls.clone()).collect();
+        let columns = mapped.table.columns.iter().enumerate().map(|(index, column)| {
+            let quoted = quote(&column.name);
+            match nullable.contains(&index) {
+                true => format!("COALESCE({now}.{quoted}, {wanted}.{quoted})"),
+                false => format!("{now}.{quoted}"),
+            }
+        });
+        columns.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The rows of `$1` are about to be written over what is in the table or waits: what waits for a value that a row has there.
+    pub(super) fn frees(&self, unique: usize, spec: &TableSpec) -> String {
+        let mapped = self.mapped(self.references.uniques[unique].table);
+        let source = format!("unnest($1::{}[]) AS r", table_name(spec));
+        self.freed(unique, &source, &equal(mapped, "t.", "r."), &key(mapped, "r."))
+    }
+
+    /// The same, for rows with these keys that are about to go.
+    pub(super) fn frees_by_key(&self, unique: usize) -> String {
+        let mapped = self.mapped(self.references.uniques[unique].table);
+        self.freed(unique, &keys(mapped, 0), &by_parameters(mapped, "t."), &key_of_parameters(mapped))
+    }
+
+    fn freed(&self, unique: usize, source: &str, same: &str, key: &str) -> String {
+        let one = &self.references.uniques[unique];
+        let mapped = self.mapped(one.table);
+        let name = qualified(&mapped.table.schema, &mapped.table.name);
+        let waits = format!(
+            "{lateral} JOIN slackwater.waiting_for AS w ON w.reference = {number} AND w.wanted = {value} WHERE {set}",
+            lateral = lateral(one, "v", "t"),
+            number = self.numbers.uniques[unique].unwrap_or_default(),
+            value = value_text(one, mapped, "v"),
+            set = comparable(one, "v"),
+        );
+        format!(
+            "SELECT 'r' AS what, 1::bigint AS count, w.key FROM {source} JOIN {name} AS t ON {same}{waits} \
+             UNION ALL SELECT 'r', 1, w.key FROM {source} JOIN slackwater.waiting_rows AS h ON h.relation = {relation} \
+             AND h.key = {key} AND h.held CROSS JOIN LATERAL (SELECT (h.content::{name}).*) AS t{waits}",
+            relation = self.number(one.table),
+        )
+    }
+
+    /// Of held rows with these keys: those that cannot come together with the others, or with what is in the table.
+    pub(super) fn rivals(&self, table: usize) -> String {
+        let mut wishes = self.wishes(table);
+        wishes.retain(Wish::is_value);
+        let base = [("key", "o.key".to_owned())];
+        let m = self.looked_at(
+            "m",
+            table,
+            &wishes,
+            &Look {
+                base: &base,
+                source: self.waiting(table, 0, " AND w.held"),
+                with_it: &|_| None,
+                pairwise: true,
+            },
+        );
+        let lose: Vec<String> = wishes.iter().map(|wish| format!("m.{} IS NOT NULL", wish.name)).collect();
+        format!(
+            "WITH {m}, {} SELECT 'l' AS what, 1::bigint AS count, m.key FROM m WHERE {}",
+            keep_entries(&wishes, self.number(table), "m"),
+            lose.join(" OR ")
+        )
     }
 
     /// What waits for the rows of `$1` (an array of the row type of the table referred to), which have just been written.
@@ -277,198 +490,53 @@ impl Writer<'_> {
         )
     }
 
-    /// Rows with these keys are about to go: those that refer to them are noted, and lose the reference or have to leave.
-    pub(super) fn let_go(&self, reference: usize) -> String {
-        let one = &self.references.all[reference];
-        let (child, parent) = (self.mapped(one.from), self.mapped(one.to));
-        let name = qualified(&child.table.schema, &child.table.name);
-        let (number, relation) = (self.numbers.references[reference].unwrap_or_default(), self.number(one.from));
-        let mut sql = format!(
-            "WITH c AS MATERIALIZED (SELECT {key} AS key, {wanted} AS wanted, {owner} AS owner, t AS now FROM {keys} \
-             JOIN {parent_name} AS p ON {same} JOIN {name} AS t ON {refers}), \
-             note AS (INSERT INTO slackwater.waiting_for (reference, wanted, relation, key) \
-             SELECT {number}, c.wanted, {relation}, c.key FROM c ON CONFLICT DO NOTHING), ",
-            key = key(child, "t."),
-            wanted = texts(&parent.table, "p.", &one.named),
-            owner = owner(child, "t."),
-            keys = keys(parent, 0),
-            parent_name = qualified(&parent.table.schema, &parent.table.name),
-            same = by_parameters(parent, "p."),
-            refers = refers(one, &child.table, &parent.table, "t.", "p."),
+    /// What held rows with these keys require and lack: reference, wanted key, own key. Rows that are not held are left out. None if
+    /// the table's rows require nothing.
+    ///
+    /// It is looked for again: what was there when the row was held may have gone since.
+    pub(super) fn wants(&self, table: usize) -> Option<String> {
+        let mut wishes = self.wishes(table);
+        wishes.retain(Wish::required);
+        let base = [("key", "o.key".to_owned())];
+        let m = self.looked_at(
+            "m",
+            table,
+            &wishes,
+            &Look {
+                base: &base,
+                source: self.waiting(table, 0, " AND w.held"),
+                with_it: &|_| None,
+                pairwise: false,
+            },
         );
-        if one.required() {
-            let mut content = Vec::new();
-            let nullable: Vec<usize> =
-                self.references.out_of(one.from).flat_map(|at| self.references.all[at].nulls.clone()).collect();
-            for (index, column) in child.table.columns.iter().enumerate() {
-                let quoted = quote(&column.name);
-                content.push(if nullable.contains(&index) {
-                    format!("COALESCE((c.now).{quoted}, ((o.content)::{name}).{quoted})")
-                } else {
-                    format!("(c.now).{quoted}")
-                });
-            }
-            let _ = write!(
-                sql,
-                "keep AS (INSERT INTO slackwater.waiting_rows AS w (relation, key, owner, held, content) \
-                 SELECT {relation}, c.key, c.owner, true, ROW({content})::{name}::text FROM c \
-                 LEFT JOIN slackwater.waiting_rows AS o ON o.relation = {relation} AND o.key = c.key \
-                 ON CONFLICT (relation, key) DO UPDATE SET held = true, content = EXCLUDED.content) \
-                 SELECT 'l' AS what, 1::bigint AS count, c.key FROM c",
-                content = content.join(", ")
-            );
-            return sql;
-        }
-        let set: Vec<String> =
-            one.nulls.iter().map(|at| format!("{} = NULL", quote(&child.table.columns[*at].name))).collect();
-        let _ = write!(
-            sql,
-            "keep AS (INSERT INTO slackwater.waiting_rows (relation, key, owner, held, content) \
-             SELECT {relation}, c.key, c.owner, false, c.now::text FROM c ON CONFLICT DO NOTHING), \
-             loses AS (UPDATE {name} AS t SET {set} FROM c WHERE {same} RETURNING 1) \
-             SELECT 'w' AS what, count(*) AS count, NULL::text[] AS key FROM loses",
-            set = set.join(", "),
-            same = equal(child, "t.", "(c.now)."),
-        );
-        sql
+        let listed = wishes.iter().map(|Wish { number, name, .. }| {
+            format!("SELECT {number}, m.{name}, m.key FROM m WHERE m.{name} IS NOT NULL")
+        });
+        let listed: Vec<String> = listed.collect();
+        (!listed.is_empty()).then(|| format!("WITH {m} {}", listed.join(" UNION ALL ")))
     }
 
-    /// Deletes the rows with these keys, of several tables at once: Postgres looks at the references when all are gone.
-    pub(super) fn remove(&self, tables: &[usize]) -> String {
-        let mut sql = String::from("WITH ");
-        let mut bound = 0;
-        for (place, table) in tables.iter().enumerate() {
-            let mapped = self.mapped(*table);
-            let comma = if place == 0 { "" } else { ", " };
-            let _ = write!(
-                sql,
-                "{comma}d{place} AS (DELETE FROM {name} AS t USING {keys} WHERE {same} RETURNING 1)",
-                name = qualified(&mapped.table.schema, &mapped.table.name),
-                keys = keys(mapped, bound),
-                same = by_parameters(mapped, "t."),
-            );
-            bound += mapped.key.len();
-        }
-        let counts: Vec<String> = (0..tables.len())
-            .map(|place| format!("SELECT 'd' AS what, count(*) AS count, NULL::text[] AS key, {place} AS place FROM d{place}"))
-            .collect();
-        let _ = write!(sql, " {}", counts.join(" UNION ALL "));
-        sql
-    }
-
-    /// Locks the rows with these keys, so that no new reference to them can be committed.
-    pub(super) fn lock(&self, table: usize) -> String {
+    /// The waiting rows with the keys that are bound, as `o`, and what they should be, as `r`.
+    fn waiting(&self, table: usize, bound: usize, only: &str) -> String {
         let mapped = self.mapped(table);
         format!(
-            "SELECT 'd' AS what, 0::bigint AS count, NULL::text[] AS key FROM (SELECT FROM {keys} JOIN {name} AS t ON {same} \
-             ORDER BY {order} FOR UPDATE OF t) AS locked LIMIT 0",
-            keys = keys(mapped, 0),
+            "(SELECT w.key, w.owner, w.held, w.content::{name} AS n FROM {keys} JOIN slackwater.waiting_rows AS w \
+             ON w.relation = {number} AND w.key = {key}{only}) AS o CROSS JOIN LATERAL (SELECT (o.n).*) AS r",
             name = qualified(&mapped.table.schema, &mapped.table.name),
-            same = by_parameters(mapped, "t."),
-            order = columns(&mapped.table, "t.", &mapped.key),
-        )
-    }
-
-    /// Raises an error if rows refer to those with these keys through a reference that is not watched and would cascade.
-    pub(super) fn ask(&self, reference: usize) -> String {
-        let one = &self.references.all[reference];
-        let (child, parent) = (self.mapped(one.from), self.mapped(one.to));
-        format!(
-            "SELECT 'd' AS what, slackwater.refuse({table}, {constraint}) AS count, NULL::text[] AS key FROM {keys} \
-             JOIN {parent_name} AS p ON {same} WHERE EXISTS (SELECT FROM {name} AS t WHERE {refers}) LIMIT 1",
-            table = literal(&child.table.name),
-            constraint = literal(&one.name),
-            keys = keys(parent, 0),
-            parent_name = qualified(&parent.table.schema, &parent.table.name),
-            same = by_parameters(parent, "p."),
-            name = qualified(&child.table.schema, &child.table.name),
-            refers = refers(one, &child.table, &parent.table, "t.", "p."),
-        )
-    }
-
-    /// Forgets what waits of rows with these keys.
-    pub(super) fn forget(&self, table: usize) -> String {
-        let mapped = self.mapped(table);
-        let number = self.number(table);
-        format!(
-            "WITH gone AS (DELETE FROM slackwater.waiting_rows AS w USING {keys} WHERE w.relation = {number} AND w.key = {key} \
-             RETURNING w.key), entries AS (DELETE FROM slackwater.waiting_for AS f USING gone \
-             WHERE f.relation = {number} AND f.key = gone.key) SELECT 'd' AS what, 0::bigint AS count, NULL::text[] AS key LIMIT 0",
-            keys = keys(mapped, 0),
-            key = key_of_parameters(mapped),
-        )
-    }
-
-    /// Forgets what waits of the owners in `$1`, less the rows of `$2`.
-    pub(super) fn forget_owned(&self, spec: &TableSpec, table: usize) -> Option<String> {
-        let mapped = self.mapped(table);
-        let owner = spec.owner?;
-        let kind = &mapped.table.columns[spec.columns[owner]].kind;
-        let number = self.number(table);
-        Some(format!(
-            "WITH gone AS (DELETE FROM slackwater.waiting_rows AS w USING unnest($1::{kind}[]) AS o(id) \
-             WHERE w.relation = {number} AND w.owner = {text} AND w.key NOT IN (SELECT {key} FROM unnest($2::{name}[]) AS r) \
-             RETURNING w.key), entries AS (DELETE FROM slackwater.waiting_for AS f USING gone \
-             WHERE f.relation = {number} AND f.key = gone.key) SELECT 'd' AS what, 0::bigint AS count, NULL::text[] AS key LIMIT 0",
-            kind = element_type(kind),
-            text = text("o.id", kind),
-            key = key(mapped, "r."),
-            name = table_name(spec),
-        ))
-    }
-
-    /// The keys of rows to delete (one array a key column, as for a delete), as text.
-    pub(super) fn keys_of_deletes(&self, spec: &TableSpec) -> String {
-        let kinds = spec.key.iter().map(|at| &spec.table.columns[spec.columns[*at]].kind);
-        let arrays: Vec<String> =
-            kinds.clone().enumerate().map(|(place, kind)| format!("${}::{}[]", place + 1, element_type(kind))).collect();
-        let names: Vec<String> = (0..spec.key.len()).map(|place| format!("k{place}")).collect();
-        let texts: Vec<String> =
-            kinds.enumerate().map(|(place, kind)| text(&format!("d.k{place}"), kind)).collect();
-        format!(
-            "SELECT 'l' AS what, 1::bigint AS count, ARRAY[{}]::text[] AS key FROM unnest({}) AS d({})",
-            texts.join(", "),
-            arrays.join(", "),
-            names.join(", ")
-        )
-    }
-
-    /// The keys of the rows in the table that belong to the owners in `$1` and are not among the rows of `$2`.
-    pub(super) fn keys_of_owned(&self, spec: &TableSpec, table: usize) -> Option<String> {
-        let mapped = self.mapped(table);
-        let owner = spec.columns[spec.owner?];
-        let column = &mapped.table.columns[owner];
-        Some(format!(
-            "SELECT 'l' AS what, 1::bigint AS count, {key} AS key FROM unnest($1::{kind}[]) AS o(id) JOIN {name} AS t \
-             ON t.{owner} = o.id WHERE ({theirs}) NOT IN (SELECT {ours} FROM unnest($2::{name}[]) AS r)",
-            key = key(mapped, "t."),
-            kind = element_type(&column.kind),
-            name = table_name(spec),
-            owner = quote(&column.name),
-            theirs = columns(&mapped.table, "t.", &mapped.key),
-            ours = columns(&mapped.table, "r.", &mapped.key),
-        ))
-    }
-
-    /// What held rows with these keys wait for: reference, wanted key, own key. Rows that are not held are left out.
-    pub(super) fn wants(&self, table: usize) -> String {
-        let mapped = self.mapped(table);
-        format!(
-            "SELECT f.reference, f.wanted, f.key FROM {keys} JOIN slackwater.waiting_rows AS w \
-             ON w.relation = {number} AND w.key = {key} AND w.held \
-             JOIN slackwater.waiting_for AS f ON f.relation = w.relation AND f.key = w.key",
-            keys = keys(mapped, 0),
+            keys = keys(mapped, bound),
             number = self.number(table),
             key = key_of_parameters(mapped),
         )
     }
 
     /// The wanted key, or null if there is nothing to want or it is there.
-    fn wanted(&self, wish: &Wish<'_>, beside: &str) -> String {
-        let one = wish.reference;
+    fn wanted(&self, one: &Reference, beside: &str) -> String {
         let (child, parent) = (self.mapped(one.from), self.mapped(one.to));
-        let set: Vec<String> =
-            one.columns.iter().map(|at| format!("r.{} IS NOT NULL", quote(&child.table.columns[*at].name))).collect();
+        let set: Vec<String> = one
+            .columns
+            .iter()
+            .map(|at| format!("r.{} IS NOT NULL", quote(&child.table.columns[*at].name)))
+            .collect();
         format!(
             "CASE WHEN {} AND NOT EXISTS (SELECT FROM {} AS p WHERE {}){beside} THEN {} END",
             set.join(" AND "),
@@ -479,11 +547,55 @@ impl Writer<'_> {
     }
 }
 
+/// A row that refers to itself lacks nothing.
+fn beside(one: &Reference, mapped: &Mapped) -> String {
+    if one.from != one.to {
+        return String::new();
+    }
+    let mine = columns(&mapped.table, "r.", &one.columns);
+    let own = columns(&mapped.table, "r.", &one.named);
+    format!(" AND (({mine}) = ({own})) IS NOT TRUE")
+}
+
+/// The wanted value, or null if no other row has it: none in the table, and of those that come none before it.
+fn taken(one: &Unique, column: &str, wishes: &[Wish<'_>], mapped: &Mapped, among: Option<&str>) -> String {
+    let missing = |of: &dyn Fn(&Wish<'_>) -> bool| {
+        let rows = wishes.iter().filter(|wish| !wish.is_value() && of(wish));
+        let missing: Vec<String> = rows.map(|wish| format!("b.{} IS NOT NULL", wish.name)).collect();
+        if missing.is_empty() { "false".to_owned() } else { missing.join(" OR ") }
+    };
+    let held = missing(&|wish| wish.required());
+    // While a column of the value is null for want of a row, the value is nobody's.
+    let names: Vec<String> = one.rival.values.iter().map(|value| ident_of(value)).collect();
+    let nulled =
+        missing(&|wish| wish.nulls().iter().any(|at| names.contains(&mapped.table.columns[*at].name)));
+    let beside = if one.rival.operators.is_empty() {
+        format!(
+            " OR row_number() OVER (PARTITION BY ({held}), ({nulled}), b.t_{column} ORDER BY b.s_{column} DESC, b.key) > 1"
+        )
+    } else if let Some(all) = among {
+        let operators = one.rival.operators.iter().enumerate();
+        let meet: Vec<String> = operators
+            .map(|(place, operator)| format!("e.x_{column}_{place} {operator} b.x_{column}_{place}"))
+            .collect();
+        format!(
+            " OR EXISTS (SELECT FROM {all} AS e WHERE e.t_{column} IS NOT NULL AND e.b_{column} IS NULL AND e.key < b.key AND {})",
+            meet.join(" AND ")
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        ", CASE WHEN NOT ({nulled}) AND b.t_{column} IS NOT NULL AND (b.b_{column} IS NOT NULL{beside}) \
+         THEN b.t_{column} END AS {column}, b.b_{column}"
+    )
+}
+
 /// A row of `m` lacks something that is required.
 fn held(wishes: &[Wish<'_>], m: &str) -> String {
     let held: Vec<String> = wishes
         .iter()
-        .filter(|wish| wish.reference.required())
+        .filter(|wish| wish.required())
         .map(|wish| format!("{m}.{} IS NOT NULL", wish.name))
         .collect();
     if held.is_empty() { "false".into() } else { held.join(" OR ") }
@@ -507,21 +619,25 @@ fn entries(wishes: &[Wish<'_>], number: i32, known: &str, m: &str) -> String {
          AND f.key = {m}.key AND ({still}) IS NOT TRUE)"
     );
     if !wishes.is_empty() {
-        let new: Vec<String> = wishes
-            .iter()
-            .map(|wish| {
-                let Wish { number: reference, name, .. } = wish;
-                format!("SELECT {reference}, {m}.{name}, {number}, {m}.key FROM {m} WHERE {m}.{name} IS NOT NULL")
-            })
-            .collect();
-        let _ = write!(
-            sql,
-            ", keep_entry_{m} AS (INSERT INTO slackwater.waiting_for (reference, wanted, relation, key) {} \
-             ON CONFLICT DO NOTHING)",
-            new.join(" UNION ALL ")
-        );
+        let _ = write!(sql, ", {}", keep_entries(wishes, number, m));
     }
     sql
+}
+
+fn keep_entries(wishes: &[Wish<'_>], number: i32, m: &str) -> String {
+    let new: Vec<String> = wishes
+        .iter()
+        .map(|wish| {
+            let Wish { number: reference, name, .. } = wish;
+            let beside = if wish.is_value() { format!("{m}.b_{name}") } else { "NULL::text[]".to_owned() };
+            format!("SELECT {reference}, {m}.{name}, {number}, {m}.key, {beside} FROM {m} WHERE {m}.{name} IS NOT NULL")
+        })
+        .collect();
+    format!(
+        "keep_entry_{m} AS (INSERT INTO slackwater.waiting_for (reference, wanted, relation, key, beside) {} \
+         ON CONFLICT DO NOTHING)",
+        new.join(" UNION ALL ")
+    )
 }
 
 /// The value of a column of `m`'s row, or null if a reference that uses it is missing.
@@ -529,124 +645,8 @@ fn nulled(mapped: &Mapped, wishes: &[Wish<'_>], m: &str, column: usize) -> Strin
     let value = format!("({m}.new).{}", quote(&mapped.table.columns[column].name));
     let missing: Vec<String> = wishes
         .iter()
-        .filter(|wish| wish.reference.nulls.contains(&column))
+        .filter(|wish| wish.nulls().contains(&column))
         .map(|wish| format!("{m}.{} IS NULL", wish.name))
         .collect();
     if missing.is_empty() { value } else { format!("CASE WHEN {} THEN {value} END", missing.join(" AND ")) }
-}
-
-fn overriding(table: &Table, columns: &[usize]) -> &'static str {
-    if columns.iter().any(|at| table.columns[*at].identity_always) { " OVERRIDING SYSTEM VALUE" } else { "" }
-}
-
-fn on_conflict(mapped: &Mapped, filled: &[usize]) -> String {
-    let key = columns(&mapped.table, "", &mapped.key);
-    let changed: Vec<usize> = filled
-        .iter()
-        .filter(|at| !mapped.key.contains(at) && !mapped.table.columns[**at].identity_always)
-        .copied()
-        .collect();
-    if changed.is_empty() {
-        return format!("ON CONFLICT ({key}) DO NOTHING");
-    }
-    let set: Vec<String> = changed
-        .iter()
-        .map(|at| quote(&mapped.table.columns[*at].name))
-        .map(|name| format!("{name} = EXCLUDED.{name}"))
-        .collect();
-    format!(
-        "ON CONFLICT ({key}) DO UPDATE SET {} WHERE ROW({})::record OPERATOR(pg_catalog.*<>) ROW({})::record",
-        set.join(", "),
-        columns(&mapped.table, "t.", &changed),
-        columns(&mapped.table, "EXCLUDED.", &changed)
-    )
-}
-
-/// A value as text, the same text for equal values.
-fn text(value: &str, kind: &Type) -> String {
-    match kind.base_oid {
-        NUMERIC => format!("pg_catalog.trim_scale({value})::text"),
-        _ if kind.name == "citext" || kind.name.ends_with(".citext") => format!("lower({value}::text)"),
-        _ => format!("{value}::text"),
-    }
-}
-
-const NUMERIC: u32 = 1700;
-
-fn texts(table: &Table, prefix: &str, columns: &[usize]) -> String {
-    let texts: Vec<String> = columns
-        .iter()
-        .map(|at| text(&format!("{prefix}{}", quote(&table.columns[*at].name)), &table.columns[*at].kind))
-        .collect();
-    format!("ARRAY[{}]::text[]", texts.join(", "))
-}
-
-fn key(mapped: &Mapped, prefix: &str) -> String {
-    texts(&mapped.table, prefix, &mapped.key)
-}
-
-fn owner(mapped: &Mapped, prefix: &str) -> String {
-    mapped.owner.map_or("NULL::text".to_owned(), |at| {
-        let column = &mapped.table.columns[at];
-        text(&format!("{prefix}{}", quote(&column.name)), &column.kind)
-    })
-}
-
-fn columns(table: &Table, prefix: &str, columns: &[usize]) -> String {
-    let names: Vec<String> =
-        columns.iter().map(|at| format!("{prefix}{}", quote(&table.columns[*at].name))).collect();
-    names.join(", ")
-}
-
-fn equal(mapped: &Mapped, one: &str, other: &str) -> String {
-    let equal: Vec<String> = mapped
-        .key
-        .iter()
-        .map(|at| quote(&mapped.table.columns[*at].name))
-        .map(|name| format!("{one}{name} = {other}{name}"))
-        .collect();
-    equal.join(" AND ")
-}
-
-/// The row of `from` refers to the row of `to`.
-fn refers(one: &Reference, child: &Table, parent: &Table, from: &str, to: &str) -> String {
-    let pairs = one.columns.iter().zip(&one.named);
-    let equal: Vec<String> = pairs
-        .map(|(column, named)| {
-            format!("{to}{} = {from}{}", quote(&parent.columns[*named].name), quote(&child.columns[*column].name))
-        })
-        .collect();
-    equal.join(" AND ")
-}
-
-/// The keys that are bound, from `$bound + 1` on: one array of text a key column.
-fn keys(mapped: &Mapped, bound: usize) -> String {
-    let arrays: Vec<String> =
-        (0..mapped.key.len()).map(|place| format!("${}::text[]", bound + place + 1)).collect();
-    let names: Vec<String> = (0..mapped.key.len()).map(|place| format!("k{place}")).collect();
-    format!("unnest({}) AS k({})", arrays.join(", "), names.join(", "))
-}
-
-fn key_of_parameters(mapped: &Mapped) -> String {
-    let names: Vec<String> = (0..mapped.key.len()).map(|place| format!("k.k{place}")).collect();
-    format!("ARRAY[{}]::text[]", names.join(", "))
-}
-
-/// The row has the key that is bound.
-fn by_parameters(mapped: &Mapped, prefix: &str) -> String {
-    let equal: Vec<String> = mapped
-        .key
-        .iter()
-        .enumerate()
-        .map(|(place, at)| {
-            let column = &mapped.table.columns[*at];
-            format!("{prefix}{} = k.k{place}::{}", quote(&column.name), element_type(&column.kind))
-        })
-        .collect();
-    equal.join(" AND ")
-}
-
-fn literal(text: &str) -> String {
-    let plain = text.replace('\'', "''");
-    if plain.contains('\\') { format!("E'{}'", plain.replace('\\', "\\\\")) } else { format!("'{plain}'") }
 }

@@ -16,7 +16,7 @@ CREATE TABLE slackwater.relations (
     UNIQUE (migration, schema_name, table_name)
 );
 
--- References for which something was missing at some time.
+-- References for which something was missing at some time, and unique values that two rows wanted.
 CREATE TABLE slackwater.watched (
     id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     migration text NOT NULL REFERENCES slackwater.migrations,
@@ -26,6 +26,8 @@ CREATE TABLE slackwater.watched (
     -- The table that it refers to.
     to_schema text NOT NULL,
     to_table text NOT NULL,
+    -- `reference`, or `unique`: then the name is that of an index or an exclusion constraint, and both tables are the same.
+    kind text NOT NULL,
     -- What waits for it blocks the switch.
     blocks bool NOT NULL,
     since timestamptz NOT NULL DEFAULT now(),
@@ -48,26 +50,29 @@ CREATE TABLE slackwater.waiting_rows (
 );
 CREATE INDEX ON slackwater.waiting_rows (relation, owner) WHERE owner IS NOT NULL;
 
--- What each of them waits for: the row with this key in the table that the reference refers to.
+-- What each of them waits for: the row with this key in the table that the reference refers to, or that this value is free.
 CREATE TABLE slackwater.waiting_for (
     reference int NOT NULL,
     wanted text[] NOT NULL,
     relation int NOT NULL,
     key text[] NOT NULL,
+    -- Of a unique value: the key of the row that has it.
+    beside text[],
     PRIMARY KEY (reference, wanted, relation, key)
 );
 CREATE INDEX ON slackwater.waiting_for (relation, key);
 
 -- Puts a reference under watch. Every transaction that does not know of it has ended when this returns.
 CREATE FUNCTION slackwater.watch(
-    of_migration text, of_schema text, of_table text, of_constraint text, other_schema text, other_table text, of_blocks bool
+    of_migration text, of_schema text, of_table text, of_constraint text, other_schema text, other_table text, of_kind text,
+    of_blocks bool
 ) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(1398206257, hashtext(of_migration));
     INSERT INTO slackwater.relations (migration, schema_name, table_name)
     VALUES (of_migration, of_schema, of_table), (of_migration, other_schema, other_table) ON CONFLICT DO NOTHING;
-    INSERT INTO slackwater.watched (migration, schema_name, table_name, constraint_name, to_schema, to_table, blocks)
-    VALUES (of_migration, of_schema, of_table, of_constraint, other_schema, other_table, of_blocks) ON CONFLICT DO NOTHING;
+    INSERT INTO slackwater.watched (migration, schema_name, table_name, constraint_name, to_schema, to_table, kind, blocks)
+    VALUES (of_migration, of_schema, of_table, of_constraint, other_schema, other_table, of_kind, of_blocks) ON CONFLICT DO NOTHING;
     IF FOUND THEN
         UPDATE slackwater.migrations SET watching = watching + 1 WHERE name = of_migration;
     END IF;
@@ -86,8 +91,18 @@ UPDATE slackwater.captures SET epoch = epoch + 1;
 UPDATE slackwater.lanes SET epoch = epoch + 1;
 UPDATE slackwater.partitions SET epoch = epoch + 1, member = NULL;
 
--- As before, and `of_watching`: how often the set of watched references had changed when the writer read it. The lock keeps it so
--- until the transaction ends.
+-- Raises an error if the set of watched references is not what the writer believes, and keeps it so until the transaction ends.
+CREATE FUNCTION slackwater.aware(of_migration text, of_watching bigint) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(1398206257, hashtext(of_migration));
+    PERFORM FROM slackwater.migrations WHERE name = of_migration AND watching = of_watching;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'watching' USING ERRCODE = 'SW006';
+    END IF;
+END $$;
+
+-- As before, and `of_watching`: how often the set of watched references had changed when the writer read it.
 CREATE FUNCTION slackwater.advance(
     of_migration text, of_lane text, of_epoch bigint, from_sequence bigint,
     new_time bigint, new_token bytea, new_source_time bigint, new_applied_through bigint, new_horizon bigint,
@@ -95,12 +110,8 @@ CREATE FUNCTION slackwater.advance(
     chunk bigint, chunk_documents bigint, has_rest bool, rest_lo bytea, rest_hi bytea, new_as_of bigint, of_watching bigint
 ) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(1398206257, hashtext(of_migration));
     PERFORM slackwater.advance(
         of_migration, of_lane, of_epoch, from_sequence, new_time, new_token, new_source_time, new_applied_through, new_horizon,
         more_events, more_rows, chunk, chunk_documents, has_rest, rest_lo, rest_hi, new_as_of);
-    PERFORM FROM slackwater.migrations WHERE name = of_migration AND watching = of_watching;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'watching' USING ERRCODE = 'SW006';
-    END IF;
+    PERFORM slackwater.aware(of_migration, of_watching);
 END $$;

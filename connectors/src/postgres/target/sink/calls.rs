@@ -10,11 +10,17 @@ use crate::postgres::progress::{Advance, Notes, PartitionAdvance};
 use crate::postgres::target::notes;
 use crate::postgres::target::parameter::{Array, Elements};
 use crate::postgres::target::pipeline::{Call, Count, Parameters};
-use crate::postgres::target::rows::{Rows, Values, WriteSet};
+use crate::postgres::target::rows::{Rows, TableWrite, Values, WriteSet};
 
 impl Sink {
     pub(super) fn identity(&self) -> Parameters<'static> {
         vec![Box::new(self.migration.clone()), Box::new(self.lane.clone()), Box::new(self.epoch)]
+    }
+
+    /// What is watched is as we believe, and stays so until the transaction ends.
+    pub(super) fn aware(&self) -> Result<Call<'static>> {
+        let parameters: Parameters<'static> = vec![Box::new(self.migration.clone()), Box::new(self.watching)];
+        Ok(Call::prepared("looking what is watched", self.get(Use::Aware)?, parameters))
     }
 
     /// The transaction's first statements. What they refuse is refused before any row is touched.
@@ -47,6 +53,7 @@ impl Sink {
             Box::new(lo),
             Box::new(hi),
             Box::new(advance.as_of),
+            Box::new(self.watching),
         ]);
         Ok(Call::prepared(format!("advancing lane {}", self.lane), self.get(Use::Advance)?, parameters))
     }
@@ -110,28 +117,34 @@ impl Sink {
     /// Referencing tables first, and in each what is left of sets of children before single rows.
     pub(super) fn push_deletes<'a>(&self, calls: &mut Vec<Call<'a>>, writes: &'a WriteSet) -> Result<()> {
         for (index, write) in writes.tables.iter().enumerate().rev() {
-            let doing = || self.doing("deleting from", index);
-            if !write.owners.is_empty() {
-                let call = if write.rows.is_empty() {
-                    let statement = self.get(Use::DeleteOwned(index))?;
-                    Call::prepared(doing(), statement, vec![values(statement, 0, &write.owners)])
-                } else {
-                    let statement = self.get(Use::DeleteOthers(index))?;
-                    let rows = self.rows(index, &write.rows);
-                    Call::prepared(doing(), statement, vec![values(statement, 0, &write.owners), rows])
-                };
-                calls.push(call.counted(Count::Deleted(index)));
-            }
-            if write.deletes.iter().any(|values| !values.is_empty()) {
-                let statement = self.get(Use::Delete(index))?;
-                let parameters = write
-                    .deletes
-                    .iter()
-                    .enumerate()
-                    .map(|(place, keys)| values(statement, place, keys))
-                    .collect();
-                calls.push(Call::prepared(doing(), statement, parameters).counted(Count::Deleted(index)));
-            }
+            self.push_delete(calls, index, write)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn push_delete<'a>(
+        &self,
+        calls: &mut Vec<Call<'a>>,
+        index: usize,
+        write: &'a TableWrite,
+    ) -> Result<()> {
+        let doing = || self.doing("deleting from", index);
+        if !write.owners.is_empty() {
+            let call = if write.rows.is_empty() {
+                let statement = self.get(Use::DeleteOwned(index))?;
+                Call::prepared(doing(), statement, vec![values(statement, 0, &write.owners)])
+            } else {
+                let statement = self.get(Use::DeleteOthers(index))?;
+                let rows = self.rows(index, &write.rows);
+                Call::prepared(doing(), statement, vec![values(statement, 0, &write.owners), rows])
+            };
+            calls.push(call.counted(Count::Deleted(index)));
+        }
+        if write.deletes.iter().any(|values| !values.is_empty()) {
+            let statement = self.get(Use::Delete(index))?;
+            let keys = write.deletes.iter().enumerate();
+            let parameters = keys.map(|(place, keys)| values(statement, place, keys)).collect();
+            calls.push(Call::prepared(doing(), statement, parameters).counted(Count::Deleted(index)));
         }
         Ok(())
     }
@@ -144,14 +157,14 @@ impl Sink {
         Ok(())
     }
 
-    fn rows<'a>(&self, index: usize, rows: &'a Rows) -> Parameter<'a> {
+    pub(super) fn rows<'a>(&self, index: usize, rows: &'a Rows) -> Parameter<'a> {
         Box::new(Array { element: self.specs[index].table.row_oid, elements: Elements::Rows(rows) })
     }
 }
 
-type Parameter<'a> = Box<dyn ToSql + Sync + Send + 'a>;
+pub(super) type Parameter<'a> = Box<dyn ToSql + Sync + Send + 'a>;
 
-fn values<'a>(statement: &Statement, place: usize, values: &'a Values) -> Parameter<'a> {
+pub(super) fn values<'a>(statement: &Statement, place: usize, values: &'a Values) -> Parameter<'a> {
     let element = statement.params().get(place).map(|kind| match kind.kind() {
         TypeKind::Array(element) => element.oid(),
         _ => kind.oid(),

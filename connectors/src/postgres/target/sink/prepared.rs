@@ -3,15 +3,15 @@
 use tokio_postgres::Statement;
 
 use super::Sink;
+use super::watched::Waiting;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::error::explain;
 use crate::postgres::progress::{Advance, Notes};
 use crate::postgres::target::notes::{self, Note};
-use crate::postgres::target::rows::WriteSet;
+use crate::postgres::target::rows::{TableWrite, WriteSet};
 use crate::postgres::target::statements;
 
-const ADVANCE: &str =
-    "SELECT slackwater.advance($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+const ADVANCE: &str = "SELECT slackwater.advance($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
 
 const ADVANCE_PARTITIONS: &str =
     "SELECT slackwater.advance_partitions($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
@@ -22,6 +22,7 @@ pub(super) enum Use {
     Advance,
     AdvancePartitions,
     Hold,
+    Aware,
     Upsert(usize),
     Delete(usize),
     DeleteOwned(usize),
@@ -29,6 +30,7 @@ pub(super) enum Use {
     Copy(usize),
     NoteSeen(usize),
     Note(Note),
+    Waiting(Waiting),
 }
 
 impl Sink {
@@ -48,13 +50,18 @@ impl Sink {
             return Err(self.misuse("the rows are not of this sink's tables"));
         }
         for (index, write) in writes.tables.iter().enumerate() {
-            if !write.owners.is_empty() {
-                let others = !write.rows.is_empty();
-                self.prepare(if others { Use::DeleteOthers(index) } else { Use::DeleteOwned(index) }).await?;
-            }
-            if write.deletes.iter().any(|values| !values.is_empty()) {
-                self.prepare(Use::Delete(index)).await?;
-            }
+            self.prepare_delete(index, write).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn prepare_delete(&mut self, index: usize, write: &TableWrite) -> Result<()> {
+        if !write.owners.is_empty() {
+            let others = !write.rows.is_empty();
+            self.prepare(if others { Use::DeleteOthers(index) } else { Use::DeleteOwned(index) }).await?;
+        }
+        if write.deletes.iter().any(|values| !values.is_empty()) {
+            self.prepare(Use::Delete(index)).await?;
         }
         Ok(())
     }
@@ -87,6 +94,9 @@ impl Sink {
             Use::Hold => {
                 ("preparing to hold the lane".to_owned(), "SELECT slackwater.hold($1, $2, $3)".to_owned())
             }
+            Use::Aware => {
+                ("preparing to look what is watched".to_owned(), "SELECT slackwater.aware($1, $2)".to_owned())
+            }
             Use::Note(note) => ("preparing notes".to_owned(), notes::sql(note).to_owned()),
             Use::Upsert(index) => (self.doing("writing", index), statements::upsert(&self.specs[index])),
             Use::Copy(index) => (self.doing("copying into", index), statements::copy(&self.specs[index])),
@@ -99,6 +109,7 @@ impl Sink {
             Use::DeleteOthers(index) => {
                 (self.doing("deleting from", index), owned(statements::delete_others(&self.specs[index]))?)
             }
+            Use::Waiting(waiting) => (self.doing_of(what), self.sql_of(waiting)?),
             Use::NoteSeen(index) => {
                 let relation = self.seen_relation(index).await?;
                 (self.doing("noting rows of", index), statements::note_seen(&self.specs[index], &relation))

@@ -14,12 +14,13 @@ use super::Sink;
 use super::calls::values;
 use super::prepared::Use;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::error::{NOT_WATCHED, UNAWARE, explain};
+use crate::postgres::error::explain;
 use crate::postgres::progress::{Counts, TableCounts};
 use crate::postgres::target::pipeline::{Call, Count, send};
 use crate::postgres::target::references::{Held, Key, circle};
 use crate::postgres::target::rows::{TableWrite, WriteSet};
-use crate::postgres::target::waiting::{Numbers, What, Writer};
+use crate::postgres::target::statements::quote;
+use crate::postgres::target::waiting::{What, Writer};
 
 /// One statement takes no more keys than this.
 const MOST_KEYS: usize = 5_000;
@@ -37,6 +38,9 @@ pub(super) enum Waiting {
     Retry(usize),
     Arrive(usize, usize),
     ArriveByKey(usize),
+    Frees(usize, usize),
+    FreesByKey(usize),
+    Rivals(usize),
     LetGo(usize),
     Lock(usize),
     Ask(usize),
@@ -84,118 +88,94 @@ impl Sink {
 
     /// Postgres would take away or change rows that refer to rows of this table.
     fn cascades_from(&self, table: usize) -> bool {
-        self.references.into(table).any(|place| self.references.all[place].cascades)
+        self.references.refer_to(table).any(|place| self.references.all[place].cascades)
     }
 
-    /// Reads what is watched.
-    pub(super) async fn read_watched(&mut self) -> Result<()> {
-        let doing = "reading which references are watched";
-        let fail = |error: tokio_postgres::Error| explain(doing, &error);
-        let row = self
-            .client
-            .query_opt("SELECT watching FROM slackwater.migrations WHERE name = $1", &[&self.migration])
-            .await
-            .map_err(fail)?;
-        self.watching = row.map_or(Ok(0), |row| row.try_get(0)).map_err(fail)?;
-        let mut numbers = Numbers {
-            references: vec![None; self.references.all.len()],
-            tables: vec![None; self.references.tables.len()],
-        };
-        if self.watching > 0 {
-            const WATCHED: &str = "SELECT id, schema_name, table_name, constraint_name FROM slackwater.watched WHERE migration = $1";
-            for row in self.client.query(WATCHED, &[&self.migration]).await.map_err(fail)? {
-                let get = |at: usize| row.try_get::<_, String>(at).map_err(fail);
-                let (schema, table, constraint) = (get(1)?, get(2)?, get(3)?);
-                let place = self.references.all.iter().position(|one| {
-                    let of = &self.references.tables[one.from].table;
-                    (&of.schema, &of.name, &one.name) == (&schema, &table, &constraint)
-                });
-                if let Some(place) = place {
-                    numbers.references[place] = Some(row.try_get(0).map_err(fail)?);
-                }
-            }
-            const RELATIONS: &str = "SELECT id, schema_name, table_name FROM slackwater.relations WHERE migration = $1";
-            for row in self.client.query(RELATIONS, &[&self.migration]).await.map_err(fail)? {
-                let get = |at: usize| row.try_get::<_, String>(at).map_err(fail);
-                let (schema, table) = (get(1)?, get(2)?);
-                let place = self.references.tables.iter().position(|of| (&of.table.schema, &of.table.name) == (&schema, &table));
-                if let Some(place) = place {
-                    numbers.tables[place] = Some(row.try_get(0).map_err(fail)?);
-                }
-            }
-        }
-        self.numbers = numbers;
-        self.prepared.retain(|what, _| !matches!(what, Use::Waiting(_)));
-        self.together.clear();
-        Ok(())
+    /// Rows of this table may be referred to, or wait.
+    pub(super) fn needs_careful_sweep(&self, spec: usize) -> bool {
+        let table = self.references.of_spec[spec];
+        self.is_watched(table) || self.references.refer_to(table).next().is_some()
     }
 
-    /// After an error: if a reference has to be watched, or others have put one under watch, then that is done, and the batch can
-    /// be tried again.
-    pub(super) async fn learn(&mut self, error: Error) -> Error {
-        let learnt = match self.lesson(&error) {
-            Some(Lesson::Read) => self.read_again().await,
-            Some(Lesson::Watch(reference)) => self.watch(reference).await,
-            None => return error,
-        };
-        match learnt {
-            Ok(()) => Error::new(Kind::Contention, error.doing, "what is watched has changed"),
-            Err(error) => error,
-        }
-    }
-
-    fn lesson(&self, error: &Error) -> Option<Lesson> {
-        match error.code.as_deref()? {
-            UNAWARE => Some(Lesson::Read),
-            "23503" | NOT_WATCHED => {
-                let (table, constraint) = error.constraint.as_deref()?;
-                let place = self.references.find(Some(table.as_str()), constraint)?;
-                self.numbers.references[place].is_none().then_some(Lesson::Watch(place))
-            }
-            _ => None,
-        }
-    }
-
-    async fn read_again(&mut self) -> Result<()> {
-        self.tidy().await?;
-        self.read_watched().await
-    }
-
-    async fn watch(&mut self, reference: usize) -> Result<()> {
-        self.tidy().await?;
-        let one = &self.references.all[reference];
-        let (from, to) = (&self.references.tables[one.from].table, &self.references.tables[one.to].table);
-        let (schema, table, constraint) = (from.schema.clone(), from.name.clone(), one.name.clone());
-        let doing = format!("putting the reference {constraint} of {schema}.{table} under watch");
-        let statement = "SELECT slackwater.watch($1, $2, $3, $4, $5, $6, $7)";
-        let parameters: [&(dyn ToSql + Sync); 7] =
-            [&self.migration, &schema, &table, &constraint, &to.schema, &to.name, &one.blocks];
+    /// See [`Sink::sweep`]. What refers to the rows that go waits from then on.
+    pub(super) async fn sweep_watched(&mut self, spec: usize, constants: &[(String, String)]) -> Result<u64> {
+        self.prepare(Use::Hold).await?;
+        self.prepare(Use::Aware).await?;
+        let relation = self.seen_relation(spec).await?;
         self.dirty = true;
-        let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
-        self.client.batch_execute(super::BEGIN).await.map_err(fail)?;
-        self.client.query_one(statement, &parameters).await.map_err(fail)?;
-        self.client.batch_execute(super::COMMIT).await.map_err(fail)?;
+        let outcome = self.sweep_inside(spec, &relation, constants).await;
+        if outcome.is_err() {
+            self.give_up().await;
+        }
         self.dirty = false;
-        tracing::info!(table, constraint, "rows refer to rows that are not there; what lacks something waits");
-        self.read_watched().await
+        outcome
+    }
+
+    async fn sweep_inside(
+        &mut self,
+        spec: usize,
+        relation: &str,
+        constants: &[(String, String)],
+    ) -> Result<u64> {
+        let table = self.references.of_spec[spec];
+        let lock = format!("LOCK TABLE slackwater.{} IN SHARE MODE", quote(relation));
+        let calls = vec![
+            Call::simple("beginning", super::BEGIN),
+            Call::prepared("holding the lane", self.get(Use::Hold)?, self.identity()),
+            self.aware()?,
+        ];
+        send(&self.client, calls).await?;
+        if self.is_watched(table) {
+            self.take_turn().await?;
+        }
+        send(&self.client, vec![Call::simple("waiting for writers", lock)]).await?;
+        let names: Vec<&str> = constants.iter().map(|(column, _)| column.as_str()).collect();
+        let values: Vec<&str> = constants.iter().map(|(_, value)| value.as_str()).collect();
+        let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
+        let writer = Writer { references: &self.references, numbers: &self.numbers };
+        let (keys, forget) = (
+            writer.keys_of_unseen(&self.specs[spec], table, relation, &names),
+            writer.forget_unseen(&self.specs[spec], table, relation, &names),
+        );
+        let doing = || self.doing("sweeping", spec);
+        let fail = |error: tokio_postgres::Error| explain(doing(), &error);
+        let found = answers(&self.client.query(&keys, &values).await.map_err(fail)?, doing)?;
+        if self.is_watched(table) {
+            self.client.execute(&forget, &values).await.map_err(fail)?;
+        }
+        let mut work = Work::new(self.specs.iter().map(|_| TableCounts::default()).collect());
+        let mut keys = found.into_iter().filter_map(|answer| answer.key);
+        loop {
+            let part: BTreeSet<Key> = keys.by_ref().take(MOST_KEYS).collect();
+            if part.is_empty() {
+                break;
+            }
+            self.remove(table, part.clone(), &mut work).await?;
+            if self.is_watched(table) {
+                // One that goes may have referred to another that goes.
+                self.by_keys(Waiting::Forget(table), part).await?;
+            }
+        }
+        send(&self.client, vec![Call::simple("committing", super::COMMIT)]).await?;
+        Ok(work.counts.iter().map(|counts| counts.deleted).sum())
+    }
+
+    /// Waits until no other transaction touches watched references.
+    async fn take_turn(&self) -> Result<()> {
+        let turn = "SELECT pg_catalog.pg_advisory_xact_lock($1, pg_catalog.hashtext($2))";
+        let waited = self.client.query_one(turn, &[&TURNS, &self.migration]).await;
+        waited.map(drop).map_err(|error| explain("waiting for a turn among watched references", &error))
     }
 
     /// Writes the batch inside the transaction that is open.
     pub(super) async fn write_watched(&mut self, writes: &WriteSet, seen: &[usize]) -> Result<Counts> {
-        let mut work = Work {
-            counts: writes
-                .tables
-                .iter()
-                .map(|write| TableCounts { received: write.rows.len() as u64, ..TableCounts::default() })
-                .collect(),
-            ready: BTreeMap::new(),
-            held: BTreeSet::new(),
-        };
-        let touched = |spec: usize| !writes.tables[spec].is_empty() && self.is_watched(self.references.of_spec[spec]);
+        let received =
+            |write: &TableWrite| TableCounts { received: write.rows.len() as u64, ..TableCounts::default() };
+        let mut work = Work::new(writes.tables.iter().map(received).collect());
+        let touched =
+            |spec: usize| !writes.tables[spec].is_empty() && self.is_watched(self.references.of_spec[spec]);
         if (0..writes.tables.len()).any(touched) {
-            let turn = "SELECT pg_catalog.pg_advisory_xact_lock($1, pg_catalog.hashtext($2))";
-            let waited = self.client.query_one(turn, &[&TURNS, &self.migration]).await;
-            waited.map_err(|error| explain("waiting for a turn among watched references", &error))?;
+            self.take_turn().await?;
         }
         self.note_seen(writes, seen).await?;
         for spec in (0..writes.tables.len()).rev() {
@@ -250,15 +230,21 @@ impl Sink {
             let what = Use::Waiting(Waiting::KeysOfOwned(spec));
             self.prepare(what).await?;
             let statement = self.get(what)?;
-            let owned = self.run(what, &[&*values(statement, 0, &write.owners), &*self.rows(spec, &write.rows)]).await?;
+            let owned = self
+                .run(what, &[&*values(statement, 0, &write.owners), &*self.rows(spec, &write.rows)])
+                .await?;
             keys.extend(owned.into_iter().filter_map(|answer| answer.key));
         }
         if write.deletes.iter().any(|values| !values.is_empty()) {
             let what = Use::Waiting(Waiting::KeysOfDeletes(spec));
             self.prepare(what).await?;
             let statement = self.get(what)?;
-            let parameters: Vec<_> =
-                write.deletes.iter().enumerate().map(|(place, keys)| values(statement, place, keys)).collect();
+            let parameters: Vec<_> = write
+                .deletes
+                .iter()
+                .enumerate()
+                .map(|(place, keys)| values(statement, place, keys))
+                .collect();
             let parameters: Vec<&(dyn ToSql + Sync)> =
                 parameters.iter().map(|parameter| &**parameter as &(dyn ToSql + Sync)).collect();
             keys.extend(self.run(what, &parameters).await?.into_iter().filter_map(|answer| answer.key));
@@ -270,18 +256,30 @@ impl Sink {
                 let what = Use::Waiting(Waiting::ForgetOwned(spec));
                 self.prepare(what).await?;
                 let statement = self.get(what)?;
-                self.run(what, &[&*values(statement, 0, &write.owners), &*self.rows(spec, &write.rows)]).await?;
+                self.run(what, &[&*values(statement, 0, &write.owners), &*self.rows(spec, &write.rows)])
+                    .await?;
             }
         }
         Ok(())
     }
 
+    fn watched_values(&self, table: usize) -> Vec<usize> {
+        self.references.uniques_of(table).filter(|place| self.numbers.uniques[*place].is_some()).collect()
+    }
+
     async fn upsert_watched(&mut self, spec: usize, write: &TableWrite, work: &mut Work) -> Result<()> {
         let table = self.references.of_spec[spec];
         let watched = |place: usize| self.numbers.references[place].is_some();
-        let (out, into) = (self.references.out_of(table).any(watched), self.references.into(table));
+        let (out, into) = (self.references.out_of(table).any(watched), self.references.refer_to(table));
         let into: Vec<usize> = into.filter(|place| watched(*place)).collect();
-        if out {
+        let values: Vec<usize> = self.watched_values(table);
+        for unique in &values {
+            let what = Use::Waiting(Waiting::Frees(*unique, spec));
+            self.prepare(what).await?;
+            let freed = self.run(what, &[&*self.rows(spec, &write.rows)]).await?;
+            work.ready.entry(table).or_default().extend(freed.into_iter().filter_map(|answer| answer.key));
+        }
+        if out || !values.is_empty() {
             let what = Use::Waiting(Waiting::Guard(spec));
             self.prepare(what).await?;
             let mut leave = BTreeSet::new();
@@ -332,7 +330,7 @@ impl Sink {
                 continue;
             }
             known.extend(new.iter().cloned());
-            let into: Vec<usize> = self.references.into(table).collect();
+            let into: Vec<usize> = self.references.refer_to(table).collect();
             let unwatched = |place: &usize| {
                 self.references.all[*place].cascades && self.numbers.references[*place].is_none()
             };
@@ -363,8 +361,18 @@ impl Sink {
             }
         }
         gone.retain(|_, keys| !keys.is_empty());
+        for (table, keys) in &gone {
+            for unique in self.watched_values(*table) {
+                let freed = self.by_keys(Waiting::FreesByKey(unique), keys.clone()).await?;
+                work.ready
+                    .entry(*table)
+                    .or_default()
+                    .extend(freed.into_iter().filter_map(|answer| answer.key));
+            }
+        }
         let tables: Vec<usize> = gone.keys().copied().collect();
-        let columns: Vec<Vec<String>> = gone.into_iter().flat_map(|(table, keys)| self.columns(table, keys)).collect();
+        let columns: Vec<Vec<String>> =
+            gone.into_iter().flat_map(|(table, keys)| self.columns(table, keys)).collect();
         if tables.is_empty() {
             return Ok(());
         }
@@ -378,10 +386,16 @@ impl Sink {
     /// Tries waiting rows again, and what waits for those that come by it, until nothing more comes.
     async fn retry_all(&mut self, work: &mut Work) -> Result<()> {
         while let Some((table, keys)) = work.ready.pop_first() {
-            let mut placed = BTreeSet::new();
+            let (mut placed, mut leave) = (BTreeSet::new(), BTreeSet::new());
             for answer in self.by_keys(Waiting::Retry(table), keys).await? {
-                self.take(table, answer, &mut placed, work);
+                match (answer.what, &answer.key) {
+                    (What::Leaves, Some(key)) => {
+                        leave.insert(key.clone());
+                    }
+                    _ => self.take(table, answer, &mut placed, work),
+                }
             }
+            self.remove(table, leave, work).await?;
             self.arrived(table, placed, work).await?;
         }
         Ok(())
@@ -406,8 +420,11 @@ impl Sink {
         if keys.is_empty() {
             return Ok(());
         }
-        let into: Vec<usize> =
-            self.references.into(table).filter(|place| self.numbers.references[*place].is_some()).collect();
+        let into: Vec<usize> = self
+            .references
+            .refer_to(table)
+            .filter(|place| self.numbers.references[*place].is_some())
+            .collect();
         for reference in into {
             let arrived = self.by_keys(Waiting::ArriveByKey(reference), keys.clone()).await?;
             let child = self.references.all[reference].from;
@@ -434,12 +451,16 @@ impl Sink {
             for (table, keys) in by_table {
                 for (reference, wanted, key) in self.wants(table, keys).await? {
                     let place = self.numbers.references.iter().position(|number| *number == Some(reference));
-                    let Some(one) = place.map(|place| &self.references.all[place]) else { continue };
-                    if !one.required() {
+                    let Some(one) = place.map(|place| &self.references.all[place]) else {
+                        // A value that another row has.
+                        wants.entry((table, key)).or_default().push((table, Vec::new()));
                         continue;
-                    }
-                    // What does not name the key of its row cannot be followed: it counts as not there.
-                    let followed = one.named == self.references.tables[one.to].key;
+                    };
+                    // What is held outside the circle comes for a reason of its own, and whoever waits for it is tried again
+                    // then. What does not name the key of its row cannot be followed. Both count as not there.
+                    let tables = &self.references.tables;
+                    let followed =
+                        tables[one.to].circle == tables[table].circle && one.named == tables[one.to].key;
                     let target = (one.to, if followed { wanted } else { Vec::new() });
                     if followed && !wants.contains_key(&target) {
                         open.insert(target.clone());
@@ -449,16 +470,34 @@ impl Sink {
             }
             open.retain(|row| !wants.contains_key(row));
         }
-        let set = circle(&wants);
-        if set.is_empty() {
-            return Ok(false);
-        }
-        let mut by_table: BTreeMap<usize, BTreeSet<Key>> = BTreeMap::new();
-        for (table, key) in set {
-            by_table.entry(table).or_default().insert(key);
-        }
+        let by_table = loop {
+            let set = circle(&wants);
+            if set.is_empty() {
+                return Ok(false);
+            }
+            let mut by_table: BTreeMap<usize, BTreeSet<Key>> = BTreeMap::new();
+            for (table, key) in set {
+                by_table.entry(table).or_default().insert(key);
+            }
+            // Of two that want the same value one comes. The other wants what is not there, and so does who needs it.
+            let mut lose = Vec::new();
+            for (table, keys) in &by_table {
+                if !self.watched_values(*table).is_empty() {
+                    let answers = self.by_keys(Waiting::Rivals(*table), keys.clone()).await?;
+                    lose.extend(answers.into_iter().filter_map(|answer| Some((*table, answer.key?))));
+                }
+            }
+            if lose.is_empty() {
+                break by_table;
+            }
+            for row in lose {
+                let nobody = (row.0, Vec::new());
+                wants.entry(row).or_default().push(nobody);
+            }
+        };
         let tables: Vec<usize> = by_table.keys().copied().collect();
-        let columns: Vec<Vec<String>> = by_table.into_iter().flat_map(|(table, keys)| self.columns(table, keys)).collect();
+        let columns: Vec<Vec<String>> =
+            by_table.into_iter().flat_map(|(table, keys)| self.columns(table, keys)).collect();
         let mut placed: BTreeMap<usize, BTreeSet<Key>> = BTreeMap::new();
         for answer in self.run_together(true, &tables, &columns).await? {
             let table = tables[answer.place];
@@ -471,11 +510,17 @@ impl Sink {
     }
 
     async fn wants(&mut self, table: usize, keys: BTreeSet<Key>) -> Result<Vec<(i32, Key, Key)>> {
+        let required =
+            |place: usize| self.references.all[place].required() && self.numbers.references[place].is_some();
+        if !self.references.out_of(table).any(required) {
+            return Ok(Vec::new());
+        }
         let what = Use::Waiting(Waiting::Wants(table));
         self.prepare(what).await?;
         let columns = self.columns(table, keys);
         let columns: Vec<&(dyn ToSql + Sync)> = columns.iter().map(|column| column as _).collect();
-        let fail = |error: tokio_postgres::Error| explain("looking for rows that wait for each other", &error);
+        let fail =
+            |error: tokio_postgres::Error| explain("looking for rows that wait for each other", &error);
         let rows = self.client.query(self.get(what)?, &columns).await.map_err(fail)?;
         rows.iter()
             .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
@@ -486,8 +531,14 @@ impl Sink {
     /// Runs a statement for these keys, a part of them at a time.
     async fn by_keys(&mut self, what: Waiting, keys: BTreeSet<Key>) -> Result<Vec<Answer>> {
         let table = match what {
-            Waiting::Retry(table) | Waiting::Lock(table) | Waiting::Forget(table) => table,
-            Waiting::ArriveByKey(place) | Waiting::LetGo(place) | Waiting::Ask(place) => self.references.all[place].to,
+            Waiting::Retry(table)
+            | Waiting::Rivals(table)
+            | Waiting::Lock(table)
+            | Waiting::Forget(table) => table,
+            Waiting::FreesByKey(place) => self.references.uniques[place].table,
+            Waiting::ArriveByKey(place) | Waiting::LetGo(place) | Waiting::Ask(place) => {
+                self.references.all[place].to
+            }
             _ => return Err(self.misuse("a statement that takes no keys")),
         };
         let what = Use::Waiting(what);
@@ -512,8 +563,14 @@ impl Sink {
     }
 
     /// Runs a statement over several tables: it places held rows, or removes rows.
-    async fn run_together(&mut self, places: bool, tables: &[usize], columns: &[Vec<String>]) -> Result<Vec<Answer>> {
-        let doing = || if places { "writing rows that wait for each other" } else { "removing rows" }.to_owned();
+    async fn run_together(
+        &mut self,
+        places: bool,
+        tables: &[usize],
+        columns: &[Vec<String>],
+    ) -> Result<Vec<Answer>> {
+        let doing =
+            || if places { "writing rows that wait for each other" } else { "removing rows" }.to_owned();
         let known = (places, tables.to_vec());
         if !self.together.contains_key(&known) {
             let writer = Writer { references: &self.references, numbers: &self.numbers };
@@ -535,6 +592,9 @@ impl Sink {
             Waiting::Retry(table) => writer.retry(table),
             Waiting::Arrive(reference, spec) => writer.arrive(reference, &self.specs[spec]),
             Waiting::ArriveByKey(reference) => writer.arrive_by_key(reference),
+            Waiting::Frees(unique, spec) => writer.frees(unique, &self.specs[spec]),
+            Waiting::FreesByKey(unique) => writer.frees_by_key(unique),
+            Waiting::Rivals(table) => writer.rivals(table),
             Waiting::LetGo(reference) => writer.let_go(reference),
             Waiting::Lock(table) => writer.lock(table),
             Waiting::Ask(reference) => writer.ask(reference),
@@ -542,7 +602,9 @@ impl Sink {
             Waiting::ForgetOwned(spec) => owned(writer.forget_owned(&self.specs[spec], table(spec)))?,
             Waiting::KeysOfDeletes(spec) => writer.keys_of_deletes(&self.specs[spec]),
             Waiting::KeysOfOwned(spec) => owned(writer.keys_of_owned(&self.specs[spec], table(spec)))?,
-            Waiting::Wants(table) => writer.wants(table),
+            Waiting::Wants(table) => {
+                writer.wants(table).ok_or_else(|| self.misuse("rows that require nothing are not held"))?
+            }
         })
     }
 
@@ -558,6 +620,10 @@ impl Sink {
             Waiting::Arrive(place, _) | Waiting::ArriveByKey(place) => {
                 format!("looking what waits for {}", name(self.references.all[place].to))
             }
+            Waiting::Frees(_, spec) => self.doing("looking what waits for a value of", spec),
+            Waiting::FreesByKey(place) => {
+                format!("looking what waits for a value of {}", name(self.references.uniques[place].table))
+            }
             Waiting::LetGo(place) | Waiting::Ask(place) => {
                 format!("looking who refers to {}", name(self.references.all[place].to))
             }
@@ -565,7 +631,9 @@ impl Sink {
             Waiting::ForgetOwned(spec) | Waiting::KeysOfDeletes(spec) | Waiting::KeysOfOwned(spec) => {
                 self.doing("deleting from", spec)
             }
-            Waiting::Wants(table) => format!("looking for rows that wait for each other in {}", name(table)),
+            Waiting::Rivals(table) | Waiting::Wants(table) => {
+                format!("looking for rows that wait for each other in {}", name(table))
+            }
         }
     }
 
@@ -586,10 +654,10 @@ impl Sink {
     }
 }
 
-/// What follows from an error.
-enum Lesson {
-    Read,
-    Watch(usize),
+impl Work {
+    fn new(counts: Vec<TableCounts>) -> Self {
+        Self { counts, ready: BTreeMap::new(), held: BTreeSet::new() }
+    }
 }
 
 fn removes(write: &TableWrite) -> bool {
@@ -601,10 +669,16 @@ fn answers(rows: &[tokio_postgres::Row], doing: impl Fn() -> String) -> Result<V
     rows.iter()
         .map(|row| {
             let what: &str = row.try_get(0).map_err(fail)?;
-            let what = What::of(what).ok_or_else(|| Error::new(Kind::Bug, doing(), "an answer of no known kind"))?;
+            let what =
+                What::of(what).ok_or_else(|| Error::new(Kind::Bug, doing(), "an answer of no known kind"))?;
             let count: i64 = row.try_get(1).map_err(fail)?;
             let place: i32 = if row.len() > 3 { row.try_get(3).map_err(fail)? } else { 0 };
-            Ok(Answer { what, count: count.max(0) as u64, key: row.try_get(2).map_err(fail)?, place: place as usize })
+            Ok(Answer {
+                what,
+                count: count.max(0) as u64,
+                key: row.try_get(2).map_err(fail)?,
+                place: place as usize,
+            })
         })
         .collect()
 }

@@ -1,0 +1,217 @@
+//! Statements for rows that go: what refers to them waits from then on.
+
+use std::fmt::Write as _;
+
+use super::Writer;
+use super::text::{
+    by_parameters, columns, equal, key, key_of_parameters, keys, literal, owner, refers, text, texts,
+};
+use crate::postgres::target::rows::TableSpec;
+use crate::postgres::target::statements::{element_type, qualified, quote, table_name, unseen};
+
+impl Writer<'_> {
+    /// Rows with these keys are about to go: those that refer to them are noted, and lose the reference or have to leave. A row
+    /// that is held already is on its way out of its table, and its content may be newer than what is there.
+    pub(in crate::postgres::target) fn let_go(&self, reference: usize) -> String {
+        let one = &self.references.all[reference];
+        let (child, parent) = (self.mapped(one.from), self.mapped(one.to));
+        let name = qualified(&child.table.schema, &child.table.name);
+        let (number, relation) =
+            (self.numbers.references[reference].unwrap_or_default(), self.number(one.from));
+        let mut sql = format!(
+            "WITH c AS MATERIALIZED (SELECT {key} AS key, {wanted} AS wanted, {owner} AS owner, t AS now, o.content AS old FROM {keys} \
+             JOIN {parent_name} AS p ON {same} JOIN {name} AS t ON {refers} \
+             LEFT JOIN slackwater.waiting_rows AS o ON o.relation = {relation} AND o.key = {key} WHERE o.held IS NOT TRUE), \
+             note AS (INSERT INTO slackwater.waiting_for (reference, wanted, relation, key) \
+             SELECT {number}, c.wanted, {relation}, c.key FROM c ON CONFLICT DO NOTHING), ",
+            key = key(child, "t."),
+            wanted = texts(&parent.table, "p.", &one.named),
+            owner = owner(child, "t."),
+            keys = keys(parent, 0),
+            parent_name = qualified(&parent.table.schema, &parent.table.name),
+            same = by_parameters(parent, "p."),
+            refers = refers(one, &child.table, &parent.table, "t.", "p."),
+        );
+        if one.required() {
+            let content = self.as_it_stands(one.from, "(c.now)", &format!("((c.old)::{name})"));
+            let _ = write!(
+                sql,
+                "keep AS (INSERT INTO slackwater.waiting_rows AS w (relation, key, owner, held, content) \
+                 SELECT {relation}, c.key, c.owner, true, ROW({content})::{name}::text FROM c \
+                 ON CONFLICT (relation, key) DO UPDATE SET held = true, content = EXCLUDED.content) \
+                 SELECT 'l' AS what, 1::bigint AS count, c.key FROM c",
+            );
+            return sql;
+        }
+        let set: Vec<String> =
+            one.nulls.iter().map(|at| format!("{} = NULL", quote(&child.table.columns[*at].name))).collect();
+        let _ = write!(
+            sql,
+            "keep AS (INSERT INTO slackwater.waiting_rows (relation, key, owner, held, content) \
+             SELECT {relation}, c.key, c.owner, false, c.now::text FROM c ON CONFLICT DO NOTHING), \
+             loses AS (UPDATE {name} AS t SET {set} FROM c WHERE {same} RETURNING 1) \
+             SELECT 'w' AS what, count(*) AS count, NULL::text[] AS key FROM loses",
+            set = set.join(", "),
+            same = equal(child, "t.", "(c.now)."),
+        );
+        sql
+    }
+
+    /// Deletes the rows with these keys, of several tables at once: Postgres looks at the references when all are gone.
+    pub(in crate::postgres::target) fn remove(&self, tables: &[usize]) -> String {
+        let mut sql = String::from("WITH ");
+        let mut bound = 0;
+        for (place, table) in tables.iter().enumerate() {
+            let mapped = self.mapped(*table);
+            let comma = if place == 0 { "" } else { ", " };
+            let _ = write!(
+                sql,
+                "{comma}d{place} AS (DELETE FROM {name} AS t USING {keys} WHERE {same} RETURNING 1)",
+                name = qualified(&mapped.table.schema, &mapped.table.name),
+                keys = keys(mapped, bound),
+                same = by_parameters(mapped, "t."),
+            );
+            bound += mapped.key.len();
+        }
+        let counts: Vec<String> = (0..tables.len())
+            .map(|place| format!("SELECT 'd' AS what, count(*) AS count, NULL::text[] AS key, {place} AS place FROM d{place}"))
+            .collect();
+        let _ = write!(sql, " {}", counts.join(" UNION ALL "));
+        sql
+    }
+
+    /// Locks the rows with these keys, so that no new reference to them can be committed.
+    pub(in crate::postgres::target) fn lock(&self, table: usize) -> String {
+        let mapped = self.mapped(table);
+        format!(
+            "SELECT 'd' AS what, 0::bigint AS count, NULL::text[] AS key FROM (SELECT FROM {keys} JOIN {name} AS t ON {same} \
+             ORDER BY {order} FOR UPDATE OF t) AS locked LIMIT 0",
+            keys = keys(mapped, 0),
+            name = qualified(&mapped.table.schema, &mapped.table.name),
+            same = by_parameters(mapped, "t."),
+            order = columns(&mapped.table, "t.", &mapped.key),
+        )
+    }
+
+    /// Raises an error if rows refer to those with these keys through a reference that is not watched and would cascade.
+    pub(in crate::postgres::target) fn ask(&self, reference: usize) -> String {
+        let one = &self.references.all[reference];
+        let (child, parent) = (self.mapped(one.from), self.mapped(one.to));
+        format!(
+            "SELECT 'd' AS what, slackwater.refuse({table}, {constraint}) AS count, NULL::text[] AS key FROM {keys} \
+             JOIN {parent_name} AS p ON {same} WHERE EXISTS (SELECT FROM {name} AS t WHERE {refers}) LIMIT 1",
+            table = literal(&child.table.name),
+            constraint = literal(&one.name),
+            keys = keys(parent, 0),
+            parent_name = qualified(&parent.table.schema, &parent.table.name),
+            same = by_parameters(parent, "p."),
+            name = qualified(&child.table.schema, &child.table.name),
+            refers = refers(one, &child.table, &parent.table, "t.", "p."),
+        )
+    }
+
+    /// Forgets what waits of rows with these keys.
+    pub(in crate::postgres::target) fn forget(&self, table: usize) -> String {
+        let mapped = self.mapped(table);
+        let number = self.number(table);
+        format!(
+            "WITH gone AS (DELETE FROM slackwater.waiting_rows AS w USING {keys} WHERE w.relation = {number} AND w.key = {key} \
+             RETURNING w.key), entries AS (DELETE FROM slackwater.waiting_for AS f USING gone \
+             WHERE f.relation = {number} AND f.key = gone.key) SELECT 'd' AS what, 0::bigint AS count, NULL::text[] AS key LIMIT 0",
+            keys = keys(mapped, 0),
+            key = key_of_parameters(mapped),
+        )
+    }
+
+    /// Forgets what waits of the owners in `$1`, less the rows of `$2`.
+    pub(in crate::postgres::target) fn forget_owned(&self, spec: &TableSpec, table: usize) -> Option<String> {
+        let mapped = self.mapped(table);
+        let owner = spec.owner?;
+        let kind = &mapped.table.columns[spec.columns[owner]].kind;
+        let number = self.number(table);
+        Some(format!(
+            "WITH gone AS (DELETE FROM slackwater.waiting_rows AS w USING unnest($1::{kind}[]) AS o(id) \
+             WHERE w.relation = {number} AND w.owner = {text} AND w.key NOT IN (SELECT {key} FROM unnest($2::{name}[]) AS r) \
+             RETURNING w.key), entries AS (DELETE FROM slackwater.waiting_for AS f USING gone \
+             WHERE f.relation = {number} AND f.key = gone.key) SELECT 'd' AS what, 0::bigint AS count, NULL::text[] AS key LIMIT 0",
+            kind = element_type(kind),
+            text = text("o.id", kind),
+            key = key(mapped, "r."),
+            name = table_name(spec),
+        ))
+    }
+
+    /// The keys of rows to delete (one array a key column, as for a delete), as text.
+    pub(in crate::postgres::target) fn keys_of_deletes(&self, spec: &TableSpec) -> String {
+        let kinds = spec.key.iter().map(|at| &spec.table.columns[spec.columns[*at]].kind);
+        let arrays: Vec<String> = kinds
+            .clone()
+            .enumerate()
+            .map(|(place, kind)| format!("${}::{}[]", place + 1, element_type(kind)))
+            .collect();
+        let names: Vec<String> = (0..spec.key.len()).map(|place| format!("k{place}")).collect();
+        let texts: Vec<String> =
+            kinds.enumerate().map(|(place, kind)| text(&format!("d.k{place}"), kind)).collect();
+        format!(
+            "SELECT 'l' AS what, 1::bigint AS count, ARRAY[{}]::text[] AS key FROM unnest({}) AS d({})",
+            texts.join(", "),
+            arrays.join(", "),
+            names.join(", ")
+        )
+    }
+
+    /// The keys of the rows in the table that belong to the owners in `$1` and are not among the rows of `$2`.
+    pub(in crate::postgres::target) fn keys_of_owned(
+        &self,
+        spec: &TableSpec,
+        table: usize,
+    ) -> Option<String> {
+        let mapped = self.mapped(table);
+        let owner = spec.columns[spec.owner?];
+        let column = &mapped.table.columns[owner];
+        Some(format!(
+            "SELECT 'l' AS what, 1::bigint AS count, {key} AS key FROM unnest($1::{kind}[]) AS o(id) JOIN {name} AS t \
+             ON t.{owner} = o.id WHERE ({theirs}) NOT IN (SELECT {ours} FROM unnest($2::{name}[]) AS r)",
+            key = key(mapped, "t."),
+            kind = element_type(&column.kind),
+            name = table_name(spec),
+            owner = quote(&column.name),
+            theirs = columns(&mapped.table, "t.", &mapped.key),
+            ours = columns(&mapped.table, "r.", &mapped.key),
+        ))
+    }
+
+    /// The keys of the rows that a reload has not met and that could be ours.
+    pub(in crate::postgres::target) fn keys_of_unseen(
+        &self,
+        spec: &TableSpec,
+        table: usize,
+        seen: &str,
+        constants: &[&str],
+    ) -> String {
+        format!(
+            "SELECT 'l' AS what, 1::bigint AS count, {} AS key FROM {} AS t WHERE {}",
+            key(self.mapped(table), "t."),
+            table_name(spec),
+            unseen(spec, seen, constants)
+        )
+    }
+
+    /// Forgets what waits of rows that a reload has not met and that could be ours.
+    pub(in crate::postgres::target) fn forget_unseen(
+        &self,
+        spec: &TableSpec,
+        table: usize,
+        seen: &str,
+        constants: &[&str],
+    ) -> String {
+        let (number, name) = (self.number(table), table_name(spec));
+        format!(
+            "WITH gone AS (DELETE FROM slackwater.waiting_rows AS w WHERE w.relation = {number} AND EXISTS \
+             (SELECT FROM (SELECT w.content::{name} AS n) AS o CROSS JOIN LATERAL (SELECT (o.n).*) AS t WHERE {unseen}) \
+             RETURNING w.key) DELETE FROM slackwater.waiting_for AS f USING gone \
+             WHERE f.relation = {number} AND f.key = gone.key",
+            unseen = unseen(spec, seen, constants)
+        )
+    }
+}
