@@ -102,16 +102,47 @@ BEGIN
     END IF;
 END $$;
 
--- As before, and `of_watching`: how often the set of watched references had changed when the writer read it.
+-- As before, and `of_watching`, as in `aware`. Every transaction begins with this, so it is one function without settings of its own.
+-- The one of the version before stays: to processes of that version it says that they are superseded.
 CREATE FUNCTION slackwater.advance(
     of_migration text, of_lane text, of_epoch bigint, from_sequence bigint,
     new_time bigint, new_token bytea, new_source_time bigint, new_applied_through bigint, new_horizon bigint,
     more_events bigint, more_rows bigint,
     chunk bigint, chunk_documents bigint, has_rest bool, rest_lo bytea, rest_hi bytea, new_as_of bigint, of_watching bigint
-) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM slackwater.advance(
-        of_migration, of_lane, of_epoch, from_sequence, new_time, new_token, new_source_time, new_applied_through, new_horizon,
-        more_events, more_rows, chunk, chunk_documents, has_rest, rest_lo, rest_hi, new_as_of);
-    PERFORM slackwater.aware(of_migration, of_watching);
+    UPDATE slackwater.lanes SET
+        sequence = sequence + 1,
+        position_time = coalesce(new_time, position_time),
+        position_token = coalesce(new_token, position_token),
+        source_time = coalesce(new_source_time, source_time),
+        applied_through = coalesce(new_applied_through, applied_through),
+        horizon = new_horizon,
+        as_of = greatest(as_of, new_as_of),
+        events = events + more_events,
+        rows_written = rows_written + more_rows,
+        updated_at = now()
+    WHERE migration = of_migration AND lane = of_lane AND epoch = of_epoch AND sequence = from_sequence;
+    IF NOT FOUND THEN
+        PERFORM FROM slackwater.lanes WHERE migration = of_migration AND lane = of_lane AND epoch = of_epoch;
+        IF FOUND THEN
+            RAISE EXCEPTION 'sequence' USING ERRCODE = 'SW002';
+        END IF;
+        RAISE EXCEPTION 'fenced' USING ERRCODE = 'SW001';
+    END IF;
+    PERFORM pg_catalog.pg_advisory_xact_lock_shared(1398206257, pg_catalog.hashtext(of_migration));
+    PERFORM FROM slackwater.migrations WHERE name = of_migration AND watching = of_watching;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'watching' USING ERRCODE = 'SW006';
+    END IF;
+    IF chunk IS NOT NULL THEN
+        -- Not there or done already: the collection was begun anew meanwhile; its rows are good all the same.
+        WITH finished AS (
+            UPDATE slackwater.chunks SET done = true, documents = chunk_documents
+            WHERE id = chunk AND migration = of_migration AND NOT done
+            RETURNING collection, generation
+        )
+        INSERT INTO slackwater.chunks (migration, collection, generation, lo, hi)
+        SELECT of_migration, collection, generation, rest_lo, rest_hi FROM finished WHERE has_rest;
+    END IF;
 END $$;

@@ -69,7 +69,7 @@ struct Work {
 }
 
 impl Sink {
-    /// True where these tables take rows one way only: some reference from or to them is watched.
+    /// True where rows of these tables have to be merged, never copied: something of them is watched.
     pub fn merges(&self, specs: &[usize]) -> bool {
         specs.iter().any(|spec| self.is_watched(self.references.of_spec[*spec]))
     }
@@ -156,6 +156,8 @@ impl Sink {
                 self.by_keys(Waiting::Forget(table), part).await?;
             }
         }
+        // What had to go for a value may have left it to another row.
+        self.settle(&mut work).await?;
         send(&self.client, vec![Call::simple("committing", super::COMMIT)]).await?;
         Ok(work.counts.iter().map(|counts| counts.deleted).sum())
     }
@@ -188,13 +190,18 @@ impl Sink {
                 self.upsert_watched(spec, &writes.tables[spec], &mut work).await?;
             }
         }
+        self.settle(&mut work).await?;
+        Ok(Counts::of(work.counts))
+    }
+
+    /// Writes all that can be in its table now.
+    async fn settle(&mut self, work: &mut Work) -> Result<()> {
         loop {
-            self.retry_all(&mut work).await?;
-            if !self.place_circles(&mut work).await? {
-                break;
+            self.retry_all(work).await?;
+            if !self.place_circles(work).await? {
+                return Ok(());
             }
         }
-        Ok(Counts::of(work.counts))
     }
 
     async fn note_seen(&mut self, writes: &WriteSet, seen: &[usize]) -> Result<()> {
