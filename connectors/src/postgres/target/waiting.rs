@@ -8,8 +8,8 @@
 use std::fmt::Write as _;
 
 use self::text::{
-    by_parameters, columns, equal, key, key_of_parameters, keys, on_conflict, overriding, owner, refers,
-    texts,
+    by_parameters, columns, content, equal, key, key_of_parameters, keys, on_conflict, overriding, owner,
+    refers, texts,
 };
 use self::value::{comparable, lateral, same_value, value_text};
 use super::references::{Mapped, Reference, References, Unique, ident_of};
@@ -432,8 +432,9 @@ impl Writer<'_> {
         format!(
             "SELECT 'r' AS what, 1::bigint AS count, w.key FROM {source} JOIN {name} AS t ON {same}{waits} \
              UNION ALL SELECT 'r', 1, w.key FROM {source} JOIN slackwater.waiting_rows AS h ON h.relation = {relation} \
-             AND h.key = {key} AND h.held CROSS JOIN LATERAL (SELECT (h.content::{name}).*) AS t{waits}",
+             AND h.key = {key} AND h.held CROSS JOIN LATERAL (SELECT ({content}).*) AS t{waits}",
             relation = self.number(one.table),
+            content = content("h", self.number(one.table), &name),
         )
     }
 
@@ -520,9 +521,9 @@ impl Writer<'_> {
     fn waiting(&self, table: usize, bound: usize, only: &str) -> String {
         let mapped = self.mapped(table);
         format!(
-            "(SELECT w.key, w.owner, w.held, w.content::{name} AS n FROM {keys} JOIN slackwater.waiting_rows AS w \
+            "(SELECT w.key, w.owner, w.held, {content} AS n FROM {keys} JOIN slackwater.waiting_rows AS w \
              ON w.relation = {number} AND w.key = {key}{only}) AS o CROSS JOIN LATERAL (SELECT (o.n).*) AS r",
-            name = qualified(&mapped.table.schema, &mapped.table.name),
+            content = content("w", self.number(table), &qualified(&mapped.table.schema, &mapped.table.name)),
             keys = keys(mapped, bound),
             number = self.number(table),
             key = key_of_parameters(mapped),

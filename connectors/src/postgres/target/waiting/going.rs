@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::Writer;
 use super::text::{
-    by_parameters, columns, equal, key, key_of_parameters, keys, literal, owner, refers, text, texts,
+    by_parameters, columns, content, equal, key, key_of_parameters, keys, literal, owner, refers, text, texts,
 };
 use crate::postgres::target::rows::TableSpec;
 use crate::postgres::target::statements::{element_type, qualified, quote, table_name, unseen};
@@ -208,9 +208,10 @@ impl Writer<'_> {
         let (number, name) = (self.number(table), table_name(spec));
         format!(
             "WITH gone AS (DELETE FROM slackwater.waiting_rows AS w WHERE w.relation = {number} AND EXISTS \
-             (SELECT FROM (SELECT w.content::{name} AS n) AS o CROSS JOIN LATERAL (SELECT (o.n).*) AS t WHERE {unseen}) \
+             (SELECT FROM (SELECT {content} AS n) AS o CROSS JOIN LATERAL (SELECT (o.n).*) AS t WHERE {unseen}) \
              RETURNING w.key) DELETE FROM slackwater.waiting_for AS f USING gone \
              WHERE f.relation = {number} AND f.key = gone.key",
+            content = content("w", number, &name),
             unseen = unseen(spec, seen, constants)
         )
     }

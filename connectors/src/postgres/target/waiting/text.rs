@@ -126,6 +126,12 @@ pub(super) fn by_parameters(mapped: &Mapped, prefix: &str) -> String {
     equal.join(" AND ")
 }
 
+/// A waiting row as a row of its table. The planner may look at this before it has looked whose row it is, and a row of another table
+/// cannot be read as one of this.
+pub(super) fn content(alias: &str, relation: i32, table: &str) -> String {
+    format!("(CASE WHEN {alias}.relation = {relation} THEN {alias}.content END)::{table}")
+}
+
 pub(super) fn literal(text: &str) -> String {
     let plain = text.replace('\'', "''");
     if plain.contains('\\') { format!("E'{}'", plain.replace('\\', "\\\\")) } else { format!("'{plain}'") }
