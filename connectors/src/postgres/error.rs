@@ -24,6 +24,8 @@ pub(super) const LATE: &str = "SW005";
 pub(super) const UNAWARE: &str = "SW006";
 /// SQLSTATE of rows that may not go before a reference to them is watched.
 pub(super) const NOT_WATCHED: &str = "SW007";
+/// SQLSTATE of a writer that has to look what waits.
+pub(super) const WAITING: &str = "SW008";
 /// What each later statement of a failed transaction answers; never the cause.
 const ABORTED: &str = "25P02";
 
@@ -76,7 +78,7 @@ fn kind(code: &str) -> Kind {
         SWITCHED => Kind::Switched,
         LATE => Kind::Unsuitable,
         UNAWARE => Kind::Contention,
-        NOT_WATCHED => Kind::Data,
+        NOT_WATCHED | WAITING => Kind::Data,
         // Bytes that do not parse are our mistake: trying again would never end.
         "08P01" => Kind::Bug,
         "40001" | "40P01" | "55P03" | "57014" => Kind::Contention,
@@ -128,6 +130,7 @@ fn condition(code: &str) -> &'static str {
         }
         SWITCHED => "the migration was switched; nothing is written for it any more",
         UNAWARE => "other processes have put a reference under watch",
+        WAITING => "something waits for rows of this batch",
         NOT_WATCHED => "rows refer to a row that goes",
         LATE => "the deadline has passed, or the cutover was reverted",
         "08P01" => "the bytes sent do not have the form that the type expects",

@@ -57,6 +57,8 @@ pub struct Sink {
     references: References,
     numbers: Numbers,
     watching: i64,
+    /// So many batches are looked at closely before the plain way is tried again, and how many are left.
+    doubt: (u32, u32),
     /// Statements over several tables: whether they place rows, and the tables.
     together: HashMap<(bool, Vec<usize>), Statement>,
     progress: Progress,
@@ -93,6 +95,7 @@ impl Sink {
             references: References::of(&specs),
             numbers: Numbers::default(),
             watching: 0,
+            doubt: (0, 0),
             together: HashMap::new(),
             specs,
             client,
@@ -140,9 +143,12 @@ impl Sink {
     /// One transaction, sent in one go if no reference of its tables is watched. On an error all of it is rolled back.
     pub async fn apply(&mut self, advance: &Advance, writes: &WriteSet, notes: &Notes) -> Result<Counts> {
         let outcome = if self.needs_care(writes) {
-            self.apply_watched(advance, writes, notes).await
+            match self.hope(advance, writes, notes).await {
+                Some(outcome) => outcome,
+                None => self.apply_watched(advance, writes, notes).await,
+            }
         } else {
-            self.apply_at_once(advance, writes, notes).await
+            self.apply_at_once(advance, writes, notes, None).await
         };
         match outcome {
             Ok(counts) => Ok(counts),
@@ -167,12 +173,19 @@ impl Sink {
         Ok(counts)
     }
 
-    async fn apply_at_once(&mut self, advance: &Advance, writes: &WriteSet, notes: &Notes) -> Result<Counts> {
+    async fn apply_at_once(
+        &mut self,
+        advance: &Advance,
+        writes: &WriteSet,
+        notes: &Notes,
+        idle: Option<Call<'static>>,
+    ) -> Result<Counts> {
         self.tidy().await?;
         self.prepare_writes(writes, &advance.seen).await?;
         self.prepare_notes(notes).await?;
         self.prepare_partitions(advance).await?;
         let mut calls = self.opening(advance)?;
+        calls.extend(idle);
         self.push_writes(&mut calls, writes, &advance.seen)?;
         self.push_notes(&mut calls, notes)?;
         calls.push(Call::simple("committing", COMMIT));

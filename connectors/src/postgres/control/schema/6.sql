@@ -146,3 +146,15 @@ BEGIN
         SELECT of_migration, collection, generation, rest_lo, rest_hi FROM finished WHERE has_rest;
     END IF;
 END $$;
+
+-- Nothing waits for these references, nor any row of these tables, and that stays so until the transaction ends. Raises an error if
+-- something does: then the writer has to look closer.
+CREATE FUNCTION slackwater.idle(of_migration text, of_references int[], of_relations int[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_catalog.pg_advisory_xact_lock_shared(1398206258, pg_catalog.hashtext(of_migration));
+    IF EXISTS (SELECT FROM slackwater.waiting_for WHERE reference = ANY (of_references))
+        OR EXISTS (SELECT FROM slackwater.waiting_rows WHERE relation = ANY (of_relations)) THEN
+        RAISE EXCEPTION 'waiting' USING ERRCODE = 'SW008';
+    END IF;
+END $$;

@@ -23,6 +23,7 @@ pub(super) enum Use {
     AdvancePartitions,
     Hold,
     Aware,
+    Idle,
     Upsert(usize),
     Delete(usize),
     DeleteOwned(usize),
@@ -96,6 +97,9 @@ impl Sink {
             }
             Use::Aware => {
                 ("preparing to look what is watched".to_owned(), "SELECT slackwater.aware($1, $2)".to_owned())
+            }
+            Use::Idle => {
+                ("preparing to look what waits".to_owned(), "SELECT slackwater.idle($1, $2, $3)".to_owned())
             }
             Use::Note(note) => ("preparing notes".to_owned(), notes::sql(note).to_owned()),
             Use::Upsert(index) => (self.doing("writing", index), statements::upsert(&self.specs[index])),

@@ -14,9 +14,9 @@ use super::Sink;
 use super::calls::values;
 use super::prepared::Use;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::error::explain;
-use crate::postgres::progress::{Counts, TableCounts};
-use crate::postgres::target::pipeline::{Call, Count, send};
+use crate::postgres::error::{WAITING, explain};
+use crate::postgres::progress::{Advance, Counts, Notes, TableCounts};
+use crate::postgres::target::pipeline::{Call, Count, Parameters, send};
 use crate::postgres::target::references::{Held, Key, circle};
 use crate::postgres::target::rows::{TableWrite, WriteSet};
 use crate::postgres::target::statements::quote;
@@ -27,6 +27,9 @@ const MOST_KEYS: usize = 5_000;
 
 /// Rows that are looked at for a circle; beyond that they wait for the next thing that comes.
 const MOST_HELD: usize = 50_000;
+
+/// After one that fails, no more batches than this are looked at closely before the plain way is tried again.
+const MOST_DOUBT: u32 = 31;
 
 /// Class of the advisory lock under which transactions that touch watched references take turns.
 const TURNS: i32 = 1_398_206_258;
@@ -84,6 +87,67 @@ impl Sink {
             let table = self.references.of_spec[spec];
             !write.is_empty() && (self.is_watched(table) || (removes(write) && self.cascades_from(table)))
         })
+    }
+
+    /// Writes a batch of watched tables the plain way, in the hope that nothing waits and nothing is missing. None if that is not so, or
+    /// not likely: then nothing is written.
+    pub(super) async fn hope(
+        &mut self,
+        advance: &Advance,
+        writes: &WriteSet,
+        notes: &Notes,
+    ) -> Option<Result<Counts>> {
+        let (step, left) = self.doubt;
+        if left > 0 {
+            self.doubt = (step, left - 1);
+            return None;
+        }
+        let touched = |table: usize| {
+            let writes = writes.tables.iter().enumerate();
+            writes
+                .into_iter()
+                .any(|(spec, write)| self.references.of_spec[spec] == table && !write.is_empty())
+        };
+        let cascades = writes
+            .tables
+            .iter()
+            .enumerate()
+            .any(|(spec, write)| removes(write) && self.cascades_from(self.references.of_spec[spec]));
+        if cascades {
+            return None;
+        }
+        let tables: Vec<usize> = (0..self.references.tables.len()).filter(|table| touched(*table)).collect();
+        let into = tables.iter().flat_map(|table| self.references.refer_to(*table));
+        let values = tables.iter().flat_map(|table| self.references.uniques_of(*table));
+        let mut waited: Vec<i32> = into.filter_map(|place| self.numbers.references[place]).collect();
+        waited.extend(values.filter_map(|place| self.numbers.uniques[place]));
+        let relations: Vec<i32> = tables.iter().filter_map(|table| self.numbers.tables[*table]).collect();
+        if let Err(error) = self.prepare(Use::Idle).await {
+            return Some(Err(error));
+        }
+        let parameters: Parameters<'static> =
+            vec![Box::new(self.migration.clone()), Box::new(waited), Box::new(relations)];
+        let idle = match self.get(Use::Idle) {
+            Ok(statement) => Call::prepared("looking what waits", statement, parameters),
+            Err(error) => return Some(Err(error)),
+        };
+        match self.apply_at_once(advance, writes, notes, Some(idle)).await {
+            Err(error) if self.disappoints(&error) => {
+                let step = (step * 2 + 1).min(MOST_DOUBT);
+                self.doubt = (step, step);
+                None
+            }
+            outcome => {
+                self.doubt = (0, 0);
+                Some(outcome)
+            }
+        }
+    }
+
+    /// Something waits, or is missing, as is known to happen.
+    fn disappoints(&self, error: &Error) -> bool {
+        let known = matches!(error.code.as_deref(), Some(WAITING | "23503" | "23505" | "23P01"));
+        known && !self.teaches(error)
     }
 
     /// Postgres would take away or change rows that refer to rows of this table.
