@@ -86,7 +86,7 @@ async fn position(stage: &Stage) -> (i64, Vec<u8>, i64) {
     })
     .await;
     let close = doc! {"killCursors": "$cmd.aggregate", "cursors": [id]};
-    stage.source.run_command(close).session(&mut session).await.expect("it can be closed");
+    stage.source.run_command(close).await.expect("it can be closed");
     let hex = event.get_document("_id").and_then(|token| token.get_str("_data")).expect("a token is text");
     let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("a token is in hex");
     let token: Vec<u8> = (0..hex.len()).step_by(2).map(digit).collect();
