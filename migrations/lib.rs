@@ -12,6 +12,7 @@ mod identity;
 mod json;
 mod oracle;
 mod rendering;
+pub mod tangle;
 mod watcher;
 
 pub use chance::Chance;

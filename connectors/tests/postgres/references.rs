@@ -2,193 +2,37 @@
 //! references are late, dangle and go, and unique values change places. Two lanes write at the same time; what stands in the end is
 //! what follows from the documents alone.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use slackwater_connectors::error::Kind;
+use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::progress::Notes;
-use slackwater_connectors::postgres::target::rows::WriteSet;
+use slackwater_connectors::postgres::target::rows::{TableSpec, WriteSet};
 use slackwater_connectors::postgres::target::sink::Sink;
 use slackwater_migrations::Chance;
+use slackwater_migrations::tangle::{self, Id, Row, Rows, Table};
 use uuid::Uuid;
 
 use crate::database::{Database, MIGRATION, V, from, ours, row, spec, taking, with};
 
-/// A table: what each of its references points to, and how.
-#[derive(Debug)]
-struct Made {
-    references: Vec<Pointer>,
-    /// What makes `u` unique.
-    unique: &'static str,
+/// The number in one of our ids.
+fn number(id: &str) -> i32 {
+    (id.parse::<Uuid>().expect("an id").as_u128() >> 80) as i32
 }
 
-#[derive(Debug)]
-struct Pointer {
-    to: usize,
-    required: bool,
-    rule: &'static str,
-}
-
-type Id = (usize, u128);
-
-/// A document: a number, and what it refers to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Document {
-    v: i32,
-    u: i32,
-    refers: Vec<Option<u128>>,
-}
-
-fn schema(chance: &mut Chance) -> Vec<Made> {
-    let count = 2 + chance.below(5) as usize;
-    let table = |chance: &mut Chance, index: usize| {
-        let pointer = |chance: &mut Chance| {
-            // Half of the schemas' references go back in the order of the tables; the others may go in circles.
-            let to = if chance.percent(50) { index } else { count } as u64;
-            let required = chance.percent(45);
-            let rules = [
-                "",
-                " on delete restrict",
-                " on delete cascade",
-                " deferrable",
-                " deferrable initially deferred",
-            ];
-            let nullable = [" on delete set null", " on delete set default", " on update cascade"];
-            let pick = chance.below(if required { 5 } else { 8 }) as usize;
-            let rule = rules.get(pick).or_else(|| nullable.get(pick - 5)).expect("a rule");
-            Pointer { to: chance.below(to.max(1)) as usize, required, rule }
-        };
-        let references: Vec<Pointer> = (0..chance.below(4)).map(|_| pointer(chance)).collect();
-        let mut uniques = vec![
-            "",
-            "alter table T add unique (u)",
-            "alter table T add unique (u) deferrable",
-            "alter table T add unique (v, u)",
-            "create unique index on T (u) where v < 50",
-            "create unique index on T ((u * 2), abs(v)) where v is not null",
-            "alter table T add exclude using gist (int4range(u, u + 1) with &&)",
-        ];
-        if !references.is_empty() {
-            uniques.push("alter table T add unique (r0, u)");
-        }
-        Made { unique: uniques[chance.below(uniques.len() as u64) as usize], references }
-    };
-    (0..count).map(|index| table(chance, index)).collect()
-}
-
-fn sql(made: &[Made]) -> String {
-    let mut sql = String::new();
-    for (index, table) in made.iter().enumerate() {
-        let columns: String = table
-            .references
-            .iter()
-            .enumerate()
-            .map(|(at, one)| format!(", r{at} uuid{}", if one.required { " not null" } else { "" }))
-            .collect();
-        // Columns that nobody maps, one that the database numbers.
-        let _ = write!(
-            sql,
-            "create table t{index} (id uuid primary key, number bigserial, v int, u int{columns}, note text not null default 'new', \
-             twice int generated always as (v * 2) stored);"
-        );
-    }
-    for (index, table) in made.iter().enumerate() {
-        let _ = write!(sql, "{};", table.unique.replace(" T ", &format!(" t{index} ")));
-        for (at, one) in table.references.iter().enumerate() {
-            let _ = write!(
-                sql,
-                "alter table t{index} add foreign key (r{at}) references t{}{};",
-                one.to, one.rule
-            );
-        }
-    }
-    sql
-}
-
-/// What stands in the tables: the most rows of which each finds what it requires.
-fn standing(made: &[Made], documents: &BTreeMap<Id, Document>) -> BTreeSet<Id> {
-    let mut standing: BTreeSet<Id> = documents.keys().copied().collect();
-    loop {
-        let lacks = |(table, id): &Id| {
-            let refers = &documents[&(*table, *id)].refers;
-            made[*table]
-                .references
-                .iter()
-                .zip(refers)
-                .any(|(one, to)| one.required && to.is_none_or(|to| !standing.contains(&(one.to, to))))
-        };
-        let lost: Vec<Id> = standing.iter().filter(|id| lacks(id)).copied().collect();
-        if lost.is_empty() {
-            return standing;
-        }
-        lost.iter().for_each(|id| {
-            standing.remove(id);
-        });
-    }
-}
-
-fn id(number: u128) -> Uuid {
-    Uuid::from_u128(number << 80 | 0x5 << 76 | 0x8 << 60)
-}
-
-/// Changes after which no two documents of a collection have the same `u`: who takes it from another gives its own. One event a
-/// document at most, as a lane reduces them.
-fn changes(
-    chance: &mut Chance,
-    made: &[Made],
-    pool: u64,
-    documents: &mut BTreeMap<Id, Document>,
-) -> BTreeMap<Id, Option<Document>> {
-    let mut touched = BTreeSet::new();
-    for _ in 0..=chance.below(20) {
-        let table = chance.below(made.len() as u64) as usize;
-        let key = (table, u128::from(chance.below(pool)));
-        touched.insert(key);
-        if chance.percent(25) {
-            documents.remove(&key);
-            continue;
-        }
-        let taken = |documents: &BTreeMap<Id, Document>, u: i32| {
-            let has = |(id, document): (&Id, &Document)| {
-                (id.0 == table && document.u == u && *id != key).then_some(*id)
-            };
-            documents.iter().find_map(has)
-        };
-        let mut u = chance.below(pool) as i32;
-        if let Some(other) = taken(documents, u) {
-            match documents.get(&key).map(|document| document.u) {
-                Some(own) => {
-                    documents.get_mut(&other).expect("it is there").u = own;
-                    touched.insert(other);
-                }
-                None => u = (0..).find(|u| taken(documents, *u).is_none()).expect("some number"),
-            }
-        }
-        let v = chance.below(100) as i32;
-        let refers = made[table].references.iter();
-        let refers =
-            refers.map(|one| (one.required || chance.percent(80)).then(|| u128::from(chance.below(pool))));
-        let document = Document { v, u, refers: refers.collect() };
-        documents.insert(key, document);
-    }
-    touched.into_iter().map(|key| (key, documents.get(&key).cloned())).collect()
-}
-
-fn writes(
-    batch: &BTreeMap<Id, Option<Document>>,
-    sink_specs: &[slackwater_connectors::postgres::target::rows::TableSpec],
-) -> WriteSet {
-    let mut writes = WriteSet::new(sink_specs, false);
-    let value = |number: u128| V::Id(id(number).as_u128());
-    for ((table, key), event) in batch {
-        match event {
+/// What these documents are now; those that are not there are deleted.
+fn writes<'a>(touched: impl Iterator<Item = &'a Id>, documents: &Rows, specs: &[TableSpec]) -> WriteSet {
+    let mut writes = WriteSet::new(specs, false);
+    let value = |number: i32| ours(number as u128);
+    for id in touched {
+        match documents.get(id) {
             Some(document) => {
-                let mut values = vec![value(*key), V::Int(document.v), V::Int(document.u)];
+                let mut values = vec![value(id.1), V::Int(document.v), V::Int(document.u)];
                 values.extend(document.refers.iter().map(|to| to.map_or(V::Null, value)));
-                row(&mut writes, *table, &values);
+                row(&mut writes, id.0, &values);
             }
-            None => value(*key).write(writes.tables[*table].deletes[0].push()),
+            None => value(id.1).write(writes.tables[id.0].deletes[0].push()),
         }
     }
     writes.sort();
@@ -208,21 +52,20 @@ async fn apply(sink: &mut Sink, writes: &WriteSet, what: &str) {
 
 async fn one(database: Database, seed: u64) {
     let mut chance = Chance::new(seed);
-    let made = schema(&mut chance);
-    let names: Vec<String> = (0..made.len()).map(|index| format!("t{index}")).collect();
+    let tables = tangle::tables(&mut chance);
+    let names: Vec<String> = (0..tables.len()).map(|index| format!("t{index}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let catalog = database.tables(&sql(&made), &names).await;
+    let catalog = database.tables(&tangle::sql(&tables), &names).await;
     let specs = || {
-        let spec = |(index, table): (usize, &Made)| {
+        let spec = |(index, table): (usize, &Table)| {
             let refers: Vec<String> = (0..table.references.len()).map(|at| format!("r{at}")).collect();
             let columns: Vec<&str> =
                 ["id", "v", "u"].into_iter().chain(refers.iter().map(String::as_str)).collect();
             spec(&catalog, names[index], &columns, &["id"], None)
         };
-        Arc::new(made.iter().enumerate().map(spec).collect::<Vec<_>>())
+        Arc::new(tables.iter().enumerate().map(spec).collect::<Vec<_>>())
     };
-    let mut control =
-        slackwater_connectors::postgres::control::Control::open(&database.url).await.expect("control");
+    let mut control = Control::open(&database.url).await.expect("control");
     let taken = control
         .take_over(taking(MIGRATION, "hash", Uuid::nil(), "direct"), &["even", "odd"])
         .await
@@ -232,55 +75,39 @@ async fn one(database: Database, seed: u64) {
     };
     let (mut even, mut odd) = (open("even").await, open("odd").await);
     let pool = 4 + chance.below(8);
-    let mut documents = BTreeMap::new();
+    let mut documents = Rows::new();
     let mut turn = chance.below(20) + 5;
     while turn > 0 {
         turn -= 1;
-        let (even_ones, odd_ones): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            changes(&mut chance, &made, pool, &mut documents)
-                .into_iter()
-                .partition(|((_, key), _)| key % 2 == 0);
-        let (one, other) = (writes(&even_ones, &specs()), writes(&odd_ones, &specs()));
-        let what = format!("seed {seed}, {turn} turns to go, {made:?}");
+        let touched = tangle::change(&mut chance, &tables, pool, 20, &mut documents);
+        let of_lane = |rest: i32| touched.iter().filter(move |id| id.1 % 2 == rest);
+        let (one, other) =
+            (writes(of_lane(0), &documents, &specs()), writes(of_lane(1), &documents, &specs()));
+        let what = format!("seed {seed}, {turn} turns to go, {tables:?}");
         tokio::join!(apply(&mut even, &one, &what), apply(&mut odd, &other, &what));
-        compare(&database, &made, &documents, &what).await;
+        compare(&database, &tables, &documents, &what).await;
     }
 }
 
-async fn compare(database: &Database, made: &[Made], documents: &BTreeMap<Id, Document>, what: &str) {
+async fn compare(database: &Database, tables: &[Table], documents: &Rows, what: &str) {
     let client = database.client().await;
-    let standing = standing(made, documents);
-    let number = |id: &str| id.parse::<Uuid>().expect("an id").as_u128() >> 80;
-    let mut entries: BTreeSet<(Id, usize, u128)> = BTreeSet::new();
-    for (index, table) in made.iter().enumerate() {
+    let mut found = Rows::new();
+    for (index, table) in tables.iter().enumerate() {
         let refers: String = (0..table.references.len()).map(|at| format!(", r{at}::text")).collect();
-        let rows = client
-            .query(&format!("select id::text, v, u{refers} from public.t{index}"), &[])
-            .await
-            .expect("rows");
-        let found: BTreeMap<u128, Document> = rows
-            .iter()
-            .map(|row| {
-                let refers =
-                    (0..table.references.len()).map(|at| row.get::<_, Option<&str>>(3 + at).map(number));
-                (number(row.get(0)), Document { v: row.get(1), u: row.get(2), refers: refers.collect() })
-            })
-            .collect();
-        let mut wanted = BTreeMap::new();
-        for ((_, key), document) in documents.iter().filter(|((of, _), _)| *of == index) {
-            if !standing.contains(&(index, *key)) {
-                continue;
-            }
-            let mut shown = document.clone();
-            for (at, (one, to)) in table.references.iter().zip(&mut shown.refers).enumerate() {
-                if let Some(lost) = to.filter(|to| !standing.contains(&(one.to, *to))) {
-                    entries.insert(((index, *key), at, lost));
-                    *to = None;
-                }
-            }
-            wanted.insert(*key, shown);
+        let sql = format!("select id::text, v, u{refers} from public.t{index}");
+        for row in client.query(&sql, &[]).await.expect("rows") {
+            let refers = (0..table.references.len()).map(|at| row.get::<_, Option<&str>>(3 + at).map(number));
+            let refers = refers.collect();
+            found.insert((index, number(row.get(0))), Row { v: row.get(1), u: row.get(2), refers });
         }
-        assert_eq!(found, wanted, "table {index}, {what}");
+    }
+    assert_eq!(found, tangle::shown(tables, documents), "{what}");
+    let standing = tangle::standing(tables, documents);
+    let lost = |id: &Id, at: usize, to: i32| !standing.contains(&(tables[id.0].references[at].to, to));
+    let mut entries: BTreeSet<(Id, usize, i32)> = BTreeSet::new();
+    for (id, document) in documents.iter().filter(|(id, _)| standing.contains(id)) {
+        let refers = document.refers.iter().enumerate().filter_map(|(at, to)| Some((at, (*to)?)));
+        entries.extend(refers.filter(|(at, to)| lost(id, *at, *to)).map(|(at, to)| (*id, at, to)));
     }
     let rows = client
         .query(
@@ -292,30 +119,22 @@ async fn compare(database: &Database, made: &[Made], documents: &BTreeMap<Id, Do
         )
         .await
         .expect("what waits");
-    let mut held = BTreeSet::new();
-    let mut partial = BTreeSet::new();
+    let (mut held, mut partial) = (BTreeSet::new(), BTreeSet::new());
     for row in rows {
-        let table: usize = row.get::<_, &str>(0)[1..].parse().expect("a number");
-        let key = (table, number(row.get(1)));
-        let constraint: &str =
-            row.get::<_, Option<&str>>(3).unwrap_or_else(|| panic!("{key:?} waits for nothing, {what}"));
-        let at: usize = constraint
-            .trim_start_matches(&format!("t{table}_r"))
-            .trim_end_matches("_fkey")
-            .parse()
-            .expect("a number");
-        let lost = number(row.get(4));
+        let table: &str = row.get(0);
+        let id = (table[1..].parse().expect("a number"), number(row.get(1)));
+        let constraint: Option<&str> = row.get(3);
+        let constraint = constraint.unwrap_or_else(|| panic!("{id:?} waits for nothing, {what}"));
+        let at = constraint.trim_start_matches(&format!("{table}_r")).trim_end_matches("_fkey");
+        let (at, to) = (at.parse().expect("a number"), number(row.get(4)));
         if row.get(2) {
-            held.insert(key);
-            assert!(
-                !standing.contains(&(made[table].references[at].to, lost)),
-                "{key:?} need not wait for {lost}, {what}"
-            );
+            held.insert(id);
+            assert!(lost(&id, at, to), "{id:?} need not wait for {to}, {what}");
         } else {
-            partial.insert((key, at, lost));
+            partial.insert((id, at, to));
         }
     }
-    let absent: BTreeSet<Id> = documents.keys().filter(|key| !standing.contains(key)).copied().collect();
+    let absent: BTreeSet<Id> = documents.keys().filter(|id| !standing.contains(id)).copied().collect();
     assert_eq!((held, partial), (absent, entries), "what waits, {what}");
 }
 

@@ -1,0 +1,181 @@
+//! Generated targets whose tables refer to each other in every way and have unique values of every kind; documents whose references
+//! dangle and whose unique values change places; and what follows for the tables from the documents alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use crate::Chance;
+
+/// A table `t0`, `t1` …, with columns `id` (a uuid), `n`, `v`, `u`, a reference `r0`, `r1` … each, and columns that nobody maps.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Its references.
+    pub references: Vec<Reference>,
+    /// The statement that makes `u` unique; `T` stands for the table. Empty where it is not.
+    pub unique: &'static str,
+}
+
+/// A foreign key.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// The table it points to.
+    pub to: usize,
+    /// NOT NULL.
+    pub required: bool,
+    /// What follows in its declaration.
+    pub rule: &'static str,
+}
+
+/// The table and the number of a document.
+pub type Id = (usize, i32);
+
+/// A document, or the row that it becomes. No two documents of a table have the same `u`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Any number.
+    pub v: i32,
+    /// The value that may be unique.
+    pub u: i32,
+    /// What each reference points to.
+    pub refers: Vec<Option<i32>>,
+}
+
+/// All documents.
+pub type Rows = BTreeMap<Id, Row>;
+
+/// Two to six tables.
+pub fn tables(chance: &mut Chance) -> Vec<Table> {
+    let count = 2 + chance.below(5) as usize;
+    (0..count).map(|index| table(chance, index, count)).collect()
+}
+
+fn table(chance: &mut Chance, index: usize, count: usize) -> Table {
+    let references: Vec<Reference> = (0..chance.below(4)).map(|_| reference(chance, index, count)).collect();
+    let mut uniques = vec![
+        "",
+        "alter table T add unique (u)",
+        "alter table T add unique (u) deferrable",
+        "alter table T add unique (v, u)",
+        "create unique index on T (u) where v < 50",
+        "create unique index on T ((u * 2), abs(v)) where v is not null",
+        "alter table T add exclude using gist (int4range(u, u + 1) with &&)",
+    ];
+    if !references.is_empty() {
+        uniques.push("alter table T add unique (r0, u)");
+    }
+    Table { unique: uniques[chance.below(uniques.len() as u64) as usize], references }
+}
+
+fn reference(chance: &mut Chance, index: usize, count: usize) -> Reference {
+    // Half of the references go back in the order of the tables; the others may go in circles.
+    let to = if chance.percent(50) { index } else { count } as u64;
+    let required = chance.percent(45);
+    let rules =
+        ["", " on delete restrict", " on delete cascade", " deferrable", " deferrable initially deferred"];
+    let nullable = [" on delete set null", " on delete set default", " on update cascade"];
+    let pick = chance.below(if required { 5 } else { 8 }) as usize;
+    let rule = if pick < rules.len() { rules[pick] } else { nullable[pick - rules.len()] };
+    Reference { to: chance.below(to.max(1)) as usize, required, rule }
+}
+
+/// The statements that make the tables.
+pub fn sql(tables: &[Table]) -> String {
+    let mut sql = String::new();
+    for (index, table) in tables.iter().enumerate() {
+        let column = |(at, one): (usize, &Reference)| {
+            format!(", r{at} uuid{}", if one.required { " not null" } else { "" })
+        };
+        let columns: String = table.references.iter().enumerate().map(column).collect();
+        let _ = write!(
+            sql,
+            "create table t{index} (id uuid primary key, n int, number bigserial, v int, u int{columns}, \
+             note text not null default 'new', twice int generated always as (v * 2) stored);"
+        );
+    }
+    for (index, table) in tables.iter().enumerate() {
+        let _ = write!(sql, "{};", table.unique.replace(" T ", &format!(" t{index} ")));
+        for (at, one) in table.references.iter().enumerate() {
+            let _ = write!(
+                sql,
+                "alter table t{index} add foreign key (r{at}) references t{}{}; create index on t{index} (r{at});",
+                one.to, one.rule
+            );
+        }
+    }
+    sql
+}
+
+/// Changes up to `most` documents, and those that give a `u` to one of them for its own; which.
+pub fn change(
+    chance: &mut Chance,
+    tables: &[Table],
+    pool: u64,
+    most: u64,
+    documents: &mut Rows,
+) -> BTreeSet<Id> {
+    let mut touched = BTreeSet::new();
+    for _ in 0..=chance.below(most) {
+        let table = chance.below(tables.len() as u64) as usize;
+        let id = (table, chance.below(pool) as i32);
+        touched.insert(id);
+        if chance.percent(25) {
+            documents.remove(&id);
+            continue;
+        }
+        let taken = |documents: &Rows, u: i32| {
+            let has = |(other, row): (&Id, &Row)| {
+                (other.0 == table && row.u == u && *other != id).then_some(*other)
+            };
+            documents.iter().find_map(has)
+        };
+        let mut u = chance.below(pool) as i32;
+        if let Some(other) = taken(documents, u) {
+            let own = documents.get(&id).map(|row| row.u);
+            match (own, documents.get_mut(&other)) {
+                (Some(own), Some(row)) => {
+                    row.u = own;
+                    touched.insert(other);
+                }
+                _ => u = (0..).find(|u| taken(documents, *u).is_none()).unwrap_or(u),
+            }
+        }
+        let v = chance.below(100) as i32;
+        let refers = tables[table].references.iter();
+        let refers =
+            refers.map(|one| (one.required || chance.percent(80)).then(|| chance.below(pool) as i32));
+        let row = Row { v, u, refers: refers.collect() };
+        documents.insert(id, row);
+    }
+    touched
+}
+
+/// The documents whose rows are in the tables: the most of which each finds what it requires.
+pub fn standing(tables: &[Table], documents: &Rows) -> BTreeSet<Id> {
+    let mut standing: BTreeSet<Id> = documents.keys().copied().collect();
+    loop {
+        let lacks = |id: &Id| {
+            let mut wants = tables[id.0].references.iter().zip(&documents[id].refers);
+            wants.any(|(one, to)| one.required && to.is_none_or(|to| !standing.contains(&(one.to, to))))
+        };
+        let lost: Vec<Id> = standing.iter().filter(|id| lacks(id)).copied().collect();
+        if lost.is_empty() {
+            return standing;
+        }
+        lost.iter().for_each(|id| {
+            standing.remove(id);
+        });
+    }
+}
+
+/// The rows of the tables: without references to what is not there.
+pub fn shown(tables: &[Table], documents: &Rows) -> Rows {
+    let standing = standing(tables, documents);
+    let shown = |(id, row): (&Id, &Row)| {
+        let mut row = row.clone();
+        for (one, to) in tables[id.0].references.iter().zip(&mut row.refers) {
+            *to = to.filter(|to| standing.contains(&(one.to, *to)));
+        }
+        (*id, row)
+    };
+    documents.iter().filter(|(id, _)| standing.contains(id)).map(shown).collect()
+}
