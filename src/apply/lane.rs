@@ -105,7 +105,7 @@ impl Lane {
         let given = transaction.notes();
         let events = &transaction.events;
         let mut attempt = Attempt { way, careful: false };
-        let tables = self.tables_of(events);
+        let tables = if way == Way::Copy { self.tables_of(events) } else { Vec::new() };
         let mut patience = Patience::new(&self.stop).shown(&self.gauges, Place::Target);
         let begun = Instant::now();
         loop {
