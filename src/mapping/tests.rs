@@ -87,7 +87,7 @@ fn refers(mut from: Table, column: &str, to: &str) -> Table {
         columns,
         table: ("public".into(), to.into()),
         referenced: vec!["id".into()],
-        deferred: false,
+
         full: false,
         on_delete: OnDelete::Refuse,
     });
@@ -570,4 +570,16 @@ fn what_becomes_of_missing_rows() {
     let mistakes = mistakes.expect_err("mistakes").to_string();
     assert!(mistakes.contains("`b` may not be null"), "{mistakes}");
     assert!(mistakes.contains("`c` has no foreign key"), "{mistakes}");
+    // What Postgres takes away by itself cannot be rejected.
+    let cascading = || {
+        let mut tables = tables();
+        tables[0].foreign_keys[0].on_delete = OnDelete::Cascade;
+        tables
+    };
+    let mistakes = try_plan(
+        &file("a: { ref: a, to: m.users, missing: reject }, b: { ref: b, to: m.users }"),
+        cascading(),
+    );
+    let mistakes = mistakes.expect_err("mistakes").to_string();
+    assert!(mistakes.contains("nothing would be rejected"), "{mistakes}");
 }

@@ -1,3 +1,4 @@
+use slackwater_connectors::postgres::target::catalog::OnDelete;
 use slackwater_connectors::postgres::target::introspect;
 
 use super::database::with;
@@ -65,7 +66,31 @@ async fn a_nasty_schema() {
             table.indexes
         );
         let key = &table.foreign_keys[0];
-        assert_eq!((key.columns.clone(), key.deferred), (vec![at("pa"), at("pb")], true));
+        assert_eq!(key.columns, [at("pa"), at("pb")]);
+        assert_eq!(
+            (key.referenced.join(" "), key.full, key.on_delete),
+            ("a b".into(), false, OnDelete::Refuse)
+        );
+        let rivals: Vec<_> = table
+            .rivals
+            .iter()
+            .map(|one| (one.names[0].as_str(), one.values.join(" | "), one.predicate.as_deref()))
+            .collect();
+        let rivals: Vec<(&str, &str, Option<&str>)> =
+            rivals.iter().map(|(name, values, only)| (*name, values.as_str(), *only)).collect();
+        assert_eq!(
+            rivals[1..],
+            [
+                ("Nasty \"Table\"_pb_pa_key", "pb | pa", None),
+                ("Nasty \"Table\"_name_key", "name", None),
+                ("full_one", "number", None),
+                ("partial_one", "pa", Some("(pb IS NULL)")),
+                ("expr_one", "lower(pb)", None),
+            ]
+        );
+        assert_eq!(column("name").default.as_deref(), Some("'x'::character varying"), "the domain's");
+        let number = "nextval('public.\"Nasty \"\"Table\"\"_number_seq\"'::regclass)";
+        assert_eq!(column("number").default.as_deref(), Some(number), "the identity's");
         assert_eq!(key.table, ("public".to_owned(), "parent".to_owned()));
 
         let array = &column("Mixed Case").kind;

@@ -1,6 +1,6 @@
 //! One table of one collection: its columns, checked and compiled.
 
-use slackwater_connectors::postgres::target::catalog;
+use slackwater_connectors::postgres::target::catalog::{self, OnDelete};
 use slackwater_connectors::postgres::target::rows::Missing;
 
 use super::super::encode::{Conv, Json};
@@ -136,20 +136,29 @@ impl Columns<'_, '_> {
     }
 
     fn missing(&mut self, policies: &Policies, index: usize, column: &catalog::Column) -> Missing {
+        let mut keys = self.table.foreign_keys.iter().filter(|key| key.columns.contains(&index)).peekable();
+        let refers = keys.peek().is_some();
+        let cascades = keys.any(|key| key.on_delete != OnDelete::Refuse);
         let Some(place) = policies.missing_at else {
             // A word for the whole file is for the columns that it fits.
             return match policies.missing {
                 Missing::Null if column.not_null => Missing::Wait,
+                Missing::Reject if cascades => Missing::Wait,
                 missing => missing,
             };
         };
         let name = &column.name;
-        if !self.table.foreign_keys.iter().any(|key| key.columns.contains(&index)) {
+        if !refers {
             let message = format!("`{name}` has no foreign key, so nothing can be missing");
             self.findings.error(place, message, "take `missing` out, or add the foreign key to the table");
         } else if policies.missing == Missing::Null && column.not_null {
             let message = format!("`{name}` may not be null, so it cannot be null until the other row comes");
             self.findings.error(place, message, "`missing: wait` or `missing: reject`");
+        } else if policies.missing == Missing::Reject && cascades {
+            let message = format!(
+                "when the other row is deleted, the foreign key of `{name}` deletes or changes this one, and nothing would be rejected"
+            );
+            self.findings.error(place, message, "`missing: wait`, or a foreign key without ON DELETE");
         }
         policies.missing
     }

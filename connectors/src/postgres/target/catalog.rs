@@ -91,8 +91,7 @@ pub struct ForeignKey {
     pub table: (String, String),
     /// The columns there that it names.
     pub referenced: Vec<String>,
-    /// Checked at commit (INITIALLY DEFERRED).
-    pub deferred: bool,
+
     /// MATCH FULL: all of its columns are null, or none.
     pub full: bool,
     /// What becomes of the row here when the one there is deleted.

@@ -101,7 +101,7 @@ WHERE i.indrelid = ANY($1) AND i.indisvalid AND i.indislive AND (i.indisunique O
 ORDER BY i.indrelid, i.indexrelid";
 
 const FOREIGN_KEYS: &str = "
-SELECT k.conrelid, k.conname::text, k.conkey, n.nspname::text, c.relname::text, k.condeferred,
+SELECT k.conrelid, k.conname::text, k.conkey, n.nspname::text, c.relname::text,
        (SELECT array_agg(a.attname::text ORDER BY named.place)
         FROM unnest(k.confkey) WITH ORDINALITY AS named(number, place)
         JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = named.number),
@@ -200,10 +200,9 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
             name: get(row, 1)?,
             columns: numbers.iter().filter_map(|number| places.get(&(relation, *number)).copied()).collect(),
             table: (get(row, 3)?, get(row, 4)?),
-            deferred: get(row, 5)?,
-            referenced: get(row, 6)?,
-            full: get(row, 7)?,
-            on_delete: match get::<&str>(row, 8)? {
+            referenced: get(row, 5)?,
+            full: get(row, 6)?,
+            on_delete: match get::<&str>(row, 7)? {
                 "c" => OnDelete::Cascade,
                 "n" => OnDelete::SetNull,
                 "d" => OnDelete::SetDefault,
