@@ -300,12 +300,11 @@ fn dangling(look: &Look, block: &mut impl FnMut(&'static str, String, &'static s
 /// What waits, and for what, in words.
 pub(crate) fn waits(row: &WaitingRows) -> String {
     let counted = if row.count >= WaitingRows::MOST { "at least " } else { "" };
-    let (count, first) = (count(row.count as usize, "row", "rows"), row.examples.first());
+    let count = count(row.count as usize, "row", "rows");
+    let first = row.example().map(|example| format!(", first {example}")).unwrap_or_default();
     if row.unique {
-        let first = first.map(|(key, beside)| format!(", first {key} beside {beside}")).unwrap_or_default();
         return format!("{counted}{count} of {} repeat a value ({}{first})", row.table, row.constraint);
     }
-    let first = first.map(|(key, wanted)| format!(", first {key} for {wanted}")).unwrap_or_default();
     format!("{counted}{count} of {} for rows of {} ({}{first})", row.table, row.wanted_table, row.constraint)
 }
 

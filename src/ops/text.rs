@@ -223,32 +223,18 @@ fn failures(look: &Look) -> String {
         text += &format!("\ndead letters: {} of {} ({})", row.count, row.collection, row.kind);
     }
     for row in &look.waiting {
-        let first = row.examples.first();
-        if row.unique {
-            let first = first.map(|(key, beside)| format!(", for example {key} beside {beside}"));
-            text += &format!(
-                "\nwaiting: {} rows of {} repeat a value that another row has ({}), they are not in the table{}",
-                row.count,
-                row.table,
-                row.constraint,
-                first.unwrap_or_default()
-            );
-            continue;
-        }
-        let held = if row.held == 0 {
-            "they are written without it"
-        } else {
-            "those that need it are not in the table"
+        let lack = match (row.unique, row.held) {
+            (true, _) => "repeat a value that another row has, and are not in the table".to_owned(),
+            (false, 0) => format!("are written without rows of {} that are not there", row.wanted_table),
+            (false, held) => {
+                format!("lack rows of {} that are not there, {held} are not in the table", row.wanted_table)
+            }
         };
         let block = if row.blocks { "" } else { "; does not block the switch" };
-        let first = first.map(|(key, wanted)| format!(", for example {key} for {wanted}"));
+        let first = row.example().map(|example| format!(", for example {example}")).unwrap_or_default();
         text += &format!(
-            "\nwaiting: {} rows of {} for rows of {} that are not there ({}), {held}{block}{}",
-            row.count,
-            row.table,
-            row.wanted_table,
-            row.constraint,
-            first.unwrap_or_default()
+            "\nwaiting: {} rows of {} {lack} ({}){block}{first}",
+            row.count, row.table, row.constraint
         );
     }
     for row in &look.tallies {

@@ -22,7 +22,8 @@ pub struct WaitingRows {
     pub count: u64,
     /// How many of them are not in their table meanwhile.
     pub held: u64,
-    /// The first of them: the key of the row, and the key that it wants or the key of the row in its way.
+    /// The first of them: the key of the row, and the key that it wants or the key of the row in its way. Empty where what it wants
+    /// is not a key: values are shown to nobody.
     pub examples: Vec<(String, String)>,
     /// One of them has waited for some seconds.
     pub settled: bool,
@@ -31,6 +32,16 @@ pub struct WaitingRows {
 impl WaitingRows {
     /// Counting ends here.
     pub const MOST: u64 = 100_000;
+
+    /// The first example, in words.
+    pub fn example(&self) -> Option<String> {
+        let (key, other) = self.examples.first()?;
+        Some(match (other.is_empty(), self.unique) {
+            (true, _) => key.clone(),
+            (false, true) => format!("{key} beside {other}"),
+            (false, false) => format!("{key} for {other}"),
+        })
+    }
 }
 
 const WAITING: &str = "
@@ -40,12 +51,12 @@ FROM slackwater.watched AS d
 CROSS JOIN LATERAL (
     SELECT count(*) AS count, count(*) FILTER (WHERE w.held) AS held,
            coalesce(bool_or(w.since < now() - interval '2 s'), false) AS settled
-    FROM (SELECT f.relation, f.key FROM slackwater.waiting_for AS f WHERE f.reference = d.id LIMIT 100000) AS f
+    FROM (SELECT f.relation, f.key FROM slackwater.waiting_for AS f WHERE f.reference = d.id LIMIT $2) AS f
     JOIN slackwater.waiting_rows AS w USING (relation, key)
 ) AS n
 CROSS JOIN LATERAL (
     SELECT array_agg(array_to_string(f.key, ', ')) AS keys,
-           array_agg(coalesce(array_to_string(CASE WHEN d.kind = 'unique' THEN f.beside ELSE f.wanted END, ', '), '')) AS wanted
+           array_agg(coalesce(array_to_string(CASE WHEN d.kind = 'unique' THEN f.beside WHEN d.by_key THEN f.wanted END, ', '), '')) AS wanted
     FROM (SELECT f.key, f.wanted, f.beside FROM slackwater.waiting_for AS f WHERE f.reference = d.id
           ORDER BY f.wanted, f.relation, f.key LIMIT 3) AS f
 ) AS first
@@ -55,7 +66,7 @@ ORDER BY 1, 2";
 impl Control {
     /// What waits, by foreign key.
     pub async fn waiting(&self, migration: &str) -> Result<Vec<WaitingRows>> {
-        self.rows("reading what waits", WAITING, &[&migration], |row| {
+        self.rows("reading what waits", WAITING, &[&migration, &(WaitingRows::MOST as i64)], |row| {
             let (keys, wanted): (Vec<String>, Vec<String>) = (row.try_get(6)?, row.try_get(7)?);
             Ok(WaitingRows {
                 table: row.try_get(0)?,

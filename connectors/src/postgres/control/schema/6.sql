@@ -30,6 +30,8 @@ CREATE TABLE slackwater.watched (
     kind text NOT NULL,
     -- What waits for it blocks the switch.
     blocks bool NOT NULL,
+    -- It names the key of the other row. Otherwise what it names is a value, and is shown to nobody.
+    by_key bool NOT NULL,
     since timestamptz NOT NULL DEFAULT now(),
     UNIQUE (migration, schema_name, table_name, constraint_name)
 );
@@ -65,14 +67,14 @@ CREATE INDEX ON slackwater.waiting_for (relation, key);
 -- Puts a reference under watch. Every transaction that does not know of it has ended when this returns.
 CREATE FUNCTION slackwater.watch(
     of_migration text, of_schema text, of_table text, of_constraint text, other_schema text, other_table text, of_kind text,
-    of_blocks bool
+    of_blocks bool, of_by_key bool
 ) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(1398206257, hashtext(of_migration));
     INSERT INTO slackwater.relations (migration, schema_name, table_name)
     VALUES (of_migration, of_schema, of_table), (of_migration, other_schema, other_table) ON CONFLICT DO NOTHING;
-    INSERT INTO slackwater.watched (migration, schema_name, table_name, constraint_name, to_schema, to_table, kind, blocks)
-    VALUES (of_migration, of_schema, of_table, of_constraint, other_schema, other_table, of_kind, of_blocks) ON CONFLICT DO NOTHING;
+    INSERT INTO slackwater.watched (migration, schema_name, table_name, constraint_name, to_schema, to_table, kind, blocks, by_key)
+    VALUES (of_migration, of_schema, of_table, of_constraint, other_schema, other_table, of_kind, of_blocks, of_by_key) ON CONFLICT DO NOTHING;
     IF FOUND THEN
         UPDATE slackwater.migrations SET watching = watching + 1 WHERE name = of_migration;
     END IF;

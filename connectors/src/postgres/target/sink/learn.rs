@@ -72,13 +72,13 @@ impl Sink {
             Some(Lesson::Read) => self.read_again().await,
             Some(Lesson::Watch(place)) => {
                 let one = &self.references.all[place];
-                let (name, blocks) = (one.name.clone(), one.blocks);
-                self.watch(one.from, one.to, &name, "reference", blocks).await
+                let (name, by_key) = (one.name.clone(), one.named == self.references.tables[one.to].key);
+                self.watch(one.from, one.to, &name, ("reference", one.blocks, by_key)).await
             }
             Some(Lesson::WatchValue(place)) => {
                 let one = &self.references.uniques[place];
                 let (table, name) = (one.table, one.name().to_owned());
-                self.watch(table, table, &name, "unique", true).await
+                self.watch(table, table, &name, ("unique", true, false)).await
             }
             None => return error,
         };
@@ -120,8 +120,7 @@ impl Sink {
         from: usize,
         to: usize,
         constraint: &str,
-        kind: &str,
-        blocks: bool,
+        (kind, blocks, by_key): (&str, bool, bool),
     ) -> Result<()> {
         self.tidy().await?;
         let name = |table: usize| {
@@ -130,9 +129,9 @@ impl Sink {
         };
         let ((schema, table), (to_schema, to_table)) = (name(from), name(to));
         let doing = format!("putting {constraint} of {schema}.{table} under watch");
-        let statement = "SELECT slackwater.watch($1, $2, $3, $4, $5, $6, $7, $8)";
-        let parameters: [&(dyn ToSql + Sync); 8] =
-            [&self.migration, &schema, &table, &constraint, &to_schema, &to_table, &kind, &blocks];
+        let statement = "SELECT slackwater.watch($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        let parameters: [&(dyn ToSql + Sync); 9] =
+            [&self.migration, &schema, &table, &constraint, &to_schema, &to_table, &kind, &blocks, &by_key];
         self.dirty = true;
         let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
         self.client.batch_execute(BEGIN).await.map_err(fail)?;
