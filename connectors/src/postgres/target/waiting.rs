@@ -442,18 +442,7 @@ impl Writer<'_> {
     pub(super) fn rivals(&self, table: usize) -> String {
         let mut wishes = self.wishes(table);
         wishes.retain(Wish::is_value);
-        let base = [("key", "o.key".to_owned())];
-        let m = self.looked_at(
-            "m",
-            table,
-            &wishes,
-            &Look {
-                base: &base,
-                source: self.waiting(table, 0, " AND w.held"),
-                with_it: &|_| None,
-                pairwise: true,
-            },
-        );
+        let m = self.held_rows(table, &wishes, true);
         let lose: Vec<String> = wishes.iter().map(|wish| format!("m.{} IS NOT NULL", wish.name)).collect();
         format!(
             "WITH {m}, {} SELECT 'l' AS what, 1::bigint AS count, m.key FROM m WHERE {}",
@@ -498,23 +487,19 @@ impl Writer<'_> {
     pub(super) fn wants(&self, table: usize) -> Option<String> {
         let mut wishes = self.wishes(table);
         wishes.retain(Wish::required);
-        let base = [("key", "o.key".to_owned())];
-        let m = self.looked_at(
-            "m",
-            table,
-            &wishes,
-            &Look {
-                base: &base,
-                source: self.waiting(table, 0, " AND w.held"),
-                with_it: &|_| None,
-                pairwise: false,
-            },
-        );
+        let m = self.held_rows(table, &wishes, false);
         let listed = wishes.iter().map(|Wish { number, name, .. }| {
             format!("SELECT {number}, m.{name}, m.key FROM m WHERE m.{name} IS NOT NULL")
         });
         let listed: Vec<String> = listed.collect();
         (!listed.is_empty()).then(|| format!("WITH {m} {}", listed.join(" UNION ALL ")))
+    }
+
+    /// As [`Writer::looked_at`], for held rows with the keys that are bound.
+    fn held_rows(&self, table: usize, wishes: &[Wish<'_>], pairwise: bool) -> String {
+        let source = self.waiting(table, 0, " AND w.held");
+        let look = Look { base: &[("key", "o.key".to_owned())], source, with_it: &|_| None, pairwise };
+        self.looked_at("m", table, wishes, &look)
     }
 
     /// The waiting rows with the keys that are bound, as `o`, and what they should be, as `r`.
