@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::time::Instant;
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -10,7 +11,7 @@ use tokio::process::{Child, Command};
 
 use crate::stage::ports::free_ports;
 use crate::stage::records::ANSWER;
-use crate::stage::{PATIENCE, until, variable};
+use crate::stage::{LOOK, PATIENCE, until, variable};
 
 /// The broker that tests share which leave it alone.
 pub(crate) fn shared() -> String {
@@ -187,16 +188,22 @@ impl Broker {
 
     /// Waits until the whole cluster is there, and every partition has its leader and copies.
     pub(crate) async fn ready(&mut self) {
-        let address = self.address();
-        until("the broker answers", PATIENCE, async || {
+        let end = Instant::now() + PATIENCE;
+        loop {
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().expect("a child")) {
                 panic!("the broker ended by itself ({status}):\n{}", self.tail());
             }
-            let (address, cluster) = (address.clone(), self.cluster);
+            let (address, cluster) = (self.address(), self.cluster);
             let ready = tokio::task::spawn_blocking(move || leads(&address, cluster, cluster)).await;
-            ready.expect("a task").then_some(())
-        })
-        .await;
+            let Err(lacks) = ready.expect("a task") else { break };
+            assert!(
+                Instant::now() < end,
+                "the broker at {}: {lacks}, for {PATIENCE:?}:\n{}",
+                self.address(),
+                self.tail()
+            );
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Waits until it knows that one other is away and another leads in its place.
@@ -204,7 +211,7 @@ impl Broker {
         until("the others do without it", PATIENCE, async || {
             let (address, others) = (self.address(), self.cluster - 1);
             let lead = tokio::task::spawn_blocking(move || leads(&address, others, 1)).await;
-            lead.expect("a task").then_some(())
+            lead.expect("a task").ok()
         })
         .await;
     }
@@ -268,21 +275,35 @@ async fn keytool(words: &str, more: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// Whether it answers and knows of so many brokers, and every partition can be written to and has so many copies, or all.
-fn leads(address: &str, brokers: usize, copies: usize) -> bool {
+/// What it lacks until it answers and knows of so many brokers, and every partition can be written to and has so many
+/// copies, or all.
+fn leads(address: &str, brokers: usize, copies: usize) -> Result<(), String> {
     let client: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", address)
         .set("log_level", "0")
         .create()
         .expect("options that fit");
-    client.fetch_metadata(None, ANSWER).is_ok_and(|metadata| {
-        let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-        metadata.brokers().len() == brokers
-            && partitions.all(|partition| {
-                let copies = copies.min(partition.replicas().len());
-                partition.leader() >= 0 && partition.isr().len() >= copies
-            })
-    })
+    let metadata = client.fetch_metadata(None, ANSWER).map_err(|error| error.to_string())?;
+    let known: Vec<i32> = metadata.brokers().iter().map(rdkafka::metadata::MetadataBroker::id).collect();
+    if known.len() != brokers {
+        return Err(format!("it knows of the brokers {known:?}"));
+    }
+    for topic in metadata.topics() {
+        for partition in topic.partitions() {
+            let wanted = copies.min(partition.replicas().len());
+            if partition.leader() < 0 || partition.isr().len() < wanted {
+                return Err(format!(
+                    "partition {} of {} has the leader {} and the copies {:?} of {:?}",
+                    partition.id(),
+                    topic.name(),
+                    partition.leader(),
+                    partition.isr(),
+                    partition.replicas()
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Broker {
