@@ -141,7 +141,7 @@ fn waiting(unique: bool) -> WaitingRows {
         count: 2,
         held: 1,
         examples: vec![("a".into(), "b".into()), ("c".into(), "d".into())],
-        settled: true,
+        age_ms: 60_000,
     }
 }
 
@@ -158,8 +158,14 @@ fn what_waits_is_told() {
     assert_eq!(found(&[waiting(false)]), (vec![("dangling_references", dangling.to_owned())], false));
     let twice = "2 rows of public.users repeat a value (users_fkey, first a beside b)";
     assert_eq!(found(&[waiting(true)]), (vec![("duplicate_values", twice.to_owned())], false));
-    let young = WaitingRows { settled: false, ..waiting(false) };
+    let young = WaitingRows { age_ms: COMES_WITHIN_MS, ..waiting(false) };
     assert!(found(&[young]).1, "what came just now may be completed in a moment");
+    let mut behind = facts();
+    let lag = behind.look.lag_ms().expect("it is known");
+    for (age_ms, passes) in [(lag + COMES_WITHIN_MS, true), (lag + COMES_WITHIN_MS + 1, false)] {
+        behind.look.waiting = vec![WaitingRows { age_ms, ..waiting(false) }];
+        assert_eq!(may_pass(&behind, &blockers(&migration(FILE), &behind)), passes, "{age_ms} ms");
+    }
     let allowed = WaitingRows { blocks: false, ..waiting(false) };
     assert_eq!(found(&[allowed]).0, []);
 }

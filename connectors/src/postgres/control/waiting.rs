@@ -25,8 +25,8 @@ pub struct WaitingRows {
     /// The first of them: the key of the row, and the key that it wants or the key of the row in its way. Empty where what it wants
     /// is not a key: values are shown to nobody.
     pub examples: Vec<(String, String)>,
-    /// One of them has waited for some seconds.
-    pub settled: bool,
+    /// How long the first of them has waited.
+    pub age_ms: i64,
 }
 
 impl WaitingRows {
@@ -46,11 +46,11 @@ impl WaitingRows {
 
 const WAITING: &str = "
 SELECT d.schema_name || '.' || d.table_name, d.constraint_name, d.to_schema || '.' || d.to_table, d.blocks,
-       n.count, n.held, first.keys, first.wanted, n.settled, d.kind = 'unique'
+       n.count, n.held, first.keys, first.wanted, n.age_ms, d.kind = 'unique'
 FROM slackwater.watched AS d
 CROSS JOIN LATERAL (
     SELECT count(*) AS count, count(*) FILTER (WHERE w.held) AS held,
-           coalesce(bool_or(w.since < now() - interval '2 s'), false) AS settled
+           coalesce(extract(epoch FROM now() - min(w.since)) * 1000, 0)::bigint AS age_ms
     FROM (SELECT f.relation, f.key FROM slackwater.waiting_for AS f WHERE f.reference = d.id LIMIT $2) AS f
     JOIN slackwater.waiting_rows AS w USING (relation, key)
 ) AS n
@@ -76,7 +76,7 @@ impl Control {
                 count: count_of(row, 4)?,
                 held: count_of(row, 5)?,
                 examples: keys.into_iter().zip(wanted).collect(),
-                settled: row.try_get(8)?,
+                age_ms: row.try_get(8)?,
                 unique: row.try_get(9)?,
             })
         })
