@@ -17,7 +17,17 @@ use tokio_postgres::types::{Format, IsNull, ToSql, private::BytesMut};
 
 fn kind(name: &str, oid: u32, modifier: i32) -> Type {
     let (enum_labels, element) = (None, None);
-    Type { oid, name: name.into(), base_oid: oid, modifier, enum_labels, element, comparable: true }
+    let base_name = name.into();
+    Type {
+        oid,
+        name: name.into(),
+        base_oid: oid,
+        base_name,
+        modifier,
+        enum_labels,
+        element,
+        comparable: true,
+    }
 }
 
 fn numeric(precision: i32, scale: i32) -> Type {
@@ -53,8 +63,6 @@ impl Encoder {
             rivals: Vec::new(),
             indexes: vec![vec![0]],
             foreign_keys: Vec::new(),
-            row_array_oid: 0,
-            row_oid: 0,
             is_table: true,
             writable: true,
             estimated_rows: -1,

@@ -25,7 +25,7 @@ use slackwater_topics::Event;
 use super::transaction::{Origin, Transaction};
 use crate::letters::{Letters, refused, rejected};
 use crate::log::keep_last;
-use crate::mapping::{self, Mapper, Plan};
+use crate::mapping::{self, Mapper, Plan, Texts};
 use crate::ops::board::Place;
 use crate::ops::gauges::Gauges;
 use crate::ops::metrics::{self, Retry};
@@ -104,7 +104,8 @@ impl Lane {
         let mut advance = transaction.advance(taken, self.sink.progress());
         let given = transaction.notes();
         let events = &transaction.events;
-        let mut attempt = Attempt { way, careful: false };
+        let mut attempt = Attempt { way, careful: false, asked: false };
+        self.mapper.refuse(Texts::new());
         let tables = if way == Way::Copy { self.tables_of(events) } else { Vec::new() };
         let mut patience = Patience::new(&self.stop).shown(&self.gauges, Place::Target);
         let begun = Instant::now();
@@ -117,7 +118,7 @@ impl Lane {
             } else {
                 self.write_at_once(&advance, events, &given, attempt.way).await
             };
-            let error = match outcome {
+            let mut error = match outcome {
                 Ok(counts) => {
                     patience.over();
                     self.count(taken, events, &counts, begun);
@@ -125,6 +126,13 @@ impl Lane {
                 }
                 Err(error) => error,
             };
+            if error.kind == Kind::Data && attempt.may_ask(&self.plan, events) {
+                match self.ask(events).await {
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(other) => error = other,
+                }
+            }
             if error.kind == Kind::Data {
                 attempt.refused(error, events.len(), self.patient, &self.name)?;
                 continue;
@@ -197,6 +205,29 @@ impl Lane {
             self.count_letters(&notes);
         }
         written
+    }
+
+    /// Whether the target refuses texts of these documents that only it can read. They are invalid from then on.
+    async fn ask(&mut self, events: &[Event]) -> Result<bool> {
+        reset(&mut self.records, &self.plan);
+        self.mapper.keep_texts();
+        for event in events {
+            // What is wrong with it otherwise is found again when it is written.
+            let _ = self.mapper.map(event, &mut self.records);
+        }
+        let _ = self.mapper.take_tallies();
+        let mut refused = Texts::new();
+        for (oid, texts) in self.mapper.take_texts() {
+            let Some(kind) = self.plan.kind(oid) else { continue };
+            let texts = texts.into_iter().filter_map(|text| String::from_utf8(text).ok()).collect();
+            let bad = self.sink.refused(kind, texts).await?;
+            if !bad.is_empty() {
+                refused.insert(oid, bad.into_iter().map(String::into_bytes).collect());
+            }
+        }
+        let any = !refused.is_empty();
+        self.mapper.refuse(refused);
+        Ok(any)
     }
 
     /// In halves, each in a savepoint, until what fails is a single document.
@@ -301,9 +332,20 @@ struct Attempt {
     way: Way,
     /// In halves, to find the documents that fail.
     careful: bool,
+    /// The target has said which texts it refuses.
+    asked: bool,
 }
 
 impl Attempt {
+    /// The first time that something is refused of tables with columns that are written as text.
+    fn may_ask(&mut self, plan: &Plan, events: &[Event]) -> bool {
+        let shaped = |event: &Event| {
+            let tables = &plan.collection(event.collection).tables;
+            tables.iter().any(|table| plan.tables[*table].shape.is_some())
+        };
+        self.way == Way::Upsert && !std::mem::replace(&mut self.asked, true) && events.iter().any(shaped)
+    }
+
     /// The database has refused a record: another way to try, where there is one.
     fn refused(
         &mut self,

@@ -11,7 +11,7 @@ use slackwater_connectors::postgres::target::rows::WriteSet;
 use slackwater_topics::{CollectionId, Document, Event, Key, Op, Value};
 
 use super::elements::Elements;
-use super::encode::Scratch;
+use super::encode::{Scratch, Texts};
 use super::plan::{CollectionPlan, Plan};
 use super::rejection::{Adjustment, Reason, Rejection, Tally};
 use super::row::Row;
@@ -115,6 +115,21 @@ impl Mapper {
             order(a).cmp(&order(b)).then_with(|| names(a, b))
         });
         tallies
+    }
+
+    /// From now on the texts that only the database can read are kept.
+    pub(crate) fn keep_texts(&mut self) {
+        self.scratch.reading.written = Some(Texts::new());
+    }
+
+    /// The texts that were kept; no more are.
+    pub(crate) fn take_texts(&mut self) -> Texts {
+        self.scratch.reading.written.take().unwrap_or_default()
+    }
+
+    /// The database refuses these texts: they are invalid, until this is said again.
+    pub(crate) fn refuse(&mut self, texts: Texts) {
+        self.scratch.reading.refused = texts;
     }
 
     fn mark(&mut self, collection: &CollectionPlan, op: Op, out: &WriteSet) {

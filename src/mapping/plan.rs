@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use slackwater_connectors::postgres::target::catalog::Type;
 use slackwater_connectors::postgres::target::rows::TableSpec;
 use slackwater_topics::{CollectionId, Namespace};
 
@@ -43,6 +44,13 @@ impl Plan {
     /// The collections of a source.
     pub(crate) fn of_source(&self, source: &str) -> Vec<CollectionId> {
         self.ids().filter(|id| self.collection(*id).source == source).collect()
+    }
+
+    /// The type of a column that is written.
+    pub(crate) fn kind(&self, oid: u32) -> Option<&Type> {
+        let columns =
+            self.tables.iter().flat_map(|spec| spec.columns.iter().map(|at| &spec.table.columns[*at]));
+        columns.map(|column| &column.kind).find(|kind| kind.oid == oid)
     }
 
     /// The tables that these collections fill, as indices into `tables`, in their order.

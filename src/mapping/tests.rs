@@ -15,7 +15,17 @@ const HEAD: &str = "migration: test\nsources: { m: { mongodb: { uri: x, database
 
 fn plain(name: &str, oid: u32, modifier: i32) -> Type {
     let (enum_labels, element) = (None, None);
-    Type { oid, name: name.into(), base_oid: oid, modifier, enum_labels, element, comparable: true }
+    let base_name = name.into();
+    Type {
+        oid,
+        name: name.into(),
+        base_oid: oid,
+        base_name,
+        modifier,
+        enum_labels,
+        element,
+        comparable: true,
+    }
 }
 
 /// `name type [not null] [default] [generated]`, as much of SQL as tests need.
@@ -71,8 +81,6 @@ fn table(name: &str, columns: &[&str]) -> Table {
         uniques: Vec::new(),
         rivals: Vec::new(),
         foreign_keys: Vec::new(),
-        row_array_oid: 1,
-        row_oid: 2,
         is_table: true,
         writable: true,
         estimated_rows: -1,

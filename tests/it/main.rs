@@ -22,4 +22,5 @@ mod stage;
 mod stop;
 mod takeover;
 mod topics;
+mod types;
 mod upgrade;

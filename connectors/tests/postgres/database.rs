@@ -120,6 +120,7 @@ pub(crate) fn spec(
     let mapped: Vec<usize> = columns.iter().map(|name| table.column(name).expect("a column")).collect();
     let place = |name: &str| columns.iter().position(|column| *column == name).expect("a mapped column");
     TableSpec {
+        shape: None,
         record: Arc::new(RowFormat::record(table, &mapped)),
         copy: Arc::new(RowFormat::copy(mapped.len())),
         table: Arc::new(table.clone()),

@@ -31,9 +31,7 @@ async fn a_nasty_schema() {
         let catalog = database.tables(NASTY, &[name, "parent", "look", "missing"]).await;
         assert_eq!(catalog.tables.len(), 3);
         let table = &catalog.tables[&("public".to_owned(), name.to_owned())];
-        assert!(
-            table.is_table && table.writable && table.row_oid > 0 && table.row_array_oid > table.row_oid - 10
-        );
+        assert!(table.is_table && table.writable);
         assert!(!catalog.tables[&("public".to_owned(), "look".to_owned())].is_table);
         let column = |name: &str| &table.columns[table.column(name).expect(name)];
         let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();

@@ -1,9 +1,11 @@
 //! Which rule can fill which type, and with what conversion.
 
 use slackwater_connectors::postgres::target::catalog::Type;
+use slackwater_connectors::postgres::target::shape::carrier;
 
 use super::super::encode::{
-    Conv, Enum, Json, Lenient, NumericShape, Reference, Scratch, Text, Unit, Unknown,
+    Conv, Enum, Foreign, Form as TextForm, Json, Lenient, NumericShape, Reference, Scratch, Text, Unit,
+    Unknown, form_of,
 };
 use crate::config::spelling::{list, nearest};
 use crate::config::{self, Convert, Findings, Place, Scalar};
@@ -17,28 +19,34 @@ pub(super) enum Base {
     Float4,
     Float8,
     Numeric,
-    Text { limit: Option<usize>, pad: bool },
+    Text {
+        limit: Option<usize>,
+        pad: bool,
+    },
     Uuid,
     Timestamp,
     Date,
     Time,
-    Json { binary: bool },
+    Json {
+        binary: bool,
+    },
     Bytea,
-    Inet { cidr: bool },
+    Inet {
+        cidr: bool,
+    },
     Enum,
     Array,
-    Unsupported,
+    /// Written as text, which its own input function reads.
+    Foreign,
 }
-
-const SUPPORTED: &str = "supported: boolean, smallint, integer, bigint, real, double precision, numeric, text, varchar, char, citext, uuid, timestamptz, timestamp, date, time, jsonb, json, bytea, inet, cidr, enums, and domains over and arrays of these";
 
 impl Base {
     pub(super) fn of(kind: &Type) -> Self {
         if kind.enum_labels.is_some() {
             return Self::Enum;
         }
-        if kind.element.is_some() {
-            return Self::Array;
+        if let Some(element) = &kind.element {
+            return if Self::of(element) == Self::Foreign { Self::Foreign } else { Self::Array };
         }
         let limit = (kind.modifier > 4).then(|| (kind.modifier - 4) as usize);
         match kind.base_oid {
@@ -61,11 +69,8 @@ impl Base {
             1700 => Self::Numeric,
             2950 => Self::Uuid,
             3802 => Self::Json { binary: true },
-            // An extension's type has another OID in every database.
-            _ if kind.name == "citext" || kind.name.ends_with(".citext") => {
-                Self::Text { limit: None, pad: false }
-            }
-            _ => Self::Unsupported,
+            _ if kind.is_citext() => Self::Text { limit: None, pad: false },
+            _ => Self::Foreign,
         }
     }
 
@@ -83,7 +88,8 @@ impl Base {
             Self::Time => &["time"],
             Self::Json { .. } => &["jsonb"],
             Self::Bytea => &["bytea"],
-            Self::Inet { .. } | Self::Unsupported => &[],
+            Self::Inet { .. } => &[],
+            Self::Foreign => &["text", "array"],
             Self::Enum => &["enum"],
             Self::Array => &["array"],
         }
@@ -95,6 +101,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) namespace: Namespace,
     pub(super) collections: &'a [config::Collection],
     pub(super) not_migrated: &'a [config::At<String>],
+    /// The rows of the table travel in a shape: arrays hold what carries their elements.
+    pub(super) shaped: bool,
 }
 
 /// The conversion of a rule's value into a column; complaints go to the findings.
@@ -109,14 +117,6 @@ pub(super) fn conversion(
 ) -> Option<Conv> {
     let base = Base::of(kind);
     let word = value.convert.word();
-    if base == Base::Unsupported {
-        findings.error(
-            place,
-            format!("`{column}` is of type {}, which cannot be written", kind.name),
-            SUPPORTED,
-        );
-        return None;
-    }
     if word != "from" && !base.rules().contains(&word) {
         let rules = list(base.rules().iter().copied().chain(["from"]));
         let help = match (&value.convert, &base) {
@@ -126,7 +126,7 @@ pub(super) fn conversion(
         findings.error(place, format!("`{word}` cannot fill `{column}`, which is {}", kind.name), help);
         return None;
     }
-    if value.path.value.each.is_some() && base != Base::Array {
+    if value.path.value.each.is_some() && kind.element.is_none() {
         let message = format!("`{}` selects many values, `{column}` is {}", value.path.value, kind.name);
         findings.error(value.path.place, message, "use an array column, or `each` for a table of its own");
         return None;
@@ -168,26 +168,10 @@ pub(super) fn conversion(
             let own_words = policies.invalid_at.is_some();
             let quote = !own_words
                 || matches!(policies.invalid, config::InvalidPolicy::Strip | config::InvalidPolicy::Clamp);
-            let form = Form { trim: value.trim, lower: value.lower, unit, quote };
-            let conv = by_type(kind, &form);
-            let Some(conv) = conv else {
-                let inner =
-                    kind.element.as_deref().map_or(kind.name.as_str(), |element| element.name.as_str());
-                findings.error(
-                    place,
-                    format!("`{column}` is made of {inner}, which cannot be written"),
-                    SUPPORTED,
-                );
-                return None;
-            };
-            Some(match (conv, kind.element.as_deref()) {
-                (Conv::Array(_), Some(element)) => {
-                    let inner = value.path.value.each.iter().flatten();
-                    let inner = inner.map(|name| name.as_bytes().into()).collect();
-                    Conv::array(by_type(element, &form)?, element.oid, inner)
-                }
-                (conv, _) => conv,
-            })
+            let inner = value.path.value.each.iter().flatten();
+            let inner = inner.map(|name| name.as_bytes().into()).collect();
+            let form = Form { trim: value.trim, lower: value.lower, unit, quote, shaped: around.shaped };
+            Some(by_type(kind, &form, inner))
         }
     }
 }
@@ -198,16 +182,15 @@ pub(super) struct Form {
     lower: bool,
     unit: Option<Unit>,
     quote: bool,
+    /// As in [`Surroundings::shaped`].
+    shaped: bool,
 }
 
-/// Of a constant or default: nothing is adjusted.
-pub(super) const PLAIN: Form = Form { trim: false, lower: false, unit: None, quote: true };
-
-/// The conversion that the type asks for.
-pub(super) fn by_type(kind: &Type, form: &Form) -> Option<Conv> {
+/// The conversion that the type asks for. `inner`: names to follow within each element of an array.
+fn by_type(kind: &Type, form: &Form, inner: Vec<Box<[u8]>>) -> Conv {
     let precision = u8::try_from(kind.modifier).ok();
     let unit = form.unit;
-    Some(match Base::of(kind) {
+    match Base::of(kind) {
         Base::Boolean => Conv::Boolean,
         Base::Integer(bytes) => Conv::Integer { bytes },
         Base::Float4 => Conv::Float4,
@@ -227,16 +210,30 @@ pub(super) fn by_type(kind: &Type, form: &Form) -> Option<Conv> {
             labels: identity(kind.enum_labels.as_deref().unwrap_or_default()),
             unknown: Unknown::Reject,
         }),
-        Base::Array => {
-            let element = kind.element.as_deref()?;
-            // Postgres has no arrays of arrays; a type that says so is none of ours.
-            if element.element.is_some() {
-                return None;
+        Base::Array | Base::Foreign => {
+            if let (Base::Array, Some(element)) = (Base::of(kind), kind.element.as_deref()) {
+                let oid = if form.shaped { carrier(element).oid } else { element.oid };
+                return Conv::array(by_type(element, form, Vec::new()), oid, inner);
             }
-            Conv::array(by_type(element, form)?, element.oid, Vec::new())
+            Conv::Foreign(Box::new(Foreign {
+                oid: kind.oid,
+                name: kind.name.as_str().into(),
+                text: Text { trim: form.trim, lower: form.lower, ..Text::default() },
+                unit: form.unit.filter(|_| is_interval(kind)),
+                form: if kind.element.is_some() { TextForm::Array(inner) } else { form_of(&kind.base_name) },
+            }))
         }
-        Base::Unsupported => return None,
-    })
+    }
+}
+
+fn is_interval(kind: &Type) -> bool {
+    const INTERVAL: u32 = 1186;
+    kind.element.as_deref().unwrap_or(kind).base_oid == INTERVAL
+}
+
+/// Some column of this table is written as text, so its rows travel in a shape.
+pub(super) fn is_foreign(kind: &Type) -> bool {
+    Base::of(kind) == Base::Foreign
 }
 
 fn identity(labels: &[String]) -> Vec<(Box<str>, Box<str>)> {
@@ -297,13 +294,13 @@ fn labels(
 }
 
 /// The field (length and bytes) of a constant out of the file, or why it does not fit.
-pub(super) fn constant(scalar: &Scalar, kind: &Type) -> Result<Vec<u8>, String> {
+pub(super) fn constant(scalar: &Scalar, kind: &Type, shaped: bool) -> Result<Vec<u8>, String> {
     if scalar.is_null() {
         return Ok((-1_i32).to_be_bytes().to_vec());
     }
-    let Some(conv) = by_type(kind, &PLAIN) else {
-        return Err(format!("a constant cannot be written to {}", kind.name));
-    };
+    // Nothing is adjusted.
+    let form = Form { trim: false, lower: false, unit: None, quote: true, shaped };
+    let conv = by_type(kind, &form, Vec::new());
     let text = Value::String(scalar.text.as_bytes());
     let value = match Base::of(kind) {
         // In JSON a word without quotes is a number or a truth.

@@ -2,6 +2,7 @@
 
 use slackwater_connectors::postgres::target::catalog;
 
+use super::conversions::is_foreign;
 use super::table::{Built, Origin};
 use crate::config::spelling::list;
 use crate::config::{At, Findings, Table};
@@ -32,6 +33,15 @@ pub(super) fn key(
     let mut key = Vec::with_capacity(columns.len());
     for column in &columns {
         match built.iter().position(|built| built.column == *column) {
+            Some(_) if is_foreign(&table.columns[*column].kind) => {
+                let column = &table.columns[*column];
+                let message = format!(
+                    "`{}` is part of the key of `{}`, and rows cannot be found by a value of type {}",
+                    column.name, table.name, column.kind.name
+                );
+                findings.error(place, message, "take another unique constraint: `key: […]`");
+                return None;
+            }
             Some(at) => key.push(at),
             None => {
                 let name = &table.columns[*column].name;

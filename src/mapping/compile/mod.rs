@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use slackwater_connectors::postgres::target::catalog::{self, Catalog};
 use slackwater_connectors::postgres::target::rows::{RowFormat, TableSpec};
+use slackwater_connectors::postgres::target::shape::Shape;
 
-use self::conversions::Surroundings;
+use self::conversions::{Surroundings, is_foreign};
 use self::table::{Built, Columns, First, Origin};
 use super::plan::{Code, CollectionPlan, EachCode, Plan, RowCode, Take};
 use super::trie::Trie;
@@ -24,6 +25,7 @@ pub fn compile(file: &Migration, catalog: &Catalog) -> Result<Plan, Diagnostics>
         namespace: file.namespace,
         collections: &file.collections,
         not_migrated: &file.not_migrated,
+        shaped: false,
     };
     let mut specs = Vec::new();
     let mut collections = Vec::new();
@@ -171,8 +173,10 @@ impl<'a> Compiler<'a, '_> {
         element: &mut Trie,
         first: Option<First<'_>>,
     ) -> Vec<Built> {
-        Columns { rule, table, around: self.around, document, element, first, findings: self.findings }
-            .build()
+        let named = rule.columns.iter().filter_map(|column| table.column(&column.name.value));
+        let shaped = named.into_iter().any(|column| is_foreign(&table.columns[column].kind));
+        let around = &Surroundings { shaped, ..*self.around };
+        Columns { rule, table, around, document, element, first, findings: self.findings }.build()
     }
 
     /// Index of the new specification.
@@ -184,8 +188,15 @@ impl<'a> Compiler<'a, '_> {
         owner: Option<usize>,
     ) -> usize {
         let columns: Vec<usize> = built.iter().map(|built| built.column).collect();
+        let text = |column: &usize| (*column, is_foreign(&table.columns[*column].kind));
+        let shape = Shape::of(table, &columns.iter().map(text).collect::<Vec<_>>());
+        let record = match &shape {
+            Some(shape) => RowFormat::shaped(shape),
+            None => RowFormat::record(table, &columns),
+        };
         self.specs.push(TableSpec {
-            record: Arc::new(RowFormat::record(table, &columns)),
+            record: Arc::new(record),
+            shape,
             copy: Arc::new(RowFormat::copy(columns.len())),
             table: Arc::new(table.clone()),
             missing: built.iter().map(|built| built.missing).collect(),

@@ -195,7 +195,7 @@ impl Columns<'_, '_> {
     }
 
     fn constant(&mut self, scalar: &At<crate::config::Scalar>, column: &catalog::Column) -> Option<Vec<u8>> {
-        match conversions::constant(&scalar.value, &column.kind) {
+        match conversions::constant(&scalar.value, &column.kind, self.around.shaped) {
             Ok(field) => Some(field),
             Err(message) => {
                 let labels = column.kind.enum_labels.as_deref().unwrap_or_default();

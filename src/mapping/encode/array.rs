@@ -29,7 +29,7 @@ impl Array {
             let (_, element) = element?;
             let at = out.len();
             out.extend_from_slice(&(-1_i32).to_be_bytes());
-            match self.follow(element)? {
+            match follow(element, &self.inner)? {
                 None => nulls = true,
                 Some(value) => match self.element.write(value, lenient, out, scratch) {
                     Ok(Fit::UnknownNull) => {
@@ -71,17 +71,18 @@ impl Array {
         // An element that became NULL is a NULL inside the array, not instead of it.
         Ok(if fit == Fit::UnknownNull { Fit::Stripped } else { fit })
     }
+}
 
-    fn follow<'a>(&self, mut value: Value<'a>) -> Result<Option<Value<'a>>, Problem> {
-        for name in &self.inner {
-            value = match value {
-                Value::Document(document) | Value::Array(document) => match document.get(name)? {
-                    Some(value) => value,
-                    None => return Ok(None),
-                },
-                _ => return Ok(None),
-            };
-        }
-        Ok((!matches!(value, Value::Null | Value::Undefined)).then_some(value))
+/// What is at the end of these names, unless it is null or not there.
+pub(super) fn follow<'a>(mut value: Value<'a>, names: &[Box<[u8]>]) -> Result<Option<Value<'a>>, Problem> {
+    for name in names {
+        value = match value {
+            Value::Document(document) | Value::Array(document) => match document.get(name)? {
+                Some(value) => value,
+                None => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
     }
+    Ok((!matches!(value, Value::Null | Value::Undefined)).then_some(value))
 }

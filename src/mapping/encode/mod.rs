@@ -4,6 +4,7 @@
 //! failed is taken back by the caller. Nothing here keeps or prints a value.
 
 mod array;
+mod foreign;
 mod integer;
 mod json;
 mod number;
@@ -16,6 +17,8 @@ use std::borrow::Cow;
 
 use slackwater_topics::{Key, Namespace, Value};
 
+pub(crate) use foreign::Texts;
+pub(super) use foreign::{Foreign, Form, form_of};
 pub(super) use json::Json;
 pub(super) use numeric::Shape as NumericShape;
 pub(super) use text::{Enum, Text, Unknown};
@@ -82,6 +85,7 @@ pub(super) enum Fit {
 pub(super) struct Scratch {
     digits: Vec<u8>,
     text: Vec<u8>,
+    pub(super) reading: foreign::Reading,
 }
 
 /// A conversion into one column type.
@@ -102,6 +106,7 @@ pub(super) enum Conv {
     Inet { cidr: bool },
     Enum(Enum),
     Array(Box<array::Array>),
+    Foreign(Box<Foreign>),
     Ref(Reference),
 }
 
@@ -152,6 +157,7 @@ impl Conv {
             Self::Inet { cidr } => text::inet(value, *cidr, out),
             Self::Enum(form) => form.write(value, out, scratch),
             Self::Array(form) => form.write(value, lenient, out, scratch),
+            Self::Foreign(form) => form.write(value, lenient, out, scratch),
             Self::Ref(form) => form.write(value, out),
         }
     }

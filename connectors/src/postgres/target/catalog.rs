@@ -30,10 +30,6 @@ pub struct Table {
     pub indexes: Vec<Vec<usize>>,
     /// References to other tables.
     pub foreign_keys: Vec<ForeignKey>,
-    /// OID of the array type of the table's row type: a batch of rows travels as one parameter of this type.
-    pub row_array_oid: u32,
-    /// OID of the row type itself.
-    pub row_oid: u32,
     /// True for an ordinary or partitioned table; views and foreign tables are refused.
     pub is_table: bool,
     /// True where the connected role may insert, update, delete and select.
@@ -70,6 +66,8 @@ pub struct Type {
     pub name: String,
     /// OID of what is under it, domains resolved (the same as `oid` for a plain type).
     pub base_oid: u32,
+    /// Name of what is under it, without a domain's own: the OID of an extension's type is another in every database.
+    pub base_name: String,
     /// Modifier as Postgres keeps it, -1 for none; domains resolved.
     pub modifier: i32,
     /// Labels where it is an enum.
@@ -91,7 +89,6 @@ pub struct ForeignKey {
     pub table: (String, String),
     /// The columns there that it names.
     pub referenced: Vec<String>,
-
     /// MATCH FULL: all of its columns are null, or none.
     pub full: bool,
     /// What becomes of the row here when the one there is deleted.
@@ -124,6 +121,13 @@ pub enum OnDelete {
     SetNull,
     /// The columns get their defaults.
     SetDefault,
+}
+
+impl Type {
+    /// Text that is compared without regard to case, or a domain over it.
+    pub fn is_citext(&self) -> bool {
+        self.base_name == "citext" || self.base_name.ends_with(".citext")
+    }
 }
 
 impl Table {

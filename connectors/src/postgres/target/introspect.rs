@@ -14,7 +14,7 @@ use crate::secret::Secret;
 const DOING: &str = "reading the target's catalogue";
 
 const TABLES: &str = "
-SELECT c.oid, n.nspname::text, c.relname::text, c.reltype, t.typarray, c.relkind IN ('r', 'p'),
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind IN ('r', 'p'),
        has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'INSERT')
            AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')
            AND has_table_privilege(c.oid, 'SELECT'),
@@ -22,9 +22,8 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.reltype, t.typarray, c.relkind
 FROM unnest($1::text[], $2::text[]) AS wanted(nsp, rel)
 JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.nsp
 JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.rel
-JOIN pg_catalog.pg_type t ON t.oid = c.reltype
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
-GROUP BY c.oid, n.oid, n.nspname, c.relname, c.reltype, t.typarray, c.relkind, c.reltuples";
+GROUP BY c.oid, n.oid, n.nspname, c.relname, c.relkind, c.reltuples";
 
 const COLUMNS: &str = "
 SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, a.attnotnull,
@@ -128,11 +127,9 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
             rivals: Vec::new(),
             indexes: Vec::new(),
             foreign_keys: Vec::new(),
-            row_array_oid: get(&row, 4)?,
-            row_oid: get(&row, 3)?,
-            is_table: get(&row, 5)?,
-            writable: get(&row, 6)?,
-            estimated_rows: get(&row, 7)?,
+            is_table: get(&row, 3)?,
+            writable: get(&row, 4)?,
+            estimated_rows: get(&row, 5)?,
         };
         found.insert(get(&row, 0)?, table);
     }
@@ -286,7 +283,8 @@ impl Types {
             if row.element == 0 { None } else { Some(Box::new(self.build(row.element, modifier)?)) };
         let comparable = element.as_ref().map_or(row.comparable, |element| element.comparable);
         let enum_labels = row.labels.clone();
-        Ok(Type { oid, name: row.name.clone(), base_oid: oid, modifier, enum_labels, element, comparable })
+        let (name, base_name) = (row.name.clone(), row.name.clone());
+        Ok(Type { oid, name, base_oid: oid, base_name, modifier, enum_labels, element, comparable })
     }
 }
 

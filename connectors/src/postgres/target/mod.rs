@@ -8,6 +8,7 @@ mod parameter;
 mod pipeline;
 mod references;
 pub mod rows;
+pub mod shape;
 pub mod sink;
 pub mod statements;
 mod waiting;

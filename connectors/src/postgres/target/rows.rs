@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::postgres::target::catalog::Table;
+use crate::postgres::target::shape::Shape;
 
 /// The bytes before, between and after the fields of one row.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,6 +35,16 @@ impl RowFormat {
             }
         }
         Self { sized: true, before, after: pending }
+    }
+
+    /// Elements of an array of a shape, which has the mapped columns and no other.
+    pub fn shaped(shape: &Shape) -> Self {
+        let mut before: Vec<Vec<u8>> = shape.oids().map(|oid| oid.to_be_bytes().to_vec()).collect();
+        let count = (before.len() as i32).to_be_bytes();
+        if let Some(first) = before.first_mut() {
+            first.splice(0..0, count);
+        }
+        Self { sized: true, before, after: Vec::new() }
     }
 
     /// Tuples of a binary COPY of these many columns.
@@ -232,6 +243,8 @@ pub struct TableSpec {
     pub owner: Option<usize>,
     /// What becomes of a row whose referenced row is not there, for each of `columns`.
     pub missing: Vec<Missing>,
+    /// How the rows travel where some column is written as text.
+    pub shape: Option<Shape>,
     /// Framing for upserts.
     pub record: Arc<RowFormat>,
     /// Framing for COPY.

@@ -32,6 +32,7 @@ use crate::secret::Secret;
 mod calls;
 mod learn;
 mod prepared;
+mod texts;
 mod watched;
 
 use prepared::Use;
@@ -152,7 +153,7 @@ impl Sink {
         };
         match outcome {
             Ok(counts) => Ok(counts),
-            Err(error) => Err(self.learn(error).await),
+            Err(error) => Err(self.learn(self.of_texts(error)).await),
         }
     }
 
@@ -224,7 +225,7 @@ impl Sink {
     pub async fn attempt(&mut self, writes: &WriteSet) -> Result<Counts> {
         let mut careful = self.careful.take().ok_or_else(|| self.misuse("attempt without begin"))?;
         self.dirty = true;
-        match self.attempt_in(&careful, writes).await {
+        match self.attempt_in(&careful, writes).await.map_err(|error| self.of_texts(error)) {
             Ok(counts) => {
                 careful.rows += counts.upserted + counts.deleted;
                 self.careful = Some(careful);
@@ -511,12 +512,15 @@ impl Drop for Sink {
 /// ours are written in full. Rows that wait are kept as text, so text has one form.
 async fn writer(url: &Secret, specs: &[TableSpec]) -> Result<(Client, JoinHandle<()>)> {
     let (client, task) = connect(url).await?;
+    for shape in specs.iter().filter_map(|spec| spec.shape.as_ref()) {
+        let made = client.batch_execute(&shape.create()).await;
+        made.map_err(|error| explain("making a type for rows", &error))?;
+    }
     let schemas: BTreeSet<&str> = specs.iter().map(|spec| spec.table.schema.as_str()).collect();
     let path: String = schemas.iter().map(|schema| format!(", {}", statements::quote(schema))).collect();
     let sql = format!(
         "SET default_transaction_read_only = on; SET search_path = pg_catalog{path}; \
-         SET DateStyle = 'ISO, YMD'; SET IntervalStyle = postgres; SET extra_float_digits = 1; SET bytea_output = hex; \
-         SET lc_monetary = 'C'"
+         SET DateStyle = 'ISO, YMD'; SET IntervalStyle = postgres; SET extra_float_digits = 1; SET bytea_output = hex"
     );
     client.batch_execute(&sql).await.map_err(|error| explain("preparing the connection", &error))?;
     Ok((client, task))

@@ -19,6 +19,14 @@ pub fn table_name(spec: &TableSpec) -> String {
     qualified(&spec.table.schema, &spec.table.name)
 }
 
+/// The rows of parameter `number`: an array of the table's row type, or of its shape.
+pub(super) fn source(spec: &TableSpec, number: usize) -> String {
+    match &spec.shape {
+        Some(shape) => shape.source(&spec.table, &spec.columns, number),
+        None => format!("unnest(${number}::{}[])", table_name(spec)),
+    }
+}
+
 /// Schema and table, quoted.
 pub(super) fn qualified(schema: &str, table: &str) -> String {
     format!("{}.{}", quote(schema), quote(table))
@@ -38,8 +46,9 @@ pub fn upsert(spec: &TableSpec) -> String {
         .filter(|index| !spec.table.columns[spec.columns[*index]].identity_always)
         .collect();
     let mut sql = format!(
-        "INSERT INTO {table} AS t ({columns}){overriding} SELECT {values} FROM unnest($1::{table}[]) AS r \
-         ON CONFLICT ({key}) DO "
+        "INSERT INTO {table} AS t ({columns}){overriding} SELECT {values} FROM {source} AS r \
+         ON CONFLICT ({key}) DO ",
+        source = source(spec, 1),
     );
     if updated.is_empty() {
         sql.push_str("NOTHING");
@@ -108,10 +117,10 @@ pub fn delete_others(spec: &TableSpec) -> Option<String> {
     let present =
         if present.is_empty() { String::new() } else { format!(" WHERE {}", present.join(" AND ")) };
     Some(format!(
-        "{owned} AND ({}) NOT IN (SELECT {} FROM unnest($2::{}[]) AS r{present})",
+        "{owned} AND ({}) NOT IN (SELECT {} FROM {} AS r{present})",
         list(spec, "t.", spec.key.iter().copied()),
         list(spec, "r.", spec.key.iter().copied()),
-        table_name(spec)
+        source(spec, 2)
     ))
 }
 
@@ -127,11 +136,11 @@ pub fn copy(spec: &TableSpec) -> String {
 /// Notes the keys of the rows of `$1` as met by the reload that is going on.
 pub fn note_seen(spec: &TableSpec, relation: &str) -> String {
     format!(
-        "INSERT INTO slackwater.{} ({}) SELECT {} FROM unnest($1::{}[]) AS r ON CONFLICT DO NOTHING",
+        "INSERT INTO slackwater.{} ({}) SELECT {} FROM {} AS r ON CONFLICT DO NOTHING",
         quote(relation),
         list(spec, "", spec.key.iter().copied()),
         list(spec, "r.", spec.key.iter().copied()),
-        table_name(spec)
+        source(spec, 1)
     )
 }
 
@@ -181,8 +190,11 @@ pub(super) fn element_type(kind: &Type) -> String {
     match kind.oid {
         // Without a modifier these names mean a length of one.
         1042 => return "pg_catalog.bpchar".into(),
+        1014 => return "pg_catalog.bpchar[]".into(),
         1560 => return "pg_catalog.\"bit\"".into(),
+        1561 => return "pg_catalog.\"bit\"[]".into(),
         1186 => return "pg_catalog.interval".into(),
+        1187 => return "pg_catalog.interval[]".into(),
         _ => {}
     }
     let mut name = String::new();
@@ -218,6 +230,7 @@ mod tests {
             oid,
             name: name.into(),
             base_oid: oid,
+            base_name: name.into(),
             modifier: -1,
             enum_labels: None,
             element: None,
@@ -248,8 +261,6 @@ mod tests {
             rivals: vec![],
             indexes: vec![],
             foreign_keys: vec![],
-            row_array_oid: 1,
-            row_oid: 2,
             is_table: true,
             writable: true,
             estimated_rows: 0,
@@ -259,6 +270,7 @@ mod tests {
             copy: Arc::new(RowFormat::copy(mapped.len())),
             table: Arc::new(table),
             missing: vec![Missing::Wait; mapped.len()],
+            shape: None,
             columns: mapped,
             key: key.to_vec(),
             owner,

@@ -14,7 +14,7 @@ use self::text::{
 use self::value::{comparable, lateral, same_value, value_text};
 use super::references::{Mapped, Reference, References, Unique, ident_of};
 use super::rows::TableSpec;
-use super::statements::{qualified, quote, table_name};
+use super::statements::{qualified, quote, source, table_name};
 
 mod going;
 mod text;
@@ -155,18 +155,19 @@ impl Writer<'_> {
             (all_come && filled).then(|| {
                 let mine = columns(&mapped.table, "r.", &one.columns);
                 let theirs = columns(&mapped.table, "b.", &one.named);
-                format!(" AND ({mine}) NOT IN (SELECT {theirs} FROM unnest($1::{name}[]) AS b)")
+                format!(" AND ({mine}) NOT IN (SELECT {theirs} FROM {} AS b)", source(spec, 1))
             })
         };
         let base = [
             ("key", key(mapped, "r.")),
             ("owner", owner(mapped, "r.")),
-            ("new", "r".to_owned()),
+            ("new", new_row(spec)),
             ("was", "o.held".to_owned()),
             ("old", "o.content".to_owned()),
         ];
         let source = format!(
-            "unnest($1::{name}[]) AS r LEFT JOIN slackwater.waiting_rows AS o ON o.relation = {number} AND o.key = {}",
+            "{} AS r LEFT JOIN slackwater.waiting_rows AS o ON o.relation = {number} AND o.key = {}",
+            source(spec, 1),
             key(mapped, "r.")
         );
         let m = self.looked_at(
@@ -408,7 +409,7 @@ impl Writer<'_> {
     /// The rows of `$1` are about to be written over what is in the table or waits: what waits for a value that a row has there.
     pub(super) fn frees(&self, unique: usize, spec: &TableSpec) -> String {
         let mapped = self.mapped(self.references.uniques[unique].table);
-        let source = format!("unnest($1::{}[]) AS r", table_name(spec));
+        let source = format!("{} AS r", source(spec, 1));
         self.freed(unique, &source, &equal(mapped, "t.", "r."), &key(mapped, "r."))
     }
 
@@ -456,8 +457,9 @@ impl Writer<'_> {
         let one = &self.references.all[reference];
         let parent = self.mapped(one.to);
         format!(
-            "SELECT 'r' AS what, 1::bigint AS count, w.key FROM unnest($1::{name}[]) AS r JOIN {name} AS t ON {same} \
+            "SELECT 'r' AS what, 1::bigint AS count, w.key FROM {source} AS r JOIN {name} AS t ON {same} \
              JOIN slackwater.waiting_for AS w ON w.reference = {number} AND w.wanted = {wanted}",
+            source = source(spec, 1),
             name = table_name(spec),
             same = equal(parent, "t.", "r."),
             number = self.numbers.references[reference].unwrap_or_default(),
@@ -531,6 +533,17 @@ impl Writer<'_> {
             texts(&child.table, "r.", &one.columns)
         )
     }
+}
+
+/// The row `r` as one of its table. Through text, where it has to be made: that is how its columns' lengths are looked at.
+fn new_row(spec: &TableSpec) -> String {
+    if spec.shape.is_none() {
+        return "r".to_owned();
+    }
+    let columns = spec.table.columns.iter().enumerate().map(|(index, column)| {
+        if spec.columns.contains(&index) { format!("r.{}", quote(&column.name)) } else { "NULL".to_owned() }
+    });
+    format!("ROW({})::text::{}", columns.collect::<Vec<_>>().join(", "), table_name(spec))
 }
 
 /// A row that refers to itself lacks nothing.

@@ -97,17 +97,17 @@ impl Sink {
     ) -> Result<()> {
         for index in seen.iter().copied() {
             if let Some(write) = writes.tables.get(index).filter(|write| !write.rows.is_empty()) {
-                let rows = self.rows(index, &write.rows);
                 let statement = self.get(Use::NoteSeen(index))?;
+                let rows = rows(statement, 0, &write.rows);
                 calls.push(Call::prepared(self.doing("noting rows of", index), statement, vec![rows]));
             }
         }
         self.push_deletes(calls, writes)?;
         for (index, write) in writes.tables.iter().enumerate() {
             if !write.rows.is_empty() {
-                let rows = self.rows(index, &write.rows);
-                let call =
-                    Call::prepared(self.doing("writing", index), self.get(Use::Upsert(index))?, vec![rows]);
+                let statement = self.get(Use::Upsert(index))?;
+                let rows = rows(statement, 0, &write.rows);
+                let call = Call::prepared(self.doing("writing", index), statement, vec![rows]);
                 calls.push(call.counted(Count::Upserted(index)));
             }
         }
@@ -135,7 +135,7 @@ impl Sink {
                 Call::prepared(doing(), statement, vec![values(statement, 0, &write.owners)])
             } else {
                 let statement = self.get(Use::DeleteOthers(index))?;
-                let rows = self.rows(index, &write.rows);
+                let rows = rows(statement, 1, &write.rows);
                 Call::prepared(doing(), statement, vec![values(statement, 0, &write.owners), rows])
             };
             calls.push(call.counted(Count::Deleted(index)));
@@ -156,18 +156,23 @@ impl Sink {
         }
         Ok(())
     }
-
-    pub(super) fn rows<'a>(&self, index: usize, rows: &'a Rows) -> Parameter<'a> {
-        Box::new(Array { element: self.specs[index].table.row_oid, elements: Elements::Rows(rows) })
-    }
 }
 
 pub(super) type Parameter<'a> = Box<dyn ToSql + Sync + Send + 'a>;
 
+pub(super) fn rows<'a>(statement: &Statement, place: usize, rows: &'a Rows) -> Parameter<'a> {
+    Box::new(Array { element: element(statement, place), elements: Elements::Rows(rows) })
+}
+
 pub(super) fn values<'a>(statement: &Statement, place: usize, values: &'a Values) -> Parameter<'a> {
+    Box::new(Array { element: element(statement, place), elements: Elements::Values(values) })
+}
+
+/// OID of the elements of a parameter that is an array.
+fn element(statement: &Statement, place: usize) -> u32 {
     let element = statement.params().get(place).map(|kind| match kind.kind() {
         TypeKind::Array(element) => element.oid(),
         _ => kind.oid(),
     });
-    Box::new(Array { element: element.unwrap_or(0), elements: Elements::Values(values) })
+    element.unwrap_or(0)
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use postgres_types::ToSql;
 
 use super::Sink;
-use super::calls::values;
+use super::calls::{rows, values};
 use super::prepared::Use;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::error::{WAITING, explain};
@@ -72,9 +72,12 @@ struct Work {
 }
 
 impl Sink {
-    /// True where rows of these tables have to be merged, never copied: something of them is watched.
+    /// True where rows of these tables have to be merged, never copied: something of them is watched, or written as text.
     pub fn merges(&self, specs: &[usize]) -> bool {
-        specs.iter().any(|spec| self.is_watched(self.references.of_spec[*spec]))
+        let merges = |spec: &usize| {
+            self.specs[*spec].shape.is_some() || self.is_watched(self.references.of_spec[*spec])
+        };
+        specs.iter().any(merges)
     }
 
     fn is_watched(&self, table: usize) -> bool {
@@ -272,11 +275,9 @@ impl Sink {
         for spec in seen {
             if let Some(write) = writes.tables.get(*spec).filter(|write| !write.rows.is_empty()) {
                 self.prepare(Use::NoteSeen(*spec)).await?;
-                let call = Call::prepared(
-                    self.doing("noting rows of", *spec),
-                    self.get(Use::NoteSeen(*spec))?,
-                    vec![self.rows(*spec, &write.rows)],
-                );
+                let statement = self.get(Use::NoteSeen(*spec))?;
+                let seen = vec![rows(statement, 0, &write.rows)];
+                let call = Call::prepared(self.doing("noting rows of", *spec), statement, seen);
                 send(&self.client, vec![call]).await?;
             }
         }
@@ -302,7 +303,7 @@ impl Sink {
             self.prepare(what).await?;
             let statement = self.get(what)?;
             let owned = self
-                .run(what, &[&*values(statement, 0, &write.owners), &*self.rows(spec, &write.rows)])
+                .run(what, &[&*values(statement, 0, &write.owners), &*rows(statement, 1, &write.rows)])
                 .await?;
             keys.extend(owned.into_iter().filter_map(|answer| answer.key));
         }
@@ -327,7 +328,7 @@ impl Sink {
                 let what = Use::Waiting(Waiting::ForgetOwned(spec));
                 self.prepare(what).await?;
                 let statement = self.get(what)?;
-                self.run(what, &[&*values(statement, 0, &write.owners), &*self.rows(spec, &write.rows)])
+                self.run(what, &[&*values(statement, 0, &write.owners), &*rows(statement, 1, &write.rows)])
                     .await?;
             }
         }
@@ -347,14 +348,14 @@ impl Sink {
         for unique in &values {
             let what = Use::Waiting(Waiting::Frees(*unique, spec));
             self.prepare(what).await?;
-            let freed = self.run(what, &[&*self.rows(spec, &write.rows)]).await?;
+            let freed = self.run(what, &[&*rows(self.get(what)?, 0, &write.rows)]).await?;
             work.ready.entry(table).or_default().extend(freed.into_iter().filter_map(|answer| answer.key));
         }
         if out || !values.is_empty() {
             let what = Use::Waiting(Waiting::Guard(spec));
             self.prepare(what).await?;
             let mut leave = BTreeSet::new();
-            for answer in self.run(what, &[&*self.rows(spec, &write.rows)]).await? {
+            for answer in self.run(what, &[&*rows(self.get(what)?, 0, &write.rows)]).await? {
                 match (answer.what, answer.key) {
                     (What::Wrote, _) => work.counts[spec].upserted += answer.count,
                     (What::Leaves, Some(key)) => {
@@ -371,18 +372,16 @@ impl Sink {
             }
             self.remove(table, leave, work).await?;
         } else {
-            let call = Call::prepared(
-                self.doing("writing", spec),
-                self.get(Use::Upsert(spec))?,
-                vec![self.rows(spec, &write.rows)],
-            );
+            let statement = self.get(Use::Upsert(spec))?;
+            let written = vec![rows(statement, 0, &write.rows)];
+            let call = Call::prepared(self.doing("writing", spec), statement, written);
             let answers = send(&self.client, vec![call]).await?;
             work.counts[spec].upserted += answers.iter().map(|(_, rows)| rows).sum::<u64>();
         }
         for reference in into {
             let what = Use::Waiting(Waiting::Arrive(reference, spec));
             self.prepare(what).await?;
-            let arrived = self.run(what, &[&*self.rows(spec, &write.rows)]).await?;
+            let arrived = self.run(what, &[&*rows(self.get(what)?, 0, &write.rows)]).await?;
             let child = self.references.all[reference].from;
             work.ready.entry(child).or_default().extend(arrived.into_iter().filter_map(|answer| answer.key));
         }

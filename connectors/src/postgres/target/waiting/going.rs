@@ -7,7 +7,7 @@ use super::text::{
     by_parameters, columns, content, equal, key, key_of_parameters, keys, literal, owner, refers, text, texts,
 };
 use crate::postgres::target::rows::TableSpec;
-use crate::postgres::target::statements::{element_type, qualified, quote, table_name, unseen};
+use crate::postgres::target::statements::{element_type, qualified, quote, source, table_name, unseen};
 
 impl Writer<'_> {
     /// Rows with these keys are about to go: those that refer to them are noted, and lose the reference or have to leave. A row
@@ -131,13 +131,13 @@ impl Writer<'_> {
         let number = self.number(table);
         Some(format!(
             "WITH gone AS (DELETE FROM slackwater.waiting_rows AS w USING unnest($1::{kind}[]) AS o(id) \
-             WHERE w.relation = {number} AND w.owner = {text} AND w.key NOT IN (SELECT {key} FROM unnest($2::{name}[]) AS r) \
+             WHERE w.relation = {number} AND w.owner = {text} AND w.key NOT IN (SELECT {key} FROM {source} AS r) \
              RETURNING w.key), entries AS (DELETE FROM slackwater.waiting_for AS f USING gone \
              WHERE f.relation = {number} AND f.key = gone.key) SELECT 'd' AS what, 0::bigint AS count, NULL::text[] AS key LIMIT 0",
             kind = element_type(kind),
             text = text("o.id", kind),
             key = key(mapped, "r."),
-            name = table_name(spec),
+            source = source(spec, 2),
         ))
     }
 
@@ -171,10 +171,11 @@ impl Writer<'_> {
         let column = &mapped.table.columns[owner];
         Some(format!(
             "SELECT 'l' AS what, 1::bigint AS count, {key} AS key FROM unnest($1::{kind}[]) AS o(id) JOIN {name} AS t \
-             ON t.{owner} = o.id WHERE ({theirs}) NOT IN (SELECT {ours} FROM unnest($2::{name}[]) AS r)",
+             ON t.{owner} = o.id WHERE ({theirs}) NOT IN (SELECT {ours} FROM {source} AS r)",
             key = key(mapped, "t."),
             kind = element_type(&column.kind),
             name = table_name(spec),
+            source = source(spec, 2),
             owner = quote(&column.name),
             theirs = columns(&mapped.table, "t.", &mapped.key),
             ours = columns(&mapped.table, "r.", &mapped.key),

@@ -41,7 +41,7 @@ pub(super) fn text(value: &str, kind: &Type) -> String {
         TIMESTAMPTZ => format!(
             "CASE WHEN isfinite({value}) THEN ({value} AT TIME ZONE 'UTC')::text || '+00' ELSE {value}::text END"
         ),
-        _ if kind.name == "citext" || kind.name.ends_with(".citext") => format!("lower({value}::text)"),
+        _ if kind.is_citext() => format!("lower({value}::text)"),
         _ => format!("{value}::text"),
     }
 }
