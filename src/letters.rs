@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use slackwater_connectors::error::Error;
+use slackwater_connectors::postgres::control::standing::STANDING;
 use slackwater_connectors::postgres::progress::{DeadLetter, Notes};
 use slackwater_topics::{Event, Op};
 
@@ -85,6 +86,12 @@ pub(crate) fn rejected(plan: &Plan, event: &Event, rejection: Rejection) -> Dead
     letter.table = (!rejection.table.is_empty()).then_some(rejection.table);
     letter.column = (!rejection.column.is_empty()).then_some(rejection.column);
     letter
+}
+
+/// Of a document that waits for a table. Its content is read again when the table can be written.
+pub(crate) fn standing(plan: &Plan, event: &Event) -> DeadLetter {
+    let text = "a table of its collection cannot be written at present".to_owned();
+    DeadLetter { document: Bytes::new(), ..letter(plan, event, STANDING.to_owned(), text) }
 }
 
 /// Of a document whose rows the database does not take.

@@ -14,16 +14,18 @@
 //! - Another process has taken over: the lane's epoch is not ours any more, every statement of ours fails, we stop.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slackwater_connectors::error::{Error, Kind, Result};
+use slackwater_connectors::postgres::control::standing::STANDING;
 use slackwater_connectors::postgres::progress::{Advance, Counts, Notes, Tally};
 use slackwater_connectors::postgres::target::rows::WriteSet;
 use slackwater_connectors::postgres::target::sink::Sink;
 use slackwater_topics::Event;
 
+use super::schema_watch::Schema;
 use super::transaction::{Origin, Transaction};
-use crate::letters::{Letters, refused, rejected};
+use crate::letters::{Letters, refused, rejected, standing};
 use crate::log::keep_last;
 use crate::mapping::{self, Mapper, Plan, Texts};
 use crate::ops::board::Place;
@@ -38,6 +40,9 @@ const KEPT_BYTES: usize = 32 << 20;
 /// More than this is not gone through for records that fail: others would wait for its rows meanwhile.
 const MOST_CAREFUL: usize = 256;
 
+/// A sweep looks again so often whether its table can be written.
+const STILL: Duration = Duration::from_millis(500);
+
 /// A lane at work.
 pub(crate) struct Lane {
     sink: Sink,
@@ -50,6 +55,8 @@ pub(crate) struct Lane {
     gauges: Arc<Gauges>,
     stop: Stop,
     name: String,
+    /// Tells when the tables have changed.
+    schema: Schema,
     /// The caller waits for rows of other lanes, and gives less at once, before anything goes to the dead letters.
     patient: bool,
 }
@@ -71,10 +78,23 @@ impl Lane {
         letters: Arc<Letters>,
         gauges: Arc<Gauges>,
         stop: Stop,
+        schema: Schema,
     ) -> Self {
         let records = WriteSet::new(&plan.tables, false);
         let mapper = Mapper::new(Arc::clone(&plan));
-        Self { sink, plan, mapper, records, tuples: None, letters, gauges, stop, name, patient: false }
+        Self {
+            sink,
+            plan,
+            mapper,
+            records,
+            tuples: None,
+            letters,
+            gauges,
+            stop,
+            name,
+            schema,
+            patient: false,
+        }
     }
 
     /// Whether the next batches are given back where rows that they refer to may be on their way in other lanes, or where
@@ -110,6 +130,11 @@ impl Lane {
         let mut patience = Patience::new(&self.stop).shown(&self.gauges, Place::Target);
         let begun = Instant::now();
         loop {
+            if let Some(plan) = self.schema.changed() {
+                self.adopt(plan, &mut patience).await?;
+                advance.sequence = self.sink.progress().sequence;
+                attempt = Attempt { way: attempt.way, careful: false, asked: false };
+            }
             if attempt.way == Way::Copy && self.sink.merges(&tables) {
                 attempt.way = Way::Upsert;
             }
@@ -126,6 +151,9 @@ impl Lane {
                 }
                 Err(error) => error,
             };
+            if self.schema.explains(&error).await {
+                continue;
+            }
             if error.kind == Kind::Data && attempt.may_ask(&self.plan, events) {
                 match self.ask(events).await {
                     Ok(true) => continue,
@@ -152,6 +180,21 @@ impl Lane {
         }
     }
 
+    /// The tables have changed: what is written from now on, and how. Nothing is under way.
+    async fn adopt(&mut self, plan: Arc<Plan>, patience: &mut Patience) -> std::result::Result<(), Stopped> {
+        tracing::debug!(lane = self.name, "the tables have changed");
+        self.take(plan);
+        self.reopen(patience).await
+    }
+
+    fn take(&mut self, plan: Arc<Plan>) {
+        self.sink.adopt(Arc::clone(&plan.tables));
+        self.mapper = Mapper::new(Arc::clone(&plan));
+        self.records = WriteSet::new(&plan.tables, false);
+        self.tuples = None;
+        self.plan = plan;
+    }
+
     /// The tables that these events may write, as indices into the plan's.
     fn tables_of(&self, events: &[Event]) -> Vec<usize> {
         let mut collections: Vec<_> = events.iter().map(|event| event.collection).collect();
@@ -170,6 +213,13 @@ impl Lane {
     /// Connects again, however long it takes.
     async fn reopen(&mut self, patience: &mut Patience) -> std::result::Result<(), Stopped> {
         while let Err(error) = self.sink.reopen().await {
+            // A table may have changed again, before we were ready.
+            if self.schema.explains(&error).await
+                && let Some(plan) = self.schema.changed()
+            {
+                self.take(plan);
+                continue;
+            }
             patience.after(error).await?;
         }
         metrics::reconnected("target");
@@ -190,6 +240,10 @@ impl Lane {
         reset(writes, &self.plan);
         let mut notes = given.clone();
         for event in events {
+            if self.plan.collection(event.collection).stands {
+                notes.dead_letters.push(standing(&self.plan, event));
+                continue;
+            }
             if let Err(rejection) = self.mapper.map(event, writes) {
                 notes.dead_letters.push(rejected(&self.plan, event, rejection));
             }
@@ -254,6 +308,10 @@ impl Lane {
             reset(&mut self.records, &self.plan);
             let mut letters = Vec::new();
             for event in part {
+                if self.plan.collection(event.collection).stands {
+                    letters.push(standing(&self.plan, event));
+                    continue;
+                }
                 if let Err(rejection) = self.mapper.map(event, &mut self.records) {
                     letters.push(rejected(&self.plan, event, rejection));
                 }
@@ -287,10 +345,10 @@ impl Lane {
     }
 
     fn count_letters(&self, notes: &Notes) {
-        let count = notes.dead_letters.len() as u64;
-        if count > 0 {
+        let mut letters = notes.dead_letters.iter().filter(|letter| letter.kind != STANDING).peekable();
+        if let Some(first) = letters.peek().copied() {
+            let count = letters.count() as u64;
             Gauges::add(&self.gauges.letters, count);
-            let first = &notes.dead_letters[0];
             tracing::warn!(
                 lane = self.name,
                 count,
@@ -310,6 +368,16 @@ impl Lane {
         // Rows that refer come before those that are referred to.
         for table in tables.iter().rev() {
             loop {
+                if let Some(plan) = self.schema.changed() {
+                    self.adopt(plan, &mut patience).await?;
+                }
+                if self.plan.tables[*table].stands {
+                    // Nobody could say later which rows had to go.
+                    if !self.stop.sleep(STILL).await {
+                        return Err(Stopped::Asked);
+                    }
+                    continue;
+                }
                 let error = match self.sink.sweep(*table, &[]).await {
                     Ok(count) => {
                         removed += count;
@@ -317,6 +385,9 @@ impl Lane {
                     }
                     Err(error) => error,
                 };
+                if self.schema.explains(&error).await {
+                    continue;
+                }
                 if patience.after(error).await? != Again::Soon {
                     self.reopen(&mut patience).await?;
                 }

@@ -2,10 +2,12 @@
 
 pub(crate) mod chunks;
 pub(crate) mod desk;
+mod drift;
 pub(crate) mod intake;
 pub(crate) mod lane;
 mod parked;
 pub(crate) mod reader;
+pub(crate) mod schema_watch;
 pub(crate) mod stream;
 pub(crate) mod sweeper;
 mod transaction;

@@ -10,6 +10,7 @@ use slackwater_connectors::secret::Secret;
 use tokio::sync::mpsc;
 
 use super::lane::Lane;
+use super::schema_watch::Schema;
 use crate::letters::Letters;
 use crate::log::kafka::watcher::SweepRequest;
 use crate::mapping::Plan;
@@ -26,6 +27,7 @@ pub(crate) struct Sweeper {
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) requests: mpsc::Receiver<SweepRequest>,
     pub(crate) stop: Stop,
+    pub(crate) schema: Schema,
 }
 
 impl Sweeper {
@@ -48,6 +50,7 @@ impl Sweeper {
                 Arc::clone(&self.letters),
                 Arc::clone(&self.gauges),
                 self.stop.clone(),
+                self.schema.clone(),
             );
             let rows = lane.sweep(&self.plan.tables_of(&collections)).await?;
             // The watcher may have been told to stop meanwhile.

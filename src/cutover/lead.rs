@@ -539,6 +539,7 @@ impl<'a> Leader<'a> {
         Ok(())
     }
 
+    /// Documents that wait for a table among them.
     async fn dead_letters(&self) -> Result<u64> {
         let letters = self.control.dead_letter_counts(&self.migration.name).await?;
         Ok(letters.iter().map(|row| row.count).sum())

@@ -178,6 +178,21 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
     behind(look, migration.cutover.max_lag, &mut block);
     failed(look, &mut block);
     dangling(look, &mut block);
+    for row in &look.standing {
+        block(
+            "table_stands",
+            format!("{} stands still: {}", row.collection, row.text),
+            "make the table fit again; `slackwater status` says how",
+        );
+    }
+    if look.standing.is_empty() && look.returning > 0 {
+        let documents = count(look.returning as usize, "document", "documents");
+        block(
+            "documents_return",
+            format!("{documents} that waited for a table are on their way into it"),
+            "wait a moment",
+        );
+    }
     if migration.cutover.freeze == Freeze::BlockWrites {
         for source in &facts.sources {
             freezing(source, &mut block);
@@ -201,7 +216,7 @@ pub(crate) fn may_pass(facts: &Facts, blockers: &[Blocker]) -> bool {
             let most = facts.look.lag_ms().unwrap_or_default() + COMES_WITHIN_MS;
             !facts.look.waiting.iter().any(|row| row.blocks && row.age_ms > most)
         }
-        name => matches!(name, "open_transaction" | "applier_joining" | "trouble"),
+        name => matches!(name, "documents_return" | "open_transaction" | "applier_joining" | "trouble"),
     })
 }
 

@@ -13,6 +13,7 @@ mod row;
 mod trie;
 
 pub use compile::compile;
+pub(crate) use compile::follow;
 pub(crate) use encode::Texts;
 pub use mapper::Mapper;
 pub use plan::{CollectionPlan, Plan};

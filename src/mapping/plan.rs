@@ -46,6 +46,19 @@ impl Plan {
         self.ids().filter(|id| self.collection(*id).source == source).collect()
     }
 
+    /// These collections stand still: nothing of them is written.
+    pub(crate) fn stand(&mut self, collections: &[usize]) {
+        let mut tables = Vec::clone(&self.tables);
+        for index in collections {
+            let collection = &mut self.collections[*index];
+            collection.stands = true;
+            for table in &collection.tables {
+                tables[*table].stands = true;
+            }
+        }
+        self.tables = Arc::new(tables);
+    }
+
     /// The type of a column that is written.
     pub(crate) fn kind(&self, oid: u32) -> Option<&Type> {
         let columns =
@@ -72,6 +85,8 @@ pub struct CollectionPlan {
     pub source: String,
     /// The collection's name there.
     pub collection: String,
+    /// One of its tables cannot be written as it is now: its documents wait.
+    pub stands: bool,
     /// When it is copied: collections of a lower level first, those of one level side by side.
     pub level: usize,
     /// Its tables, as indices into `Plan::tables`, the document's own first.

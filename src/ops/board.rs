@@ -14,6 +14,8 @@ pub(crate) enum Place {
     Target,
     /// Our own state, which is stored in the target.
     Control,
+    /// A lock that somebody else holds in the target.
+    Lock,
 }
 
 impl Place {
@@ -24,6 +26,7 @@ impl Place {
             Self::Kafka | Self::Consumer => "Kafka",
             Self::Target => "the target",
             Self::Control => "the control store",
+            Self::Lock => "a lock",
         }
     }
 }

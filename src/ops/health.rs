@@ -122,6 +122,7 @@ impl Health {
             trouble: gauges.board.text(),
             copied: gauges.copy_complete.load(Ordering::Acquire),
             collections: look.map(|look| (look.copied_collections(), look.named)),
+            standing: look.and_then(|look| look.standing.first()).map(|row| row.text.clone()),
             claimed: if kafka { gauges.claimed.load(Ordering::Relaxed) } else { 1 },
         };
         unready(self.role, lifecycle, &facts)
@@ -145,6 +146,8 @@ struct Readiness {
     copied: bool,
     /// The number of copied and of all collections, as last read from the control store.
     collections: Option<(usize, usize)>,
+    /// Why a collection stands still, if one does.
+    standing: Option<String>,
     /// The number of partitions that this process applies; 1 if the log is direct.
     claimed: u64,
 }
@@ -157,6 +160,11 @@ fn unready(role: ProcessRole, lifecycle: Lifecycle, facts: &Readiness) -> Option
     }
     if let Some(trouble) = &facts.trouble {
         return Some(trouble.clone());
+    }
+    if role != ProcessRole::Capture
+        && let Some(standing) = &facts.standing
+    {
+        return Some(standing.clone());
     }
     if role != ProcessRole::Capture && facts.claimed == 0 {
         return Some("no partition assigned yet".to_owned());
@@ -175,7 +183,7 @@ mod tests {
     use super::*;
 
     fn facts() -> Readiness {
-        Readiness { trouble: None, copied: true, collections: Some((12, 12)), claimed: 3 }
+        Readiness { trouble: None, copied: true, collections: Some((12, 12)), claimed: 3, standing: None }
     }
 
     #[test]
@@ -193,6 +201,9 @@ mod tests {
         let expected = Some("copying, 3 of 12 collections are done");
         assert_eq!(said(ProcessRole::Capture, working, copying()).as_deref(), expected);
         assert_eq!(said(ProcessRole::Apply, working, copying()), None, "an applier copies nothing");
+        let standing = || Readiness { standing: Some("a table is gone".into()), ..facts() };
+        assert_eq!(said(ProcessRole::Apply, working, standing()).as_deref(), Some("a table is gone"));
+        assert_eq!(said(ProcessRole::Capture, working, standing()), None, "a capture writes no tables");
         let idle = || Readiness { claimed: 0, ..facts() };
         assert_eq!(said(ProcessRole::Apply, working, idle()).as_deref(), Some("no partition assigned yet"));
         assert_eq!(said(ProcessRole::Capture, working, idle()), None);

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use slackwater_connectors::postgres::control::partitions::PartitionRow;
 use slackwater_connectors::postgres::control::pulse::{ProcessRow, SourceRow};
+use slackwater_connectors::postgres::control::standing::StandingRow;
 use slackwater_connectors::postgres::control::waiting::WaitingRows;
 use slackwater_connectors::postgres::control::{CollectionRow, LaneRow};
 use slackwater_connectors::postgres::progress::Tally;
@@ -34,11 +35,27 @@ pub(crate) fn json(look: &Look) -> Value {
         "dead_letters": letters(look),
         "dead_letters_total": look.dead_letters(),
         "waiting": waiting_rows(look),
+        "standing": standing(look),
         "tallies": tallies(look),
         "cutover": cutover(look),
         "incidents": incidents(look),
         "incidents_total": look.incidents_total,
     })
+}
+
+fn standing(look: &Look) -> Vec<Value> {
+    let row = |row: &StandingRow| {
+        json!({
+            "collection": row.collection,
+            "table": row.table,
+            "kind": row.kind,
+            "text": row.text,
+            "remedy": row.remedy,
+            "since": row.since,
+            "documents": row.documents,
+        })
+    };
+    look.standing.iter().map(row).collect()
 }
 
 fn sources(look: &Look) -> Vec<Value> {

@@ -11,6 +11,7 @@ use slackwater_connectors::postgres::control::cutover::{CutoverRow, CutoverState
 use slackwater_connectors::postgres::control::ledger::{DeadLetterCount, IncidentRow};
 use slackwater_connectors::postgres::control::partitions::{CapturedRow, PartitionRow};
 use slackwater_connectors::postgres::control::pulse::{ProcessRow, SourceRow};
+use slackwater_connectors::postgres::control::standing::{STANDING, StandingRow};
 use slackwater_connectors::postgres::control::waiting::WaitingRows;
 use slackwater_connectors::postgres::control::{self, CollectionRow, Control, CopyState, LaneRow};
 use slackwater_connectors::postgres::progress::Tally;
@@ -38,6 +39,10 @@ pub(crate) struct Look {
     pub(crate) letters: Vec<DeadLetterCount>,
     /// Rows that wait for rows of other tables.
     pub(crate) waiting: Vec<WaitingRows>,
+    /// Collections that stand still because a table of theirs cannot be written.
+    pub(crate) standing: Vec<StandingRow>,
+    /// Documents that wait for such a table, or are on their way back since it can be written again.
+    pub(crate) returning: u64,
     pub(crate) tallies: Vec<Tally>,
     /// The newest incidents.
     pub(crate) incidents: Vec<IncidentRow>,
@@ -54,7 +59,12 @@ pub(crate) struct Look {
 impl Look {
     /// Reads a look. `named`: the number of collections in the migration file.
     pub(crate) async fn read(control: &Control, migration: &str, named: usize) -> Result<Self> {
+        let letters = control.dead_letter_counts(migration).await?;
+        let (returning, letters): (Vec<_>, Vec<_>) =
+            letters.into_iter().partition(|row| row.kind == STANDING);
         Ok(Self {
+            returning: returning.iter().map(|row| row.count).sum(),
+            letters,
             migration: migration.to_owned(),
             named,
             lanes: control.lanes(migration).await?,
@@ -65,8 +75,8 @@ impl Look {
             processes: control.processes(migration).await?,
             captured: control.captured(migration).await?,
             collections: control.collections(migration).await?,
-            letters: control.dead_letter_counts(migration).await?,
             waiting: control.waiting(migration).await?,
+            standing: control.standing(migration).await?,
             tallies: control.tallies(migration).await?,
             incidents: control.incidents(migration, MOST_INCIDENTS).await?,
             incidents_total: control.incident_count(migration).await?,

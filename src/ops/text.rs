@@ -219,6 +219,16 @@ fn collections(look: &Look) -> String {
 
 fn failures(look: &Look) -> String {
     let mut text = String::new();
+    for row in &look.standing {
+        let since = seconds((look.clock - row.since).max(0));
+        text += &format!(
+            "\nstands still: {} for {since} s, {} documents wait: {}; {}",
+            row.collection, row.documents, row.text, row.remedy
+        );
+    }
+    if look.standing.is_empty() && look.returning > 0 {
+        text += &format!("\n{} documents that waited for a table are on their way into it", look.returning);
+    }
     for row in &look.letters {
         text += &format!("\ndead letters: {} of {} ({})", row.count, row.collection, row.kind);
     }

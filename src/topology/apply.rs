@@ -67,7 +67,15 @@ pub(super) async fn start(
         readers.push(sender);
         let (letters, gauges) = (Arc::clone(&letters), Arc::clone(process.gauges));
         let reader = Reader {
-            lane: Lane::new(lane, sink, Arc::clone(&plan), letters, Arc::clone(&gauges), stop.clone()),
+            lane: Lane::new(
+                lane,
+                sink,
+                Arc::clone(&plan),
+                letters,
+                Arc::clone(&gauges),
+                stop.clone(),
+                process.schema.clone(),
+            ),
             plan: Arc::clone(&plan),
             topics: Arc::clone(&topics),
             deliveries,

@@ -113,9 +113,12 @@ async fn begin(
     let Joined { owner, first_run, log, chunks, letters, position, now, horizon, lost } = joined;
     let (plan, target, stop) =
         (Arc::clone(&process.plan), process.migration.target.uri.clone(), process.stop);
-    let names: Vec<(String, String)> =
-        plan.tables.iter().map(|spec| (spec.table.schema.clone(), spec.table.name.clone())).collect();
-    let empty_tables: HashSet<usize> = introspect::empty(&target, &names).await?.into_iter().collect();
+    // Of a table that stands still nobody knows, so rows are merged into it.
+    let known = plan.tables.iter().enumerate().filter(|(_, spec)| !spec.stands);
+    let (places, names): (Vec<usize>, Vec<(String, String)>) =
+        known.map(|(place, spec)| (place, (spec.table.schema.clone(), spec.table.name.clone()))).unzip();
+    let empty_tables: HashSet<usize> =
+        introspect::empty(&target, &names).await?.into_iter().map(|at| places[at]).collect();
     let snapshot = process.migration.snapshot;
     let (to_router, copiers) = mpsc::unbounded_channel();
     let (heard_in, heard) = watch::channel(None);

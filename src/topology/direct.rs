@@ -88,5 +88,6 @@ fn lane(process: &Process<'_>, name: String, sink: Sink, letters: &Arc<Letters>)
         Arc::clone(letters),
         Arc::clone(process.gauges),
         process.stop.clone(),
+        process.schema.clone(),
     )
 }

@@ -122,6 +122,7 @@ fn start(
         gauges: Arc::clone(process.gauges),
         requests,
         stop: process.stop.clone(),
+        schema: process.schema.clone(),
     };
     let chunks = (0..process.migration.snapshot.workers)
         .map(|_| ChunkSender::new(&outgoing, store(process.stop), process.stop))

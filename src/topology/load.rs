@@ -7,6 +7,7 @@ use slackwater_connectors::error::Kind;
 use slackwater_connectors::postgres::target::introspect;
 use slackwater_connectors::retry::Pauses;
 
+use crate::apply::schema_watch::plan_with_standing;
 use crate::config::{self, Migration};
 use crate::failure::Failure;
 use crate::mapping::{self, Plan};
@@ -33,6 +34,17 @@ pub(crate) fn fingerprint(path: &Path) -> Result<String, Failure> {
 pub(crate) async fn plan(migration: &Migration) -> Result<Arc<Plan>, Failure> {
     let catalog = introspect::read(&migration.target.uri, &tables(migration)).await?;
     mapping::compile(migration, &catalog).map(Arc::new).map_err(Failure::Mistakes)
+}
+
+/// The same for a process that writes: tables that have changed while it ran before, and stand still, do not keep it from starting.
+pub(crate) async fn plan_at_start(migration: &Migration) -> Result<Arc<Plan>, Failure> {
+    match plan(migration).await {
+        Err(Failure::Mistakes(mistakes)) => match plan_with_standing(migration, &tables(migration)).await? {
+            Some(plan) => Ok(Arc::new(plan)),
+            None => Err(Failure::Mistakes(mistakes)),
+        },
+        outcome => outcome,
+    }
 }
 
 /// The tables that it names.

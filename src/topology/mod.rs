@@ -17,6 +17,7 @@ use std::sync::Arc;
 use slackwater_connectors::error::Error;
 use tokio::task::JoinSet;
 
+use crate::apply::schema_watch::{Schema, SchemaWatch};
 use crate::config::{Log, Migration};
 use crate::failure::Failure;
 use crate::mapping::Plan;
@@ -55,12 +56,14 @@ impl Role {
 
 /// A process that is being put together.
 struct Process<'a> {
-    migration: Migration,
+    migration: Arc<Migration>,
     plan: Arc<Plan>,
     /// Changes when the migration file does.
     fingerprint: String,
     gauges: &'a Arc<Gauges>,
     stop: &'a Stop,
+    /// Tells lanes when the target's tables have changed.
+    schema: Schema,
     tasks: Tasks,
 }
 
@@ -84,9 +87,12 @@ pub(crate) async fn start(
         target: migration.target.uri.clone(),
         kafka: matches!(migration.log, Log::Kafka(_)),
     });
-    let plan = load::plan(&migration).await?;
+    let plan = load::plan_at_start(&migration).await?;
+    let migration = Arc::new(migration);
+    let (watch, schema) = SchemaWatch::new(Arc::clone(&migration), &plan, Arc::clone(gauges), stop.clone());
     let fingerprint = load::fingerprint(path)?;
-    let mut process = Process { migration, plan, fingerprint, gauges, stop, tasks: JoinSet::new() };
+    let mut process = Process { migration, plan, fingerprint, gauges, stop, schema, tasks: JoinSet::new() };
+    process.spawn("watch the tables", watch.run());
     let present = presence::run(Arc::clone(health), Arc::clone(gauges), stop.clone());
     match (role, process.migration.log.clone()) {
         (Role::Run, Log::Direct) => {

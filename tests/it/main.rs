@@ -7,6 +7,7 @@
 
 mod cut;
 mod cutover;
+mod drift;
 mod history;
 mod idle;
 mod ids;

@@ -121,6 +121,7 @@ pub(crate) fn spec(
     let place = |name: &str| columns.iter().position(|column| *column == name).expect("a mapped column");
     TableSpec {
         shape: None,
+        stands: false,
         record: Arc::new(RowFormat::record(table, &mapped)),
         copy: Arc::new(RowFormat::copy(mapped.len())),
         table: Arc::new(table.clone()),

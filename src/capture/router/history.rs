@@ -84,6 +84,8 @@ impl Router {
         let merge = &self.merge;
         self.held.retain(|held| merge.collection_of(held.chunk) == Some(held.collection));
         self.rereads.retain(|reread| merge.has_recapture(reread.id));
+        let migration = &self.plan.migration;
+        ask!(self.store, control => control.retry_collections(migration, &names))?;
         self.dispatch().await
     }
 

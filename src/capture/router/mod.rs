@@ -162,6 +162,10 @@ pub(crate) struct Router {
     /// Deletes in the batch that travel as deletes or not at all.
     removals: HashSet<Position>,
     next_reread: RereadId,
+    /// More letters were due than are read at once.
+    more_letters: bool,
+    /// Collections whose tables have lost what was written to them, and how.
+    remade: Vec<(CollectionId, String)>,
     /// The newest moment that the source told us.
     now: Moment,
     /// Where the stream is.
@@ -255,6 +259,8 @@ impl Router {
             rereads: Vec::new(),
             removals: HashSet::new(),
             next_reread: 0,
+            more_letters: false,
+            remade: Vec::new(),
             position,
             awaited: None,
             draining: false,
@@ -311,10 +317,10 @@ impl Router {
                 wait = Some(self.idle_wait());
                 changes.answer_within(self.idle_wait());
             }
-            if near != Some(self.is_near()) {
-                near = Some(self.is_near());
-                letters =
-                    tokio::time::interval(if self.is_near() { LETTERS_AT_CUTOVER } else { LETTERS_EVERY });
+            let soon = self.is_near() || self.more_letters;
+            if near != Some(soon) {
+                near = Some(soon);
+                letters = tokio::time::interval(if soon { LETTERS_AT_CUTOVER } else { LETTERS_EVERY });
                 letters.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             }
             tokio::select! {
@@ -340,7 +346,12 @@ impl Router {
                     }
                     Err(error) => return Ok(Err(error)),
                 },
-                _ = letters.tick() => self.retry_letters().await?,
+                _ = letters.tick() => {
+                    self.retry_letters().await?;
+                    if !self.is_near() {
+                        self.recopy_remade().await?;
+                    }
+                }
                 Ok(()) = self.inputs.phase.changed() => self.fence().await?,
             }
             self.recopy_lost().await?;

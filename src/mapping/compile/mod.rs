@@ -1,6 +1,7 @@
 //! The migration file against the target's catalogue: everything that can be known before the first row moves.
 
 mod conversions;
+mod follow;
 mod keys;
 mod order;
 mod table;
@@ -12,6 +13,7 @@ use slackwater_connectors::postgres::target::rows::{RowFormat, TableSpec};
 use slackwater_connectors::postgres::target::shape::Shape;
 
 use self::conversions::{Surroundings, is_foreign};
+pub(crate) use self::follow::follow;
 use self::table::{Built, Columns, First, Origin};
 use super::plan::{Code, CollectionPlan, EachCode, Plan, RowCode, Take};
 use super::trie::Trie;
@@ -159,6 +161,7 @@ impl<'a> Compiler<'a, '_> {
             name: collection.name.value.clone(),
             source: collection.source.clone(),
             collection: collection.collection.clone(),
+            stands: false,
             level: 0,
             tables,
             code: Code { document, rows: row_codes, each: each_codes, rest, id_values },
@@ -197,6 +200,7 @@ impl<'a> Compiler<'a, '_> {
         self.specs.push(TableSpec {
             record: Arc::new(record),
             shape,
+            stands: false,
             copy: Arc::new(RowFormat::copy(columns.len())),
             table: Arc::new(table.clone()),
             missing: built.iter().map(|built| built.missing).collect(),

@@ -99,6 +99,9 @@ fn pipeline(look: &Look, out: &mut Samples) {
     for row in &look.waiting {
         out.put(&names::WAITING_ROWS, &[&row.table, &row.constraint], row.count as f64);
     }
+    for row in &look.standing {
+        out.put(&names::STANDING, &[&row.collection, &row.table], row.documents as f64);
+    }
     for row in &look.tallies {
         out.put(&names::POLICY, &[&row.collection, &row.table, &row.column, &row.policy], row.count as f64);
     }

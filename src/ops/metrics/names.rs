@@ -104,6 +104,8 @@ metrics! {
         "Documents that cannot be written at present.";
     WAITING_ROWS Pipeline Gauge "slackwater_waiting_rows" ["table", "constraint"]
         "Rows that lack a row of another table, or a unique value that another row has.";
+    STANDING Pipeline Gauge "slackwater_standing_documents" ["collection", "table"]
+        "Documents that wait because a table of their collection cannot be written as it is now; absent while all can.";
     POLICY Pipeline Counter "slackwater_policy_total" ["collection", "table", "column", "policy"]
         "How often a policy of the migration file changed or dropped a value.";
     INCIDENTS Pipeline Counter "slackwater_incidents_total" []

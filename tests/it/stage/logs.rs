@@ -21,6 +21,11 @@ const EXPECTED: &[(&str, &str)] = &[
     // Documents that do not fit.
     ("documents went to the dead letters", "a test writes such documents, or parents that come late"),
     ("a change is larger than a reply may be", "a document of 16 MB"),
+    // Tables that a test changes.
+    ("its documents wait, the others go on", "a table that cannot be written"),
+    ("; to undo it: ", "a table that has changed"),
+    ("has a new constraint", "a table that has changed"),
+    ("has lost its constraint", "a table that has changed"),
     // Servers and processes that a test stops.
     ("waiting for", "a server is stopped, or refuses us"),
     ("the change stream broke", "connections to MongoDB are cut"),

@@ -132,7 +132,7 @@ impl Control {
         self.rows("reading dead letters", &sql, &[&migration, &collection, &after, &limit], dead_letter).await
     }
 
-    /// Dead letters by collection and kind.
+    /// Dead letters by collection and kind; documents that wait for a table, or are on their way back, have the kind `standing`.
     pub async fn dead_letter_counts(&self, migration: &str) -> Result<Vec<DeadLetterCount>> {
         let sql = "SELECT collection, kind, count(*) FROM slackwater.dead_letters WHERE migration = $1 \
                    GROUP BY 1, 2 ORDER BY 1, 2";
@@ -172,11 +172,19 @@ impl Control {
     pub async fn retry_now(&self, migration: &str) -> Result<u64> {
         self.client
             .execute(
-                "UPDATE slackwater.dead_letters SET retry_at = now() WHERE migration = $1",
+                "UPDATE slackwater.dead_letters SET retry_at = now() WHERE migration = $1 AND kind <> 'standing'",
                 &[&migration],
             )
             .await
             .doing("setting dead letters to be tried again")
+    }
+
+    /// Makes the dead letters of these collections due now, unless they wait for a table: what was on its way for them is void.
+    pub async fn retry_collections(&self, migration: &str, collections: &[&str]) -> Result<u64> {
+        let sql = "UPDATE slackwater.dead_letters SET retry_at = now() WHERE migration = $1 AND collection = ANY($2) \
+                   AND retry_at < now() + interval '1 year'";
+        let due = self.client.execute(sql, &[&migration, &collections]).await;
+        due.doing("setting dead letters to be tried again")
     }
 
     /// How often policies were applied.

@@ -26,6 +26,7 @@ pub mod ledger;
 pub mod partitions;
 pub mod pulse;
 mod schema;
+pub mod standing;
 pub mod waiting;
 
 pub use copies::{ChunkRow, CollectionRow, CopyState, SeenTable};

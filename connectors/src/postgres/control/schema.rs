@@ -18,6 +18,7 @@ const VERSIONS: &[&str] = &[
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
     include_str!("schema/6.sql"),
+    include_str!("schema/7.sql"),
 ];
 
 /// "slackwat" as bytes: the advisory lock under which the schema is created or changed.

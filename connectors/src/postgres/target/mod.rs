@@ -1,6 +1,7 @@
 //! The target: its catalogue, and how rows are written to it.
 
 pub mod catalog;
+pub mod drift;
 pub mod finish;
 pub mod introspect;
 mod notes;

@@ -38,13 +38,14 @@ pub(super) fn sql(note: Note) -> &'static str {
         }
         // The next try comes when the letter is twice as old, after ten seconds at least and an hour at most. A reference
         // without its target (23503) is tried every second at first: most often the other document is still on its way. Its
-        // age counts and not its tries, of which a switch that waits makes many in a second.
+        // age counts and not its tries, of which a switch that waits makes many in a second. What waits for a table is released by who sees it mended.
         Note::DeadLetters => {
             "INSERT INTO slackwater.dead_letters AS d
                  (migration, collection, key, op, kind, reason, table_name, column_name, document, retry_at)
              SELECT DISTINCT ON (n.collection, sha256(n.key))
                  $1, n.collection, n.key, n.op, n.kind, n.reason, n.table_name, n.column_name, n.document,
-                 now() + CASE n.kind WHEN '23503' THEN interval '1 s' ELSE interval '10 s' END
+                 now() + CASE n.kind WHEN '23503' THEN interval '1 s' WHEN 'standing' THEN interval '100 years'
+                     ELSE interval '10 s' END
              FROM unnest($2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                          $9::bytea[]) WITH ORDINALITY
                  AS n(collection, key, op, kind, reason, table_name, column_name, document, place)
@@ -54,6 +55,7 @@ pub(super) fn sql(note: Note) -> &'static str {
                  table_name = EXCLUDED.table_name, column_name = EXCLUDED.column_name,
                  document = EXCLUDED.document, last_seen = now(), tries = d.tries + 1,
                  retry_at = now() + CASE
+                     WHEN EXCLUDED.kind = 'standing' THEN interval '100 years'
                      WHEN EXCLUDED.kind = '23503' AND now() - d.first_seen < interval '10 s' THEN interval '1 s'
                      ELSE least(interval '1 hour', greatest(interval '10 s', now() - d.first_seen)) END"
         }

@@ -99,6 +99,10 @@ impl References {
                     tables.push(Mapped { table, key, owner, circle: place, circular: false });
                 }
             }
+            // Who does not write a table knows nothing of its references.
+            if spec.stands {
+                split.insert(place);
+            }
             of_spec.push(place);
         }
         let mut all = Vec::new();

@@ -231,7 +231,7 @@ pub enum Missing {
 }
 
 /// How one table is written: made by the mapping's compiler, used by the sink.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TableSpec {
     /// The table.
     pub table: Arc<Table>,
@@ -245,6 +245,8 @@ pub struct TableSpec {
     pub missing: Vec<Missing>,
     /// How the rows travel where some column is written as text.
     pub shape: Option<Shape>,
+    /// It cannot be written at present, and nobody tries.
+    pub stands: bool,
     /// Framing for upserts.
     pub record: Arc<RowFormat>,
     /// Framing for COPY.

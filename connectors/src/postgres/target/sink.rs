@@ -125,6 +125,13 @@ impl Sink {
         set.map_err(|error| explain("preparing the connection", &error))
     }
 
+    /// Writes these tables from now on: the same as before, as they have become. [`Sink::reopen`] has to follow.
+    pub fn adopt(&mut self, specs: Arc<Vec<TableSpec>>) {
+        self.references = References::of(&specs);
+        self.specs = specs;
+        self.together.clear();
+    }
+
     /// Connects again and reads the progress. After a connection was lost in a commit, `progress().sequence` tells
     /// whether it got there: then it is one more than the [`Advance`] started from.
     pub async fn reopen(&mut self) -> Result<()> {
@@ -423,7 +430,8 @@ impl Sink {
 
     async fn start(&mut self) -> Result<()> {
         self.prepare(Use::Advance).await?;
-        for index in 0..self.specs.len() {
+        let specs = Arc::clone(&self.specs);
+        for index in (0..self.specs.len()).filter(|index| !specs[*index].stands) {
             self.prepare(Use::Upsert(index)).await?;
         }
         self.read_watched().await?;
@@ -512,7 +520,7 @@ impl Drop for Sink {
 /// ours are written in full. Rows that wait are kept as text, so text has one form.
 async fn writer(url: &Secret, specs: &[TableSpec]) -> Result<(Client, JoinHandle<()>)> {
     let (client, task) = connect(url).await?;
-    for shape in specs.iter().filter_map(|spec| spec.shape.as_ref()) {
+    for shape in specs.iter().filter(|spec| !spec.stands).filter_map(|spec| spec.shape.as_ref()) {
         let made = client.batch_execute(&shape.create()).await;
         made.map_err(|error| explain("making a type for rows", &error))?;
     }

@@ -271,6 +271,7 @@ mod tests {
             table: Arc::new(table),
             missing: vec![Missing::Wait; mapped.len()],
             shape: None,
+            stands: false,
             columns: mapped,
             key: key.to_vec(),
             owner,
