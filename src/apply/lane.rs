@@ -126,6 +126,7 @@ impl Lane {
         let events = &transaction.events;
         let mut attempt = Attempt { way, careful: false, asked: false };
         self.mapper.refuse(Texts::new());
+        self.mapper.tidy();
         let tables = if way == Way::Copy { self.tables_of(events) } else { Vec::new() };
         let mut patience = Patience::new(&self.stop).shown(&self.gauges, Place::Target);
         let begun = Instant::now();
@@ -152,6 +153,12 @@ impl Lane {
                 Err(error) => error,
             };
             if self.schema.explains(&error).await {
+                continue;
+            }
+            if !advance.seen.is_empty() && is_of_types(&error) {
+                // The table's key got another type while it was recopied, so it will be recopied once more.
+                tracing::debug!(lane = self.name, %error, "row keys cannot be noted any more");
+                advance.seen.clear();
                 continue;
             }
             if error.kind == Kind::Data && attempt.may_ask(&self.plan, events) {
@@ -233,6 +240,29 @@ impl Lane {
         given: &Notes,
         way: Way,
     ) -> Result<Counts> {
+        let mut notes = self.map(events, given, way);
+        while self.learn().await? {
+            notes = self.map(events, given, way);
+        }
+        let writes = match way {
+            Way::Upsert => &mut self.records,
+            Way::Copy => self.tuples.get_or_insert_with(|| WriteSet::new(&self.plan.tables, true)),
+        };
+        writes.sort();
+        notes.tallies = tallied(&self.plan, self.mapper.take_tallies());
+        self.letters.settle(&self.plan, events, &mut notes);
+        let written = match way {
+            Way::Upsert => self.sink.apply(advance, writes, &notes).await,
+            Way::Copy => self.sink.copy(advance, writes, &notes).await,
+        };
+        if written.is_ok() {
+            self.count_letters(&notes);
+        }
+        written
+    }
+
+    /// Makes rows of the events; what is to be noted with them.
+    fn map(&mut self, events: &[Event], given: &Notes, way: Way) -> Notes {
         let writes = match way {
             Way::Upsert => &mut self.records,
             Way::Copy => self.tuples.get_or_insert_with(|| WriteSet::new(&self.plan.tables, true)),
@@ -248,17 +278,21 @@ impl Lane {
                 notes.dead_letters.push(rejected(&self.plan, event, rejection));
             }
         }
-        writes.sort();
-        notes.tallies = tallied(&self.plan, self.mapper.take_tallies());
-        self.letters.settle(&self.plan, events, &mut notes);
-        let written = match way {
-            Way::Upsert => self.sink.apply(advance, writes, &notes).await,
-            Way::Copy => self.sink.copy(advance, writes, &notes).await,
-        };
-        if written.is_ok() {
-            self.count_letters(&notes);
+        notes
+    }
+
+    /// Takes the numbers of sequences that the mapper did not know. True if there were any: the events have to be mapped again.
+    async fn learn(&mut self) -> Result<bool> {
+        let wanted = self.mapper.take_wanted();
+        if wanted.is_empty() {
+            return Ok(false);
         }
-        written
+        for (series, ids) in wanted {
+            let numbers = self.sink.numbers(&self.plan.series[usize::from(series)], &ids).await?;
+            self.mapper.learn(series, numbers);
+        }
+        let _ = self.mapper.take_tallies();
+        Ok(true)
     }
 
     /// Whether the target refuses texts of these documents that only it can read. They are invalid from then on.
@@ -388,6 +422,11 @@ impl Lane {
                 if self.schema.explains(&error).await {
                     continue;
                 }
+                if is_of_types(&error) {
+                    // As in `write`: what was noted has another type than the key has now.
+                    tracing::debug!(lane = self.name, %error, "it is not known any more which rows have to go");
+                    break;
+                }
                 if patience.after(error).await? != Again::Soon {
                     self.reopen(&mut patience).await?;
                 }
@@ -441,6 +480,11 @@ impl Attempt {
         }
         Ok(())
     }
+}
+
+/// Two columns have types that do not fit.
+fn is_of_types(error: &Error) -> bool {
+    matches!(error.code.as_deref(), Some("42804" | "42883" | "42846"))
 }
 
 /// A foreign key is not met.

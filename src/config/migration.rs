@@ -175,9 +175,14 @@ pub enum Rule {
     /// A value of the document, converted.
     Value(Value),
     /// This document's own id.
-    Own,
+    Own {
+        /// The number that the column's sequence gives to it.
+        serial: bool,
+    },
     /// This element's id.
     Element {
+        /// As above.
+        serial: bool,
         /// What tells elements of one array apart.
         by: By,
     },
@@ -311,6 +316,19 @@ pub struct Policies {
     pub missing: Missing,
     /// The column's own word for it.
     pub missing_at: Option<Place>,
+}
+
+impl Policies {
+    /// For a rule that needs none.
+    pub(crate) const NONE: Self = Self {
+        null: NullPolicy::Keep,
+        null_at: None,
+        invalid: InvalidPolicy::Reject,
+        invalid_at: None,
+        default: None,
+        missing: Missing::Wait,
+        missing_at: None,
+    };
 }
 
 /// Missing, null or undefined.

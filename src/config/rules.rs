@@ -29,7 +29,7 @@ const CONVERSIONS: [&str; 14] = [
     "ref",
 ];
 /// Rules that make their value themselves.
-const MAKERS: [&str; 5] = ["uuid", "parent", "rest", "const", "index"];
+const MAKERS: [&str; 6] = ["uuid", "serial", "parent", "rest", "const", "index"];
 /// Options allowed next to a rule.
 const OPTIONS: [&str; 12] = [
     "null", "invalid", "default", "missing", "trim", "lower", "empty", "unit", "map", "unknown", "to", "hex",
@@ -318,7 +318,7 @@ fn maker(
         return None;
     }
     match word {
-        "uuid" => own_id(argument, fields, in_element, findings),
+        "uuid" | "serial" => own_id(word, argument, fields, in_element, findings),
         "parent" => Some(Rule::Parent(fields::text(argument, "`parent`", findings)?)),
         "rest" => {
             fields::choice(argument, "`rest`", &[("jsonb", ()), ("json", ())], findings)?;
@@ -336,18 +336,20 @@ fn maker(
 }
 
 fn own_id(
+    word: &str,
     argument: &Node,
     fields: &mut Fields<'_>,
     in_element: bool,
     findings: &mut Findings,
 ) -> Option<Rule> {
-    let written = fields::text(argument, "`uuid`", findings)?;
+    let serial = word == "serial";
+    let written = fields::text(argument, &format!("`{word}`"), findings)?;
     match written.value.as_str() {
         "each" if in_element => {
             let help = "say what tells elements apart: `by: path`, `by: .` or `by: index`";
             let (_, node) = fields.require("by", help, findings)?;
             if fields::scalar(node, "`by`", findings)?.text == "index" {
-                return Some(Rule::Element { by: By::Index });
+                return Some(Rule::Element { serial, by: By::Index });
             }
             let path = fields::path(node, "`by`", findings)?;
             if path.value.up || path.value.each.is_some() {
@@ -358,7 +360,7 @@ fn own_id(
                 );
                 return None;
             }
-            Some(Rule::Element { by: By::Path(path) })
+            Some(Rule::Element { serial, by: By::Path(path) })
         }
         "_id" | "^._id" if in_element => {
             let help =
@@ -366,10 +368,10 @@ fn own_id(
             findings.error(argument.place, "the document's own id cannot identify its elements", help);
             None
         }
-        "_id" => Some(Rule::Own),
+        "_id" => Some(Rule::Own { serial }),
         other => {
             let help = "`uuid: _id` is this document's own id; `ref: field` with `to: collection` that of another document; `from: field` reads a UUID out of the field";
-            findings.error(argument.place, format!("`uuid` cannot be made of `{other}`"), help);
+            findings.error(argument.place, format!("`{word}` cannot be made of `{other}`"), help);
             None
         }
     }

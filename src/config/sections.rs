@@ -15,9 +15,10 @@ use super::tree::Node;
 /// What Postgres keeps of a name.
 pub(crate) const LONGEST_NAME: usize = 63;
 
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "migration",
     "namespace",
+    "ids",
     "sources",
     "target",
     "log",
@@ -35,6 +36,8 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         .require("migration", "give the migration a name: `migration: crm`", findings)
         .and_then(|(_, node)| fields::text(node, "the migration's name", findings));
     let namespace = fields.take("namespace").and_then(|(_, node)| namespace(node, findings));
+    let kinds = [("hashed", false), ("time_ordered", true)];
+    let ids = fields.take("ids").and_then(|(_, node)| fields::choice(node, "`ids`", &kinds, findings));
     let sources = fields
         .require("sources", "name the source: `sources: { legacy: { mongodb: { … } } }`", findings)
         .map(|(_, node)| sources(node, outside, findings));
@@ -65,8 +68,9 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         }
     }
     let name = name?;
+    let namespace = namespace.unwrap_or_else(|| Namespace::of_migration(&name.value));
     let migration = Migration {
-        namespace: namespace.unwrap_or_else(|| Namespace::of_migration(&name.value)),
+        namespace: if ids == Some(true) { namespace.ordered() } else { namespace },
         name: name.value,
         sources: sources?,
         target: target?,

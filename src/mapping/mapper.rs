@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use slackwater_connectors::postgres::target::rows::WriteSet;
 use slackwater_topics::{CollectionId, Document, Event, Key, Op, Value};
+use uuid::Uuid;
 
 use super::elements::Elements;
 use super::encode::{Scratch, Texts};
@@ -16,6 +17,9 @@ use super::plan::{CollectionPlan, Plan};
 use super::rejection::{Adjustment, Reason, Rejection, Tally};
 use super::row::Row;
 use super::trie::{Slots, recycle};
+
+/// Numbers of sequences that are kept; each takes some forty bytes.
+const MOST_NUMBERS: usize = 500_000;
 
 /// Documents that a tally names.
 const SAMPLES: usize = 3;
@@ -132,6 +136,28 @@ impl Mapper {
         self.scratch.reading.refused = texts;
     }
 
+    /// The ids whose numbers were asked for and not known, by series. If there are any, what was mapped is void.
+    pub(crate) fn take_wanted(&mut self) -> HashMap<u16, Vec<Uuid>> {
+        let mut wanted: HashMap<u16, Vec<Uuid>> = HashMap::new();
+        for (series, id) in self.scratch.numbers.wanted.drain() {
+            wanted.entry(series).or_default().push(id);
+        }
+        wanted
+    }
+
+    /// The numbers of these ids.
+    pub(crate) fn learn(&mut self, series: u16, numbers: HashMap<Uuid, i64>) {
+        let known = numbers.into_iter().map(|(id, number)| ((series, id), number));
+        self.scratch.numbers.known.extend(known);
+    }
+
+    /// Forgets numbers if there are too many to keep.
+    pub(crate) fn tidy(&mut self) {
+        if self.scratch.numbers.known.len() > MOST_NUMBERS {
+            self.scratch.numbers.known.clear();
+        }
+    }
+
     fn mark(&mut self, collection: &CollectionPlan, op: Op, out: &WriteSet) {
         self.marks.clear();
         self.marks.extend(collection.tables.iter().map(|table| {
@@ -239,7 +265,7 @@ impl Mapper {
         for (index, code) in code.rows.iter().enumerate() {
             let write = &mut out.tables[code.table];
             let marks: Vec<_> = write.deletes.iter().map(|values| values.mark()).collect();
-            for (values, at) in write.deletes.iter_mut().zip(&code.key) {
+            for (values, at) in write.deletes.iter_mut().zip(&code.found) {
                 let column = &code.columns[*at];
                 if row.column(code.table, *at, column, &self.parents, values.push()).is_err() {
                     write.deletes.iter_mut().zip(&marks).for_each(|(values, mark)| values.rewind(*mark));

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use slackwater_connectors::postgres::target::catalog::Type;
 use slackwater_connectors::postgres::target::rows::TableSpec;
+use slackwater_connectors::postgres::target::serial::Series;
 use slackwater_topics::{CollectionId, Namespace};
 
-use super::encode::{Conv, Json, Lenient};
+use super::encode::{Conv, IdForm, Json, Lenient};
 use super::trie::Trie;
 use crate::config::{Diagnostics, InvalidPolicy, NullPolicy};
 
@@ -21,6 +22,8 @@ pub struct Plan {
     pub collections: Vec<CollectionPlan>,
     /// Every table that is written, once for each place in the file that writes it; referenced tables first.
     pub tables: Arc<Vec<TableSpec>>,
+    /// Keys that come from sequences.
+    pub series: Vec<Series>,
     /// What somebody should have looked at.
     pub warnings: Diagnostics,
 }
@@ -125,6 +128,8 @@ pub(super) struct RowCode {
     pub(super) columns: Vec<ColumnCode>,
     /// As in `TableSpec::key`.
     pub(super) key: Vec<usize>,
+    /// As `TableSpec::found_by` has them.
+    pub(super) found: Vec<usize>,
     /// Columns whose value rows of elements take over.
     pub(super) parents: Vec<usize>,
 }
@@ -175,9 +180,9 @@ pub(super) enum Take {
     /// A slot of the element; none for the element itself.
     Element { slot: Option<usize>, conv: Conv },
     /// The document's own id.
-    Own { as_text: bool },
+    Own { form: IdForm },
     /// The element's id.
-    ElementId { by: ById, as_text: bool },
+    ElementId { by: ById, form: IdForm },
     /// One of the parents of the document's row.
     Parent(usize),
     /// Fields that no rule reads.

@@ -4,7 +4,7 @@ use slackwater_connectors::postgres::target::rows::TableSpec;
 use slackwater_topics::{Key, Value};
 use uuid::Uuid;
 
-use super::encode::{Conv, Fit, Problem, Scratch, append_uuid};
+use super::encode::{Conv, Fit, IdForm, Problem, Scratch, append_id};
 use super::plan::{ById, CollectionPlan, ColumnCode, Plan, Take};
 use super::rejection::{Adjustment, Reason, Rejection};
 use super::trie::Slots;
@@ -84,16 +84,16 @@ impl<'r, 'a> Row<'r, 'a> {
                 out.extend_from_slice(parents.get(*parent).map_or(&NULL[..], Vec::as_slice));
                 return Ok(());
             }
-            Take::Own { as_text } => {
+            Take::Own { form } => {
                 let own =
                     *self.own.get_or_insert_with(|| self.plan.namespace.id(&self.collection.name, self.key));
-                id_field(own, *as_text, out);
-                return Ok(());
+                let written = id_field(own, *form, self.scratch, out);
+                return written.map_err(|problem| self.refuse(table, code, problem));
             }
-            Take::ElementId { by, as_text } => {
+            Take::ElementId { by, form } => {
                 let id = self.element_id(by, element).map_err(|problem| self.refuse(table, code, problem))?;
-                id_field(id, *as_text, out);
-                return Ok(());
+                let written = id_field(id, *form, self.scratch, out);
+                return written.map_err(|problem| self.refuse(table, code, problem));
             }
             Take::Rest(json) => {
                 let start = open(out);
@@ -240,8 +240,7 @@ fn open(out: &mut Vec<u8>) -> usize {
     out.len() - 4
 }
 
-fn id_field(id: Uuid, as_text: bool, out: &mut Vec<u8>) {
-    let length: i32 = if as_text { 36 } else { 16 };
-    out.extend_from_slice(&length.to_be_bytes());
-    append_uuid(id, as_text, out);
+fn id_field(id: Uuid, form: IdForm, scratch: &mut Scratch, out: &mut Vec<u8>) -> Result<(), Problem> {
+    out.extend_from_slice(&form.length().to_be_bytes());
+    append_id(id, form, scratch, out)
 }

@@ -13,6 +13,7 @@ mod idle;
 mod ids;
 mod judge;
 mod kafka;
+mod keys;
 mod kill;
 mod lag;
 mod letters;

@@ -121,6 +121,9 @@ pub(crate) fn spec(
     let place = |name: &str| columns.iter().position(|column| *column == name).expect("a mapped column");
     TableSpec {
         shape: None,
+        found: None,
+        ordered: false,
+        serial: None,
         stands: false,
         record: Arc::new(RowFormat::record(table, &mapped)),
         copy: Arc::new(RowFormat::copy(mapped.len())),

@@ -1,12 +1,14 @@
 //! Which rule can fill which type, and with what conversion.
 
 use slackwater_connectors::postgres::target::catalog::Type;
+use slackwater_connectors::postgres::target::serial::Series;
 use slackwater_connectors::postgres::target::shape::carrier;
 
 use super::super::encode::{
-    Conv, Enum, Foreign, Form as TextForm, Json, Lenient, NumericShape, Reference, Scratch, Text, Unit,
-    Unknown, form_of,
+    Conv, Enum, Foreign, Form as TextForm, IdForm, Json, Lenient, NumericShape, Reference, Scratch, Text,
+    Unit, Unknown, form_of,
 };
+use super::serial;
 use crate::config::spelling::{list, nearest};
 use crate::config::{self, Convert, Findings, Place, Scalar};
 use slackwater_topics::{Namespace, Value};
@@ -78,7 +80,7 @@ impl Base {
     fn rules(&self) -> &'static [&'static str] {
         match self {
             Self::Boolean => &["boolean"],
-            Self::Integer(_) => &["integer", "numeric", "float"],
+            Self::Integer(_) => &["integer", "numeric", "float", "ref"],
             Self::Float4 | Self::Float8 => &["float", "numeric", "integer"],
             Self::Numeric => &["numeric", "integer", "float"],
             Self::Text { .. } => &["text", "enum", "ref"],
@@ -99,8 +101,12 @@ impl Base {
 /// What a conversion needs to know beside the rule.
 pub(super) struct Surroundings<'a> {
     pub(super) namespace: Namespace,
+    /// Of tables that say no other.
+    pub(super) schema: &'a str,
     pub(super) collections: &'a [config::Collection],
     pub(super) not_migrated: &'a [config::At<String>],
+    /// Keys that come from sequences.
+    pub(super) series: &'a [Series],
     /// The rows of the table travel in a shape: arrays hold what carries their elements.
     pub(super) shaped: bool,
 }
@@ -157,11 +163,30 @@ pub(super) fn conversion(
                 findings.error(to.place, format!("`{}` is not among the collections", to.value), help);
                 return None;
             }
+            let form = match base {
+                Base::Uuid => IdForm::Uuid,
+                Base::Integer(bytes) => {
+                    let target = around.collections.iter().find(|known| known.name.value == to.value);
+                    let series =
+                        target.and_then(|target| serial::of_collection(around.series, target, around.schema));
+                    let Some(series) = series else {
+                        let message = format!(
+                            "`{column}` is {}, and rows of `{}` have no numbers",
+                            kind.name, to.value
+                        );
+                        let help = "give the key of its table a sequence (`serial` or an identity) and fill it by `{ serial: _id }`";
+                        findings.error(to.place, message, help);
+                        return None;
+                    };
+                    IdForm::Number { series, bytes }
+                }
+                _ => IdForm::Text,
+            };
             Some(Conv::Ref(Reference {
                 namespace: around.namespace,
                 collection: to.value.clone(),
                 hex: *hex,
-                as_text: base != Base::Uuid,
+                form,
             }))
         }
         _ => {

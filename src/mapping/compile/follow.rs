@@ -8,7 +8,7 @@ use slackwater_connectors::postgres::target::catalog::{Catalog, Table};
 use slackwater_connectors::postgres::target::rows::{RowFormat, TableSpec};
 
 use super::conversions::Surroundings;
-use super::{Compiler, set_levels};
+use super::{Compiler, serial, set_levels};
 use crate::config::{Collection, Diagnostic, Findings, Migration, Severity};
 use crate::mapping::plan::{Code, CollectionPlan, Plan};
 use crate::mapping::trie::Trie;
@@ -20,11 +20,14 @@ pub(crate) fn follow(
     catalog: &Catalog,
     before: Option<&Plan>,
 ) -> (Plan, Vec<(usize, Diagnostic)>) {
+    let series = serial::all(file, catalog);
     let around = Surroundings {
         namespace: file.namespace,
+        schema: &file.target.schema,
         collections: &file.collections,
         not_migrated: &file.not_migrated,
         shaped: false,
+        series: &series,
     };
     let mut tables: Vec<Option<TableSpec>> = Vec::new();
     let mut collections = Vec::new();
@@ -66,6 +69,7 @@ pub(crate) fn follow(
         namespace: file.namespace,
         collections,
         tables: Arc::new(tables),
+        series,
         warnings: Findings::new(file.file.clone()).finish(),
     };
     (plan, mistakes)
@@ -125,9 +129,12 @@ fn named(file: &Migration, collection: &Collection, rule: usize) -> TableSpec {
         table: Arc::new(table),
         missing: Vec::new(),
         shape: None,
+        ordered: false,
+        serial: None,
         stands: true,
         columns: Vec::new(),
         key: Vec::new(),
+        found: None,
         owner: None,
     }
 }

@@ -7,6 +7,94 @@ use super::table::{Built, Origin};
 use crate::config::spelling::list;
 use crate::config::{At, Findings, Table};
 
+/// By what rows are found again.
+pub(super) struct Found {
+    /// The key's columns, as indices into the mapped ones.
+    pub(super) key: Vec<usize>,
+    /// Those of them that tell which row is a document's, where the others can change.
+    pub(super) found: Option<Vec<usize>>,
+}
+
+/// The key of a table with a row for each document. A delete brings the `_id` and nothing else, so the document's row must be found by
+/// what is made of it: by the whole key, by another unique constraint, or by a part of the key.
+pub(super) fn of_document(
+    rule: &Table,
+    table: &catalog::Table,
+    built: &[Built],
+    findings: &mut Findings,
+) -> Option<Found> {
+    let mapped = |columns: &[usize]| -> Option<Vec<usize>> {
+        columns.iter().map(|column| built.iter().position(|built| built.column == *column)).collect()
+    };
+    if rule.key.is_empty() && !mapped(&table.primary_key).is_some_and(|key| is_derivable(&key, built)) {
+        let mut uniques = table.uniques.iter().filter_map(|unique| mapped(unique));
+        if let Some(key) = uniques.find(|key| is_derivable(key, built)) {
+            return Some(Found { key, found: None });
+        }
+    }
+    let key = key(rule, table, built, findings)?;
+    if is_derivable(&key, built) {
+        check_text(table, &key, built, findings);
+        return Some(Found { key, found: None });
+    }
+    let found: Vec<usize> = key.iter().copied().filter(|at| is_of_id(&built[*at])).collect();
+    let whole = |at: &usize| matches!(built[*at].origin, Origin::Own | Origin::Id { whole: true, .. });
+    if found.iter().any(whole) {
+        check_text(table, &found, built, findings);
+        check_index(table, &found, built, findings);
+        return Some(Found { key, found: Some(found) });
+    }
+    if !key.iter().any(|at| matches!(built[*at].origin, Origin::Own | Origin::Id { .. }))
+        && key.iter().all(|at| is_of_id(&built[*at]))
+    {
+        let place = key.first().map_or(rule.into.place, |at| built[*at].place);
+        let help = "one column of the key must be made of `_id`";
+        findings.error(place, "every document would become the same row", help);
+        return None;
+    }
+    let place = key.iter().find(|at| !is_of_id(&built[**at])).map_or(rule.into.place, |at| built[*at].place);
+    let name =
+        key.iter().find(|at| !is_of_id(&built[**at])).map(|at| table.columns[built[*at].column].name.clone());
+    let message =
+        format!("`{}` is part of the key, and cannot be made of `_id` alone", name.unwrap_or_default());
+    let help = "a delete brings nothing but the `_id`: fill a unique column, or a part of the key, by `{ uuid: _id }`, `{ serial: _id }` or a value of `_id`";
+    findings.error(place, message, help);
+    None
+}
+
+fn is_of_id(built: &Built) -> bool {
+    matches!(built.origin, Origin::Own | Origin::Id { .. } | Origin::Const)
+}
+
+fn is_derivable(key: &[usize], built: &[Built]) -> bool {
+    let of_id = |at: &usize| matches!(built[*at].origin, Origin::Own | Origin::Id { .. });
+    !key.is_empty() && key.iter().all(|at| is_of_id(&built[*at])) && key.iter().any(of_id)
+}
+
+fn check_text(table: &catalog::Table, key: &[usize], built: &[Built], findings: &mut Findings) {
+    for column in key.iter().map(|at| &built[*at]) {
+        if matches!(column.origin, Origin::Id { text: true, .. }) {
+            let message = format!(
+                "`{}` is the text of `_id`: ids of different types can have the same text",
+                table.columns[column.column].name
+            );
+            findings.warning(column.place, message, "`{ uuid: _id }` never collides");
+        }
+    }
+}
+
+/// Rows are looked for by these columns.
+fn check_index(table: &catalog::Table, found: &[usize], built: &[Built], findings: &mut Findings) {
+    let columns: Vec<usize> = found.iter().map(|at| built[*at].column).collect();
+    let leads = |index: &Vec<usize>| index.first().is_some_and(|first| columns.contains(first));
+    if !table.indexes.iter().any(leads) {
+        let name = &table.columns[columns[0]].name;
+        let message = format!("no index of `{}` begins with `{name}`", table.name);
+        let help = format!("rows of a document are found by it: CREATE INDEX ON {} ({name})", table.name);
+        findings.warning(built[found[0]].place, message, help);
+    }
+}
+
 /// The key's columns as indices into the mapped ones; complaints go to the findings.
 pub(super) fn key(
     rule: &Table,
@@ -85,44 +173,6 @@ fn named(rule: &Table, table: &catalog::Table, findings: &mut Findings) -> Optio
         return None;
     }
     Some(columns)
-}
-
-/// A delete brings the `_id` and nothing else, so the key must be made of it.
-pub(super) fn check_derivable(
-    table: &catalog::Table,
-    key: &[usize],
-    built: &[Built],
-    findings: &mut Findings,
-) {
-    let mut from_id = false;
-    for at in key {
-        let column = &built[*at];
-        match column.origin {
-            Origin::Own => from_id = true,
-            Origin::Id { text, .. } => {
-                from_id = true;
-                if text {
-                    let message = format!(
-                        "`{}` is the text of `_id`: ids of different types can have the same text",
-                        table.columns[column.column].name
-                    );
-                    findings.warning(column.place, message, "`{ uuid: _id }` never collides");
-                }
-            }
-            Origin::Const => {}
-            _ => {
-                let name = &table.columns[column.column].name;
-                let message = format!("`{name}` is part of the key, and cannot be made of `_id` alone");
-                let help = "a delete brings nothing but the `_id`: use `{ uuid: _id }`, a value of `_id` or a constant; `key:` takes another unique constraint";
-                findings.error(column.place, message, help);
-                return;
-            }
-        }
-    }
-    if !from_id && let Some(first) = key.first() {
-        let help = "one column of the key must be made of `_id`";
-        findings.error(built[*first].place, "every document would become the same row", help);
-    }
 }
 
 /// The owner's column and which column of the document's row it takes, for rows made of elements.

@@ -4,6 +4,7 @@ mod conversions;
 mod follow;
 mod keys;
 mod order;
+mod serial;
 mod table;
 
 use std::sync::Arc;
@@ -14,7 +15,9 @@ use slackwater_connectors::postgres::target::shape::Shape;
 
 use self::conversions::{Surroundings, is_foreign};
 pub(crate) use self::follow::follow;
+use self::keys::Found;
 use self::table::{Built, Columns, First, Origin};
+use super::encode::IdForm;
 use super::plan::{Code, CollectionPlan, EachCode, Plan, RowCode, Take};
 use super::trie::Trie;
 use crate::config::spelling::nearest;
@@ -23,11 +26,14 @@ use crate::config::{Collection, Diagnostics, Findings, Migration, Path, Rule, Ta
 /// Compiles a migration. All mistakes come together; warnings are in the plan.
 pub fn compile(file: &Migration, catalog: &Catalog) -> Result<Plan, Diagnostics> {
     let mut findings = Findings::new(file.file.clone());
+    let series = serial::all(file, catalog);
     let around = Surroundings {
         namespace: file.namespace,
+        schema: &file.target.schema,
         collections: &file.collections,
         not_migrated: &file.not_migrated,
         shaped: false,
+        series: &series,
     };
     let mut specs = Vec::new();
     let mut collections = Vec::new();
@@ -47,6 +53,7 @@ pub fn compile(file: &Migration, catalog: &Catalog) -> Result<Plan, Diagnostics>
         namespace: file.namespace,
         collections,
         tables: Arc::new(specs),
+        series,
         warnings: findings.finish(),
     })
 }
@@ -57,6 +64,7 @@ struct Own<'a> {
     spec: usize,
     built: Vec<Built>,
     key: Vec<usize>,
+    found: Vec<usize>,
 }
 
 struct Compiler<'a, 'f> {
@@ -81,13 +89,14 @@ impl<'a> Compiler<'a, '_> {
                 continue;
             };
             let built = self.columns(rule, table, &mut document, &mut Trie::new(), None);
-            let key = keys::key(rule, table, &built, self.findings);
-            if let Some(key) = &key {
-                keys::check_derivable(table, key, &built, self.findings);
-            }
-            complete &= key.is_some();
-            let key = key.unwrap_or_default();
-            own_rows.push(Own { table, spec: self.spec(table, &built, key.clone(), None), built, key });
+            let Some(Found { key, found }) = keys::of_document(rule, table, &built, self.findings) else {
+                complete = false;
+                own_rows.push(Own { table, spec: usize::MAX, built, key: Vec::new(), found: Vec::new() });
+                continue;
+            };
+            let spec = self.spec(table, &built, key.clone(), found.clone(), None);
+            let found = found.unwrap_or_else(|| key.clone());
+            own_rows.push(Own { table, spec, built, key, found });
         }
         let mut element_rows = Vec::new();
         for rule in elements {
@@ -107,8 +116,9 @@ impl<'a> Compiler<'a, '_> {
                 complete = false;
                 continue;
             };
-            let spec = self.spec(table, &built, key.clone(), Some(owner.0));
-            element_rows.push((rule, Own { table, spec, built, key }, owner, element));
+            let spec = self.spec(table, &built, key.clone(), None, Some(owner.0));
+            let found = key.clone();
+            element_rows.push((rule, Own { table, spec, built, key, found }, owner, element));
         }
         if !complete || self.findings.has_errors() {
             return None;
@@ -154,7 +164,7 @@ impl<'a> Compiler<'a, '_> {
                 let column = &row.columns[*at];
                 matches!(column.take, Take::Document { .. })
             };
-            row.key.iter().chain(&row.parents).any(of_id)
+            row.found.iter().chain(&row.parents).any(of_id)
         };
         let id_values = row_codes.iter().any(id_value);
         Some(CollectionPlan {
@@ -188,6 +198,7 @@ impl<'a> Compiler<'a, '_> {
         table: &catalog::Table,
         built: &[Built],
         key: Vec<usize>,
+        found: Option<Vec<usize>>,
         owner: Option<usize>,
     ) -> usize {
         let columns: Vec<usize> = built.iter().map(|built| built.column).collect();
@@ -200,12 +211,21 @@ impl<'a> Compiler<'a, '_> {
         self.specs.push(TableSpec {
             record: Arc::new(record),
             shape,
+            ordered: self.around.namespace.is_ordered(),
+            serial: built.iter().position(|built| {
+                matches!(
+                    built.code.take,
+                    Take::Own { form: IdForm::Number { .. } }
+                        | Take::ElementId { form: IdForm::Number { .. }, .. }
+                )
+            }),
             stands: false,
             copy: Arc::new(RowFormat::copy(columns.len())),
             table: Arc::new(table.clone()),
             missing: built.iter().map(|built| built.missing).collect(),
             columns,
             key,
+            found,
             owner,
         });
         self.specs.len() - 1
@@ -297,7 +317,7 @@ impl<'a> Compiler<'a, '_> {
 }
 
 fn row_code(row: Own<'_>, parents: Vec<usize>) -> RowCode {
-    let Own { spec: table, built, key, .. } = row;
+    let Own { spec: table, built, key, found, .. } = row;
     let mut columns: Vec<_> = built.into_iter().map(|built| built.code).collect();
     for at in &key {
         // Unique constraints let nulls through, and then no row would be found again.
@@ -306,7 +326,7 @@ fn row_code(row: Own<'_>, parents: Vec<usize>) -> RowCode {
             columns[*at].null = crate::config::NullPolicy::Reject;
         }
     }
-    RowCode { table, columns, key, parents }
+    RowCode { table, columns, key, found, parents }
 }
 
 fn same_table(spec: &TableSpec, name: &(String, String)) -> bool {

@@ -14,6 +14,7 @@ mod time;
 mod uuid;
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use slackwater_topics::{Key, Namespace, Value};
 
@@ -23,7 +24,6 @@ pub(super) use json::Json;
 pub(super) use numeric::Shape as NumericShape;
 pub(super) use text::{Enum, Text, Unknown};
 pub(super) use time::Unit;
-pub(super) use uuid::append as append_uuid;
 
 use super::rejection::Reason;
 
@@ -86,6 +86,65 @@ pub(super) struct Scratch {
     digits: Vec<u8>,
     text: Vec<u8>,
     pub(super) reading: foreign::Reading,
+    pub(super) numbers: Numbers,
+}
+
+/// How the id of a document or an element is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IdForm {
+    Uuid,
+    Text,
+    /// The number that a sequence gave to it.
+    Number {
+        /// Index into the plan's series.
+        series: u16,
+        bytes: u8,
+    },
+}
+
+impl IdForm {
+    pub(super) fn length(self) -> i32 {
+        match self {
+            Self::Uuid => 16,
+            Self::Text => 36,
+            Self::Number { bytes, .. } => i32::from(bytes),
+        }
+    }
+}
+
+/// The numbers that sequences gave, by series and id.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    pub(super) known: HashMap<(u16, ::uuid::Uuid), i64>,
+    /// Asked for and not known: a zero was written, and the documents have to be mapped again.
+    pub(super) wanted: HashSet<(u16, ::uuid::Uuid)>,
+}
+
+/// Appends an id.
+pub(super) fn append_id(
+    id: ::uuid::Uuid,
+    form: IdForm,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> Result<(), Problem> {
+    let (series, bytes) = match form {
+        IdForm::Uuid | IdForm::Text => {
+            uuid::append(id, form == IdForm::Text, out);
+            return Ok(());
+        }
+        IdForm::Number { series, bytes } => (series, bytes),
+    };
+    let number = scratch.numbers.known.get(&(series, id)).copied().unwrap_or_else(|| {
+        scratch.numbers.wanted.insert((series, id));
+        0
+    });
+    let none = || Problem::new(Reason::Range, "the sequence has given a number that the column cannot hold");
+    match bytes {
+        2 => out.extend_from_slice(&i16::try_from(number).map_err(|_| none())?.to_be_bytes()),
+        4 => out.extend_from_slice(&i32::try_from(number).map_err(|_| none())?.to_be_bytes()),
+        _ => out.extend_from_slice(&number.to_be_bytes()),
+    }
+    Ok(())
 }
 
 /// A conversion into one column type.
@@ -116,7 +175,7 @@ pub(super) struct Reference {
     pub(super) namespace: Namespace,
     pub(super) collection: String,
     pub(super) hex: bool,
-    pub(super) as_text: bool,
+    pub(super) form: IdForm,
 }
 
 impl Conv {
@@ -158,15 +217,15 @@ impl Conv {
             Self::Enum(form) => form.write(value, out, scratch),
             Self::Array(form) => form.write(value, lenient, out, scratch),
             Self::Foreign(form) => form.write(value, lenient, out, scratch),
-            Self::Ref(form) => form.write(value, out),
+            Self::Ref(form) => form.write(value, out, scratch),
         }
     }
 }
 
 impl Reference {
-    fn write(&self, value: Value<'_>, out: &mut Vec<u8>) -> Result<Fit, Problem> {
+    fn write(&self, value: Value<'_>, out: &mut Vec<u8>, scratch: &mut Scratch) -> Result<Fit, Problem> {
         let id = self.namespace.id(&self.collection, &self.key(value)?);
-        uuid::append(id, self.as_text, out);
+        append_id(id, self.form, scratch, out)?;
         Ok(Fit::Exact)
     }
 

@@ -9,6 +9,7 @@ mod parameter;
 mod pipeline;
 mod references;
 pub mod rows;
+pub mod serial;
 pub mod shape;
 pub mod sink;
 pub mod statements;

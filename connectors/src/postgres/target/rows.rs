@@ -239,12 +239,18 @@ pub struct TableSpec {
     pub columns: Vec<usize>,
     /// Columns that identify a row (primary key or a unique constraint), as indices into `columns`.
     pub key: Vec<usize>,
+    /// Of the key's columns those that tell which row is a document's, where the others can change. None where that is the whole key.
+    pub found: Option<Vec<usize>>,
     /// For rows made of an array's elements: the column (index into `columns`) with the id of the row they belong to.
     pub owner: Option<usize>,
     /// What becomes of a row whose referenced row is not there, for each of `columns`.
     pub missing: Vec<Missing>,
     /// How the rows travel where some column is written as text.
     pub shape: Option<Shape>,
+    /// Our UUIDs may be of version 8, and not of version 5 alone.
+    pub ordered: bool,
+    /// The column (index into `columns`) whose numbers come from a sequence, and which is the key.
+    pub serial: Option<usize>,
     /// It cannot be written at present, and nobody tries.
     pub stands: bool,
     /// Framing for upserts.
@@ -253,12 +259,19 @@ pub struct TableSpec {
     pub copy: Arc<RowFormat>,
 }
 
+impl TableSpec {
+    /// The columns by which a document's row is found, as indices into `columns`.
+    pub fn found_by(&self) -> &[usize] {
+        self.found.as_deref().unwrap_or(&self.key)
+    }
+}
+
 /// What a batch does to one table.
 #[derive(Debug)]
 pub struct TableWrite {
     /// Rows to insert or update; no key twice.
     pub rows: Rows,
-    /// Keys of rows to delete, one list a key column (in the order of `TableSpec::key`).
+    /// Keys of rows to delete, one list a column of `TableSpec::found_by`.
     pub deletes: Vec<Values>,
     /// Owners whose rows are replaced: rows of theirs that are not in `rows` go.
     pub owners: Values,
@@ -270,7 +283,7 @@ impl TableWrite {
         let format = if copy { &spec.copy } else { &spec.record };
         Self {
             rows: Rows::new(Arc::clone(format), spec.key.first().copied().unwrap_or(0)),
-            deletes: spec.key.iter().map(|_| Values::default()).collect(),
+            deletes: spec.found_by().iter().map(|_| Values::default()).collect(),
             owners: Values::default(),
         }
     }

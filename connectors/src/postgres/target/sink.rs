@@ -132,6 +132,16 @@ impl Sink {
         self.together.clear();
     }
 
+    /// The migration; nothing is under way on the connection.
+    pub(super) async fn ready(&mut self) -> Result<&str> {
+        self.tidy().await?;
+        Ok(&self.migration)
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Connects again and reads the progress. After a connection was lost in a commit, `progress().sequence` tells
     /// whether it got there: then it is one more than the [`Advance`] started from.
     pub async fn reopen(&mut self) -> Result<()> {

@@ -69,16 +69,36 @@ pub fn upsert(spec: &TableSpec) -> String {
     sql
 }
 
-/// Deletes by key: one array a key column.
+/// Gives the rows of `$1` that are there under another key the one that they have now, before they are written: a partition key that
+/// changes moves its row. None where a row cannot change its key.
+pub fn relocate(spec: &TableSpec) -> Option<String> {
+    let found = spec.found.as_deref()?;
+    let rest = || spec.key.iter().copied().filter(|key| !found.contains(key));
+    let same: Vec<String> =
+        found.iter().map(|at| column(spec, *at)).map(|name| format!("t.{name} = r.{name}")).collect();
+    let set: Vec<String> =
+        rest().map(|at| column(spec, at)).map(|name| format!("{name} = r.{name}")).collect();
+    Some(format!(
+        "UPDATE {} AS t SET {} FROM {} AS r WHERE {} AND ({}) IS DISTINCT FROM ({})",
+        table_name(spec),
+        set.join(", "),
+        source(spec, 1),
+        same.join(" AND "),
+        list(spec, "t.", rest()),
+        list(spec, "r.", rest()),
+    ))
+}
+
+/// Deletes by key: one array a column that rows are found by.
 pub fn delete(spec: &TableSpec) -> String {
     let table = table_name(spec);
-    if let [key] = spec.key.as_slice() {
+    if let [key] = spec.found_by() {
         return format!("DELETE FROM {table} AS t WHERE t.{} = ANY($1)", column(spec, *key));
     }
     let mut arrays = Vec::new();
     let mut names = Vec::new();
     let mut equal = Vec::new();
-    for (place, key) in spec.key.iter().enumerate() {
+    for (place, key) in spec.found_by().iter().enumerate() {
         arrays.push(format!("${}::{}[]", place + 1, element_type(&kind(spec, *key))));
         names.push(format!("k{place}"));
         equal.push(format!("t.{} = d.k{place}", column(spec, *key)));
@@ -144,7 +164,7 @@ pub fn note_seen(spec: &TableSpec, relation: &str) -> String {
     )
 }
 
-/// Deletes rows that the reload has not met and that could be ours: of `uuid` keys those of version 5, and those that
+/// Deletes rows that the reload has not met and that could be ours: of `uuid` keys those of our versions, and those that
 /// hold the constants (column names; their values are bound as text, in this order).
 pub fn sweep(spec: &TableSpec, relation: &str, constants: &[&str]) -> String {
     format!("DELETE FROM {} AS t WHERE {}", table_name(spec), unseen(spec, relation, constants))
@@ -159,8 +179,21 @@ pub(super) fn unseen(spec: &TableSpec, relation: &str, constants: &[&str]) -> St
     sql.push(')');
     for key in &spec.key {
         if kind(spec, *key).base_oid == UUID {
-            let _ = write!(sql, " AND substr(t.{}::text, 15, 1) = '5'", column(spec, *key));
+            let versions = if spec.ordered { "IN ('5', '8')" } else { "= '5'" };
+            let _ = write!(sql, " AND substr(t.{}::text, 15, 1) {versions}", column(spec, *key));
         }
+    }
+    // Of the numbers of a sequence those that were taken for documents.
+    if let Some(serial) = spec.serial {
+        let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
+        let _ = write!(
+            sql,
+            " AND EXISTS (SELECT FROM slackwater.numbers AS n JOIN slackwater.series AS e ON e.id = n.series \
+             WHERE e.schema_name = {} AND e.table_name = {} AND n.number = t.{})",
+            literal(&spec.table.schema),
+            literal(&spec.table.name),
+            column(spec, serial)
+        );
     }
     for (place, name) in constants.iter().enumerate() {
         let kind = spec.table.column(name).map(|column| &spec.table.columns[column].kind);
@@ -271,6 +304,9 @@ mod tests {
             table: Arc::new(table),
             missing: vec![Missing::Wait; mapped.len()],
             shape: None,
+            found: None,
+            ordered: false,
+            serial: None,
             stands: false,
             columns: mapped,
             key: key.to_vec(),
@@ -317,6 +353,20 @@ mod tests {
              (t.\"user_id\", t.\"code\") NOT IN (SELECT r.\"user_id\", r.\"code\" FROM \
              unnest($2::\"public\".\"a\"\"b\"[]) AS r)"
         );
+    }
+
+    #[test]
+    fn a_key_that_changes() {
+        let mut events =
+            spec(&[("id", 2950, "uuid"), ("at", 1184, "timestamp with time zone")], &[0, 1], None);
+        assert_eq!(relocate(&events), None);
+        events.found = Some(vec![0]);
+        assert_eq!(
+            relocate(&events).expect("it can"),
+            "UPDATE \"public\".\"a\"\"b\" AS t SET \"at\" = r.\"at\" FROM unnest($1::\"public\".\"a\"\"b\"[]) AS r \
+             WHERE t.\"id\" = r.\"id\" AND (t.\"at\") IS DISTINCT FROM (r.\"at\")"
+        );
+        assert_eq!(delete(&events), "DELETE FROM \"public\".\"a\"\"b\" AS t WHERE t.\"id\" = ANY($1)");
     }
 
     #[test]

@@ -33,3 +33,22 @@ CREATE TABLE slackwater.recopies (
     text text NOT NULL,
     PRIMARY KEY (migration, collection)
 );
+
+-- Columns whose numbers come from a sequence.
+CREATE TABLE slackwater.series (
+    id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration text NOT NULL REFERENCES slackwater.migrations,
+    schema_name text NOT NULL,
+    table_name text NOT NULL,
+    column_name text NOT NULL,
+    UNIQUE (migration, schema_name, table_name, column_name)
+);
+
+-- The number of each document or element whose row has such a key, taken when it or a reference to it was first seen.
+CREATE TABLE slackwater.numbers (
+    series int NOT NULL,
+    id uuid NOT NULL,
+    number bigint NOT NULL,
+    PRIMARY KEY (series, id)
+);
+CREATE INDEX ON slackwater.numbers (series, number);

@@ -104,6 +104,11 @@ impl Sink {
         }
         self.push_deletes(calls, writes)?;
         for (index, write) in writes.tables.iter().enumerate() {
+            if self.relocates(index, write) {
+                let statement = self.get(Use::Relocate(index))?;
+                let moved = vec![rows(statement, 0, &write.rows)];
+                calls.push(Call::prepared(self.doing("writing", index), statement, moved));
+            }
             if !write.rows.is_empty() {
                 let statement = self.get(Use::Upsert(index))?;
                 let rows = rows(statement, 0, &write.rows);

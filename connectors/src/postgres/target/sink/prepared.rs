@@ -25,6 +25,7 @@ pub(super) enum Use {
     Aware,
     Idle,
     Upsert(usize),
+    Relocate(usize),
     Delete(usize),
     DeleteOwned(usize),
     DeleteOthers(usize),
@@ -52,8 +53,16 @@ impl Sink {
         }
         for (index, write) in writes.tables.iter().enumerate() {
             self.prepare_delete(index, write).await?;
+            if self.relocates(index, write) {
+                self.prepare(Use::Relocate(index)).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Rows of the table may be there under another key.
+    pub(super) fn relocates(&self, index: usize, write: &TableWrite) -> bool {
+        self.specs[index].found.is_some() && !write.rows.is_empty()
     }
 
     pub(super) async fn prepare_delete(&mut self, index: usize, write: &TableWrite) -> Result<()> {
@@ -103,6 +112,10 @@ impl Sink {
             }
             Use::Note(note) => ("preparing notes".to_owned(), notes::sql(note).to_owned()),
             Use::Upsert(index) => (self.doing("writing", index), statements::upsert(&self.specs[index])),
+            Use::Relocate(index) => {
+                let sql = statements::relocate(&self.specs[index]);
+                (self.doing("writing", index), sql.ok_or_else(|| self.misuse("a key that cannot change"))?)
+            }
             Use::Copy(index) => (self.doing("copying into", index), statements::copy(&self.specs[index])),
             Use::Delete(index) => {
                 (self.doing("deleting from", index), statements::delete(&self.specs[index]))

@@ -49,6 +49,7 @@ pub(super) enum Waiting {
     Ask(usize),
     Forget(usize),
     ForgetOwned(usize),
+    ForgetMoved(usize),
     KeysOfDeletes(usize),
     KeysOfOwned(usize),
     Wants(usize),
@@ -345,6 +346,17 @@ impl Sink {
         let (out, into) = (self.references.out_of(table).any(watched), self.references.refer_to(table));
         let into: Vec<usize> = into.filter(|place| watched(*place)).collect();
         let values: Vec<usize> = self.watched_values(table);
+        if self.relocates(spec, write) {
+            self.prepare(Use::Relocate(spec)).await?;
+            let statement = self.get(Use::Relocate(spec))?;
+            let moved = vec![rows(statement, 0, &write.rows)];
+            send(&self.client, vec![Call::prepared(self.doing("writing", spec), statement, moved)]).await?;
+            if self.is_watched(table) {
+                let what = Use::Waiting(Waiting::ForgetMoved(spec));
+                self.prepare(what).await?;
+                self.run(what, &[&*rows(self.get(what)?, 0, &write.rows)]).await?;
+            }
+        }
         for unique in &values {
             let what = Use::Waiting(Waiting::Frees(*unique, spec));
             self.prepare(what).await?;
@@ -670,7 +682,8 @@ impl Sink {
             Waiting::Ask(reference) => writer.ask(reference),
             Waiting::Forget(table) => writer.forget(table),
             Waiting::ForgetOwned(spec) => owned(writer.forget_owned(&self.specs[spec], table(spec)))?,
-            Waiting::KeysOfDeletes(spec) => writer.keys_of_deletes(&self.specs[spec]),
+            Waiting::KeysOfDeletes(spec) => writer.keys_of_deletes(&self.specs[spec], table(spec)),
+            Waiting::ForgetMoved(spec) => writer.forget_moved(&self.specs[spec], table(spec)),
             Waiting::KeysOfOwned(spec) => owned(writer.keys_of_owned(&self.specs[spec], table(spec)))?,
             Waiting::Wants(table) => {
                 writer.wants(table).ok_or_else(|| self.misuse("rows that require nothing are not held"))?
@@ -698,9 +711,10 @@ impl Sink {
                 format!("looking who refers to {}", name(self.references.all[place].to))
             }
             Waiting::Lock(table) | Waiting::Forget(table) => format!("deleting from {}", name(table)),
-            Waiting::ForgetOwned(spec) | Waiting::KeysOfDeletes(spec) | Waiting::KeysOfOwned(spec) => {
-                self.doing("deleting from", spec)
-            }
+            Waiting::ForgetOwned(spec)
+            | Waiting::ForgetMoved(spec)
+            | Waiting::KeysOfDeletes(spec)
+            | Waiting::KeysOfOwned(spec) => self.doing("deleting from", spec),
             Waiting::Rivals(table) | Waiting::Wants(table) => {
                 format!("looking for rows that wait for each other in {}", name(table))
             }

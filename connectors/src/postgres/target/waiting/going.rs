@@ -141,22 +141,75 @@ impl Writer<'_> {
         ))
     }
 
+    /// Where in a key as text a column of the spec is, from 1.
+    fn place_in_key(spec: &TableSpec, column: usize) -> usize {
+        spec.key.iter().position(|key| *key == column).unwrap_or_default() + 1
+    }
+
+    /// Forgets what waits of the rows of `$1` under another key.
+    pub(in crate::postgres::target) fn forget_moved(&self, spec: &TableSpec, table: usize) -> String {
+        let mapped = self.mapped(table);
+        let same: Vec<String> = spec
+            .found_by()
+            .iter()
+            .map(|at| {
+                let column = &spec.table.columns[spec.columns[*at]];
+                let value = text(&format!("r.{}", quote(&column.name)), &column.kind);
+                format!("w.key[{}] = {value}", Self::place_in_key(spec, *at))
+            })
+            .collect();
+        format!(
+            "WITH gone AS (DELETE FROM slackwater.waiting_rows AS w USING {source} AS r WHERE w.relation = {number} AND {same} \
+             AND w.key <> {key} RETURNING w.key), entries AS (DELETE FROM slackwater.waiting_for AS f USING gone \
+             WHERE f.relation = {number} AND f.key = gone.key) SELECT 'd' AS what, 0::bigint AS count, NULL::text[] AS key LIMIT 0",
+            source = source(spec, 1),
+            number = self.number(table),
+            same = same.join(" AND "),
+            key = key(mapped, "r."),
+        )
+    }
+
     /// The keys of rows to delete (one array a key column, as for a delete), as text.
-    pub(in crate::postgres::target) fn keys_of_deletes(&self, spec: &TableSpec) -> String {
-        let kinds = spec.key.iter().map(|at| &spec.table.columns[spec.columns[*at]].kind);
+    pub(in crate::postgres::target) fn keys_of_deletes(&self, spec: &TableSpec, table: usize) -> String {
+        let kinds = spec.found_by().iter().map(|at| &spec.table.columns[spec.columns[*at]].kind);
         let arrays: Vec<String> = kinds
             .clone()
             .enumerate()
             .map(|(place, kind)| format!("${}::{}[]", place + 1, element_type(kind)))
             .collect();
-        let names: Vec<String> = (0..spec.key.len()).map(|place| format!("k{place}")).collect();
+        let names: Vec<String> = (0..spec.found_by().len()).map(|place| format!("k{place}")).collect();
         let texts: Vec<String> =
             kinds.enumerate().map(|(place, kind)| text(&format!("d.k{place}"), kind)).collect();
+        let given = format!("unnest({}) AS d({})", arrays.join(", "), names.join(", "));
+        let Some(found) = &spec.found else {
+            return format!(
+                "SELECT 'l' AS what, 1::bigint AS count, ARRAY[{}]::text[] AS key FROM {given}",
+                texts.join(", ")
+            );
+        };
+        // The rest of the key is in the table, or in what waits.
+        let mapped = self.mapped(table);
+        let there: Vec<String> = found
+            .iter()
+            .enumerate()
+            .map(|(place, at)| {
+                let name = quote(&spec.table.columns[spec.columns[*at]].name);
+                format!("t.{name} = d.k{place}")
+            })
+            .collect();
+        let held: Vec<String> = found
+            .iter()
+            .zip(&texts)
+            .map(|(at, text)| format!("w.key[{}] = {text}", Self::place_in_key(spec, *at)))
+            .collect();
         format!(
-            "SELECT 'l' AS what, 1::bigint AS count, ARRAY[{}]::text[] AS key FROM unnest({}) AS d({})",
-            texts.join(", "),
-            arrays.join(", "),
-            names.join(", ")
+            "SELECT 'l' AS what, 1::bigint AS count, {} AS key FROM {given} JOIN {} AS t ON {} \
+             UNION SELECT 'l', 1::bigint, w.key FROM {given} JOIN slackwater.waiting_rows AS w ON w.relation = {} AND {}",
+            key(mapped, "t."),
+            table_name(spec),
+            there.join(" AND "),
+            self.number(table),
+            held.join(" AND ")
         )
     }
 
