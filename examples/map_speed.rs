@@ -81,6 +81,7 @@ fn main() {
         is_table: true,
         writable: true,
         estimated_rows: -1,
+        triggers: Vec::new(),
     };
     let catalog = Catalog { tables: [(("public".to_owned(), "users".to_owned()), table)].into() };
     let file = config::parse("speed.yaml", FILE, &|_| None).expect("a file");

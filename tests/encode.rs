@@ -66,6 +66,7 @@ impl Encoder {
             is_table: true,
             writable: true,
             estimated_rows: -1,
+            triggers: Vec::new(),
         };
         let catalog = Catalog { tables: [(("public".to_owned(), "t".to_owned()), table)].into() };
         let file = format!(

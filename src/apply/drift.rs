@@ -221,6 +221,7 @@ mod tests {
             is_table: true,
             writable: true,
             estimated_rows: 0,
+            triggers: Vec::new(),
         }
     }
 

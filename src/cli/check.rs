@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::config::Migration;
 use crate::failure::Failure;
 use crate::log::kafka::topics::{Ready, of_log};
-use crate::mapping::Plan;
+use crate::mapping::{Ask, Plan, asks};
 use crate::source::{Fitness, Presence};
 use crate::topology::load;
 
@@ -92,6 +92,14 @@ fn as_text(found: &Found) -> String {
         table.add_row([name.as_str(), &tables.join(", "), images]);
     }
     text += &format!("{table}\n");
+    let asks = asks(&found.plan);
+    if !asks.is_empty() {
+        text += "\nwhat your schema asks of us\n";
+        let widest = asks.iter().map(|ask| ask.kind.len()).max().unwrap_or_default();
+        for Ask { kind, text: said, .. } in &asks {
+            text += &format!("  {kind:widest$}  {said}\n");
+        }
+    }
     for warning in found.warnings() {
         text += &format!("\nwarning: {warning}");
     }
@@ -115,6 +123,10 @@ fn as_json(found: &Found) -> serde_json::Value {
         "sources": sources.collect::<Vec<_>>(),
         "topics": found.topics.as_ref().map(|topics| topics.iter().map(as_topic).collect::<Vec<_>>()),
         "collections": collections.collect::<Vec<_>>(),
+        "asks": asks(&found.plan)
+            .into_iter()
+            .map(|ask| json!({ "kind": ask.kind, "tables": ask.tables, "text": ask.text }))
+            .collect::<Vec<_>>(),
         "warnings": found.warnings(),
     })
 }

@@ -3,6 +3,7 @@
 //! Mapping is a pure function of the file, the catalogue and the document: the same event gives the same bytes on any
 //! machine, so a replay after a crash writes the same rows again. A document is mapped whole or not at all.
 
+mod asks;
 mod compile;
 mod elements;
 mod encode;
@@ -12,6 +13,7 @@ mod rejection;
 mod row;
 mod trie;
 
+pub(crate) use asks::{Ask, of as asks};
 pub use compile::compile;
 pub(crate) use compile::follow;
 pub(crate) use encode::Texts;

@@ -84,6 +84,7 @@ fn table(name: &str, columns: &[&str]) -> Table {
         is_table: true,
         writable: true,
         estimated_rows: -1,
+        triggers: Vec::new(),
     }
 }
 
@@ -590,4 +591,28 @@ fn what_becomes_of_missing_rows() {
     );
     let mistakes = mistakes.expect_err("mistakes").to_string();
     assert!(mistakes.contains("nothing would be rejected"), "{mistakes}");
+}
+
+#[test]
+fn what_a_schema_asks() {
+    let file = "  m.orgs: { into: orgs, columns: { id: { uuid: _id }, owner: { ref: owner, to: m.users } } }\n  \
+                m.users:\n    - { into: users, columns: { id: { uuid: _id }, org: { ref: org, to: m.orgs }, email: email } }\n  \
+                m.events: { into: events, columns: { id: { uuid: _id }, at: at, length: length } }\n";
+    let mut users =
+        refers(table("users", &["id uuid key", "org uuid not null", "email text"]), "org", "orgs");
+    users.foreign_keys[0].on_delete = OnDelete::Cascade;
+    users.rivals.push(slackwater_connectors::postgres::target::catalog::Rival {
+        names: vec!["users_email".into()],
+        values: vec!["email".into()],
+        operators: vec![],
+        predicate: None,
+        nulls_equal: false,
+    });
+    users.triggers.push("audit".into());
+    let orgs = refers(table("orgs", &["id uuid key", "owner uuid"]), "owner", "users");
+    let events = table("events", &["id uuid key", "at timestamptz key", "length interval"]);
+    let plan = plan(file, vec![orgs, users, events]);
+    let said: Vec<String> =
+        asks(&plan).into_iter().map(|ask| format!("{}: {}", ask.kind, ask.text)).collect();
+    insta::assert_snapshot!(said.join("\n"));
 }

@@ -122,6 +122,7 @@ fn named(file: &Migration, collection: &Collection, rule: usize) -> TableSpec {
         is_table: true,
         writable: false,
         estimated_rows: -1,
+        triggers: Vec::new(),
     };
     TableSpec {
         record: Arc::new(RowFormat::record(&table, &[])),

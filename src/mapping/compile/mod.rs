@@ -16,6 +16,7 @@ use slackwater_connectors::postgres::target::shape::Shape;
 use self::conversions::{Surroundings, is_foreign};
 pub(crate) use self::follow::follow;
 use self::keys::Found;
+pub(super) use self::order::groups;
 use self::table::{Built, Columns, First, Origin};
 use super::encode::IdForm;
 use super::plan::{Code, CollectionPlan, EachCode, Plan, RowCode, Take};

@@ -2,7 +2,7 @@
 
 /// Groups of nodes that reach each other, each group after all that it points to; within and between groups the order
 /// of the file where nothing else decides.
-pub(super) fn groups(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
+pub(in crate::mapping) fn groups(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
     let mut search = Search {
         edges,
         next: 0,

@@ -30,6 +30,8 @@ pub struct Table {
     pub indexes: Vec<Vec<usize>>,
     /// References to other tables.
     pub foreign_keys: Vec<ForeignKey>,
+    /// Triggers that run for rows that are written, by name.
+    pub triggers: Vec<String>,
     /// True for an ordinary or partitioned table; views and foreign tables are refused.
     pub is_table: bool,
     /// True where the connected role may insert, update, delete and select.

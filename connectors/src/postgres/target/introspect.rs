@@ -18,7 +18,9 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind IN ('r', 'p'),
        has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'INSERT')
            AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')
            AND has_table_privilege(c.oid, 'SELECT'),
-       c.reltuples::bigint
+       c.reltuples::bigint,
+       ARRAY(SELECT g.tgname::text FROM pg_catalog.pg_trigger g
+             WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') ORDER BY 1)
 FROM unnest($1::text[], $2::text[]) AS wanted(nsp, rel)
 JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.nsp
 JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.rel
@@ -130,6 +132,7 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
             is_table: get(&row, 3)?,
             writable: get(&row, 4)?,
             estimated_rows: get(&row, 5)?,
+            triggers: get(&row, 6)?,
         };
         found.insert(get(&row, 0)?, table);
     }

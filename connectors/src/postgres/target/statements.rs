@@ -297,6 +297,7 @@ mod tests {
             is_table: true,
             writable: true,
             estimated_rows: 0,
+            triggers: Vec::new(),
         };
         TableSpec {
             record: Arc::new(RowFormat::record(&table, &mapped)),
