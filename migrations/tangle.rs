@@ -13,6 +13,21 @@ pub struct Table {
     pub references: Vec<Reference>,
     /// The statement that makes `u` unique; `T` stands for the table. Empty where it is not.
     pub unique: &'static str,
+    /// Its key.
+    pub key: Key,
+    /// It has a column `w`, a range that begins with `v`.
+    pub range: bool,
+}
+
+/// What a table's key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// A uuid, made of the document's id.
+    Uuid,
+    /// A number that the database hands out.
+    Serial,
+    /// A uuid and `v`, by which the table is partitioned. Nothing refers to it.
+    Moving,
 }
 
 /// A foreign key.
@@ -63,7 +78,28 @@ fn table(chance: &mut Chance, index: usize, count: usize) -> Table {
     if !references.is_empty() {
         uniques.push("alter table T add unique (r0, u)");
     }
-    Table { unique: uniques[chance.below(uniques.len() as u64) as usize], references }
+    let unique = uniques[chance.below(uniques.len() as u64) as usize];
+    Table { unique, references, key: Key::Uuid, range: false }
+}
+
+/// The same with keys of every kind, and some columns that only the database can read.
+pub fn tables_of_every_key(chance: &mut Chance) -> Vec<Table> {
+    let mut tables = tables(chance);
+    for index in 0..tables.len() {
+        let referred = tables.iter().any(|table| table.references.iter().any(|one| one.to == index));
+        let table = &mut tables[index];
+        table.range = chance.percent(30);
+        match chance.below(3) {
+            0 => table.key = Key::Serial,
+            1 if !referred => {
+                table.key = Key::Moving;
+                // A unique constraint has to contain what the table is partitioned by.
+                table.unique = ["", "alter table T add unique (v, u)"][chance.below(2) as usize];
+            }
+            _ => {}
+        }
+    }
+    tables
 }
 
 fn reference(chance: &mut Chance, index: usize, count: usize) -> Reference {
@@ -83,14 +119,29 @@ pub fn sql(tables: &[Table]) -> String {
     let mut sql = String::new();
     for (index, table) in tables.iter().enumerate() {
         let column = |(at, one): (usize, &Reference)| {
-            format!(", r{at} uuid{}", if one.required { " not null" } else { "" })
+            let kind = if tables[one.to].key == Key::Serial { "bigint" } else { "uuid" };
+            format!(", r{at} {kind}{}", if one.required { " not null" } else { "" })
         };
+        let (id, end) = match table.key {
+            Key::Uuid => ("uuid primary key", ""),
+            Key::Serial => ("bigint generated always as identity primary key", ""),
+            Key::Moving => ("uuid", ", primary key (id, v)) partition by hash (v"),
+        };
+        let range = if table.range { ", w int4range" } else { "" };
         let columns: String = table.references.iter().enumerate().map(column).collect();
         let _ = write!(
             sql,
-            "create table t{index} (id uuid primary key, n int, number bigserial, v int, u int{columns}, \
-             note text not null default 'new', twice int generated always as (v * 2) stored);"
+            "create table t{index} (id {id}, n int, number bigserial, v int, u int{columns}{range}, \
+             note text not null default 'new', twice int generated always as (v * 2) stored{end});"
         );
+        if table.key == Key::Moving {
+            for part in 0..3 {
+                let _ = write!(
+                    sql,
+                    "create table t{index}_{part} partition of t{index} for values with (modulus 3, remainder {part});"
+                );
+            }
+        }
     }
     for (index, table) in tables.iter().enumerate() {
         let _ = write!(sql, "{};", table.unique.replace(" T ", &format!(" t{index} ")));

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use bson::{Document, doc};
 use slackwater_migrations::Chance;
-use slackwater_migrations::tangle::{self, Id, Row, Rows, Table};
+use slackwater_migrations::tangle::{self, Id, Key, Row, Rows, Table};
 
 use crate::letters::letters;
 use crate::stage::broker::shared;
@@ -23,9 +23,13 @@ fn file(made: &[Table]) -> String {
     for (index, table) in made.iter().enumerate() {
         let _ = write!(
             text,
-            "  legacy.c{index}:\n    - into: t{index}\n      columns:\n        id: {{ uuid: _id }}\n        n: {{ integer: _id }}\n        \
-             v: {{ integer: v }}\n        u: {{ integer: u }}\n"
+            "  legacy.c{index}:\n    - into: t{index}\n      columns:\n        id: {{ {}: _id }}\n        n: {{ integer: _id }}\n        \
+             v: {{ integer: v }}\n        u: {{ integer: u }}\n",
+            if table.key == Key::Serial { "serial" } else { "uuid" }
         );
+        if table.range {
+            text += "        w: w\n";
+        }
         for (at, one) in table.references.iter().enumerate() {
             let _ = writeln!(text, "        r{at}: {{ ref: r{at}, to: legacy.c{} }}", one.to);
         }
@@ -34,7 +38,8 @@ fn file(made: &[Table]) -> String {
 }
 
 fn document(row: &Row, id: i32) -> Document {
-    let mut document = doc! { "_id": id, "v": row.v, "u": row.u };
+    let mut document =
+        doc! { "_id": id, "v": row.v, "u": row.u, "w": format!("[{},{}]", row.v, row.v + row.u) };
     for (at, to) in row.refers.iter().enumerate() {
         if let Some(to) = to {
             document.insert(format!("r{at}"), to);
@@ -78,7 +83,8 @@ async fn found(stage: &Stage, made: &[Table]) -> Rows {
         let refers: Vec<String> =
             refers.map(|(at, one)| format!("(select p.n from t{} p where p.id = t.r{at})", one.to)).collect();
         parts.push(format!(
-            "select {index}, t.n, t.v, t.u, array[{}]::int[] from t{index} t",
+            "select {index}, t.n, {}, t.u, array[{}]::int[] from t{index} t",
+            if table.range { "case when lower(t.w) = t.v then t.v else -1 end" } else { "t.v" },
             refers.join(", ")
         ));
     }
@@ -95,7 +101,7 @@ async fn found(stage: &Stage, made: &[Table]) -> Rows {
 
 async fn one(seed: u64, kafka: bool) {
     let mut chance = Chance::new(seed);
-    let made = tangle::tables(&mut chance);
+    let made = tangle::tables_of_every_key(&mut chance);
     println!("seed {seed}, {}, {made:?}", if kafka { "Kafka" } else { "direct" });
     let stage = Stage::new(&format!("references_{}", if kafka { "kafka" } else { "direct" })).await;
     stage.target.batch_execute(&tangle::sql(&made)).await.expect("the tables can be created");
