@@ -188,24 +188,8 @@ mod tests {
     use slackwater_connectors::postgres::target::catalog::Type;
 
     fn column(name: &str, kind: &str) -> Column {
-        Column {
-            name: name.into(),
-            kind: Type {
-                oid: 1,
-                name: kind.into(),
-                base_oid: 1,
-                base_name: kind.into(),
-                modifier: -1,
-                enum_labels: None,
-                element: None,
-                comparable: true,
-            },
-            not_null: false,
-            has_default: false,
-            default: None,
-            generated: false,
-            identity_always: false,
-        }
+        let kind = Type { oid: 1, name: kind.into(), ..Type::default() };
+        Column { name: name.into(), kind, ..Column::default() }
     }
 
     fn table(columns: &[(&str, &str)]) -> Table {
@@ -214,14 +198,9 @@ mod tests {
             name: "users".into(),
             columns: columns.iter().map(|(name, kind)| column(name, kind)).collect(),
             primary_key: vec![0],
-            uniques: vec![],
-            rivals: vec![],
-            indexes: vec![],
-            foreign_keys: vec![],
             is_table: true,
             writable: true,
-            estimated_rows: 0,
-            triggers: Vec::new(),
+            ..Table::default()
         }
     }
 

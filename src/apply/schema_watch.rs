@@ -51,7 +51,7 @@ const EXPLAINED: [&str; 6] = ["3F000", "23502", "0A000", "XX000", "22P03", "08P0
 #[derive(Clone, Debug)]
 pub(crate) struct Schema {
     plans: watch::Receiver<Arc<Plan>>,
-    asks: mpsc::Sender<oneshot::Sender<()>>,
+    asks: mpsc::Sender<oneshot::Sender<bool>>,
 }
 
 impl Schema {
@@ -63,7 +63,7 @@ impl Schema {
         }
     }
 
-    /// After an error: looks at the tables at once. True if there is a new plan.
+    /// After an error: looks at the tables at once. True if the work is to be tried again: there is a new plan, or it is not known.
     pub(super) async fn explains(&mut self, error: &Error) -> bool {
         let mismatch =
             error.code.as_deref().is_some_and(|code| code.starts_with("42") || EXPLAINED.contains(&code));
@@ -71,11 +71,9 @@ impl Schema {
             return false;
         }
         let (answer, answered) = oneshot::channel();
-        if self.asks.send(answer).await.is_ok() {
-            // The watch ends with the process; then there is nothing to wait for.
-            let _ = answered.await;
-        }
-        self.plans.has_changed().unwrap_or(false)
+        // The watch ends with the process; then there is nothing to wait for.
+        let looked = self.asks.send(answer).await.is_err() || answered.await.unwrap_or(true);
+        !looked || self.plans.has_changed().unwrap_or(false)
     }
 }
 
@@ -83,11 +81,11 @@ impl Schema {
 pub(crate) struct SchemaWatch {
     migration: Arc<Migration>,
     target: Secret,
-    /// The tables as they were when they could be written.
+    /// The tables as they last were when they could be written.
     known: BTreeMap<Name, Table>,
     names: Vec<Name>,
     plans: watch::Sender<Arc<Plan>>,
-    asks: mpsc::Receiver<oneshot::Sender<()>>,
+    asks: mpsc::Receiver<oneshot::Sender<bool>>,
     gauges: Arc<Gauges>,
     stop: Stop,
     facts: Option<Facts>,
@@ -164,10 +162,10 @@ impl SchemaWatch {
                 () = stop.wait() => return Ok(()),
                 looked = self.look(!answers.is_empty()) => looked,
             };
-            for answer in answers {
-                // Who has asked may have been told to stop.
-                let _ = answer.send(());
-            }
+            let trouble = looked.as_ref().err();
+            let trouble = trouble.map(|error| format!("the target's tables cannot be looked at ({error})"));
+            self.gauges.board.set(Place::Tables, trouble);
+            let failed = looked.is_err();
             if let Err(error) = looked {
                 tracing::debug!(%error, "the target's tables could not be looked at");
                 self.connected = None;
@@ -175,26 +173,41 @@ impl SchemaWatch {
                     return Ok(());
                 }
             }
+            // Who is not told that it was looked tries again, so only after the pause.
+            for answer in answers {
+                // Who has asked may have been told to stop.
+                let _ = answer.send(!failed);
+            }
         }
     }
 
-    async fn look(&mut self, now: bool) -> Result<()> {
+    async fn look(&mut self, asked: bool) -> Result<()> {
         let (looker, mut control) = match self.connected.take() {
             Some(connected) => connected,
             None => (Looker::open(&self.target).await?, Control::open(&self.target).await?),
         };
-        if now || self.looked.is_none_or(|looked| looked.elapsed() >= TABLES_EVERY) {
+        let due =
+            asked || self.to_identify || self.looked.is_none_or(|looked| looked.elapsed() >= TABLES_EVERY);
+        if due {
             self.look_at_tables(&looker, &mut control).await?;
             self.looked = Some(Instant::now());
         }
         self.look_at_locks(&looker).await?;
         self.keep(&control).await?;
+        if due {
+            let standing: Vec<&str> = self.kept.iter().flatten().map(|row| row.collection.as_str()).collect();
+            control.release(&self.migration.name, &standing).await?;
+        }
         self.connected = Some((looker, control));
         Ok(())
     }
 
     async fn look_at_tables(&mut self, looker: &Looker, control: &mut Control) -> Result<()> {
         let facts = looker.facts(&self.names).await?;
+        if let Some(before) = self.facts.as_ref().filter(|before| self.to_identify && **before != facts) {
+            // What was written until now was written to the tables as they were.
+            self.identify(before, control).await?;
+        }
         let before = self.facts.as_ref();
         if before != Some(&facts) {
             let catalog = self.read(looker).await?;
@@ -260,7 +273,8 @@ impl SchemaWatch {
             }
         }
         let migration = &self.migration.name;
-        let mut kept = true;
+        // Of what stands still it is looked at when it goes on.
+        let mut kept = plan.collections.iter().all(|collection| !collection.stands);
         for ((schema, table), (now, collections)) in found {
             let name = (schema.as_str(), table.as_str());
             let before = control.table_identity(migration, name).await?;
@@ -315,12 +329,9 @@ impl SchemaWatch {
         let (mut plan, mistakes) = follow(&self.migration, catalog, Some(&before));
         let unfit = mistakes.iter().map(|(index, mistake)| self.why(&before, *index, mistake, catalog));
         self.unfit = unfit.collect();
-        for (index, spec) in plan.tables.iter().enumerate().filter(|(_, spec)| !spec.stands) {
+        for spec in plan.tables.iter().filter(|spec| !spec.stands) {
             let name = (spec.table.schema.clone(), spec.table.name.clone());
-            // A table that was only a name when we started is known from now on.
-            if before.tables[index].stands {
-                self.known.entry(name).or_insert_with(|| (*spec.table).clone());
-            }
+            self.known.insert(name, (*spec.table).clone());
         }
         self.set_still(&mut plan);
         self.publish(&before, plan);
@@ -404,7 +415,7 @@ impl SchemaWatch {
         Ok(())
     }
 
-    /// Writes down what stands still, and releases what waits for tables that do not.
+    /// Writes down what stands still.
     async fn keep(&mut self, control: &Control) -> Result<()> {
         let plan = Arc::clone(&self.plans.borrow());
         let mut rows = self.unfit.clone();
@@ -429,10 +440,9 @@ impl SchemaWatch {
             for row in before.iter().filter(|old| rows.iter().all(|row| row.collection != old.collection)) {
                 tracing::info!(collection = row.collection, "{} can be written again", row.table);
             }
-            self.kept = Some(rows.clone());
+            self.kept = Some(rows);
         }
-        let standing: Vec<&str> = rows.iter().map(|row| row.collection.as_str()).collect();
-        control.release(&self.migration.name, &standing).await.map(drop)
+        Ok(())
     }
 }
 

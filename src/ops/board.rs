@@ -16,6 +16,8 @@ pub(crate) enum Place {
     Control,
     /// A lock that somebody else holds in the target.
     Lock,
+    /// The target's catalogue, for looking whether tables have changed.
+    Tables,
 }
 
 impl Place {
@@ -27,6 +29,7 @@ impl Place {
             Self::Target => "the target",
             Self::Control => "the control store",
             Self::Lock => "a lock",
+            Self::Tables => "the target's catalogue",
         }
     }
 }

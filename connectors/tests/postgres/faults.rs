@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use slackwater_connectors::error::Kind;
 use slackwater_connectors::postgres::progress::Notes;
-use slackwater_connectors::postgres::target::rows::WriteSet;
+use slackwater_connectors::postgres::target::rows::{RowFormat, WriteSet};
+use slackwater_connectors::postgres::target::shape::Shape;
 use slackwater_connectors::postgres::target::sink::Sink;
 use uuid::Uuid;
 
@@ -149,6 +150,27 @@ async fn a_deadlock_is_contention() {
         assert_eq!(loser.commit(&Notes::default()).await.expect_err("no transaction").kind, Kind::Bug);
         loser.apply(&from(0), &one(3), &Notes::default()).await.expect("applied");
         assert_eq!(database.text("SELECT count(*) FROM public.t").await, "3");
+    })
+    .await;
+}
+
+/// Processes that start together make the type for rows with text in them once.
+#[tokio::test]
+async fn many_make_the_same_type() {
+    with(|database| async move {
+        let catalog =
+            database.tables("CREATE TABLE t (id uuid PRIMARY KEY, length interval); ", &["t"]).await;
+        let mut shaped = spec(&catalog, "t", &["id", "length"], &["id"], None);
+        let shape = Shape::of(&shaped.table, &[(0, false), (1, true)]).expect("a shape");
+        shaped.record = Arc::new(RowFormat::shaped(&shape));
+        shaped.shape = Some(shape);
+        let (_control, sink) = database.sink(vec![]).await;
+        drop(sink);
+        let specs = Arc::new(vec![shaped]);
+        let opened = (0..8).map(|_| Sink::open(&database.url, MIGRATION, "main", 1, Arc::clone(&specs)));
+        for sink in futures_util::future::join_all(opened).await {
+            sink.expect("the type is there");
+        }
     })
     .await;
 }

@@ -111,6 +111,20 @@ pub(super) struct Surroundings<'a> {
     pub(super) shaped: bool,
 }
 
+impl<'a> Surroundings<'a> {
+    /// What is in the file.
+    pub(super) fn of(file: &'a config::Migration, series: &'a [Series]) -> Self {
+        Self {
+            namespace: file.namespace,
+            schema: &file.target.schema,
+            collections: &file.collections,
+            not_migrated: &file.not_migrated,
+            series,
+            shaped: false,
+        }
+    }
+}
+
 /// The conversion of a rule's value into a column; complaints go to the findings.
 pub(super) fn conversion(
     value: &config::Value,

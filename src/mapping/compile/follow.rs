@@ -21,14 +21,7 @@ pub(crate) fn follow(
     before: Option<&Plan>,
 ) -> (Plan, Vec<(usize, Diagnostic)>) {
     let series = serial::all(file, catalog);
-    let around = Surroundings {
-        namespace: file.namespace,
-        schema: &file.target.schema,
-        collections: &file.collections,
-        not_migrated: &file.not_migrated,
-        shaped: false,
-        series: &series,
-    };
+    let around = Surroundings::of(file, &series);
     let mut tables: Vec<Option<TableSpec>> = Vec::new();
     let mut collections = Vec::new();
     let mut mistakes = Vec::new();
@@ -110,20 +103,8 @@ fn named(file: &Migration, collection: &Collection, rule: usize) -> TableSpec {
     let (own, elements): (Vec<_>, Vec<_>) = collection.tables.iter().partition(|rule| rule.each.is_none());
     let rule = own.into_iter().chain(elements).nth(rule);
     let schema = rule.and_then(|rule| rule.schema.clone()).unwrap_or_else(|| file.target.schema.clone());
-    let table = Table {
-        schema,
-        name: rule.map(|rule| rule.into.value.clone()).unwrap_or_default(),
-        columns: Vec::new(),
-        primary_key: Vec::new(),
-        uniques: Vec::new(),
-        rivals: Vec::new(),
-        indexes: Vec::new(),
-        foreign_keys: Vec::new(),
-        is_table: true,
-        writable: false,
-        estimated_rows: -1,
-        triggers: Vec::new(),
-    };
+    let name = rule.map(|rule| rule.into.value.clone()).unwrap_or_default();
+    let table = Table { schema, name, is_table: true, ..Table::default() };
     TableSpec {
         record: Arc::new(RowFormat::record(&table, &[])),
         copy: Arc::new(RowFormat::copy(0)),

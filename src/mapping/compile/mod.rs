@@ -28,14 +28,7 @@ use crate::config::{Collection, Diagnostics, Findings, Migration, Path, Rule, Ta
 pub fn compile(file: &Migration, catalog: &Catalog) -> Result<Plan, Diagnostics> {
     let mut findings = Findings::new(file.file.clone());
     let series = serial::all(file, catalog);
-    let around = Surroundings {
-        namespace: file.namespace,
-        schema: &file.target.schema,
-        collections: &file.collections,
-        not_migrated: &file.not_migrated,
-        shaped: false,
-        series: &series,
-    };
+    let around = Surroundings::of(file, &series);
     let mut specs = Vec::new();
     let mut collections = Vec::new();
     for collection in &file.collections {

@@ -12,7 +12,7 @@ pub struct Catalog {
 }
 
 /// A table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     /// Its schema.
     pub schema: String,
@@ -41,7 +41,7 @@ pub struct Table {
 }
 
 /// A column.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Column {
     /// Its name.
     pub name: String,
@@ -60,7 +60,7 @@ pub struct Column {
 }
 
 /// A type of a column.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Type {
     /// OID as it has to be named on the wire: a domain's own.
     pub oid: u32,

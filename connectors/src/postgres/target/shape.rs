@@ -131,13 +131,12 @@ impl Shape {
         format!("slackwater.shape_{}_{:016x}", self.places.len(), hash.finish())
     }
 
-    /// Makes the type, unless it is there. Two processes may do so at once: the second waits for the first.
+    /// Makes the type, unless it is there. Two processes may do so at once: the second waits for the first, and finds it made.
     pub(super) fn create(&self) -> String {
         let name = self.name();
         format!(
-            "DO $make$ BEGIN IF to_regtype('{name}') IS NULL THEN \
-             PERFORM pg_advisory_xact_lock(hashtext('slackwater.shape')); \
-             IF to_regtype('{name}') IS NULL THEN CREATE TYPE {name} AS ({}); END IF; END IF; END $make$",
+            "DO $make$ BEGIN IF to_regtype('{name}') IS NULL THEN CREATE TYPE {name} AS ({}); END IF; \
+             EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $make$",
             self.attributes()
         )
     }
@@ -177,16 +176,7 @@ mod tests {
     use super::*;
 
     fn kind(oid: u32, name: &str) -> Type {
-        Type {
-            oid,
-            name: name.into(),
-            base_oid: oid,
-            base_name: name.into(),
-            modifier: -1,
-            enum_labels: None,
-            element: None,
-            comparable: true,
-        }
+        Type { oid, name: name.into(), base_oid: oid, base_name: name.into(), ..Type::default() }
     }
 
     #[test]
