@@ -1,5 +1,7 @@
 //! What has changed in the target's tables, in words: what happened, and what mends it. Pure.
 
+use std::collections::BTreeSet;
+
 use slackwater_connectors::postgres::control::standing::{StandingRow, TableIdentity};
 use slackwater_connectors::postgres::target::catalog::{Column, Table};
 use slackwater_connectors::postgres::target::statements::quote;
@@ -13,8 +15,8 @@ pub(super) struct Change {
     pub(super) remedy: String,
 }
 
-/// What of a table is another since `before`; the worst first. None of it need matter to the migration.
-pub(super) fn changes(before: &Table, now: Option<&Table>) -> Vec<Change> {
+/// What of a table is another since `before`, as far as it can matter to who fills these columns; the worst first.
+pub(super) fn changes(before: &Table, now: Option<&Table>, filled: &BTreeSet<String>) -> Vec<Change> {
     let name = format!("{}.{}", before.schema, before.name);
     let sql = format!("ALTER TABLE {}.{}", quote(&before.schema), quote(&before.name));
     let Some(now) = now else {
@@ -39,6 +41,9 @@ pub(super) fn changes(before: &Table, now: Option<&Table>) -> Vec<Change> {
     for column in &before.columns {
         let quoted = quote(&column.name);
         let Some(same) = now.column(&column.name).map(|at| &now.columns[at]) else {
+            if !filled.contains(&column.name) {
+                continue;
+            }
             let kin: Vec<&&Column> = fresh.iter().filter(|new| new.kind.name == column.kind.name).collect();
             match kin.as_slice() {
                 [other] => add(
@@ -60,14 +65,14 @@ pub(super) fn changes(before: &Table, now: Option<&Table>) -> Vec<Change> {
             }
             continue;
         };
-        if same.kind.name != column.kind.name {
+        if same.kind.name != column.kind.name && filled.contains(&column.name) {
             add(
                 "type_changed",
                 format!("{name}.{} is {} now, and was {}", column.name, same.kind.name, column.kind.name),
                 format!("{sql} ALTER COLUMN {quoted} TYPE {}", column.kind.name),
             );
         }
-        if same.generated && !column.generated {
+        if same.generated && !column.generated && filled.contains(&column.name) {
             let remedy = format!("{sql} ALTER COLUMN {quoted} DROP EXPRESSION");
             add("column_generated", format!("{name}.{} is generated now", column.name), remedy);
         }
@@ -144,13 +149,13 @@ fn widens(from: &str, to: &str) -> bool {
 /// Why a collection stands still, for people. `other`: what the compiler says, where no change of a table tells it.
 pub(super) fn standing<'a>(
     collection: &str,
-    tables: impl Iterator<Item = (&'a Table, Option<&'a Table>)>,
+    tables: impl Iterator<Item = (&'a Table, Option<&'a Table>, &'a BTreeSet<String>)>,
     other: (String, String),
 ) -> StandingRow {
     let mut first = None;
-    for (before, now) in tables {
+    for (before, now, filled) in tables {
         let name = format!("{}.{}", before.schema, before.name);
-        if let Some(change) = changes(before, now).into_iter().next() {
+        if let Some(change) = changes(before, now, filled).into_iter().next() {
             let Change { kind, text, remedy } = change;
             return row(collection, &name, kind, text, remedy);
         }
@@ -205,7 +210,8 @@ mod tests {
     }
 
     fn said(before: &Table, now: Option<&Table>) -> Vec<(&'static str, String)> {
-        changes(before, now).into_iter().map(|change| (change.kind, change.remedy)).collect()
+        let filled = ["id", "email", "age"].map(str::to_owned).into();
+        changes(before, now, &filled).into_iter().map(|change| (change.kind, change.remedy)).collect()
     }
 
     #[test]
@@ -230,6 +236,10 @@ mod tests {
         let dropped = table(&[("id", "uuid"), ("email", "text")]);
         let mend = "ALTER TABLE \"public\".\"users\" ADD COLUMN \"age\" bigint, or take it out of the migration file and start again";
         assert_eq!(said(&before, Some(&dropped)), [("column_gone", mend.to_owned())]);
+        // What nobody fills may come and go.
+        let mut more = before.clone();
+        more.columns.push(column("extra", "text"));
+        assert_eq!(said(&more, Some(&before)), []);
         let renamed = table(&[("id", "uuid"), ("email", "text"), ("years", "bigint")]);
         let (kind, mend) = &said(&before, Some(&renamed))[0];
         assert_eq!(*kind, "column_renamed");

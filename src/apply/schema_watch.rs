@@ -83,6 +83,9 @@ pub(crate) struct SchemaWatch {
     target: Secret,
     /// The tables as they last were when they could be written.
     known: BTreeMap<Name, Table>,
+    /// The columns of each table that the migration file fills.
+    filled: BTreeMap<Name, BTreeSet<String>>,
+    nothing: BTreeSet<String>,
     names: Vec<Name>,
     plans: watch::Sender<Arc<Plan>>,
     asks: mpsc::Receiver<oneshot::Sender<bool>>,
@@ -117,11 +120,19 @@ impl SchemaWatch {
         let name = |table: &Table| (table.schema.clone(), table.name.clone());
         let known = plan.tables.iter().filter(|spec| !spec.stands);
         let known = known.map(|spec| (name(&spec.table), (*spec.table).clone())).collect();
+        let mut filled: BTreeMap<Name, BTreeSet<String>> = BTreeMap::new();
+        for rule in migration.collections.iter().flat_map(|collection| &collection.tables) {
+            let schema = rule.schema.clone().unwrap_or_else(|| migration.target.schema.clone());
+            let columns = rule.columns.iter().map(|column| column.name.value.clone());
+            filled.entry((schema, rule.into.value.clone())).or_default().extend(columns);
+        }
         let names: BTreeSet<Name> = plan.tables.iter().map(|spec| name(&spec.table)).collect();
         let watch = Self {
             target: migration.target.uri.clone(),
             migration,
             known,
+            filled,
+            nothing: BTreeSet::new(),
             names: names.into_iter().collect(),
             plans,
             asks,
@@ -305,7 +316,9 @@ impl SchemaWatch {
             };
             let table = format!("{}.{}", name.0, name.1);
             let known = self.known.get(name);
-            let changes = known.map(|known| drift::changes(known, catalog.tables.get(name)));
+            let changes = known.map(|known| {
+                drift::changes(known, catalog.tables.get(name), self.filled.get(name).unwrap_or(&none))
+            });
             if old != new {
                 let changes = changes.into_iter().flatten();
                 told.extend(changes.map(|change| format!("{}; to undo it: {}", change.text, change.remedy)));
@@ -342,7 +355,8 @@ impl SchemaWatch {
         let tables = collection.tables.iter().map(|place| {
             let spec = &plan.tables[*place];
             let name = (spec.table.schema.clone(), spec.table.name.clone());
-            (self.known.get(&name).unwrap_or(&spec.table), catalog.tables.get(&name))
+            let filled = self.filled.get(&name).unwrap_or(&self.nothing);
+            (self.known.get(&name).unwrap_or(&spec.table), catalog.tables.get(&name), filled)
         });
         let other = (mistake.message.clone(), mistake.help.clone().unwrap_or_default());
         drift::standing(&collection.name, tables, other)

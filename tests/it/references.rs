@@ -153,6 +153,9 @@ async fn one(seed: u64, kafka: bool) {
                 found.iter().filter(|row| expected.get(row.0) == Some(row.1)).count(),
                 expected.len()
             );
+            let wrong = expected.iter().find(|row| found.get(row.0) != Some(row.1));
+            let too_much = found.iter().find(|row| expected.get(row.0) != Some(row.1));
+            println!("  should be {wrong:?}, is {too_much:?}");
             last = found.clone();
         }
         // What is not there is held, and nothing else is.

@@ -485,7 +485,8 @@ impl Writer<'_> {
     /// What held rows with these keys require and lack: reference, wanted key, own key. Rows that are not held are left out. None if
     /// the table's rows require nothing.
     ///
-    /// It is looked for again: what was there when the row was held may have gone since.
+    /// It is looked for again: what was there when the row was held may have gone since. And it is noted: the row may lack something for
+    /// a reference that was not watched when it was held, and nobody else would know whom to tell when that comes.
     pub(super) fn wants(&self, table: usize) -> Option<String> {
         let mut wishes = self.wishes(table);
         wishes.retain(Wish::required);
@@ -494,7 +495,8 @@ impl Writer<'_> {
             format!("SELECT {number}, m.{name}, m.key FROM m WHERE m.{name} IS NOT NULL")
         });
         let listed: Vec<String> = listed.collect();
-        (!listed.is_empty()).then(|| format!("WITH {m} {}", listed.join(" UNION ALL ")))
+        let keep = keep_entries(&wishes, self.number(table), "m");
+        (!listed.is_empty()).then(|| format!("WITH {m}, {keep} {}", listed.join(" UNION ALL ")))
     }
 
     /// As [`Writer::looked_at`], for held rows with the keys that are bound.
