@@ -484,7 +484,7 @@ impl Attempt {
 
 /// Two columns have types that do not fit.
 fn is_of_types(error: &Error) -> bool {
-    matches!(error.code.as_deref(), Some("42804" | "42883" | "42846"))
+    matches!(error.code.as_deref(), Some("42703" | "42804" | "42883" | "42846"))
 }
 
 /// A foreign key is not met.

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use slackwater_connectors::error::{Error, Result};
+use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::control::standing::{StandingRow, TableIdentity};
 use slackwater_connectors::postgres::target::catalog::{Catalog, Table};
@@ -61,6 +61,11 @@ impl Schema {
             Ok(true) => Some(Arc::clone(&self.plans.borrow_and_update())),
             _ => None,
         }
+    }
+
+    /// The plan as it is now.
+    pub(super) fn newest(&mut self) -> Arc<Plan> {
+        Arc::clone(&self.plans.borrow_and_update())
     }
 
     /// After an error: looks at the tables at once. True if the work is to be tried again: there is a new plan, or it is not known.
@@ -173,14 +178,14 @@ impl SchemaWatch {
                 () = stop.wait() => return Ok(()),
                 looked = self.look(!answers.is_empty()) => looked,
             };
-            let trouble = looked.as_ref().err();
+            let trouble = looked.as_ref().err().filter(|error| error.kind != Kind::Contention);
             let trouble = trouble.map(|error| format!("the target's tables cannot be looked at ({error})"));
             self.gauges.board.set(Place::Tables, trouble);
             let failed = looked.is_err();
             if let Err(error) = looked {
                 tracing::debug!(%error, "the target's tables could not be looked at");
-                self.connected = None;
-                if !self.stop.sleep(AWAY).await {
+                let pause = if error.kind == Kind::Contention { EVERY } else { AWAY };
+                if !self.stop.sleep(pause).await {
                     return Ok(());
                 }
             }
@@ -199,11 +204,18 @@ impl SchemaWatch {
         };
         let due =
             asked || self.to_identify || self.looked.is_none_or(|looked| looked.elapsed() >= TABLES_EVERY);
+        // Locks first: the catalogue of a table that somebody has locked cannot be read.
+        self.look_at_locks(&looker).await?;
         if due {
-            self.look_at_tables(&looker, &mut control).await?;
+            let looked = self.look_at_tables(&looker, &mut control).await;
+            if let Err(error) = looked {
+                // One that nobody waits for yet.
+                self.keep(&control).await?;
+                self.connected = (error.kind == Kind::Contention).then_some((looker, control));
+                return Err(error);
+            }
             self.looked = Some(Instant::now());
         }
-        self.look_at_locks(&looker).await?;
         self.keep(&control).await?;
         if due {
             let standing: Vec<&str> = self.kept.iter().flatten().map(|row| row.collection.as_str()).collect();

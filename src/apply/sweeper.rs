@@ -40,17 +40,27 @@ impl Sweeper {
         let name = lanes::own(&self.owner.source);
         while let Some((collections, answer)) = self.requests.recv().await {
             let (target, Owner { migration, epoch, .. }) = (&self.target, &self.owner);
-            let tables = &self.plan.tables;
-            let sink =
-                persist(&self.stop, || Sink::open(target, migration, &name, *epoch, Arc::clone(tables)));
+            let mut schema = self.schema.clone();
+            let (plan, sink) = loop {
+                let plan = schema.newest();
+                let tables = &plan.tables;
+                let sink =
+                    persist(&self.stop, || Sink::open(target, migration, &name, *epoch, Arc::clone(tables)));
+                match sink.await {
+                    Ok(sink) => break (plan, sink),
+                    // A table has changed since the plan was made.
+                    Err(Stopped::Failed(error)) if schema.explains(&error).await => {}
+                    Err(stopped) => return Err(stopped),
+                }
+            };
             let mut lane = Lane::new(
                 name.clone(),
-                sink.await?,
-                Arc::clone(&self.plan),
+                sink,
+                plan,
                 Arc::clone(&self.letters),
                 Arc::clone(&self.gauges),
                 self.stop.clone(),
-                self.schema.clone(),
+                schema,
             );
             let rows = lane.sweep(&self.plan.tables_of(&collections)).await?;
             // The watcher may have been told to stop meanwhile.

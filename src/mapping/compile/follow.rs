@@ -37,6 +37,15 @@ pub(crate) fn follow(
         let compiler =
             Compiler { file, catalog, around: &around, specs: &mut specs, findings: &mut findings };
         let compiled = compiler.collection(collection);
+        for (spec, place) in specs.iter().zip(&places) {
+            let old = before.map(|before| &before.tables[*place]).filter(|old| !old.columns.is_empty());
+            if old.is_some_and(|old| key_of(old) != key_of(spec)) {
+                // Rows that wait, and those that a recopy has seen, are known by the old one.
+                let message = format!("rows of `{}` were found by another key until now", spec.table.name);
+                let help = "bring its unique constraint back, or start again";
+                findings.error(collection.name.place, message, help);
+            }
+        }
         let found = findings.finish();
         let mistake = found.list().iter().find(|found| found.severity == Severity::Error);
         if let (Some(mut plan), None) = (compiled, mistake) {
@@ -68,8 +77,14 @@ pub(crate) fn follow(
     (plan, mistakes)
 }
 
+/// The names of the columns by which rows are found.
+fn key_of(spec: &TableSpec) -> Vec<&str> {
+    let name = |at: &usize| spec.table.columns[spec.columns[*at]].name.as_str();
+    spec.key.iter().chain(spec.found_by()).map(name).collect()
+}
+
 /// A collection that stands still.
-pub(super) fn still(collection: &Collection, tables: Vec<usize>) -> CollectionPlan {
+fn still(collection: &Collection, tables: Vec<usize>) -> CollectionPlan {
     CollectionPlan {
         name: collection.name.value.clone(),
         source: collection.source.clone(),

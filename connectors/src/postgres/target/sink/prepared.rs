@@ -42,7 +42,9 @@ impl Sink {
             if *index >= self.specs.len() {
                 return Err(self.misuse("a reload of a table that is not of this sink"));
             }
-            self.prepare(Use::NoteSeen(*index)).await?;
+            if !writes.tables[*index].rows.is_empty() {
+                self.prepare(Use::NoteSeen(*index)).await?;
+            }
         }
         Ok(())
     }
