@@ -14,7 +14,7 @@
 //! - Another process has taken over: the lane's epoch is not ours any more, every statement of ours fails, we stop.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::postgres::control::standing::STANDING;
@@ -39,9 +39,6 @@ const KEPT_BYTES: usize = 32 << 20;
 
 /// More than this is not gone through for records that fail: others would wait for its rows meanwhile.
 const MOST_CAREFUL: usize = 256;
-
-/// A sweep looks again so often whether its table can be written.
-const STILL: Duration = Duration::from_millis(500);
 
 /// A lane at work.
 pub(crate) struct Lane {
@@ -395,8 +392,8 @@ impl Lane {
         }
     }
 
-    /// Removes the rows that a recopy has not seen; how many.
-    pub(crate) async fn sweep(&mut self, tables: &[usize]) -> std::result::Result<u64, Stopped> {
+    /// Removes the rows that a recopy has not seen; how many. None if a table cannot be swept as it is now: then the recopy was in vain.
+    pub(crate) async fn sweep(&mut self, tables: &[usize]) -> std::result::Result<Option<u64>, Stopped> {
         let mut patience = Patience::new(&self.stop).shown(&self.gauges, Place::Target);
         let mut removed = 0;
         // Rows that refer come before those that are referred to.
@@ -406,11 +403,7 @@ impl Lane {
                     self.adopt(plan, &mut patience).await?;
                 }
                 if self.plan.tables[*table].stands {
-                    // Nobody could say later which rows had to go.
-                    if !self.stop.sleep(STILL).await {
-                        return Err(Stopped::Asked);
-                    }
-                    continue;
+                    return Ok(None);
                 }
                 let error = match self.sink.sweep(*table, &[]).await {
                     Ok(count) => {
@@ -425,7 +418,7 @@ impl Lane {
                 if is_of_types(&error) {
                     // As in `write`: what was noted has another type than the key has now.
                     tracing::debug!(lane = self.name, %error, "it is not known any more which rows have to go");
-                    break;
+                    return Ok(None);
                 }
                 if patience.after(error).await? != Again::Soon {
                     self.reopen(&mut patience).await?;
@@ -433,7 +426,7 @@ impl Lane {
             }
         }
         patience.over();
-        Ok(removed)
+        Ok(Some(removed))
     }
 }
 

@@ -34,7 +34,8 @@ pub(crate) enum News {
     /// Everything that was appended before the flush is out of capture's hands.
     Flushed,
     /// Rows that a recopy has not seen are gone.
-    Swept { collections: Vec<CollectionId>, rows: u64 },
+    /// `rows`: how many went; none where it could not be said which had to, so the recopy has to be made again.
+    Swept { collections: Vec<CollectionId>, rows: Option<u64> },
     /// All that was appended before this fence is in the target.
     Passed { fence: Uuid },
     /// The log has lost what was not applied yet.

@@ -144,6 +144,13 @@ impl Router {
                 self.awaited = None;
                 let names: Vec<String> = collections.iter().map(|id| self.name(*id)).collect();
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                if rows.is_none() {
+                    // Before its end is kept: it is asked for until it is made.
+                    let migration = &self.plan.migration;
+                    let why = "a table could not be swept as it was";
+                    ask!(self.store, control => control.want_recopies(migration, &names, why))?;
+                }
+                let rows = rows.unwrap_or_default();
                 let text = format!(
                     "{} copied again; {rows} rows that are no longer in the source were removed",
                     names.join(", ")

@@ -34,7 +34,7 @@ pub(crate) enum Watched {
 }
 
 /// Rows are to be swept, on a lane of the capture's own; answered with how many went.
-pub(crate) type SweepRequest = (Vec<CollectionId>, oneshot::Sender<u64>);
+pub(crate) type SweepRequest = (Vec<CollectionId>, oneshot::Sender<Option<u64>>);
 
 /// What the watcher works with.
 pub(crate) struct Watcher {
@@ -110,7 +110,7 @@ impl Watcher {
     }
 
     /// Every row of the recopy is in the target and noted: the others go. An end of the sweeper says why by itself.
-    async fn sweep(&self, collections: Vec<CollectionId>) -> std::result::Result<u64, Stopped> {
+    async fn sweep(&self, collections: Vec<CollectionId>) -> std::result::Result<Option<u64>, Stopped> {
         let (answer, swept) = oneshot::channel();
         self.sweeper.send((collections, answer)).await.map_err(|_| Stopped::Asked)?;
         swept.await.map_err(|_| Stopped::Asked)
