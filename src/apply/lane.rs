@@ -152,7 +152,8 @@ impl Lane {
             if self.schema.explains(&error).await {
                 continue;
             }
-            if !advance.seen.is_empty() && is_of_types(&error) {
+            // Only of that statement: rows that are written and not noted would be swept.
+            if is_of_types(&error) && error.doing.starts_with("noting rows of") {
                 // The table's key got another type while it was recopied, so it will be recopied once more.
                 tracing::debug!(lane = self.name, %error, "row keys cannot be noted any more");
                 advance.seen.clear();

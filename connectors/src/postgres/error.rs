@@ -33,7 +33,13 @@ const ABORTED: &str = "25P02";
 pub(super) fn explain(doing: impl Into<String>, error: &tokio_postgres::Error) -> Error {
     if let Some(error) = error.as_db_error() {
         let code = error.code().code();
-        let mut named = Error::new(kind(code), doing, describe(code, error)).code(code);
+        let kind = match kind(code) {
+            // A trigger of the team that is broken refuses rows of its table, as one that raises an error does. The context is only
+            // looked at, and never shown.
+            Kind::Unsuitable if is_of_a_trigger(error) => Kind::Data,
+            kind => kind,
+        };
+        let mut named = Error::new(kind, doing, describe(code, error)).code(code);
         named.constraint = error.constraint().map(|constraint| {
             Box::new((error.table().unwrap_or_default().to_owned(), constraint.to_owned()))
         });
@@ -64,6 +70,11 @@ pub(super) fn explain(doing: impl Into<String>, error: &tokio_postgres::Error) -
         }
         _ => Error::new(Kind::Bug, doing, format!("the driver refused: {head}")),
     }
+}
+
+/// It was raised in a function that is not ours.
+fn is_of_a_trigger(error: &DbError) -> bool {
+    error.where_().is_some_and(|context| context.contains("PL/pgSQL") && !context.contains("slackwater."))
 }
 
 /// True where the error only repeats that an earlier statement of the transaction failed.

@@ -174,3 +174,21 @@ async fn many_make_the_same_type() {
     })
     .await;
 }
+
+/// A trigger that is broken concerns the rows of its table, and nothing else.
+#[tokio::test]
+async fn a_broken_trigger_refuses_rows() {
+    with(|database| async move {
+        let broken = "CREATE TABLE t (id uuid PRIMARY KEY, name text);
+             CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.gone = 1; RETURN NEW; END $$;
+             CREATE TRIGGER broken BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION broken();";
+        let catalog = database.tables(broken, &["t"]).await;
+        let specs = vec![spec(&catalog, "t", &["id", "name"], &["id"], None)];
+        let mut writes = WriteSet::new(&specs, false);
+        row(&mut writes, 0, &[ours(1), text("ann")]);
+        let (_control, mut sink) = database.sink(specs).await;
+        let error = sink.apply(&from(0), &writes, &Notes::default()).await.expect_err("refused");
+        assert_eq!((error.kind, error.code.as_deref()), (Kind::Data, Some("42703")), "{error}");
+    })
+    .await;
+}

@@ -31,6 +31,7 @@ use crate::secret::Secret;
 
 mod calls;
 mod learn;
+mod numbers;
 mod prepared;
 mod texts;
 mod watched;
@@ -130,16 +131,6 @@ impl Sink {
         self.references = References::of(&specs);
         self.specs = specs;
         self.together.clear();
-    }
-
-    /// The migration; nothing is under way on the connection.
-    pub(super) async fn ready(&mut self) -> Result<&str> {
-        self.tidy().await?;
-        Ok(&self.migration)
-    }
-
-    pub(super) fn client(&self) -> &Client {
-        &self.client
     }
 
     /// Connects again and reads the progress. After a connection was lost in a commit, `progress().sequence` tells
