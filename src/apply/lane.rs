@@ -21,7 +21,7 @@ use slackwater_connectors::postgres::control::standing::STANDING;
 use slackwater_connectors::postgres::progress::{Advance, Counts, Notes, Tally};
 use slackwater_connectors::postgres::target::rows::WriteSet;
 use slackwater_connectors::postgres::target::sink::Sink;
-use slackwater_topics::Event;
+use slackwater_topics::{Event, Op};
 
 use super::schema_watch::Schema;
 use super::transaction::{Origin, Transaction};
@@ -359,7 +359,12 @@ impl Lane {
                 }
                 Err(error) if error.kind == Kind::Data && !(self.patient && dangles(&error)) => match part {
                     [] => {}
-                    [event] => notes.dead_letters.push(refused(&self.plan, event, &error)),
+                    [event] => {
+                        if Sink::is_claimed_by_another(&error) {
+                            self.remove_document(event).await?;
+                        }
+                        notes.dead_letters.push(refused(&self.plan, event, &error));
+                    }
                     _ => {
                         // The stack gives the first half first: the order of the source is kept.
                         let (first, second) = part.split_at(part.len() / 2);
@@ -374,6 +379,20 @@ impl Lane {
         self.sink.commit(&notes).await?;
         self.count_letters(&notes);
         Ok(total)
+    }
+
+    /// The document has no rows any more. Another has the key that it wants, and may want the one that it had.
+    async fn remove_document(&mut self, event: &Event) -> Result<()> {
+        reset(&mut self.records, &self.plan);
+        let delete = Event { op: Op::Delete, ..event.clone() };
+        if self.mapper.map(&delete, &mut self.records).is_ok() {
+            match self.sink.attempt(&self.records).await {
+                // It stays as it was, then.
+                Err(error) if error.kind == Kind::Data => {}
+                outcome => drop(outcome?),
+            }
+        }
+        Ok(())
     }
 
     fn count_letters(&self, notes: &Notes) {

@@ -162,6 +162,13 @@ fn keys(spec: &TableSpec) -> Vec<Ask> {
             listed(&spec.key.iter().copied().filter(|at| !found.contains(at)).collect::<Vec<_>>())
         ));
     }
+    if spec.claimed {
+        texts.push(format!(
+            "nothing of the key of {table} ({}) is made of `_id`: slackwater.claims keeps which row is whose. Of documents with the same key \
+             the first has the row, and the others are dead letters",
+            listed(&spec.key)
+        ));
+    }
     if let Some(serial) = spec.serial {
         texts.push(format!(
             "{} of {table} is taken from its sequence, once for each document, and kept in slackwater.numbers",

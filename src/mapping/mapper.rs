@@ -226,6 +226,10 @@ impl Mapper {
                     keep(&mut self.parents, parent, &bytes[start..]);
                 }
             }
+            if code.claimed {
+                row.document_id(write.rows.field(code.columns.len()));
+                row.document_name(write.rows.field(code.columns.len() + 1));
+            }
             write.rows.end();
         }
         for code in &code.each {
@@ -264,6 +268,10 @@ impl Mapper {
         let mut reached = true;
         for (index, code) in code.rows.iter().enumerate() {
             let write = &mut out.tables[code.table];
+            if code.claimed {
+                write.deletes.iter_mut().for_each(|values| row.document_id(values.push()));
+                continue;
+            }
             let marks: Vec<_> = write.deletes.iter().map(|values| values.mark()).collect();
             for (values, at) in write.deletes.iter_mut().zip(&code.found) {
                 let column = &code.columns[*at];

@@ -130,6 +130,8 @@ pub(super) struct RowCode {
     pub(super) key: Vec<usize>,
     /// As `TableSpec::found_by` has them.
     pub(super) found: Vec<usize>,
+    /// As in `TableSpec`: the row ends with the document's id and name.
+    pub(super) claimed: bool,
     /// Columns whose value rows of elements take over.
     pub(super) parents: Vec<usize>,
 }

@@ -48,6 +48,23 @@ impl<'r, 'a> Row<'r, 'a> {
         Self { plan, collection, key, slots, rest, scratch, adjusted, own: None }
     }
 
+    fn own(&mut self) -> Uuid {
+        *self.own.get_or_insert_with(|| self.plan.namespace.id(&self.collection.name, self.key))
+    }
+
+    /// Appends the id that is made of the document's, with its length.
+    pub(super) fn document_id(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&16_i32.to_be_bytes());
+        out.extend_from_slice(self.own().as_bytes());
+    }
+
+    /// Appends what people call the document, with its length.
+    pub(super) fn document_name(&self, out: &mut Vec<u8>) {
+        let name = format!("{} {}", self.collection.name, self.key);
+        out.extend_from_slice(&(name.len() as i32).to_be_bytes());
+        out.extend_from_slice(name.as_bytes());
+    }
+
     /// The array in this slot.
     pub(super) fn slot(&self, slot: usize) -> Option<Value<'a>> {
         self.slots.get(slot).copied().flatten()
@@ -85,8 +102,7 @@ impl<'r, 'a> Row<'r, 'a> {
                 return Ok(());
             }
             Take::Own { form } => {
-                let own =
-                    *self.own.get_or_insert_with(|| self.plan.namespace.id(&self.collection.name, self.key));
+                let own = self.own();
                 let written = id_field(own, *form, self.scratch, out);
                 return written.map_err(|problem| self.refuse(table, code, problem));
             }

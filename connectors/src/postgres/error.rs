@@ -26,6 +26,8 @@ pub(super) const UNAWARE: &str = "SW006";
 pub(super) const NOT_WATCHED: &str = "SW007";
 /// SQLSTATE of a writer that has to look what waits.
 pub(super) const WAITING: &str = "SW008";
+/// SQLSTATE of a row whose key is claimed by another document.
+pub(super) const CLAIMED: &str = "SW009";
 /// What each later statement of a failed transaction answers; never the cause.
 const ABORTED: &str = "25P02";
 

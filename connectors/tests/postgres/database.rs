@@ -122,6 +122,7 @@ pub(crate) fn spec(
     TableSpec {
         shape: None,
         found: None,
+        claimed: false,
         ordered: false,
         serial: None,
         stands: false,

@@ -161,7 +161,7 @@ async fn many_make_the_same_type() {
         let catalog =
             database.tables("CREATE TABLE t (id uuid PRIMARY KEY, length interval); ", &["t"]).await;
         let mut shaped = spec(&catalog, "t", &["id", "length"], &["id"], None);
-        let shape = Shape::of(&shaped.table, &[(0, false), (1, true)]).expect("a shape");
+        let shape = Shape::of(&shaped.table, &[(0, false), (1, true)], false).expect("a shape");
         shaped.record = Arc::new(RowFormat::shaped(&shape));
         shaped.shape = Some(shape);
         let (_control, sink) = database.sink(vec![]).await;

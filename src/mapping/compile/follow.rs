@@ -80,7 +80,8 @@ pub(crate) fn follow(
 /// The names of the columns by which rows are found.
 fn key_of(spec: &TableSpec) -> Vec<&str> {
     let name = |at: &usize| spec.table.columns[spec.columns[*at]].name.as_str();
-    spec.key.iter().chain(spec.found_by()).map(name).collect()
+    let claims = spec.claimed.then_some("claims");
+    spec.key.iter().chain(spec.found_by()).map(name).chain(claims).collect()
 }
 
 /// A collection that stands still.
@@ -132,6 +133,7 @@ fn named(file: &Migration, collection: &Collection, rule: usize) -> TableSpec {
         columns: Vec::new(),
         key: Vec::new(),
         found: None,
+        claimed: false,
         owner: None,
     }
 }

@@ -13,10 +13,13 @@ pub(super) struct Found {
     pub(super) key: Vec<usize>,
     /// Those of them that tell which row is a document's, where the others can change.
     pub(super) found: Option<Vec<usize>>,
+    /// Nothing of the key is made of the `_id`: which row is whose is kept beside.
+    pub(super) claimed: bool,
 }
 
 /// The key of a table with a row for each document. A delete brings the `_id` and nothing else, so the document's row must be found by
-/// what is made of it: by the whole key, by another unique constraint, or by a part of the key.
+/// what is made of it: by the whole key, by another unique constraint, or by a part of the key. Where nothing is, we note which row is
+/// whose.
 pub(super) fn of_document(
     rule: &Table,
     table: &catalog::Table,
@@ -29,37 +32,34 @@ pub(super) fn of_document(
     if rule.key.is_empty() && !mapped(&table.primary_key).is_some_and(|key| is_derivable(&key, built)) {
         let mut uniques = table.uniques.iter().filter_map(|unique| mapped(unique));
         if let Some(key) = uniques.find(|key| is_derivable(key, built)) {
-            return Some(Found { key, found: None });
+            return Some(Found { key, found: None, claimed: false });
         }
     }
     let key = key(rule, table, built, findings)?;
     if is_derivable(&key, built) {
         check_text(table, &key, built, findings);
-        return Some(Found { key, found: None });
+        return Some(Found { key, found: None, claimed: false });
     }
     let found: Vec<usize> = key.iter().copied().filter(|at| is_of_id(&built[*at])).collect();
     let whole = |at: &usize| matches!(built[*at].origin, Origin::Own | Origin::Id { whole: true, .. });
     if found.iter().any(whole) {
         check_text(table, &found, built, findings);
         check_index(table, &found, built, findings);
-        return Some(Found { key, found: Some(found) });
+        return Some(Found { key, found: Some(found), claimed: false });
     }
-    if !key.iter().any(|at| matches!(built[*at].origin, Origin::Own | Origin::Id { .. }))
-        && key.iter().all(|at| is_of_id(&built[*at]))
-    {
+    if key.iter().all(|at| is_of_id(&built[*at])) {
         let place = key.first().map_or(rule.into.place, |at| built[*at].place);
-        let help = "one column of the key must be made of `_id`";
+        let help = "one column of the key must be made of `_id`, or of another field";
         findings.error(place, "every document would become the same row", help);
         return None;
     }
-    let place = key.iter().find(|at| !is_of_id(&built[**at])).map_or(rule.into.place, |at| built[*at].place);
-    let name =
-        key.iter().find(|at| !is_of_id(&built[**at])).map(|at| table.columns[built[*at].column].name.clone());
-    let message =
-        format!("`{}` is part of the key, and cannot be made of `_id` alone", name.unwrap_or_default());
-    let help = "a delete brings nothing but the `_id`: fill a unique column, or a part of the key, by `{ uuid: _id }`, `{ serial: _id }` or a value of `_id`";
-    findings.error(place, message, help);
-    None
+    if let Some(at) = key.iter().find(|at| !table.columns[built[**at].column].not_null) {
+        let name = &table.columns[built[*at].column].name;
+        let message = format!("`{name}` is part of the key, and may be null: then no row is found again");
+        findings.error(built[*at].place, message, format!("make `{name}` NOT NULL, or take another key"));
+        return None;
+    }
+    Some(Found { key, found: None, claimed: true })
 }
 
 fn is_of_id(built: &Built) -> bool {

@@ -59,6 +59,7 @@ struct Own<'a> {
     built: Vec<Built>,
     key: Vec<usize>,
     found: Vec<usize>,
+    claimed: bool,
 }
 
 struct Compiler<'a, 'f> {
@@ -83,14 +84,17 @@ impl<'a> Compiler<'a, '_> {
                 continue;
             };
             let built = self.columns(rule, table, &mut document, &mut Trie::new(), None);
-            let Some(Found { key, found }) = keys::of_document(rule, table, &built, self.findings) else {
+            let Some(Found { key, found, claimed }) = keys::of_document(rule, table, &built, self.findings)
+            else {
                 complete = false;
-                own_rows.push(Own { table, spec: usize::MAX, built, key: Vec::new(), found: Vec::new() });
+                let (key, found) = (Vec::new(), Vec::new());
+                own_rows.push(Own { table, spec: usize::MAX, built, key, found, claimed: false });
                 continue;
             };
-            let spec = self.spec(table, &built, key.clone(), found.clone(), None);
+            let spec =
+                self.spec(table, &built, Found { key: key.clone(), found: found.clone(), claimed }, None);
             let found = found.unwrap_or_else(|| key.clone());
-            own_rows.push(Own { table, spec, built, key, found });
+            own_rows.push(Own { table, spec, built, key, found, claimed });
         }
         let mut element_rows = Vec::new();
         for rule in elements {
@@ -110,9 +114,10 @@ impl<'a> Compiler<'a, '_> {
                 complete = false;
                 continue;
             };
-            let spec = self.spec(table, &built, key.clone(), None, Some(owner.0));
+            let by = Found { key: key.clone(), found: None, claimed: false };
+            let spec = self.spec(table, &built, by, Some(owner.0));
             let found = key.clone();
-            element_rows.push((rule, Own { table, spec, built, key, found }, owner, element));
+            element_rows.push((rule, Own { table, spec, built, key, found, claimed: false }, owner, element));
         }
         if !complete || self.findings.has_errors() {
             return None;
@@ -187,17 +192,11 @@ impl<'a> Compiler<'a, '_> {
     }
 
     /// Index of the new specification.
-    fn spec(
-        &mut self,
-        table: &catalog::Table,
-        built: &[Built],
-        key: Vec<usize>,
-        found: Option<Vec<usize>>,
-        owner: Option<usize>,
-    ) -> usize {
+    fn spec(&mut self, table: &catalog::Table, built: &[Built], by: Found, owner: Option<usize>) -> usize {
+        let Found { key, found, claimed } = by;
         let columns: Vec<usize> = built.iter().map(|built| built.column).collect();
         let text = |column: &usize| (*column, is_foreign(&table.columns[*column].kind));
-        let shape = Shape::of(table, &columns.iter().map(text).collect::<Vec<_>>());
+        let shape = Shape::of(table, &columns.iter().map(text).collect::<Vec<_>>(), claimed);
         let record = match &shape {
             Some(shape) => RowFormat::shaped(shape),
             None => RowFormat::record(table, &columns),
@@ -220,6 +219,7 @@ impl<'a> Compiler<'a, '_> {
             columns,
             key,
             found,
+            claimed,
             owner,
         });
         self.specs.len() - 1
@@ -311,7 +311,7 @@ impl<'a> Compiler<'a, '_> {
 }
 
 fn row_code(row: Own<'_>, parents: Vec<usize>) -> RowCode {
-    let Own { spec: table, built, key, found, .. } = row;
+    let Own { spec: table, built, key, found, claimed, .. } = row;
     let mut columns: Vec<_> = built.into_iter().map(|built| built.code).collect();
     for at in &key {
         // Unique constraints let nulls through, and then no row would be found again.
@@ -320,7 +320,7 @@ fn row_code(row: Own<'_>, parents: Vec<usize>) -> RowCode {
             columns[*at].null = crate::config::NullPolicy::Reject;
         }
     }
-    RowCode { table, columns, key, found, parents }
+    RowCode { table, columns, key, found, claimed, parents }
 }
 
 fn same_table(spec: &TableSpec, name: &(String, String)) -> bool {

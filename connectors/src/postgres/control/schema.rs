@@ -19,6 +19,7 @@ const VERSIONS: &[&str] = &[
     include_str!("schema/5.sql"),
     include_str!("schema/6.sql"),
     include_str!("schema/7.sql"),
+    include_str!("schema/8.sql"),
 ];
 
 /// "slackwat" as bytes: the advisory lock under which the schema is created or changed.

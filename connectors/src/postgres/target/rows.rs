@@ -241,6 +241,8 @@ pub struct TableSpec {
     pub key: Vec<usize>,
     /// Of the key's columns those that tell which row is a document's, where the others can change. None where that is the whole key.
     pub found: Option<Vec<usize>>,
+    /// Nothing of the key is made of the document's id: which row is whose stands in a table of ours, and rows travel with the id.
+    pub claimed: bool,
     /// For rows made of an array's elements: the column (index into `columns`) with the id of the row they belong to.
     pub owner: Option<usize>,
     /// What becomes of a row whose referenced row is not there, for each of `columns`.
@@ -264,6 +266,11 @@ impl TableSpec {
     pub fn found_by(&self) -> &[usize] {
         self.found.as_deref().unwrap_or(&self.key)
     }
+
+    /// How many lists of values a delete brings: one a column that rows are found by, or the ids of documents.
+    fn delete_lists(&self) -> usize {
+        if self.claimed { 1 } else { self.found_by().len() }
+    }
 }
 
 /// What a batch does to one table.
@@ -271,7 +278,7 @@ impl TableSpec {
 pub struct TableWrite {
     /// Rows to insert or update; no key twice.
     pub rows: Rows,
-    /// Keys of rows to delete, one list a column of `TableSpec::found_by`.
+    /// Keys of rows to delete, one list a column of `TableSpec::found_by`; of a table with claims the ids of documents.
     pub deletes: Vec<Values>,
     /// Owners whose rows are replaced: rows of theirs that are not in `rows` go.
     pub owners: Values,
@@ -283,7 +290,7 @@ impl TableWrite {
         let format = if copy { &spec.copy } else { &spec.record };
         Self {
             rows: Rows::new(Arc::clone(format), spec.key.first().copied().unwrap_or(0)),
-            deletes: spec.found_by().iter().map(|_| Values::default()).collect(),
+            deletes: (0..spec.delete_lists()).map(|_| Values::default()).collect(),
             owners: Values::default(),
         }
     }

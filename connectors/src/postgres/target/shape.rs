@@ -88,18 +88,32 @@ impl Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
     places: Vec<Place>,
+    /// After the columns come the document's id, and its name for people.
+    document: bool,
 }
 
+/// The columns of a shape's rows that say whose they are. No table has such names.
+pub(super) const DOCUMENT_ID: &str = "\"slackwater document id\"";
+pub(super) const DOCUMENT_NAME: &str = "\"slackwater document name\"";
+const DOCUMENT: [Carrier; 2] = [Carrier { oid: 2950, array: 2951, name: "uuid" }, TEXT];
+
 impl Shape {
-    /// For these columns of a table, in their order; `true` for those that are written as text. None where no column is.
-    pub fn of(table: &Table, columns: &[(usize, bool)]) -> Option<Self> {
+    /// For these columns of a table, in their order; `true` for those that are written as text. `document`: the rows say of which
+    /// document they are. None where neither is so.
+    pub fn of(table: &Table, columns: &[(usize, bool)], document: bool) -> Option<Self> {
         let place = |(column, text): &(usize, bool)| Place::of(&table.columns[*column].kind, *text);
-        columns.iter().any(|(_, text)| *text).then(|| Self { places: columns.iter().map(place).collect() })
+        let needed = document || columns.iter().any(|(_, text)| *text);
+        needed.then(|| Self { places: columns.iter().map(place).collect(), document })
+    }
+
+    /// What says whose a row is.
+    fn document(&self) -> impl Iterator<Item = Carrier> {
+        DOCUMENT.into_iter().filter(|_| self.document)
     }
 
     /// OIDs of its columns.
     pub(super) fn oids(&self) -> impl Iterator<Item = u32> {
-        self.places.iter().map(Place::oid)
+        self.places.iter().map(Place::oid).chain(self.document().map(|carrier| carrier.oid))
     }
 
     /// Which columns are written as text.
@@ -108,7 +122,9 @@ impl Shape {
     }
 
     fn attributes(&self) -> String {
-        let named = self.places.iter().enumerate().map(|(at, place)| format!("c{at} {}", place.name()));
+        let names =
+            self.places.iter().map(Place::name).chain(self.document().map(|carrier| carrier.name.to_owned()));
+        let named = names.enumerate().map(|(at, name)| format!("c{at} {name}"));
         named.collect::<Vec<_>>().join(", ")
     }
 
@@ -128,7 +144,7 @@ impl Shape {
         }
         let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
         hash.write(self.attributes().as_bytes());
-        format!("slackwater.shape_{}_{:016x}", self.places.len(), hash.finish())
+        format!("slackwater.shape_{}_{:016x}", self.oids().count(), hash.finish())
     }
 
     /// Makes the type, unless it is there. Two processes may do so at once: the second waits for the first, and finds it made.
@@ -153,7 +169,10 @@ impl Shape {
             };
             format!("{value} AS {}", quote(&column.name))
         });
-        let listed: Vec<String> = listed.collect();
+        let names =
+            [DOCUMENT_ID, DOCUMENT_NAME].into_iter().zip(self.places.len()..).filter(|_| self.document);
+        let listed: Vec<String> =
+            listed.chain(names.map(|(name, at)| format!("s.c{at} AS {name}"))).collect();
         format!("(SELECT {} FROM unnest(${number}::{}[]) AS s)", listed.join(", "), self.name())
     }
 }
@@ -184,11 +203,12 @@ mod tests {
         let tree = kind(90_000, "public.ltree");
         let number = kind(23, "integer");
         let array = Type { element: Some(Box::new(number.clone())), ..kind(1007, "integer[]") };
-        let shape = Shape { places: vec![Place::of(&tree, true), Place::of(&array, false)] };
+        let shape = Shape { places: vec![Place::of(&tree, true), Place::of(&array, false)], document: false };
         assert_eq!(shape.attributes(), "c0 text, c1 integer[]");
         assert_eq!(shape.oids().collect::<Vec<_>>(), [25, 1007]);
         assert_eq!(shape.name(), shape.clone().name());
-        let other = Shape { places: vec![Place::of(&tree, true), Place::of(&number, false)] };
+        let other =
+            Shape { places: vec![Place::of(&tree, true), Place::of(&number, false)], document: false };
         assert_ne!(shape.name(), other.name());
         assert!(shape.name().len() < 63, "{}", shape.name());
     }

@@ -30,6 +30,7 @@ use crate::postgres::target::waiting::Numbers;
 use crate::secret::Secret;
 
 mod calls;
+mod claims;
 mod learn;
 mod numbers;
 mod prepared;
@@ -435,6 +436,7 @@ impl Sink {
         for index in (0..self.specs.len()).filter(|index| !specs[*index].stands) {
             self.prepare(Use::Upsert(index)).await?;
         }
+        self.number_claimed().await?;
         self.read_watched().await?;
         self.progress = self.read_progress().await?;
         Ok(())

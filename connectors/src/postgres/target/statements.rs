@@ -306,6 +306,7 @@ mod tests {
             missing: vec![Missing::Wait; mapped.len()],
             shape: None,
             found: None,
+            claimed: false,
             ordered: false,
             serial: None,
             stands: false,

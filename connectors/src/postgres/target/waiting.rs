@@ -16,6 +16,7 @@ use super::references::{Mapped, Reference, References, Unique, ident_of};
 use super::rows::TableSpec;
 use super::statements::{qualified, quote, source, table_name};
 
+mod claims;
 mod going;
 mod text;
 mod value;

@@ -25,7 +25,7 @@ impl Sink {
             uniques: vec![None; self.references.uniques.len()],
             tables: vec![None; self.references.tables.len()],
         };
-        if self.watching > 0 {
+        if self.watching > 0 || self.specs.iter().any(|spec| spec.claimed) {
             const WATCHED: &str = "SELECT id, schema_name, table_name, constraint_name FROM slackwater.watched WHERE migration = $1";
             for row in self.client.query(WATCHED, &[&self.migration]).await.map_err(fail)? {
                 let get = |at: usize| row.try_get::<_, String>(at).map_err(fail);

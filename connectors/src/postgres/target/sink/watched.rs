@@ -53,18 +53,23 @@ pub(super) enum Waiting {
     KeysOfDeletes(usize),
     KeysOfOwned(usize),
     Wants(usize),
+    ClaimedByAnother(usize),
+    ClaimsLeft(usize),
+    RelocateClaimed(usize),
+    Claim(usize),
+    Disclaim(usize),
 }
 
 /// What a statement says of one row, or counts. `place`: of which of the statement's tables.
-struct Answer {
+pub(super) struct Answer {
     what: What,
     count: u64,
-    key: Option<Key>,
+    pub(super) key: Option<Key>,
     place: usize,
 }
 
 /// What is still to be done in the transaction, and what was done.
-struct Work {
+pub(super) struct Work {
     counts: Vec<TableCounts>,
     /// Waiting rows to be tried again, by table.
     ready: BTreeMap<usize, BTreeSet<Key>>,
@@ -101,6 +106,9 @@ impl Sink {
         writes: &WriteSet,
         notes: &Notes,
     ) -> Option<Result<Counts>> {
+        if self.claims(writes) {
+            return None;
+        }
         let (step, left) = self.doubt;
         if left > 0 {
             self.doubt = (step, left - 1);
@@ -210,6 +218,9 @@ impl Sink {
         let found = answers(&self.client.query(&keys, &values).await.map_err(fail)?, doing)?;
         if self.is_watched(table) {
             self.client.execute(&forget, &values).await.map_err(fail)?;
+        }
+        if self.specs[spec].claimed {
+            self.client.execute(&writer.disclaim_unseen(table, relation), &[]).await.map_err(fail)?;
         }
         let mut work = Work::new(self.specs.iter().map(|_| TableCounts::default()).collect());
         let mut keys = found.into_iter().filter_map(|answer| answer.key);
@@ -325,6 +336,9 @@ impl Sink {
         self.remove(table, keys.clone(), work).await?;
         if self.is_watched(table) {
             self.by_keys(Waiting::Forget(table), keys).await?;
+            if self.specs[spec].claimed {
+                self.disclaim(spec, write).await?;
+            }
             if !write.owners.is_empty() {
                 let what = Use::Waiting(Waiting::ForgetOwned(spec));
                 self.prepare(what).await?;
@@ -346,6 +360,9 @@ impl Sink {
         let (out, into) = (self.references.out_of(table).any(watched), self.references.refer_to(table));
         let into: Vec<usize> = into.filter(|place| watched(*place)).collect();
         let values: Vec<usize> = self.watched_values(table);
+        if self.specs[spec].claimed {
+            self.claim(spec, write, work).await?;
+        }
         if self.relocates(spec, write) {
             self.prepare(Use::Relocate(spec)).await?;
             let statement = self.get(Use::Relocate(spec))?;
@@ -402,7 +419,7 @@ impl Sink {
 
     /// Removes rows from their tables, and with them those that require them. All of it is in the table of waiting rows, or is
     /// forgotten by the caller.
-    async fn remove(&mut self, table: usize, keys: BTreeSet<Key>, work: &mut Work) -> Result<()> {
+    pub(super) async fn remove(&mut self, table: usize, keys: BTreeSet<Key>, work: &mut Work) -> Result<()> {
         let mut gone: BTreeMap<usize, BTreeSet<Key>> = BTreeMap::new();
         let mut open = vec![(table, keys)];
         while let Some((table, keys)) = open.pop() {
@@ -611,7 +628,7 @@ impl Sink {
     }
 
     /// Runs a statement for these keys, a part of them at a time.
-    async fn by_keys(&mut self, what: Waiting, keys: BTreeSet<Key>) -> Result<Vec<Answer>> {
+    pub(super) async fn by_keys(&mut self, what: Waiting, keys: BTreeSet<Key>) -> Result<Vec<Answer>> {
         let table = match what {
             Waiting::Retry(table)
             | Waiting::Rivals(table)
@@ -638,7 +655,7 @@ impl Sink {
         }
     }
 
-    async fn run(&self, what: Use, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Answer>> {
+    pub(super) async fn run(&self, what: Use, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Answer>> {
         let doing = || self.doing_of(what);
         let rows = self.client.query(self.get(what)?, parameters).await;
         answers(&rows.map_err(|error| explain(doing(), &error))?, doing)
@@ -684,6 +701,11 @@ impl Sink {
             Waiting::ForgetOwned(spec) => owned(writer.forget_owned(&self.specs[spec], table(spec)))?,
             Waiting::KeysOfDeletes(spec) => writer.keys_of_deletes(&self.specs[spec], table(spec)),
             Waiting::ForgetMoved(spec) => writer.forget_moved(&self.specs[spec], table(spec)),
+            Waiting::ClaimedByAnother(spec) => writer.claimed_by_another(&self.specs[spec], table(spec)),
+            Waiting::ClaimsLeft(spec) => writer.claims_left(&self.specs[spec], table(spec)),
+            Waiting::RelocateClaimed(spec) => writer.relocate_claimed(&self.specs[spec], table(spec)),
+            Waiting::Claim(spec) => writer.claim(&self.specs[spec], table(spec)),
+            Waiting::Disclaim(spec) => writer.disclaim(table(spec)),
             Waiting::KeysOfOwned(spec) => owned(writer.keys_of_owned(&self.specs[spec], table(spec)))?,
             Waiting::Wants(table) => {
                 writer.wants(table).ok_or_else(|| self.misuse("rows that require nothing are not held"))?
@@ -698,7 +720,11 @@ impl Sink {
             format!("{}.{}", table.schema, table.name)
         };
         match what {
-            Waiting::Guard(spec) => self.doing("writing", spec),
+            Waiting::Guard(spec)
+            | Waiting::ClaimedByAnother(spec)
+            | Waiting::ClaimsLeft(spec)
+            | Waiting::RelocateClaimed(spec)
+            | Waiting::Claim(spec) => self.doing("writing", spec),
             Waiting::Retry(table) => format!("writing what waited in {}", name(table)),
             Waiting::Arrive(place, _) | Waiting::ArriveByKey(place) => {
                 format!("looking what waits for {}", name(self.references.all[place].to))
@@ -712,6 +738,7 @@ impl Sink {
             }
             Waiting::Lock(table) | Waiting::Forget(table) => format!("deleting from {}", name(table)),
             Waiting::ForgetOwned(spec)
+            | Waiting::Disclaim(spec)
             | Waiting::ForgetMoved(spec)
             | Waiting::KeysOfDeletes(spec)
             | Waiting::KeysOfOwned(spec) => self.doing("deleting from", spec),

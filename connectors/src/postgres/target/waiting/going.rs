@@ -171,6 +171,9 @@ impl Writer<'_> {
 
     /// The keys of rows to delete (one array a key column, as for a delete), as text.
     pub(in crate::postgres::target) fn keys_of_deletes(&self, spec: &TableSpec, table: usize) -> String {
+        if spec.claimed {
+            return self.claims_of_deletes(table);
+        }
         let kinds = spec.found_by().iter().map(|at| &spec.table.columns[spec.columns[*at]].kind);
         let arrays: Vec<String> = kinds
             .clone()
@@ -244,10 +247,11 @@ impl Writer<'_> {
         constants: &[&str],
     ) -> String {
         format!(
-            "SELECT 'l' AS what, 1::bigint AS count, {} AS key FROM {} AS t WHERE {}",
+            "SELECT 'l' AS what, 1::bigint AS count, {} AS key FROM {} AS t WHERE {}{}",
             key(self.mapped(table), "t."),
             table_name(spec),
-            unseen(spec, seen, constants)
+            unseen(spec, seen, constants),
+            if spec.claimed { self.is_claimed(table) } else { String::new() }
         )
     }
 
@@ -267,6 +271,7 @@ impl Writer<'_> {
              WHERE f.relation = {number} AND f.key = gone.key",
             content = content("w", number, &name),
             unseen = unseen(spec, seen, constants)
+                + &if spec.claimed { self.is_claimed(table) } else { String::new() }
         )
     }
 }
