@@ -3,6 +3,7 @@
 
 mod apply;
 mod capture;
+mod check;
 mod cli;
 pub mod config;
 mod cutover;

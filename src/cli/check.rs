@@ -1,70 +1,49 @@
 //! `slackwater check`: finds every problem that can be found before the first row moves.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::config::Migration;
+use crate::check::{Report, check};
 use crate::failure::Failure;
-use crate::log::kafka::topics::{Ready, of_log};
+use crate::log::kafka::topics::Ready;
 use crate::mapping::{Ask, Plan, asks};
-use crate::source::{Fitness, Presence};
-use crate::topology::load;
-
-/// The result of the check.
-struct Found {
-    plan: std::sync::Arc<Plan>,
-    /// Every source with its name.
-    sources: Vec<(String, Fitness)>,
-    /// The topics, if the log is Kafka.
-    topics: Option<Vec<Ready>>,
-}
+use crate::source::Presence;
 
 pub(super) async fn run(path: &Path, json: bool) -> Result<ExitCode, Failure> {
-    let found = find(&load::migration(path)?).await?;
+    let report = check(path).await?;
     let mut stdout = std::io::stdout().lock();
-    // If stdout is closed, nobody needs the answer.
-    let _ =
-        if json { writeln!(stdout, "{:#}", as_json(&found)) } else { write!(stdout, "{}", as_text(&found)) };
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn find(migration: &Migration) -> Result<Found, Failure> {
-    let plan = load::plan(migration).await?;
-    let mut sources = Vec::with_capacity(migration.sources.len());
-    for source in &migration.sources {
-        let (named, fitness) = load::fit(source, &plan).await?;
-        sources.push((named.name, fitness));
-    }
-    Ok(Found { plan, sources, topics: of_log(migration).await? })
-}
-
-impl Found {
-    /// For each collection: its name, its tables, whether post-images are on, and its level in the order of the copy.
-    fn collections(&self) -> Vec<(String, Vec<String>, &'static str, usize)> {
-        let mut rows = Vec::with_capacity(self.plan.collections.len());
-        for (source, fitness) in &self.sources {
-            for (id, presence) in self.plan.of_source(source).into_iter().zip(&fitness.collections) {
-                let collection = self.plan.collection(id);
-                let tables =
-                    collection.tables.iter().map(|table| self.plan.tables[*table].table.name.clone());
-                rows.push((
-                    id,
-                    (collection.name.clone(), tables.collect(), images(*presence), collection.level),
-                ));
-            }
+    // If nobody reads the answer, only the exit code tells.
+    if json {
+        let _ = writeln!(stdout, "{:#}", as_json(&report));
+    } else {
+        let mut stderr = std::io::stderr().lock();
+        if !report.found.is_empty() {
+            let color = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let _ = writeln!(stderr, "{}", report.found.errors_first().report(color));
         }
-        rows.sort_by_key(|(id, _)| *id);
-        rows.into_iter().map(|(_, row)| row).collect()
+        let _ = match &report.plan {
+            Some(plan) => write!(stdout, "{}", as_text(&report, plan)),
+            None => writeln!(stderr, "{}; nothing was written", report.found.counted()),
+        };
     }
+    Ok(report.code.map_or(ExitCode::SUCCESS, ExitCode::from))
+}
 
-    fn warnings(&self) -> Vec<String> {
-        let of_sources =
-            self.sources.iter().flat_map(|(_, fitness)| fitness.findings.warnings.iter().cloned());
-        load::warnings(&self.plan).into_iter().chain(of_sources).collect()
+/// For each collection: its name, its tables, whether post-images are on, and its level in the order of the copy.
+fn collections(report: &Report, plan: &Plan) -> Vec<(String, Vec<String>, &'static str, usize)> {
+    let mut rows = Vec::with_capacity(plan.collections.len());
+    for (source, fitness) in &report.sources {
+        for (id, presence) in plan.of_source(source).into_iter().zip(&fitness.collections) {
+            let collection = plan.collection(id);
+            let tables = collection.tables.iter().map(|table| plan.tables[*table].table.name.clone());
+            rows.push((id, (collection.name.clone(), tables.collect(), images(*presence), collection.level)));
+        }
     }
+    rows.sort_by_key(|(id, _)| *id);
+    rows.into_iter().map(|(_, row)| row).collect()
 }
 
 fn images(presence: Presence) -> &'static str {
@@ -76,23 +55,23 @@ fn images(presence: Presence) -> &'static str {
     }
 }
 
-fn as_text(found: &Found) -> String {
-    let mut text = format!("migration {}: fit to run\n", found.plan.migration);
-    for (name, fitness) in &found.sources {
+fn as_text(report: &Report, plan: &Plan) -> String {
+    let mut text = format!("migration {}: fit to run\n", plan.migration);
+    for (name, fitness) in &report.sources {
         text += &format!("\nsource {name}: {}", fitness.text);
     }
-    if let Some(topics) = &found.topics {
+    if let Some(topics) = &report.topics {
         let partitions: u32 = topics.iter().map(|topic| topic.partitions).sum();
         text += &format!("\nlog: Kafka, topics: {}, partitions: {partitions}", topics.len());
     }
     text += "\n\n";
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_header(["collection", "tables", "post-images"]);
-    for (name, tables, images, _) in found.collections() {
+    for (name, tables, images, _) in collections(report, plan) {
         table.add_row([name.as_str(), &tables.join(", "), images]);
     }
     text += &format!("{table}\n");
-    let asks = asks(&found.plan);
+    let asks = asks(plan);
     if !asks.is_empty() {
         text += "\nwhat your schema asks of us\n";
         let widest = asks.iter().map(|ask| ask.kind.len()).max().unwrap_or_default();
@@ -100,34 +79,38 @@ fn as_text(found: &Found) -> String {
             text += &format!("  {kind:widest$}  {said}\n");
         }
     }
-    for warning in found.warnings() {
-        text += &format!("\nwarning: {warning}");
-    }
-    text + "\nnothing was written\n"
+    text + &format!("\n{}; nothing was written\n", report.found.counted())
 }
 
-fn as_json(found: &Found) -> serde_json::Value {
-    let collections = found.collections().into_iter().map(|(name, tables, images, level)| {
-        json!({ "name": name, "tables": tables, "post_images": images, "level": level })
-    });
-    let sources = found.sources.iter().map(|(name, fitness)| json!({ "name": name, "about": fitness.json }));
-    let only = match &found.sources[..] {
+fn as_json(report: &Report) -> serde_json::Value {
+    let sources = report.sources.iter().map(|(name, fitness)| json!({ "name": name, "about": fitness.json }));
+    let only = match &report.sources[..] {
         [(_, fitness)] => Some(&fitness.json),
         _ => None,
     };
+    let of_plan = |plan: &Plan| {
+        let collections = collections(report, plan).into_iter().map(|(name, tables, images, level)| {
+            json!({ "name": name, "tables": tables, "post_images": images, "level": level })
+        });
+        collections.collect::<Vec<_>>()
+    };
+    let asked = |plan: &Plan| {
+        let asks = asks(plan).into_iter();
+        asks.map(|ask| json!({ "kind": ask.kind, "tables": ask.tables, "text": ask.text }))
+            .collect::<Vec<_>>()
+    };
     json!({
-        "migration": found.plan.migration,
-        "fit": true,
+        "migration": report.migration.as_ref().map(|migration| &migration.name),
+        "fit": report.code.is_none(),
         // For a migration with one source; otherwise see `sources`.
         "source": only,
         "sources": sources.collect::<Vec<_>>(),
-        "topics": found.topics.as_ref().map(|topics| topics.iter().map(as_topic).collect::<Vec<_>>()),
-        "collections": collections.collect::<Vec<_>>(),
-        "asks": asks(&found.plan)
-            .into_iter()
-            .map(|ask| json!({ "kind": ask.kind, "tables": ask.tables, "text": ask.text }))
-            .collect::<Vec<_>>(),
-        "warnings": found.warnings(),
+        "topics": report.topics.as_ref().map(|topics| topics.iter().map(as_topic).collect::<Vec<_>>()),
+        "collections": report.plan.as_ref().map(of_plan).unwrap_or_default(),
+        "asks": report.plan.as_ref().map(asked).unwrap_or_default(),
+        "errors": report.found.errors(),
+        "warnings": report.found.list().len() - report.found.errors(),
+        "diagnostics": report.found.list(),
     })
 }
 

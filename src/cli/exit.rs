@@ -12,7 +12,12 @@ pub(super) fn report(failure: &Failure) -> ExitCode {
     let _ = match failure {
         Failure::Mistakes(mistakes) => {
             let color = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            writeln!(stderr, "{}", mistakes.report(color))
+            writeln!(
+                stderr,
+                "{}\n{}; nothing was written",
+                mistakes.errors_first().report(color),
+                mistakes.counted()
+            )
         }
         other => writeln!(stderr, "{other}"),
     };

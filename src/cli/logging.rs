@@ -9,9 +9,11 @@ use tracing_subscriber::EnvFilter;
 const NEVER_FINER: [&str; 4] =
     ["mongodb=warn", "tokio_postgres=warn", "postgres_types=warn", "hickory_net=warn"];
 
-/// Starts logging. Log lines contain counts, names and ids, never values of records.
-pub(super) fn start(json: bool) {
-    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+/// Starts logging. Log lines contain counts, names and ids, never values of records. `brief`: the command ends with an answer, and says
+/// in it what librdkafka would say meanwhile.
+pub(super) fn start(json: bool, brief: bool) {
+    let usual = if brief { "info,kafka=error" } else { "info" };
+    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     for directive in NEVER_FINER.iter().filter_map(|directive| directive.parse().ok()) {
         filter = filter.add_directive(directive);
     }

@@ -145,7 +145,8 @@ The other exit codes are listed in `slackwater --help`.")]
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::start(cli.log_format == LogFormat::Json);
+    let brief = !matches!(cli.command, Command::Run { .. } | Command::Capture { .. } | Command::Apply { .. });
+    logging::start(cli.log_format == LogFormat::Json, brief);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return exit::unexpected("starting", &error),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use slackwater_connectors::secret::Secret;
 
-use super::diagnostics::{At, Findings};
+use super::diagnostics::{At, Findings, Place};
 use super::fields::{self, Fields};
 use super::outside::{Outside, secret};
 use super::tree::{Node, Shape};
@@ -24,6 +24,8 @@ pub struct Cutover {
     pub after: Vec<Finish>,
     /// Who is told that the target is open.
     pub open: Vec<Notice>,
+    /// The programs of all commands.
+    pub programs: Vec<At<String>>,
 }
 
 impl Default for Cutover {
@@ -35,6 +37,7 @@ impl Default for Cutover {
             before: Vec::new(),
             after: vec![Finish::Sequences],
             open: Vec::new(),
+            programs: Vec::new(),
         }
     }
 }
@@ -57,6 +60,8 @@ pub struct Statement {
     pub name: String,
     /// What runs.
     pub sql: String,
+    /// Its place.
+    pub place: Place,
 }
 
 /// What the target needs before it is opened.
@@ -84,6 +89,8 @@ pub struct Check {
     pub name: At<String>,
     /// A query on the target that has to find nothing.
     pub sql: String,
+    /// Its place.
+    pub place: Place,
 }
 
 const SECTION: [&str; 6] = ["max_lag", "deadline", "freeze", "before", "after", "open"];
@@ -98,7 +105,7 @@ pub(super) fn cutover(node: &Node, outside: &Outside<'_>, findings: &mut Finding
         cutover.deadline = fields::duration(node, "`deadline`", findings).unwrap_or(cutover.deadline);
     }
     if let Some((_, node)) = fields.take("freeze") {
-        cutover.freeze = freeze(node, findings).unwrap_or(cutover.freeze);
+        cutover.freeze = freeze(node, &mut cutover.programs, findings).unwrap_or(cutover.freeze);
     }
     if let Some((_, node)) = fields.take("before") {
         let nodes = fields::items(node, "`before`", true, findings).unwrap_or_default();
@@ -110,13 +117,14 @@ pub(super) fn cutover(node: &Node, outside: &Outside<'_>, findings: &mut Finding
     }
     if let Some((_, node)) = fields.take("open") {
         let nodes = fields::items(node, "`open`", true, findings).unwrap_or_default();
-        cutover.open = nodes.iter().filter_map(|node| notice(node, outside, findings)).collect();
+        let programs = &mut cutover.programs;
+        cutover.open = nodes.iter().filter_map(|node| notice(node, outside, programs, findings)).collect();
     }
     fields.finish(&SECTION, findings);
     cutover
 }
 
-fn freeze(node: &Node, findings: &mut Findings) -> Option<Freeze> {
+fn freeze(node: &Node, programs: &mut Vec<At<String>>, findings: &mut Findings) -> Option<Freeze> {
     if let Shape::Scalar(_) = &node.shape {
         let words = [("mongodb_block_writes", Freeze::BlockWrites), ("by_hand", Freeze::ByHand)];
         let named: Vec<(&str, usize)> =
@@ -133,9 +141,9 @@ fn freeze(node: &Node, findings: &mut Findings) -> Option<Freeze> {
     fields.finish(&["command", "mongodb_block_writes"], findings);
     let mut fields = Fields::of(command?.1, "`command`", findings)?;
     let stop = fields.require("freeze", "the command that stops the writers", findings);
-    let stop = stop.and_then(|(_, node)| command_line(node, "`freeze`", findings));
+    let stop = stop.and_then(|(_, node)| command_line(node, "`freeze`", programs, findings));
     let again = fields.require("unfreeze", "the command that lets them write again", findings);
-    let again = again.and_then(|(_, node)| command_line(node, "`unfreeze`", findings));
+    let again = again.and_then(|(_, node)| command_line(node, "`unfreeze`", programs, findings));
     fields.finish(&["freeze", "unfreeze"], findings);
     Some(Freeze::Command { freeze: stop?, unfreeze: again? })
 }
@@ -148,7 +156,8 @@ fn statement(node: &Node, findings: &mut Findings) -> Option<Statement> {
     let sql = fields.require("sql", help, findings);
     let sql = sql.and_then(|(_, node)| fields::text(node, "`sql`", findings));
     fields.finish(&["name", "sql"], findings);
-    Some(Statement { name: name?.value, sql: sql?.value })
+    let (name, sql) = (name?, sql?);
+    Some(Statement { name: name.value, sql: sql.value, place: sql.place })
 }
 
 fn finish(node: &Node, findings: &mut Findings) -> Option<Finish> {
@@ -159,13 +168,18 @@ fn finish(node: &Node, findings: &mut Findings) -> Option<Finish> {
     statement(node, findings).map(Finish::Sql)
 }
 
-fn notice(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option<Notice> {
+fn notice(
+    node: &Node,
+    outside: &Outside<'_>,
+    programs: &mut Vec<At<String>>,
+    findings: &mut Findings,
+) -> Option<Notice> {
     let mut fields = Fields::of(node, "a step of `open`", findings)?;
     let command = fields.take("command");
     let webhook = fields.take("webhook");
     fields.finish(&["command", "webhook"], findings);
     match (command, webhook) {
-        (Some((_, node)), None) => command_line(node, "`command`", findings).map(Notice::Command),
+        (Some((_, node)), None) => command_line(node, "`command`", programs, findings).map(Notice::Command),
         (None, Some((_, node))) => {
             let address = secret(node, "`webhook`", outside, findings)?;
             let fits = ["http://", "https://"].iter().any(|start| address.expose().starts_with(start));
@@ -187,7 +201,12 @@ fn notice(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option
 }
 
 /// Program and arguments, no shell in between.
-fn command_line(node: &Node, what: &'static str, findings: &mut Findings) -> Option<Vec<String>> {
+fn command_line(
+    node: &Node,
+    what: &'static str,
+    programs: &mut Vec<At<String>>,
+    findings: &mut Findings,
+) -> Option<Vec<String>> {
     let nodes = fields::items(node, what, false, findings)?;
     let words: Vec<String> = nodes
         .iter()
@@ -198,6 +217,7 @@ fn command_line(node: &Node, what: &'static str, findings: &mut Findings) -> Opt
         findings.error(node.place, format!("{what} is empty"), "such as `[ ./freeze.sh, --now ]`");
         return None;
     }
+    programs.extend(nodes.first().map(|first| At::new(words[0].clone(), first.place)));
     Some(words)
 }
 
@@ -219,7 +239,7 @@ pub(super) fn checks(node: &Node, findings: &mut Findings) -> Vec<Check> {
                 "rename one of them",
             );
         }
-        checks.push(Check { name, sql: sql.value });
+        checks.push(Check { name, sql: sql.value, place: sql.place });
     }
     checks
 }

@@ -129,7 +129,11 @@ impl Findings {
     }
 
     pub(crate) fn has_errors(&self) -> bool {
-        self.list.iter().any(|found| found.severity == Severity::Error)
+        self.errors() > 0
+    }
+
+    pub(crate) fn errors(&self) -> usize {
+        self.list.iter().filter(|found| found.severity == Severity::Error).count()
     }
 
     /// In the order of the file.
@@ -144,6 +148,19 @@ impl Diagnostics {
     /// The mistakes and warnings, in the order of the file.
     pub fn list(&self) -> &[Diagnostic] {
         &self.list
+    }
+
+    /// "2 errors, 1 warning".
+    pub(crate) fn counted(&self) -> String {
+        let count = |many: usize, one: &str| format!("{many} {one}{}", if many == 1 { "" } else { "s" });
+        format!("{}, {}", count(self.errors(), "error"), count(self.list.len() - self.errors(), "warning"))
+    }
+
+    /// The same, errors before warnings.
+    pub(crate) fn errors_first(&self) -> Self {
+        let mut list = self.list.clone();
+        list.sort_by_key(|found| found.severity == Severity::Warning);
+        Self { source: self.source.clone(), list }
     }
 
     /// None.

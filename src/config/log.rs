@@ -106,6 +106,7 @@ fn kafka_log(
 ) -> Option<KafkaLog> {
     let mut fields = Fields::of(node, "`kafka`", findings)?;
     let brokers = fields.require("brokers", "write `brokers: \"${KAFKA_BROKERS}\"`", findings);
+    let place = brokers.as_ref().map_or(node.place, |(_, node)| node.place);
     let brokers = brokers.and_then(|(_, node)| brokers_list(node, outside, findings));
     let format = fields.take("values").and_then(|(_, node)| values(node, findings));
     let topics = fields.take("topics").and_then(|(_, node)| topics(node, findings)).unwrap_or_default();
@@ -133,7 +134,7 @@ fn kafka_log(
         options,
         producer,
         consumer,
-        place: node.place,
+        place,
     })
 }
 

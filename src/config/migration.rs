@@ -28,13 +28,33 @@ pub struct Migration {
     pub snapshot: Snapshot,
     /// What becomes of each collection, in the order of the file.
     pub collections: Vec<Collection>,
-    /// Collections that stay behind on purpose, as `source.collection`.
+    /// Collections that stay behind on purpose, as `source.collection`; `*` stands for any letters.
     pub not_migrated: Vec<At<String>>,
     /// What has to hold before the switch.
     pub checks: Vec<Check>,
     /// How the switch is made.
     pub cutover: Cutover,
     pub(crate) file: FileText,
+}
+
+impl Migration {
+    /// The collection (`source.collection`) stays behind on purpose.
+    pub(crate) fn leaves_behind(&self, name: &str) -> bool {
+        self.not_migrated.iter().any(|pattern| fits(name, &pattern.value))
+    }
+}
+
+/// `*` stands for any letters, none included.
+fn fits(name: &str, pattern: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return name == pattern };
+    let Some(mut name) = name.strip_prefix(start) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let last = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = name.find(part) else { return false };
+        name = &name[at + part.len()..];
+    }
+    name.ends_with(last)
 }
 
 /// A system that documents come from.
@@ -44,8 +64,12 @@ pub struct Source {
     pub name: At<String>,
     /// Connection string.
     pub uri: Secret,
+    /// The place of the connection string.
+    pub place: Place,
     /// Its database.
     pub database: String,
+    /// It has mistakes, and cannot be reached.
+    pub unread: bool,
 }
 
 /// The database that rows go to.
@@ -55,8 +79,10 @@ pub struct Target {
     pub uri: Secret,
     /// Schema of tables that are named without one.
     pub schema: String,
-    /// The place of `target`.
+    /// The place of the connection string.
     pub place: Place,
+    /// It has mistakes, and cannot be reached.
+    pub unread: bool,
 }
 
 /// What lies between capture and apply.
@@ -97,7 +123,7 @@ pub struct KafkaLog {
     pub producer: Vec<(At<String>, Secret)>,
     /// Settings of consumers.
     pub consumer: Vec<(At<String>, Secret)>,
-    /// The place of `kafka`.
+    /// The place of the brokers.
     pub place: Place,
 }
 
@@ -141,6 +167,8 @@ pub struct Collection {
     pub collection: String,
     /// The tables that its documents become rows of.
     pub tables: Vec<Table>,
+    /// Some table has mistakes, and is left out above.
+    pub incomplete: bool,
 }
 
 /// One table that documents, or elements of an array in them, become rows of.
@@ -156,6 +184,16 @@ pub struct Table {
     pub key: Vec<At<String>>,
     /// What fills the columns.
     pub columns: Vec<Column>,
+    /// Columns whose rules have mistakes, and are left out above.
+    pub unread: Vec<String>,
+}
+
+impl Table {
+    /// Some rule is for this column, if only a wrong one.
+    pub(crate) fn names(&self, column: &str) -> bool {
+        self.columns.iter().any(|rule| rule.name.value == column)
+            || self.unread.iter().any(|name| name == column)
+    }
 }
 
 /// What fills one column.
@@ -366,5 +404,26 @@ impl fmt::Display for InvalidPolicy {
             Self::Strip => "strip",
             Self::Default => "default",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fits;
+
+    #[test]
+    fn a_star_stands_for_any_letters() {
+        for (name, pattern, expected) in [
+            ("legacy.logs", "legacy.logs", true),
+            ("legacy.logs", "legacy.log", false),
+            ("legacy.logs", "legacy.*", true),
+            ("other.logs", "legacy.*", false),
+            ("legacy.tmp_1_old", "legacy.tmp_*_old", true),
+            ("legacy.tmp_old", "legacy.tmp_*_old", false),
+            ("legacy.a_b_c", "legacy.*_*_*", true),
+            ("legacy.a_b", "legacy.*_*_*", false),
+        ] {
+            assert_eq!(fits(name, pattern), expected, "{name} {pattern}");
+        }
     }
 }

@@ -39,13 +39,26 @@ pub fn parse(
 
 /// The same, with everything that is not in the text passed in.
 pub fn parse_with(name: &str, text: &str, outside: &Outside<'_>) -> Result<Migration, Diagnostics> {
+    match draft(name, text, outside) {
+        (Some(migration), findings) if !findings.has_errors() => Ok(migration),
+        (_, findings) => Err(findings.finish()),
+    }
+}
+
+/// As much of the file as can be understood, and what is wrong with it.
+fn draft(name: &str, text: &str, outside: &Outside<'_>) -> (Option<Migration>, Findings) {
     let mut findings = Findings::new(FileText::new(name, text));
     let migration =
         tree::read(text, &mut findings).and_then(|root| sections::migration(&root, outside, &mut findings));
-    match migration {
-        Some(migration) if !findings.has_errors() => Ok(migration),
-        _ => Err(findings.finish()),
-    }
+    (migration, findings)
+}
+
+/// Reads a migration file for somebody who wants to know everything that is wrong: mistakes in it do not hide the others.
+pub(crate) fn load_draft(path: &std::path::Path) -> std::io::Result<(Option<Migration>, Findings)> {
+    let text = std::fs::read_to_string(path)?;
+    let environment = |name: &str| std::env::var(name).ok();
+    let outside = Outside { environment: &environment, file: &|path| std::fs::read_to_string(path) };
+    Ok(draft(&path.display().to_string(), &text, &outside))
 }
 
 /// Reads a migration file, with `${NAME}` from the process' environment. The outer error is that of the file system.

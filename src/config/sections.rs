@@ -1,5 +1,6 @@
 //! The sections of the file: sources, target, snapshot, defaults, collections.
 
+use slackwater_connectors::secret::Secret;
 use slackwater_topics::Namespace;
 
 use super::cutover;
@@ -67,16 +68,22 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
             findings.error(left.place, message, "take it out of one of the two");
         }
     }
-    let name = name?;
+    // Without a name the rest can still be judged; the mistake has been reported.
+    let name = name.unwrap_or_else(|| At::new("unnamed".to_owned(), root.place));
     let namespace = namespace.unwrap_or_else(|| Namespace::of_migration(&name.value));
     let migration = Migration {
         namespace: if ids == Some(true) { namespace.ordered() } else { namespace },
         name: name.value,
-        sources: sources?,
-        target: target?,
-        log: log.map_or(Some(Log::Direct), |log| log)?,
+        sources: sources.unwrap_or_default(),
+        target: target.unwrap_or_else(|| Target {
+            uri: Secret::new(String::new()),
+            schema: "public".to_owned(),
+            place: root.place,
+            unread: true,
+        }),
+        log: log.flatten().unwrap_or(Log::Direct),
         snapshot,
-        collections: collections?,
+        collections: collections.unwrap_or_default(),
         not_migrated,
         checks,
         cutover: cutover.unwrap_or_default(),
@@ -140,11 +147,19 @@ fn source(name: &At<String>, node: &Node, outside: &Outside<'_>, findings: &mut 
     fields.finish(&["mongodb"], findings);
     let mut fields = Fields::of(found?.1, "`mongodb`", findings)?;
     let uri = fields.require("uri", "write `uri: \"${NAME}\"`", findings);
+    let place = uri.as_ref().map_or(name.place, |(_, node)| node.place);
     let uri = uri.and_then(|(_, node)| secret(node, "`uri`", outside, findings));
     let database = fields.require("database", "name the database to read", findings);
     let database = database.and_then(|(_, node)| secret(node, "`database`", outside, findings));
     fields.finish(&["uri", "database"], findings);
-    Some(Source { name: name.clone(), uri: uri?, database: database?.expose().to_owned() })
+    let unread = uri.is_none() || database.is_none();
+    Some(Source {
+        name: name.clone(),
+        uri: uri.unwrap_or_else(|| Secret::new(String::new())),
+        place,
+        database: database.map(|database| database.expose().to_owned()).unwrap_or_default(),
+        unread,
+    })
 }
 
 fn target(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option<Target> {
@@ -153,11 +168,13 @@ fn target(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option
     fields.finish(&["postgres"], findings);
     let mut fields = Fields::of(found?.1, "`postgres`", findings)?;
     let uri = fields.require("uri", "write `uri: \"${NAME}\"`", findings);
+    let place = uri.as_ref().map_or(node.place, |(_, node)| node.place);
     let uri = uri.and_then(|(_, node)| secret(node, "`uri`", outside, findings));
     let schema = fields.take("schema").and_then(|(_, node)| identifier(node, "the schema", findings));
     fields.finish(&["uri", "schema"], findings);
     let schema = schema.map_or_else(|| "public".to_owned(), |schema| schema.value);
-    Some(Target { uri: uri?, schema, place: node.place })
+    let unread = uri.is_none();
+    Some(Target { uri: uri.unwrap_or_else(|| Secret::new(String::new())), schema, place, unread })
 }
 
 fn snapshot(node: &Node, findings: &mut Findings) -> Snapshot {
@@ -232,9 +249,10 @@ fn collections(
             let help = "give it a table (`into: …`), or list it under `not_migrated`";
             findings.error(node.place, format!("nothing becomes of `{}`", name.value), help);
         }
-        let tables = nodes.iter().filter_map(|node| table(node, defaults, findings)).collect();
+        let tables: Vec<Table> = nodes.iter().filter_map(|node| table(node, defaults, findings)).collect();
         if let Some((source, collection)) = parts {
-            collections.push(Collection { name: name.clone(), source, collection, tables });
+            let incomplete = tables.len() < nodes.len() || nodes.is_empty();
+            collections.push(Collection { name: name.clone(), source, collection, tables, incomplete });
         }
     }
     if collections.len() > usize::from(u16::MAX) {
@@ -266,13 +284,16 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
             key.extend(identifier(node, "a column of `key`", findings));
         }
     }
-    let mut columns = Vec::new();
+    let (mut columns, mut unread) = (Vec::new(), Vec::new());
     if let Some((_, node)) = fields.take("set")
         && let Some(set) = Fields::of(node, "`set`", findings)
     {
         for (name, node) in set.into_entries() {
             checked_name(&name.value, name.place, "a column", findings);
-            columns.extend(rules::constant(name, node, findings));
+            match rules::constant(name, node, findings) {
+                Some(column) => columns.push(column),
+                None => unread.push(name.value.clone()),
+            }
         }
     }
     if let Some((_, node)) = fields.take("columns")
@@ -285,10 +306,13 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
                 let message = format!("`{}` has two rules, the first in line {line} (`set`)", name.value);
                 findings.error(name.place, message, "keep one of them");
             }
-            columns.extend(rules::column(name, node, in_element, defaults, findings));
+            match rules::column(name, node, in_element, defaults, findings) {
+                Some(column) => columns.push(column),
+                None => unread.push(name.value.clone()),
+            }
         }
     }
-    if columns.is_empty() && !findings.has_errors() {
+    if columns.is_empty() && unread.is_empty() {
         findings.error(fields.place(), "the table has no columns", "add `columns: { id: { uuid: _id } }`");
     }
     fields.finish(&TABLE, findings);
@@ -296,7 +320,7 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
     if in_element && each.is_none() {
         return None;
     }
-    Some(Table { schema, into, each, key, columns })
+    Some(Table { schema, into, each, key, columns, unread })
 }
 
 /// `table` or `schema.table`.

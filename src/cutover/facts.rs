@@ -7,7 +7,7 @@ use slackwater_connectors::postgres::target::finish::Finisher;
 use super::plan::{Checked, Facts, SourceFacts};
 use crate::config::{Check, Freeze, Migration};
 use crate::ops::look::Look;
-use crate::source::Named;
+use crate::source::{Named, unmapped};
 
 /// A check counts at most this many rows.
 const MOST_ROWS: u32 = 1_000;
@@ -25,6 +25,10 @@ pub(crate) async fn gather(
     for source in &migration.sources {
         let named = sources.iter().find(|named| named.name == source.name.value);
         let mut facts = SourceFacts { name: source.name.value.clone(), ..SourceFacts::default() };
+        if let Some(named) = named {
+            let there = named.source.collections().await.unwrap_or_default();
+            facts.unmapped = unmapped(migration, &named.name, &there);
+        }
         if let Some(named) = named
             && migration.cutover.freeze == Freeze::BlockWrites
         {

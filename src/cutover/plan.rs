@@ -36,6 +36,8 @@ pub(crate) struct Facts {
 pub(crate) struct SourceFacts {
     /// Its name in the migration file.
     pub(crate) name: String,
+    /// Collections that the migration neither maps nor leaves behind on purpose.
+    pub(crate) unmapped: Vec<String>,
     /// Whether it can be frozen; `None` if it does not answer.
     pub(crate) right: Option<FreezeRight>,
     /// Whether it already refuses writers; `None` if we may not ask.
@@ -191,6 +193,15 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
             "documents_return",
             format!("{documents} that waited for a table are on their way into it"),
             "wait a moment",
+        );
+    }
+    for source in facts.sources.iter().filter(|source| !source.unmapped.is_empty()) {
+        let names: Vec<String> =
+            source.unmapped.iter().map(|name| format!("{}.{name}", source.name)).collect();
+        block(
+            "unmapped_collections",
+            format!("nothing says what becomes of {}", names.join(", ")),
+            "map them, or list them under `not_migrated`",
         );
     }
     if migration.cutover.freeze == Freeze::BlockWrites {

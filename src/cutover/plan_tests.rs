@@ -50,6 +50,7 @@ fn facts() -> Facts {
     };
     let checks = vec![Checked { name: "no orphans".into(), found: Ok(0) }];
     let source = SourceFacts {
+        unmapped: Vec::new(),
         name: "legacy".into(),
         right: Some(FreezeRight::Given),
         frozen: Some(false),

@@ -15,7 +15,7 @@ mod trie;
 
 pub(crate) use asks::{Ask, of as asks};
 pub use compile::compile;
-pub(crate) use compile::follow;
+pub(crate) use compile::{follow, judge};
 pub(crate) use encode::Texts;
 pub use mapper::Mapper;
 pub use plan::{CollectionPlan, Plan};

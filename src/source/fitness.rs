@@ -11,6 +11,10 @@ pub(crate) struct Fitness {
     pub(crate) json: serde_json::Value,
     /// The collections that were asked for, in that order.
     pub(crate) collections: Vec<Presence>,
+    /// Collections that were not asked for.
+    pub(crate) others: Vec<String>,
+    /// We may ask which collections there are.
+    pub(crate) listed: bool,
     pub(crate) findings: Findings,
 }
 
@@ -34,24 +38,40 @@ pub(crate) enum Presence {
     Unknown,
 }
 
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// The collection that it is about, if it is about one.
+    pub(crate) collection: Option<String>,
+    pub(crate) text: String,
+}
+
 /// What was found.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     /// It will not do.
-    pub(crate) errors: Vec<String>,
+    pub(crate) errors: Vec<Finding>,
     /// The worst of them, for the exit code.
     pub(crate) denied: bool,
     /// It will do, but somebody should know.
-    pub(crate) warnings: Vec<String>,
+    pub(crate) warnings: Vec<Finding>,
 }
 
 impl Findings {
     /// The system refuses us something.
     pub(super) fn refuse(&mut self, system: &str, error: &Error, remedy: &str) {
         self.denied |= error.kind == Kind::Denied;
-        let line = format!("{system} refuses us: {error}; {remedy}");
-        if !self.errors.contains(&line) {
-            self.errors.push(line);
+        let text = format!("{system} refuses us: {error}; {remedy}");
+        if self.errors.iter().all(|known| known.text != text) {
+            self.error(None, text);
         }
+    }
+
+    pub(super) fn error(&mut self, collection: Option<&str>, text: impl Into<String>) {
+        self.errors.push(Finding { collection: collection.map(str::to_owned), text: text.into() });
+    }
+
+    pub(super) fn warning(&mut self, collection: Option<&str>, text: impl Into<String>) {
+        self.warnings.push(Finding { collection: collection.map(str::to_owned), text: text.into() });
     }
 }

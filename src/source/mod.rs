@@ -20,6 +20,8 @@ use slackwater_topics::{CollectionId, Key, Moment, Position, Range};
 
 pub(crate) use fitness::{Fitness, Presence};
 
+use crate::config::Migration;
+
 use crate::config;
 
 /// Batches of changes that wait for their reader; each may have 16 MB.
@@ -30,6 +32,16 @@ const BUFFER: usize = 1;
 pub(crate) struct Chunking {
     pub(crate) bytes: u64,
     pub(crate) documents: u64,
+}
+
+/// Of these collections of a source those that the migration neither maps nor leaves behind on purpose.
+pub(crate) fn unmapped(migration: &Migration, source: &str, there: &[String]) -> Vec<String> {
+    let names = there.iter().filter(|collection| {
+        let name = format!("{source}.{collection}");
+        !migration.collections.iter().any(|mapped| mapped.name.value == name)
+            && !migration.leaves_behind(&name)
+    });
+    names.cloned().collect()
 }
 
 /// A source. Cheap to clone.
@@ -90,6 +102,16 @@ impl Source {
     pub(crate) async fn fitness(&self, collections: &[String]) -> Result<Fitness> {
         match self {
             Self::Mongodb(mongo) => mongodb::fitness(mongo, collections).await,
+        }
+    }
+
+    /// The names of its collections; `None` where we may not ask.
+    pub(crate) async fn collections(&self) -> Option<Vec<String>> {
+        match self {
+            Self::Mongodb(mongo) => {
+                let collections = mongo.collections().await.ok()?;
+                Some(collections.into_iter().map(|info| info.name).collect())
+            }
         }
     }
 

@@ -26,6 +26,8 @@ pub(super) async fn fitness(mongo: &Mongo, collections: &[String]) -> Result<Fit
             "oplog_hours": preflight.oplog_hours,
         }),
         collections: preflight.collections.iter().map(|collection| presence(&collection.presence)).collect(),
+        listed: preflight.others.is_some(),
+        others: preflight.others.unwrap_or_default(),
         findings,
     })
 }
@@ -42,63 +44,71 @@ fn presence(found: &Found) -> Presence {
 fn judge(preflight: &Preflight, database: &str) -> Findings {
     let mut found = Findings::default();
     if preflight.standalone() {
-        found.errors.push(
-            "the source is a standalone MongoDB, which has no change streams; start it with --replSet and initiate the replica set (one member is enough)"
-                .to_owned(),
+        found.error(
+            None,
+            "the source is a standalone MongoDB, which has no change streams; start it with --replSet and initiate the replica set (one member is enough)",
         );
         return found;
     }
     if preflight.version < (4, 0, 7) {
         let (major, minor, patch) = preflight.version;
-        found
-            .errors
-            .push(format!("the source runs MongoDB {major}.{minor}.{patch}; 4.0.7 or later is needed"));
+        found.error(
+            None,
+            format!("the source runs MongoDB {major}.{minor}.{patch}; 4.0.7 or later is needed"),
+        );
     }
     if let Some(error) = &preflight.no_change_stream {
         found.refuse(SYSTEM, error, &format!("give the user role `read` on database {database}"));
     }
     for collection in &preflight.collections {
+        let name = collection.name.as_str();
         if let Some(error) = &collection.unreadable {
-            found.refuse(
-                SYSTEM,
-                error,
-                &format!(
-                    "give the user role `read` on database {database}, or `find` on {}",
-                    collection.name
-                ),
-            );
+            let remedy = format!("give the user role `read` on database {database}, or `find` on {name}");
+            found.refuse(SYSTEM, error, &remedy);
             continue;
         }
-        match &collection.presence {
-            Found::Present(info) => match info.kind {
-                CollectionKind::Collection => {
-                    if info.collation {
-                        found.warnings.push(format!(
-                            "{} has a collation: it is copied as one chunk, which has to fit into memory",
-                            collection.name
-                        ));
-                    }
+        let Found::Present(info) = &collection.presence else { continue };
+        match info.kind {
+            CollectionKind::Collection => {
+                if info.collation {
+                    let text = format!(
+                        "{name} has a collation: it is copied as one chunk, which has to fit into memory"
+                    );
+                    found.warning(Some(name), text);
                 }
-                CollectionKind::View => found.errors.push(format!(
-                    "{} is a view and has no changes of its own; map the collection behind it",
-                    collection.name
-                )),
-                CollectionKind::TimeSeries => found
-                    .errors
-                    .push(format!("{} is a time series, which change streams do not show", collection.name)),
-            },
-            Found::Missing => found.warnings.push(format!("{} does not exist (yet)", collection.name)),
-            Found::Unknown => {}
+                if info.capped {
+                    let text = format!(
+                        "{name} is capped: what MongoDB removes from it by itself is in no change stream, so its rows stay in the target"
+                    );
+                    found.warning(Some(name), text);
+                }
+            }
+            CollectionKind::View => {
+                let text =
+                    format!("{name} is a view and has no changes of its own; map the collection behind it");
+                found.error(Some(name), text);
+            }
+            CollectionKind::TimeSeries => {
+                let text = format!(
+                    "{name} is a time series, which change streams do not show; list it under `not_migrated`, and copy it by other means"
+                );
+                found.error(Some(name), text);
+            }
         }
     }
+    if preflight.others.is_none() {
+        let text = "which collections there are is unknown: no right to list them, so nobody can say whether one was forgotten";
+        found.warning(None, text);
+    }
     match preflight.oplog_hours {
-        Some(hours) if hours < FEW_HOURS => found.warnings.push(format!(
-            "the oplog reaches back {hours:.1} hours; after a longer outage everything is copied again"
-        )),
+        Some(hours) if hours < FEW_HOURS => found.warning(
+            None,
+            format!(
+                "the oplog reaches back {hours:.1} hours; after a longer outage everything is copied again"
+            ),
+        ),
         Some(_) => {}
-        None => {
-            found.warnings.push("the oplog's window is unknown: no right to read local.oplog.rs".to_owned())
-        }
+        None => found.warning(None, "the oplog's window is unknown: no right to read local.oplog.rs"),
     }
     found
 }

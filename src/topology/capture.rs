@@ -23,7 +23,7 @@ use crate::letters::Letters;
 use crate::log::{ChunkLog, Log, Reach};
 use crate::ops::persist::Stopped;
 use crate::ops::store::Store;
-use crate::source::{Chunking, Fitness, Named};
+use crate::source::{Chunking, Fitness, Named, Presence, unmapped};
 
 /// A source whose capture is being put together.
 pub(super) struct Origin {
@@ -61,7 +61,19 @@ pub(super) async fn start(process: &mut Process<'_>, log: Option<&KafkaLog>) -> 
     for source in &process.migration.sources {
         let (named, fitness) = load::fit(source, &process.plan).await?;
         for warning in &fitness.findings.warnings {
-            tracing::warn!(source = named.name, "{warning}");
+            tracing::warn!(source = named.name, "{}", warning.text);
+        }
+        let collections = process.plan.of_source(&named.name).into_iter().zip(&fitness.collections);
+        for (id, _) in collections.filter(|(_, presence)| **presence == Presence::Missing) {
+            tracing::warn!(collection = process.plan.collection(id).name, "it does not exist (yet)");
+        }
+        let left = unmapped(&process.migration, &named.name, &fitness.others);
+        if !left.is_empty() {
+            tracing::warn!(
+                source = named.name,
+                collections = left.join(", "),
+                "neither mapped nor under `not_migrated`: the switch is blocked until the file says what becomes of them"
+            );
         }
         let collections = process.plan.of_source(&named.name);
         origins.push(Origin { named, fitness, collections, reach: Arc::default() });

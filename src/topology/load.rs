@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use slackwater_connectors::error::Kind;
+use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::postgres::target::introspect;
 use slackwater_connectors::retry::Pauses;
 
@@ -48,7 +48,7 @@ pub(crate) async fn plan_at_start(migration: &Migration) -> Result<Arc<Plan>, Fa
 }
 
 /// The tables that it names.
-fn tables(migration: &Migration) -> Vec<(String, String)> {
+pub(crate) fn tables(migration: &Migration) -> Vec<(String, String)> {
     let tables = migration.collections.iter().flat_map(|collection| &collection.tables);
     tables
         .map(|table| {
@@ -64,23 +64,27 @@ pub(crate) async fn fit(source: &config::Source, plan: &Plan) -> Result<(Named, 
     let named = Named::connect(source).await?;
     let ids = plan.of_source(&named.name);
     let names: Vec<String> = ids.into_iter().map(|id| plan.collection(id).collection.clone()).collect();
+    let fitness = look(&named, &names).await?;
+    let errors: Vec<String> = fitness.findings.errors.iter().map(|error| error.text.clone()).collect();
+    match (errors.is_empty(), fitness.findings.denied) {
+        (true, _) => Ok((named, fitness)),
+        (false, true) => Err(Failure::Denied(errors)),
+        (false, false) => Err(Failure::Unsuitable(errors)),
+    }
+}
+
+/// Looks at a source and these collections of it.
+pub(crate) async fn look(named: &Named, names: &[String]) -> Result<Fitness, Error> {
     let mut pauses = Pauses::for_server();
     let mut tries = 1;
-    let fitness = loop {
-        match named.source.fitness(&names).await {
-            Ok(fitness) => break fitness,
+    loop {
+        match named.source.fitness(names).await {
             Err(error) if error.kind == Kind::Unreachable && tries < TRIES => {
                 tokio::time::sleep(pauses.next_pause()).await;
                 tries += 1;
             }
-            Err(error) => return Err(error.into()),
+            outcome => return outcome,
         }
-    };
-    let errors = &fitness.findings.errors;
-    match (errors.is_empty(), fitness.findings.denied) {
-        (true, _) => Ok((named, fitness)),
-        (false, true) => Err(Failure::Denied(errors.clone())),
-        (false, false) => Err(Failure::Unsuitable(errors.clone())),
     }
 }
 

@@ -18,6 +18,7 @@ mod keys;
 mod kill;
 mod lag;
 mod letters;
+mod mistakes;
 mod references;
 mod refusals;
 mod resume;

@@ -218,7 +218,8 @@ fn what(code: Code) -> String {
             "the broker refuses a record; a topic with cleanup.policy=compact takes none without a key"
         }
         C::InvalidMessage | C::BadMessage | C::BadCompression => {
-            "a record was damaged on its way or on the broker's disk"
+            "what answers is no Kafka broker, or wants TLS (check host, port and `security.protocol`); or a record was damaged on \
+             its way or on the broker's disk"
         }
         C::PolicyViolation => {
             "a policy of the cluster forbids it; ask who runs the cluster for what it allows"

@@ -76,15 +76,16 @@ impl Mongo {
                  with special characters of the password percent-encoded",
             ),
         })?;
+        let doing = &described(&options, database);
         options.app_name = Some("slackwater".into());
         options.server_selection_timeout = Some(SELECTION);
         options.max_pool_size.get_or_insert(CONNECTIONS);
-        let client = Client::with_options(options).map_err(|error| cleaned(doing, &error))?;
+        let client = Client::with_options(options).map_err(|error| cleaned(doing.as_str(), &error))?;
         let info = client
             .database("admin")
             .run_raw_command(rawdoc! {"buildInfo": 1})
             .await
-            .map_err(|error| cleaned(doing, &error))?;
+            .map_err(|error| cleaned(doing.as_str(), &error))?;
         let mut numbers = info.get_array("versionArray").into_iter().flatten();
         let mut number = || numbers.next().and_then(|part| u32::try_from(part.as_i32()?).ok()).unwrap_or(0);
         let version = (number(), number(), number());
@@ -154,6 +155,14 @@ impl Mongo {
         let cursor = self.database.run_raw_cursor_command(command).batch().await;
         Ok(Replies { cursor: cursor.map_err(|error| cleaned(doing, &error))?, doing })
     }
+}
+
+/// Where we connect to, as whom.
+fn described(options: &ClientOptions, database: &str) -> String {
+    let hosts: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
+    let user = options.credential.as_ref().and_then(|credential| credential.username.as_deref());
+    let user = user.map(|user| format!(", user {user}")).unwrap_or_default();
+    format!("connecting to MongoDB at {} (database {database}{user})", hosts.join(","))
 }
 
 /// The replies of a cursor, until it is exhausted.

@@ -6,6 +6,7 @@
 
 use mongodb::error::{CommandError, Error as Driver, ErrorKind};
 
+use super::selection::reason;
 use crate::error::{Error, Kind};
 
 /// Codes after which the same request can work: elections, shutdowns, lost connections and cursors.
@@ -86,19 +87,16 @@ fn what(error: &Driver) -> String {
         ErrorKind::Command(command) => what_of_command(command),
         ErrorKind::Authentication { .. } => WRONG_PASSWORD.into(),
         ErrorKind::ServerSelection { message, .. } if refused(message) => WRONG_PASSWORD.into(),
-        ErrorKind::ServerSelection { message, .. } if message.contains("ReplicaSetNoPrimary") => {
-            "the replica set has no primary now; wait for the election to end, or look at the health of its members"
-                .into()
+        ErrorKind::ServerSelection { message, .. } => reason(message),
+        ErrorKind::DnsResolve { .. } => {
+            "the name of the cluster has no SRV records; check the name behind `mongodb+srv://`".into()
         }
-        ErrorKind::ServerSelection { .. } => {
-            "no server of the connection string answers; check address, port, replica set name, TLS and firewall"
-                .into()
-        }
-        ErrorKind::DnsResolve { .. } => "the server's name cannot be resolved; check the connection string".into(),
         ErrorKind::Io(io) => format!("the connection broke: {}", io.kind()),
         ErrorKind::ConnectionPoolCleared { .. } => "the connection broke".into(),
         ErrorKind::InvalidTlsConfig { .. } => "the TLS files of the connection string cannot be used".into(),
-        ErrorKind::IncompatibleServer { .. } => "the server is too old; MongoDB 4.4 is the oldest that works".into(),
+        ErrorKind::IncompatibleServer { .. } => {
+            "the server is too old; MongoDB 4.4 is the oldest that works".into()
+        }
         ErrorKind::InvalidArgument { .. } => "the driver refuses an option of the connection string".into(),
         ErrorKind::Shutdown => "the client was closed".into(),
         _ => "the driver could not read the server's answer".into(),

@@ -12,6 +12,7 @@ mod lookup;
 mod preflight;
 mod pulse;
 mod reply;
+mod selection;
 mod snapshot;
 mod stream;
 mod token;

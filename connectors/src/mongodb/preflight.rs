@@ -27,6 +27,8 @@ pub struct Preflight {
     pub oplog_hours: Option<f64>,
     /// The collections that were asked for, in that order.
     pub collections: Vec<WatchedCollection>,
+    /// What else is in the database; `None` where we may not ask.
+    pub others: Option<Vec<String>>,
 }
 
 impl Preflight {
@@ -87,6 +89,10 @@ impl Mongo {
             no_change_stream: refusal(self.try_change_stream().await)?,
             oplog_hours: oplog_hours(&self.other("local")).await,
             collections: found,
+            others: listed.ok().map(|listed| {
+                let other = listed.into_iter().map(|info| info.name);
+                other.filter(|name| !collections.contains(name)).collect()
+            }),
         })
     }
 

@@ -104,7 +104,7 @@ pub(super) struct Surroundings<'a> {
     /// Of tables that say no other.
     pub(super) schema: &'a str,
     pub(super) collections: &'a [config::Collection],
-    pub(super) not_migrated: &'a [config::At<String>],
+    pub(super) file: &'a config::Migration,
     /// Keys that come from sequences.
     pub(super) series: &'a [Series],
     /// The rows of the table travel in a shape: arrays hold what carries their elements.
@@ -118,7 +118,7 @@ impl<'a> Surroundings<'a> {
             namespace: file.namespace,
             schema: &file.target.schema,
             collections: &file.collections,
-            not_migrated: &file.not_migrated,
+            file,
             series,
             shaped: false,
         }
@@ -168,7 +168,7 @@ pub(super) fn conversion(
         Convert::Ref { to, hex } => {
             let names = || around.collections.iter().map(|known| known.name.value.as_str());
             if !names().any(|name| name == to.value) {
-                let left = around.not_migrated.iter().any(|left| left.value == to.value);
+                let left = around.file.leaves_behind(&to.value);
                 let help = match nearest(&to.value, names()) {
                     _ if left => "it is not migrated, so there will be no row to point at".to_owned(),
                     Some(near) => format!("did you mean `{near}`?"),
@@ -184,6 +184,9 @@ pub(super) fn conversion(
                     let series =
                         target.and_then(|target| serial::of_collection(around.series, target, around.schema));
                     let Some(series) = series else {
+                        if target.is_some_and(|target| target.incomplete) {
+                            return None;
+                        }
                         let message = format!(
                             "`{column}` is {}, and rows of `{}` have no numbers",
                             kind.name, to.value

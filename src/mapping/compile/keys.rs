@@ -134,7 +134,7 @@ pub(super) fn key(
             None => {
                 let name = &table.columns[*column].name;
                 // Where the rule itself was wrong, that has been said.
-                if !rule.columns.iter().any(|rule| rule.name.value == *name) {
+                if !rule.names(name) {
                     let message =
                         format!("`{name}` is part of the key of `{}`, and nothing fills it", table.name);
                     let help = match (columns.len(), rule.each.is_some()) {
@@ -197,7 +197,7 @@ pub(super) fn owner(
         // A rule that was meant to be it and is wrong has been reported.
         let meant =
             |column: &crate::config::Column| matches!(column.rule.value, crate::config::Rule::Parent(_));
-        if !rule.columns.iter().any(meant) {
+        if rule.unread.is_empty() && !rule.columns.iter().any(meant) {
             let help = "add a column with the id of the document's row: `user_id: { parent: id }`";
             let message = format!("nothing tells to which document the rows of `{}` belong", table.name);
             findings.error(each.place, message, help);

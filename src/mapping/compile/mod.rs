@@ -27,33 +27,41 @@ use crate::config::{Collection, Diagnostics, Findings, Migration, Path, Rule, Ta
 /// Compiles a migration. All mistakes come together; warnings are in the plan.
 pub fn compile(file: &Migration, catalog: &Catalog) -> Result<Plan, Diagnostics> {
     let mut findings = Findings::new(file.file.clone());
+    match judge(file, catalog, &mut findings) {
+        Some(plan) => Ok(Plan { warnings: findings.finish(), ..plan }),
+        None => Err(findings.finish()),
+    }
+}
+
+/// The same for as much of a migration as could be read. None if there are errors, before or now.
+pub(crate) fn judge(file: &Migration, catalog: &Catalog, findings: &mut Findings) -> Option<Plan> {
     let series = serial::all(file, catalog);
     let around = Surroundings::of(file, &series);
     let mut specs = Vec::new();
     let mut collections = Vec::new();
     for collection in &file.collections {
-        let compiler =
-            Compiler { file, catalog, around: &around, specs: &mut specs, findings: &mut findings };
+        let compiler = Compiler { file, catalog, around: &around, specs: &mut specs, findings };
         collections.push(compiler.collection(collection));
     }
     if findings.has_errors() {
-        return Err(findings.finish());
+        return None;
     }
     let mut collections: Vec<CollectionPlan> = collections.into_iter().flatten().collect();
     set_levels(&mut collections, &specs);
     let specs = in_order(specs, &mut collections);
-    Ok(Plan {
+    Some(Plan {
         migration: file.name.clone(),
         namespace: file.namespace,
         collections,
         tables: Arc::new(specs),
         series,
-        warnings: findings.finish(),
+        warnings: Findings::new(file.file.clone()).finish(),
     })
 }
 
 /// A table that compiled.
 struct Own<'a> {
+    rule: &'a Table,
     table: &'a catalog::Table,
     spec: usize,
     built: Vec<Built>,
@@ -83,18 +91,18 @@ impl<'a> Compiler<'a, '_> {
                 complete = false;
                 continue;
             };
-            let built = self.columns(rule, table, &mut document, &mut Trie::new(), None);
+            let built = self.columns(rule, table, &mut document, &mut Trie::new(), (None, false));
             let Some(Found { key, found, claimed }) = keys::of_document(rule, table, &built, self.findings)
             else {
                 complete = false;
                 let (key, found) = (Vec::new(), Vec::new());
-                own_rows.push(Own { table, spec: usize::MAX, built, key, found, claimed: false });
+                own_rows.push(Own { rule, table, spec: usize::MAX, built, key, found, claimed: false });
                 continue;
             };
             let spec =
                 self.spec(table, &built, Found { key: key.clone(), found: found.clone(), claimed }, None);
             let found = found.unwrap_or_else(|| key.clone());
-            own_rows.push(Own { table, spec, built, key, found, claimed });
+            own_rows.push(Own { rule, table, spec, built, key, found, claimed });
         }
         let mut element_rows = Vec::new();
         for rule in elements {
@@ -104,8 +112,9 @@ impl<'a> Compiler<'a, '_> {
             };
             let mut element = Trie::new();
             let first = own_rows.first();
-            let parent = first.map(|own| First { table: own.table, built: &own.built });
-            let built = self.columns(rule, table, &mut document, &mut element, parent);
+            let parent = first.map(|own| First { rule: own.rule, table: own.table, built: &own.built });
+            let built =
+                self.columns(rule, table, &mut document, &mut element, (parent, collection.incomplete));
             let key = keys::key(rule, table, &built, self.findings);
             let theirs = first.map_or(&[][..], |own| &own.built);
             let key_columns = key.as_deref().unwrap_or_default();
@@ -117,7 +126,12 @@ impl<'a> Compiler<'a, '_> {
             let by = Found { key: key.clone(), found: None, claimed: false };
             let spec = self.spec(table, &built, by, Some(owner.0));
             let found = key.clone();
-            element_rows.push((rule, Own { table, spec, built, key, found, claimed: false }, owner, element));
+            element_rows.push((
+                rule,
+                Own { rule, table, spec, built, key, found, claimed: false },
+                owner,
+                element,
+            ));
         }
         if !complete || self.findings.has_errors() {
             return None;
@@ -183,12 +197,12 @@ impl<'a> Compiler<'a, '_> {
         table: &'a catalog::Table,
         document: &mut Trie,
         element: &mut Trie,
-        first: Option<First<'_>>,
+        (first, incomplete): (Option<First<'_>>, bool),
     ) -> Vec<Built> {
         let named = rule.columns.iter().filter_map(|column| table.column(&column.name.value));
         let shaped = named.into_iter().any(|column| is_foreign(&table.columns[column].kind));
         let around = &Surroundings { shaped, ..*self.around };
-        Columns { rule, table, around, document, element, first, findings: self.findings }.build()
+        Columns { rule, table, around, document, element, first, incomplete, findings: self.findings }.build()
     }
 
     /// Index of the new specification.

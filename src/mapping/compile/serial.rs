@@ -46,7 +46,7 @@ pub(super) fn next(column: &catalog::Column) -> Option<String> {
 pub(super) fn unstated(rule: &Table, table: &catalog::Table) -> Option<usize> {
     let [column] = table.primary_key[..] else { return None };
     let name = &table.columns[column].name;
-    let filled = rule.columns.iter().any(|rule| rule.name.value == *name);
+    let filled = rule.names(name);
     let free = rule.key.is_empty() && rule.each.is_none() && !filled;
     (free && next(&table.columns[column]).is_some()).then_some(column)
 }

@@ -43,6 +43,7 @@ pub(super) struct Built {
 
 /// The document's own row, as far as rows of elements need it.
 pub(super) struct First<'a> {
+    pub(super) rule: &'a Table,
     pub(super) table: &'a catalog::Table,
     pub(super) built: &'a [Built],
 }
@@ -54,6 +55,8 @@ pub(super) struct Columns<'a, 'f> {
     pub(super) document: &'a mut Trie,
     pub(super) element: &'a mut Trie,
     pub(super) first: Option<First<'a>>,
+    /// A table of the collection could not be read; that has been reported.
+    pub(super) incomplete: bool,
     pub(super) findings: &'f mut Findings,
 }
 
@@ -83,7 +86,7 @@ impl Columns<'_, '_> {
         built.extend(self.handed_out());
         built.sort_by_key(|built| built.column);
         for (index, column) in self.table.columns.iter().enumerate() {
-            let filled = rule.columns.iter().any(|rule| rule.name.value == column.name);
+            let filled = rule.names(&column.name) || self.is_meant(&column.name);
             let free = column.has_default || column.generated || column.identity_always;
             // What is missing in the key is said where the key is looked at.
             let in_key = rule.key.is_empty() && self.table.primary_key.contains(&index);
@@ -95,6 +98,13 @@ impl Columns<'_, '_> {
             }
         }
         built
+    }
+
+    /// A rule names a column that is not there, and this one is what it looks like. That has been reported.
+    fn is_meant(&self, column: &str) -> bool {
+        let names = || self.table.columns.iter().map(|column| column.name.as_str());
+        let wrong = self.rule.columns.iter().filter(|rule| self.table.column(&rule.name.value).is_none());
+        wrong.into_iter().any(|rule| nearest(&rule.name.value, names()) == Some(column))
     }
 
     /// The key that nothing fills, because the database hands it out.
@@ -341,12 +351,18 @@ impl Columns<'_, '_> {
 
     fn parent(&mut self, parent: &At<String>, column: &catalog::Column) -> Option<(Take, Origin, String)> {
         let Some(first) = &self.first else {
+            if self.incomplete {
+                return None;
+            }
             let help = "put a table without `each` before it: its rows are what the elements belong to";
             self.findings.error(parent.place, "the collection has no row that this could belong to", help);
             return None;
         };
         let names = || first.built.iter().map(|built| built.code.name.as_str());
         let Some(at) = names().position(|name| name == parent.value) else {
+            if first.rule.names(&parent.value) {
+                return None;
+            }
             let table = &first.table.name;
             let help = match nearest(&parent.value, names()) {
                 Some(near) => format!("did you mean `{near}`?"),

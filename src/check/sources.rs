@@ -1,0 +1,110 @@
+//! Whether the sources are fit, and whether every collection of theirs is accounted for.
+
+use futures_util::future::join_all;
+use slackwater_connectors::error::{Error, Kind};
+
+use super::Round;
+use crate::config::spelling::{list, nearest};
+use crate::config::{Migration, Source};
+use crate::source::{Fitness, Named, Presence, unmapped};
+use crate::topology::load;
+
+/// Asks all sources, side by side.
+pub(super) async fn look(migration: &Migration) -> Vec<(&Source, Result<Fitness, Error>)> {
+    let asked = migration.sources.iter().filter(|source| !source.unread);
+    let asked = asked.map(async |source| (source, look_at(migration, source).await));
+    join_all(asked).await
+}
+
+async fn look_at(migration: &Migration, source: &Source) -> Result<Fitness, Error> {
+    let named = Named::connect(source).await?;
+    let names: Vec<String> = collections(migration, source).map(|(_, name)| name.to_owned()).collect();
+    load::look(&named, &names).await
+}
+
+/// The mapped collections of a source: their places in the file, and their names there.
+fn collections<'a>(migration: &'a Migration, source: &'a Source) -> impl Iterator<Item = (usize, &'a str)> {
+    let all = migration.collections.iter().enumerate();
+    all.filter(|(_, one)| one.source == source.name.value).map(|(at, one)| (at, one.collection.as_str()))
+}
+
+/// What was found becomes findings.
+pub(super) fn judge(
+    migration: &Migration,
+    source: &Source,
+    looked: Result<Fitness, Error>,
+    round: &mut Round,
+) -> Option<(String, Fitness)> {
+    let fitness = match looked {
+        Ok(fitness) => fitness,
+        Err(error) => {
+            round.server(source.place, &error);
+            return None;
+        }
+    };
+    let name = &source.name.value;
+    let place_of = |collection: &Option<String>| {
+        let found = collection.as_ref().and_then(|wanted| {
+            collections(migration, source).find(|(_, name)| name == wanted).map(|(at, _)| at)
+        });
+        found.map_or(source.place, |at| migration.collections[at].name.place)
+    };
+    let kind = if fitness.findings.denied { Kind::Denied } else { Kind::Unsuitable };
+    for error in &fitness.findings.errors {
+        round.unfit(place_of(&error.collection), kind, &error.text, "");
+    }
+    let there: Vec<&str> = fitness.others.iter().map(String::as_str).collect();
+    let empty =
+        fitness.listed && there.is_empty() && fitness.collections.iter().all(|one| *one == Presence::Missing);
+    if empty {
+        let message = format!("the database `{}` holds no collection", source.database);
+        round.warning(
+            source.place,
+            message,
+            "is its name right? Names of databases tell capital letters from small ones",
+        );
+    }
+    for ((at, collection), presence) in collections(migration, source).zip(&fitness.collections) {
+        if *presence != Presence::Missing || empty {
+            continue;
+        }
+        let message = format!("`{name}.{collection}` does not exist (yet)");
+        let help = match nearest(collection, there.iter().copied()) {
+            Some(near) => format!("did you mean `{name}.{near}`?"),
+            None => "it is followed from the moment that it is created".to_owned(),
+        };
+        round.warning(migration.collections[at].name.place, message, help);
+    }
+    for warning in &fitness.findings.warnings {
+        round.warning(place_of(&warning.collection), &warning.text, "");
+    }
+    let left = unmapped(migration, name, &fitness.others);
+    if !left.is_empty() {
+        let names: Vec<String> = left.iter().map(|collection| format!("{name}.{collection}")).collect();
+        let message = match names.as_slice() {
+            [one] => format!("`{one}` is neither mapped nor under `not_migrated`"),
+            names => format!(
+                "{} collections are neither mapped nor under `not_migrated`: {}",
+                names.len(),
+                list(names.iter().map(String::as_str))
+            ),
+        };
+        let help = format!("map it, or say that it stays behind: `not_migrated: [ {} ]`", names.join(", "));
+        round.mistake(source.name.place, message, help);
+    }
+    for stays in &migration.not_migrated {
+        let Some((_, collection)) = stays.value.split_once('.').filter(|(of, _)| of == name) else {
+            continue;
+        };
+        let known = !fitness.listed || collection.contains('*') || there.contains(&collection);
+        if !known {
+            let message = format!("`{}` does not exist", stays.value);
+            let help = match nearest(collection, there.iter().copied()) {
+                Some(near) => format!("did you mean `{name}.{near}`?"),
+                None => "take it out".to_owned(),
+            };
+            round.warning(stays.place, message, help);
+        }
+    }
+    Some((name.clone(), fitness))
+}
