@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
+use slackwater_connectors::postgres::client::{Server, look};
 
 use crate::config::Migration;
 use crate::failure::Failure;
@@ -16,6 +17,7 @@ use crate::topology::load;
 /// The result of the check.
 struct Found {
     plan: std::sync::Arc<Plan>,
+    target: Server,
     /// Every source with its name.
     sources: Vec<(String, Fitness)>,
     /// The topics, if the log is Kafka.
@@ -32,13 +34,14 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<ExitCode, Failure> {
 }
 
 async fn find(migration: &Migration) -> Result<Found, Failure> {
+    let target = look(&migration.target.uri).await?;
     let plan = load::plan(migration).await?;
     let mut sources = Vec::with_capacity(migration.sources.len());
     for source in &migration.sources {
         let (named, fitness) = load::fit(source, &plan).await?;
         sources.push((named.name, fitness));
     }
-    Ok(Found { plan, sources, topics: of_log(migration).await? })
+    Ok(Found { plan, target, sources, topics: of_log(migration).await? })
 }
 
 impl Found {
@@ -63,7 +66,7 @@ impl Found {
     fn warnings(&self) -> Vec<String> {
         let of_sources =
             self.sources.iter().flat_map(|(_, fitness)| fitness.findings.warnings.iter().cloned());
-        load::warnings(&self.plan).into_iter().chain(of_sources).collect()
+        load::warnings(&self.plan).into_iter().chain(self.target.warning()).chain(of_sources).collect()
     }
 }
 
@@ -77,7 +80,7 @@ fn images(presence: Presence) -> &'static str {
 }
 
 fn as_text(found: &Found) -> String {
-    let mut text = format!("migration {}: fit to run\n", found.plan.migration);
+    let mut text = format!("migration {}: fit to run\n\ntarget: {}", found.plan.migration, found.target);
     for (name, fitness) in &found.sources {
         text += &format!("\nsource {name}: {}", fitness.text);
     }
@@ -121,6 +124,15 @@ fn as_json(found: &Found) -> serde_json::Value {
         // For a migration with one source; otherwise see `sources`.
         "source": only,
         "sources": sources.collect::<Vec<_>>(),
+        "target": {
+            "version": found.target.version,
+            "host": found.target.host,
+            "port": found.target.port,
+            "database": found.target.database,
+            "user": found.target.user,
+            "tls": found.target.tls,
+            "verified": found.target.tls.map(|_| found.target.verified.words()),
+        },
         "topics": found.topics.as_ref().map(|topics| topics.iter().map(as_topic).collect::<Vec<_>>()),
         "collections": collections.collect::<Vec<_>>(),
         "asks": asks(&found.plan)
