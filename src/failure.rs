@@ -53,7 +53,7 @@ impl fmt::Display for Failure {
                 )
             }
             Self::Mistakes(mistakes) => write!(f, "{mistakes}"),
-            Self::Server(error) => write!(f, "error: {error}\n  help: {}", remedy(error.kind)),
+            Self::Server(error) => write!(f, "error: {error}\n  help: {}", remedy(error)),
             Self::Unsuitable(lines) | Self::Denied(lines) => {
                 lines.iter().try_for_each(|line| writeln!(f, "error: {line}"))?;
                 write!(f, "nothing was written")

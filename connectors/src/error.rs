@@ -46,6 +46,8 @@ pub struct Error {
     pub code: Option<String>,
     /// The table and the constraint that Postgres names, where it does.
     pub constraint: Option<Box<(String, String)>>,
+    /// What to do, where that is known better than from the kind.
+    pub help: Option<Box<str>>,
 }
 
 /// Result of talking to a server.
@@ -54,13 +56,20 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of this kind.
     pub fn new(kind: Kind, doing: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { kind, doing: doing.into(), what: what.into(), code: None, constraint: None }
+        Self { kind, doing: doing.into(), what: what.into(), code: None, constraint: None, help: None }
     }
 
     /// With the server's own code.
     #[must_use]
     pub fn code(mut self, code: impl Into<String>) -> Self {
         self.code = Some(code.into());
+        self
+    }
+
+    /// With what to do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<Box<str>>) -> Self {
+        self.help = Some(help.into());
         self
     }
 }

@@ -71,8 +71,23 @@ class Postgres(Service):
         return int(number.group(1)) if code == 0 and number else 0
 
     def tools(self) -> dict[str, str]:
-        folder = self.binaries()
-        return {"SLACKWATER_PG_BIN": str(folder)} if folder else {}
+        folder, pooler = self.binaries(), self.pooler()
+        return {**({"SLACKWATER_PG_BIN": str(folder)} if folder else {}),
+                **({"SLACKWATER_PGBOUNCER": pooler} if pooler else {})}
+
+    @staticmethod
+    def pooler() -> str | None:
+        """PgBouncer, which Debian puts where only root's path looks."""
+        return shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+    def get_companions(self) -> None:
+        """What tests put beside Postgres: a pooler in front of it, certificates for it. It serves without them, too."""
+        missing = [name for name, there in (("pgbouncer", self.pooler()), ("openssl", shutil.which("openssl"))) if not there]
+        if missing and not os.environ.get("SLACKWATER_PGBOUNCER"):
+            try:
+                apt_install(self.name, missing, f"{' and '.join(missing)} (for tests of connections) is not there")
+            except Failure as e:
+                say(self.name, f"{e}: {e.hint}")
 
     # --- the user and the folder -----------------------------------------------------------------
 
@@ -167,10 +182,14 @@ class Postgres(Service):
         if identity(pid) is None or (command and "postgres" not in command and "postmaster" not in command):
             (data / "postmaster.pid").unlink()
 
+    def client(self) -> Path | None:
+        """The folder of psql."""
+        return self.binaries()
+
     def psql(self, port: int, sql: str, database: str = "postgres") -> tuple[int, str]:
         env = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
         env["PGCONNECT_TIMEOUT"] = "5"
-        return output([str(self.binaries() / "psql"), "-X", "-q", "-A", "-t", "-h", "127.0.0.1", "-p", str(port),
+        return output([str(self.client() / "psql"), "-X", "-q", "-A", "-t", "-h", "127.0.0.1", "-p", str(port),
                        "-U", "slackwater", "-d", database, "-c", sql], 10, env)
 
     def probe(self, state: dict) -> str | None:
@@ -178,6 +197,7 @@ class Postgres(Service):
         return None if code == 0 and text == "1" else f"no answer yet ({text.splitlines()[-1] if text else code})"
 
     def settle(self, state: dict) -> None:
+        self.get_companions()
         if state["how"] == "bare":
             self.create_database(state["port"], "slackwater")
 

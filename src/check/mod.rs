@@ -6,6 +6,7 @@ mod sources;
 use std::path::Path;
 
 use slackwater_connectors::error::{Error, Kind};
+use slackwater_connectors::postgres::client::{self, Server};
 use slackwater_connectors::postgres::target::catalog::Catalog;
 use slackwater_connectors::postgres::target::introspect;
 use slackwater_connectors::postgres::target::rights::{self, Missing};
@@ -27,6 +28,8 @@ pub(crate) struct Report {
     pub(crate) migration: Option<Migration>,
     /// Where nothing stands in the way.
     pub(crate) plan: Option<Plan>,
+    /// The target, if it answered.
+    pub(crate) target: Option<Server>,
     /// Every source that answered, with its name.
     pub(crate) sources: Vec<(String, Fitness)>,
     /// The topics, if the log is Kafka and they could be looked at.
@@ -61,7 +64,7 @@ impl Round {
 
     fn server(&mut self, place: Place, error: &Error) {
         // Many texts say what to do themselves.
-        let help = if error.what.contains("; ") { "" } else { remedy(error.kind) };
+        let help = if error.what.contains("; ") { "" } else { remedy(error) };
         self.unfit(place, error.kind, error.to_string(), help);
     }
 }
@@ -75,6 +78,7 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
         return Ok(Report {
             migration: None,
             plan: None,
+            target: None,
             sources: Vec::new(),
             topics: None,
             found,
@@ -85,12 +89,16 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
     let wrong_file = round.findings.has_errors();
     let (catalog, sources, topics) =
         tokio::join!(catalog(&migration), sources::look(&migration), of_log(&migration));
-    let mut plan = None;
+    let (mut plan, mut target) = (None, None);
     let mut mistaken = wrong_file | finish::programs(&migration, &mut round);
     match catalog {
         None => {}
         Some(Err(error)) => round.server(migration.target.place, &error),
-        Some(Ok((catalog, missing))) => {
+        Some(Ok((server, catalog, missing))) => {
+            if let Some(warning) = server.warning() {
+                round.warning(migration.target.place, warning, "");
+            }
+            target = Some(server);
             let before = round.findings.errors();
             plan = mapping::judge(&migration, &catalog, &mut round.findings);
             mistaken |= round.findings.errors() > before;
@@ -120,6 +128,7 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
     let found = round.findings.finish();
     Ok(Report {
         plan: plan.filter(|_| !failed),
+        target,
         migration: Some(migration),
         sources: fit,
         topics,
@@ -129,13 +138,17 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
 }
 
 /// What the target has, and the rights that we lack there; none if the file does not say where it is.
-async fn catalog(migration: &Migration) -> Option<Result<(Catalog, Vec<Missing>), Error>> {
+async fn catalog(migration: &Migration) -> Option<Result<(Server, Catalog, Vec<Missing>), Error>> {
     let target = &migration.target;
     if target.unread {
         return None;
     }
     let tables = load::tables(migration);
-    Some(tokio::try_join!(introspect::read(&target.uri, &tables), rights::missing(&target.uri, &tables)))
+    Some(tokio::try_join!(
+        client::look(&target.uri),
+        introspect::read(&target.uri, &tables),
+        rights::missing(&target.uri, &tables)
+    ))
 }
 
 /// Mistakes of the file first, because they are mended first; then what is most certain.

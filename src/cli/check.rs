@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
+use slackwater_connectors::postgres::client::Server;
 
 use crate::check::{Report, check};
 use crate::failure::Failure;
@@ -57,6 +58,9 @@ fn images(presence: Presence) -> &'static str {
 
 fn as_text(report: &Report, plan: &Plan) -> String {
     let mut text = format!("migration {}: fit to run\n", plan.migration);
+    if let Some(target) = &report.target {
+        text += &format!("\ntarget: {target}");
+    }
     for (name, fitness) in &report.sources {
         text += &format!("\nsource {name}: {}", fitness.text);
     }
@@ -105,12 +109,25 @@ fn as_json(report: &Report) -> serde_json::Value {
         // For a migration with one source; otherwise see `sources`.
         "source": only,
         "sources": sources.collect::<Vec<_>>(),
+        "target": report.target.as_ref().map(as_target),
         "topics": report.topics.as_ref().map(|topics| topics.iter().map(as_topic).collect::<Vec<_>>()),
         "collections": report.plan.as_ref().map(of_plan).unwrap_or_default(),
         "asks": report.plan.as_ref().map(asked).unwrap_or_default(),
         "errors": report.found.errors(),
         "warnings": report.found.list().len() - report.found.errors(),
         "diagnostics": report.found.list(),
+    })
+}
+
+fn as_target(target: &Server) -> serde_json::Value {
+    json!({
+        "version": target.version,
+        "host": target.host,
+        "port": target.port,
+        "database": target.database,
+        "user": target.user,
+        "tls": target.tls,
+        "verified": target.tls.map(|_| target.verified.words()),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use slackwater_connectors::secret::Secret;
+use slackwater_connectors::secret::{Part, Secret};
 
 use super::diagnostics::Findings;
 use super::fields;
@@ -31,18 +31,18 @@ pub(super) fn secret(
     findings: &mut Findings,
 ) -> Option<Secret> {
     let text = fields::text(node, what, findings)?;
-    let mut out = String::new();
+    let mut parts = Vec::new();
     let mut rest = text.value.as_str();
     let mut whole = true;
     while let Some(start) = rest.find("${") {
-        out.push_str(&rest[..start]);
+        parts.push(Part::Text(rest[..start].to_owned()));
         let Some(length) = rest[start..].find('}') else {
             let help = "write `${NAME}` or `${file:/path}`";
             findings.error(node.place, format!("`${{` in {what} is not closed"), help);
             return None;
         };
         match value(&rest[start + 2..start + length], outside) {
-            Ok(value) => out.push_str(&value),
+            Ok(part) => parts.push(part),
             Err((message, help)) => {
                 findings.error(node.place, message, help);
                 whole = false;
@@ -50,20 +50,20 @@ pub(super) fn secret(
         }
         rest = &rest[start + length + 1..];
     }
-    out.push_str(rest);
-    whole.then(|| Secret::new(out))
+    parts.push(Part::Text(rest.to_owned()));
+    whole.then(|| Secret::of(parts))
 }
 
 /// The value of `name`, or what is wrong and what would mend it.
-fn value(name: &str, outside: &Outside<'_>) -> Result<String, (String, &'static str)> {
+fn value(name: &str, outside: &Outside<'_>) -> Result<Part, (String, &'static str)> {
     let Some(path) = name.strip_prefix("file:") else {
         let help = "set it where slackwater is started, for instance in `.env`";
-        return (outside.environment)(name).ok_or_else(|| (format!("the environment has no `{name}`"), help));
+        let value = (outside.environment)(name).map(Part::Text);
+        return value.ok_or_else(|| (format!("the environment has no `{name}`"), help));
     };
-    let read = (outside.file)(Path::new(path));
-    // Editors and `echo` end a file with a line break, which is no part of a password.
-    read.map(|text| text.trim_end_matches(['\n', '\r']).to_owned()).map_err(|error| {
+    let path = Path::new(path);
+    (outside.file)(path).map(|text| Part::file(path, &text)).map_err(|error| {
         let help = "name a file that slackwater may read: `${file:/run/secrets/name}`";
-        (format!("the file `{path}` cannot be read: {error}"), help)
+        (format!("the file `{}` cannot be read: {error}", path.display()), help)
     })
 }

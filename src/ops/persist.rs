@@ -105,7 +105,7 @@ impl Patience {
                 }
                 // A connection that breaks once is not worth a warning.
                 if self.waits == 2 {
-                    tracing::warn!(%error, remedy = remedy(error.kind), "waiting for {what}, trying again until it answers");
+                    tracing::warn!(%error, remedy = remedy(&error), "waiting for {what}, trying again until it answers");
                 } else {
                     tracing::debug!(%error, "waiting for {what}");
                 }

@@ -2,7 +2,7 @@
 //!
 //! Each match is exhaustive on purpose: a new kind of error does not compile until its answers are decided.
 
-use slackwater_connectors::error::Kind;
+use slackwater_connectors::error::{Error, Kind};
 
 /// What a running pipeline does about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,11 @@ pub(super) fn action(kind: Kind) -> Action {
 }
 
 /// What the operator can do.
-pub(crate) fn remedy(kind: Kind) -> &'static str {
+pub(crate) fn remedy(error: &Error) -> &str {
+    error.help.as_deref().unwrap_or_else(|| usual_remedy(error.kind))
+}
+
+fn usual_remedy(kind: Kind) -> &'static str {
     match kind {
         Kind::Unreachable => {
             "check that the server is up and that its address in the migration file is right"

@@ -110,6 +110,7 @@ pub(super) fn copy(error: &Error) -> Error {
         what: error.what.clone(),
         code: error.code.clone(),
         constraint: None,
+        help: error.help.clone(),
     }
 }
 

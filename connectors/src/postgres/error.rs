@@ -30,22 +30,13 @@ pub(super) const WAITING: &str = "SW008";
 pub(super) const CLAIMED: &str = "SW009";
 /// What each later statement of a failed transaction answers; never the cause.
 const ABORTED: &str = "25P02";
+/// A write where none is allowed: on a standby.
+const READ_ONLY: &str = "25006";
 
 /// Our error for one of the driver.
 pub(super) fn explain(doing: impl Into<String>, error: &tokio_postgres::Error) -> Error {
     if let Some(error) = error.as_db_error() {
-        let code = error.code().code();
-        let kind = match kind(code) {
-            // A trigger of the team that is broken refuses rows of its table, as one that raises an error does. The context is only
-            // looked at, and never shown.
-            Kind::Unsuitable if is_of_a_trigger(error) => Kind::Data,
-            kind => kind,
-        };
-        let mut named = Error::new(kind, doing, describe(code, error)).code(code);
-        named.constraint = error.constraint().map(|constraint| {
-            Box::new((error.table().unwrap_or_default().to_owned(), constraint.to_owned()))
-        });
-        return named;
+        return named(doing, error);
     }
     if let Some(cause) = error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
         return Error::new(Kind::Unreachable, doing, format!("no connection to Postgres: {}", cause.kind()));
@@ -67,11 +58,31 @@ pub(super) fn explain(doing: impl Into<String>, error: &tokio_postgres::Error) -
         | "error communicating with the server" => {
             Error::new(Kind::Unreachable, doing, "no connection to Postgres")
         }
-        "error performing TLS handshake" => {
-            Error::new(Kind::Unsuitable, doing, "Postgres asks for TLS, which this build does not speak yet")
-        }
         _ => Error::new(Kind::Bug, doing, format!("the driver refused: {head}")),
     }
+}
+
+/// The same for what the server itself has said.
+pub(super) fn named(doing: impl Into<String>, error: &DbError) -> Error {
+    let code = error.code().code();
+    let kind = match kind(code) {
+        // A trigger of the team that is broken refuses rows of its table, as one that raises an error does. The context is only
+        // looked at, and never shown.
+        Kind::Unsuitable if is_of_a_trigger(error) => Kind::Data,
+        kind => kind,
+    };
+    let mut named = Error::new(kind, doing, describe(code, error)).code(code);
+    named.constraint = error
+        .constraint()
+        .map(|constraint| Box::new((error.table().unwrap_or_default().to_owned(), constraint.to_owned())));
+    if code == READ_ONLY {
+        named.help = Some(
+            "wait until it takes writes again; if the `uri` names several hosts, add target_session_attrs=read-write, which \
+             looks for the one that does"
+                .into(),
+        );
+    }
+    named
 }
 
 /// It was raised in a function that is not ours.

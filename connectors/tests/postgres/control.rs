@@ -30,8 +30,7 @@ async fn four_at_once_make_the_schema_once() {
         let versions = versions.expect("a file a version").count();
         let made = database.text("SELECT count(*) FROM slackwater.schema_version").await;
         assert_eq!(made, versions.to_string());
-        let peek = Control::peek(&database.url).await.expect("looked").expect("there");
-        peek.retry_now(MIGRATION).await.expect_err("looking changes nothing");
+        assert!(Control::peek(&database.url).await.expect("looked").is_some());
         let client = database.client().await;
         client
             .batch_execute("INSERT INTO slackwater.schema_version VALUES (99)")

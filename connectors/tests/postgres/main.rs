@@ -2,12 +2,19 @@
 
 #![allow(clippy::print_stdout, reason = "tests tell their seeds")]
 
+#[path = "../stage/authority.rs"]
+mod authority;
 mod control;
 mod database;
 mod faults;
 mod introspect;
 mod log;
 mod partitions;
+#[path = "../stage/ports.rs"]
+mod ports;
 mod references;
 mod secrecy;
+#[path = "../stage/target.rs"]
+mod target;
+mod tls;
 mod write;

@@ -65,14 +65,16 @@ async fn no_value_gets_into_an_error() {
             assert_eq!((error.kind, error.code.as_deref()), (Kind::Data, Some(code)), "{error}");
             assert!(shown.contains("public.t"), "{shown}");
         }
-        let url = database.url.expose().replace("slackwater@", "hunter2:hunter2@");
+        let url = database.url.expose().replace("slackwater@", "nobody:hunter2@");
         let error = connect(&Secret::new(url)).await.expect_err("no such user");
         says_nothing(&error);
         assert_eq!(error.kind, Kind::Denied, "{error}");
-        let error = connect(&Secret::new("postgres://hunter2:hunter2@127.0.0.1:1/hunter2")).await.expect_err("nobody");
+        let error = connect(&Secret::new("postgres://somebody:hunter2@127.0.0.1:1/there")).await.expect_err("nobody");
         says_nothing(&error);
         assert_eq!(error.kind, Kind::Unreachable, "{error}");
-        let missing = format!("{}_hunter2", database.url.expose());
+        // Where it failed is said, without the password.
+        assert!(error.doing.contains("127.0.0.1:1, database there, user somebody"), "{error}");
+        let missing = database.url.expose().replace("slackwater@", "slackwater:hunter2@") + "_missing";
         let error = connect(&Secret::new(missing)).await.expect_err("no such database");
         says_nothing(&error);
         assert_eq!(error.kind, Kind::Denied, "{error}");

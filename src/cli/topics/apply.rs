@@ -32,7 +32,7 @@ pub(super) async fn run(file: &Path) -> Result<ExitCode, Failure> {
     }
     let mut code = None;
     for error in failed {
-        complain(&format!("error: {error}\n  help: {}", remedy(error.kind)));
+        complain(&format!("error: {error}\n  help: {}", remedy(&error)));
         code = code.or(Some(exit_code(error.kind)));
     }
     for (topic, problem) in

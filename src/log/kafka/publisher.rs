@@ -420,7 +420,7 @@ impl Stalled {
         }
         match trouble {
             Some(error) => {
-                tracing::warn!(%error, remedy = remedy(error.kind), "waiting for Kafka; nothing is lost");
+                tracing::warn!(%error, remedy = remedy(&error), "waiting for Kafka; nothing is lost");
             }
             None => tracing::warn!("waiting for Kafka, which acknowledges no records; nothing is lost"),
         }

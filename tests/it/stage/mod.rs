@@ -1,14 +1,18 @@
 //! A stage for one test: databases of its own, the `slackwater` process, and waiting for a condition.
 
+#[path = "../../../connectors/tests/stage/authority.rs"]
+pub(crate) mod authority;
 pub(crate) mod broker;
 pub(crate) mod items;
 mod logs;
 pub(crate) mod mongod;
 pub(crate) mod pipeline;
+pub(crate) mod pooler;
 #[path = "../../../connectors/tests/stage/ports.rs"]
 pub(crate) mod ports;
 pub(crate) mod records;
 pub(crate) mod state;
+#[path = "../../../connectors/tests/stage/target.rs"]
 pub(crate) mod target;
 pub(crate) mod trial;
 
@@ -134,6 +138,12 @@ impl Stage {
         let world = crm_demo::World::new(seed, documents);
         crm_demo::load(&self.source, world, |_| {}).await.expect("the documents can be loaded");
         self.file("migration.yaml", crm_demo::MIGRATION_FILE)
+    }
+
+    /// The target is at another address now.
+    pub(crate) async fn moved(&mut self, from: &str, to: &str) {
+        self.server = self.server.replace(from, to);
+        self.target = postgres(&database_of(&self.server, &self.name)).await;
     }
 
     /// Writes a file into the test's folder.

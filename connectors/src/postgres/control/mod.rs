@@ -97,10 +97,9 @@ impl Control {
         Ok(Self { client, task, owner: None })
     }
 
-    /// Connects read-only. `None` if slackwater has never run here.
+    /// Connects to read. `None` if slackwater has never run here.
     pub async fn peek(url: &Secret) -> Result<Option<Self>> {
         let (client, task) = connect(url).await?;
-        client.batch_execute("SET default_transaction_read_only = on").await.doing("preparing to read")?;
         match schema::version(&client).await? {
             None => Ok(None),
             Some(version) if schema::is_current(version) => Ok(Some(Self { client, task, owner: None })),

@@ -2,9 +2,10 @@
 //!
 //! **Invariant**: rows and the lane's progress are committed together or not at all, and only by the lane's owner. The
 //! first statement moves the lane from the sequence and epoch that we believe in; if it is anywhere else, it
-//! fails, and with it all that was sent behind it. Partitions of the log are moved in the same way by the second. The
-//! session is read-only by default and each transaction begins READ WRITE: should a BEGIN itself fail, nothing behind it
-//! can write on its own.
+//! fails, and with it all that was sent behind it. Partitions of the log are moved in the same way by the second. Should the
+//! BEGIN itself fail, what was sent behind it must not write on its own: it leaves a mark that lives as long as the transaction, and
+//! the first statement ends the whole connection where that is missing ([`INSIDE`]). (A session that is read-only by default would do the same,
+//! and would be handed on to other programs by a pooler.)
 //!
 //! **Crash**: a transaction cut short is rolled back by the server. When the answer to a COMMIT is lost,
 //! [`Sink::reopen`] locks the lane, which waits for whatever the old connection still has in hand, and reads
@@ -39,7 +40,10 @@ mod watched;
 
 use prepared::Use;
 
-const BEGIN: &str = "BEGIN READ WRITE";
+const BEGIN: &str = "BEGIN READ WRITE; SET LOCAL slackwater.writing = on";
+/// True in a transaction that [`BEGIN`] has opened. Elsewhere the server ends the connection before it reads what was sent behind.
+const INSIDE: &str = "CASE WHEN pg_catalog.current_setting('slackwater.writing', true) = 'on' THEN true \
+    ELSE NOT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()) END";
 const COMMIT: &str = "COMMIT";
 const ROLLBACK: &str = "ROLLBACK";
 const COPY_PIECE: usize = 128 * 1024;
@@ -519,8 +523,8 @@ impl Drop for Sink {
     }
 }
 
-/// Read-only until a transaction says otherwise. Triggers of the target find their own schema; names of
-/// ours are written in full. Rows that wait are kept as text, so text has one form.
+/// Triggers of the target find their own schema; names of ours are written in full. Rows that wait are kept as text, so text
+/// has one form.
 async fn writer(url: &Secret, specs: &[TableSpec]) -> Result<(Client, JoinHandle<()>)> {
     let (client, task) = connect(url).await?;
     for shape in specs.iter().filter(|spec| !spec.stands).filter_map(|spec| spec.shape.as_ref()) {
@@ -530,8 +534,7 @@ async fn writer(url: &Secret, specs: &[TableSpec]) -> Result<(Client, JoinHandle
     let schemas: BTreeSet<&str> = specs.iter().map(|spec| spec.table.schema.as_str()).collect();
     let path: String = schemas.iter().map(|schema| format!(", {}", statements::quote(schema))).collect();
     let sql = format!(
-        "SET default_transaction_read_only = on; SET search_path = pg_catalog{path}; \
-         SET DateStyle = 'ISO, YMD'; SET IntervalStyle = postgres; SET extra_float_digits = 1; SET bytea_output = hex"
+        "SET search_path = pg_catalog{path}; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = postgres; SET extra_float_digits = 1; SET bytea_output = hex"
     );
     client.batch_execute(&sql).await.map_err(|error| explain("preparing the connection", &error))?;
     Ok((client, task))
@@ -540,17 +543,67 @@ async fn writer(url: &Secret, specs: &[TableSpec]) -> Result<(Client, JoinHandle
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::control::{Control, Taking};
 
-    /// What is sent behind a BEGIN that failed must not write on its own.
+    /// What is sent behind a BEGIN that failed must not write on its own, and ends the connection.
     #[tokio::test]
     async fn nothing_is_written_outside_a_transaction() {
-        let url = std::env::var("SLACKWATER_POSTGRES_URL").expect("the services' environment");
-        let (client, _task) = writer(&Secret::new(url), &[]).await.expect("a connection");
-        let error = client.batch_execute("CREATE SCHEMA sw_test_never").await.expect_err("read only");
-        assert_eq!(explain("trying", &error).code.as_deref(), Some("25006"));
-        client
-            .batch_execute("BEGIN READ WRITE; CREATE SCHEMA sw_test_never; ROLLBACK")
-            .await
-            .expect("allowed");
+        let server =
+            Secret::new(std::env::var("SLACKWATER_POSTGRES_URL").expect("the services' environment"));
+        let (admin, _task) = connect(&server).await.expect("the server");
+        let name = format!("sw_test_outside_{}", std::process::id());
+        admin.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a new database");
+        let (base, _) = server.expose().rsplit_once('/').expect("a URL with a database");
+        let url = Secret::new(format!("{base}/{name}"));
+        {
+            let mut control = Control::open(&url).await.expect("control");
+            let taking = Taking {
+                migration: "m",
+                source: "s",
+                kind: crate::source::Kind::Mongodb,
+                file_hash: "h",
+                namespace: uuid::Uuid::nil(),
+                log: "direct",
+            };
+            let epoch = control.take_over(taking, &["main"]).await.expect("taken over").owner.epoch;
+            let (other, _task) = connect(&url).await.expect("the database");
+            other.batch_execute("CREATE TABLE public.t (n int)").await.expect("a table");
+            for begins in [true, false] {
+                let mut sink =
+                    Sink::open(&url, "m", "main", epoch, Arc::new(Vec::new())).await.expect("a sink");
+                let advance = Advance { sequence: sink.progress().sequence, ..Advance::default() };
+                sink.prepare(Use::Hold).await.expect("prepared");
+                for hold in [true, false] {
+                    let mut calls = sink.opening(&advance).expect("prepared");
+                    if hold {
+                        calls.truncate(1);
+                        calls.push(Call::prepared(
+                            "holding",
+                            sink.get(Use::Hold).expect("prepared"),
+                            sink.identity(),
+                        ));
+                    }
+                    if !begins {
+                        // As if it had failed.
+                        calls[0] = Call::simple("beginning", "SELECT 1 / 0");
+                    }
+                    calls.push(Call::simple("writing", "INSERT INTO public.t VALUES (1)"));
+                    calls.push(Call::simple("committing", COMMIT));
+                    let outcome = send(&sink.client, calls).await;
+                    assert_eq!(outcome.is_ok(), begins, "{outcome:?}");
+                    if !begins {
+                        let gone =
+                            sink.client.batch_execute("SELECT 1").await.expect_err("the connection is gone");
+                        assert_eq!(explain("trying", &gone).kind, Kind::Unreachable);
+                        sink.reopen().await.expect("reopened");
+                    }
+                }
+                let rows = "SELECT (SELECT count(*) FROM public.t), (SELECT sum(sequence)::bigint FROM slackwater.lanes)";
+                let row = other.query_one(rows, &[]).await.expect("a row");
+                // What was begun has written; what was not has changed nothing.
+                assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (2, 1));
+            }
+        }
+        admin.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.expect("dropped");
     }
 }

@@ -2,8 +2,8 @@
 
 use tokio_postgres::Statement;
 
-use super::Sink;
 use super::watched::Waiting;
+use super::{INSIDE, Sink};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::error::explain;
 use crate::postgres::progress::{Advance, Notes};
@@ -99,12 +99,13 @@ impl Sink {
         }
         let owned = |sql: Option<String>| sql.ok_or_else(|| self.misuse("owners for a table that has none"));
         let (doing, sql) = match what {
-            Use::Advance => ("preparing to advance".to_owned(), ADVANCE.to_owned()),
+            Use::Advance => ("preparing to advance".to_owned(), format!("{ADVANCE} WHERE {INSIDE}")),
             Use::AdvancePartitions => {
                 ("preparing to advance partitions".to_owned(), ADVANCE_PARTITIONS.to_owned())
             }
             Use::Hold => {
-                ("preparing to hold the lane".to_owned(), "SELECT slackwater.hold($1, $2, $3)".to_owned())
+                let sql = format!("SELECT slackwater.hold($1, $2, $3) WHERE {INSIDE}");
+                ("preparing to hold the lane".to_owned(), sql)
             }
             Use::Aware => {
                 ("preparing to look what is watched".to_owned(), "SELECT slackwater.aware($1, $2)".to_owned())
