@@ -40,8 +40,11 @@ pub fn parse(
 /// The same, with everything that is not in the text passed in.
 pub fn parse_with(name: &str, text: &str, outside: &Outside<'_>) -> Result<Migration, Diagnostics> {
     let mut findings = Findings::new(FileText::new(name, text));
-    let migration =
-        tree::read(text, &mut findings).and_then(|root| sections::migration(&root, outside, &mut findings));
+    let migration = tree::read(text, &mut findings).and_then(|mut root| {
+        findings.reveal(text, &root);
+        blot::hide_keys(&mut root);
+        sections::migration(&root, outside, &mut findings)
+    });
     match migration {
         Some(migration) if !findings.has_errors() => Ok(migration),
         _ => Err(findings.finish()),
