@@ -20,6 +20,7 @@ mod letters;
 mod references;
 mod refusals;
 mod resume;
+mod secrets;
 mod shell;
 mod stage;
 mod stop;
