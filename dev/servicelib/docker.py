@@ -17,13 +17,14 @@ def engine() -> bool:
     return output(["docker", "info"], 5)[0] == 0 and output(["docker", "compose", "version"], 10)[0] == 0
 
 
-def _compose(*args: str) -> list[str]:
-    return ["docker", "compose", "-f", str(FILE), *args]
+def _compose(name: str, *args: str) -> list[str]:
+    # Services that the demo does not need have a profile of their own name; others pass over it.
+    return ["docker", "compose", "-f", str(FILE), "--profile", name, *args]
 
 
 def find(name: str) -> tuple[str, int] | None:
     """The container of this service that runs already, and its port on the host."""
-    code, text = output(_compose("ps", "--quiet", "--status", "running", name))
+    code, text = output(_compose(name, "ps", "--quiet", "--status", "running", name))
     if code != 0 or len(text.split()) != 1:
         return None
     code, ports = output(["docker", "inspect", "--format", "{{json .NetworkSettings.Ports}}", text], 10)
@@ -37,9 +38,9 @@ def up(name: str, env: dict[str, str], log: Path) -> str:
     """Brings the service up, waits until it is healthy, and returns the id of its container."""
     env = {**os.environ, **env}
     run_long(name, "starting in Docker (the first time it pulls the image: a minute or so)",
-             _compose("up", "--detach", "--wait", "--wait-timeout", "180", name), log, env=env,
+             _compose(name, "up", "--detach", "--wait", "--wait-timeout", "180", name), log, env=env,
              hint=f"see: docker compose logs {name}; or without Docker: dev/services up --bare {name}")
-    code, text = output(_compose("ps", "--quiet", name), env=env)
+    code, text = output(_compose(name, "ps", "--quiet", name), env=env)
     ids = text.split()
     if code != 0 or len(ids) != 1:
         raise Failure(f"{name}: no container after docker compose up: {text}", "", log)

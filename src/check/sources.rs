@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use slackwater_connectors::error::{Error, Kind};
 
 use super::Round;
-use crate::config::spelling::{list, nearest};
+use crate::config::spelling::nearest;
 use crate::config::{Migration, Source};
 use crate::source::{Fitness, Named, Presence, unmapped};
 use crate::topology::load;
@@ -86,17 +86,20 @@ pub(super) fn judge(
             names => format!(
                 "{} collections are neither mapped nor under `not_migrated`: {}",
                 names.len(),
-                list(names.iter().map(String::as_str))
+                names.join(", ")
             ),
         };
-        let help = format!("map it, or say that it stays behind: `not_migrated: [ {} ]`", names.join(", "));
+        let help =
+            format!("map them, or say that they stay behind: `not_migrated: [ {} ]`", names.join(", "));
         round.mistake(source.name.place, message, help);
     }
     for stays in &migration.not_migrated {
         let Some((_, collection)) = stays.value.split_once('.').filter(|(of, _)| of == name) else {
             continue;
         };
-        let known = !fitness.listed || collection.contains('*') || there.contains(&collection);
+        let mapped = migration.collections.iter().any(|mapped| mapped.name.value == stays.value);
+        let known =
+            !fitness.listed || empty || mapped || collection.contains('*') || there.contains(&collection);
         if !known {
             let message = format!("`{}` does not exist", stays.value);
             let help = match nearest(collection, there.iter().copied()) {

@@ -6,6 +6,7 @@ mod exit;
 mod logging;
 mod progress;
 mod run;
+mod shell;
 mod status;
 mod topics;
 
@@ -13,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::topology::Role;
 
@@ -140,6 +141,23 @@ The other exit codes are listed in `slackwater --help`.")]
     /// Plans, creates, checks and prints the Kafka topics of a migration.
     #[command(subcommand)]
     Topics(topics::Command),
+    /// Prints the script with which a shell completes commands, options and files. `make install` installs it.
+    #[command(after_help = "Examples:
+  source <(slackwater completions bash)
+  slackwater completions fish > ~/.config/fish/completions/slackwater.fish")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page; with a folder, writes the pages of all commands into it. `make install` installs them.
+    #[command(after_help = "Examples:
+  slackwater man | man -l -
+  slackwater man ~/.local/share/man/man1")]
+    Man {
+        /// The folder, for example /usr/local/share/man/man1. It is created if it does not exist.
+        #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+        folder: Option<PathBuf>,
+    },
 }
 
 /// Runs the program.
@@ -162,6 +180,8 @@ pub fn main() -> ExitCode {
                 cutover::run(&file, cutover::Request { plan, abort, json, report }).await
             }
             Command::Topics(command) => topics::run(&command).await,
+            Command::Completions { shell } => Ok(shell::completions(shell, Cli::command())),
+            Command::Man { folder } => Ok(shell::manual(folder.as_deref(), Cli::command())),
         }
     });
     // The runtime is not shut down: only the drivers' housekeeping still runs, which panics when it is cancelled, and DNS look-ups

@@ -1,9 +1,93 @@
-//! The file's text as it may be shown: stars in place of what may be a password.
+//! The file's text as it may be shown: stars in place of what may be a secret.
 //!
-//! Byte for byte, so that every span stays right, and by the text alone, since a file that is no YAML is shown as well.
-//! In doubt too much is blotted out.
+//! A file that is not valid YAML is shown as well, so this looks at the text alone, and byte for byte, so that every span stays
+//! right. Sections that have no room for a secret are open: only what looks like a password is blotted out there. All other
+//! sections are closed: nothing is shown but their known words, punctuation and the names in `${…}`. When the file could be read,
+//! its keys and some harmless values are shown again.
 
 use std::ops::Range;
+
+use super::diagnostics::At;
+use super::tree::{Node, Shape};
+
+/// Sections without secrets.
+const OPEN: [&str; 8] =
+    ["migration", "namespace", "ids", "snapshot", "defaults", "collections", "not_migrated", "checks"];
+
+/// What is shown of closed sections even where the file cannot be read.
+const WORDS: [&str; 50] = [
+    "sources",
+    "target",
+    "mongodb",
+    "postgres",
+    "nocodb",
+    "uri",
+    "database",
+    "schema",
+    "log",
+    "direct",
+    "kafka",
+    "brokers",
+    "values",
+    "bson",
+    "debezium",
+    "schemas",
+    "topics",
+    "prefix",
+    "partitions",
+    "replication",
+    "retention",
+    "compact",
+    "config",
+    "group",
+    "writers",
+    "options",
+    "producer",
+    "consumer",
+    "security.protocol",
+    "sasl.mechanisms",
+    "sasl.mechanism",
+    "sasl.username",
+    "sasl.password",
+    "ssl.ca.location",
+    "ssl.key.pem",
+    "ssl.key.password",
+    "cutover",
+    "max_lag",
+    "deadline",
+    "freeze",
+    "unfreeze",
+    "before",
+    "after",
+    "open",
+    "sql",
+    "name",
+    "command",
+    "webhook",
+    "sequences",
+    "mongodb_block_writes",
+];
+
+/// Keys of closed sections whose values are no secrets.
+const HARMLESS: [&str; 14] = [
+    "database",
+    "schema",
+    "values",
+    "schemas",
+    "prefix",
+    "partitions",
+    "replication",
+    "retention",
+    "compact",
+    "group",
+    "writers",
+    "max_lag",
+    "deadline",
+    "freeze",
+];
+
+/// Stands for a key that may be a piece of a secret.
+const HIDDEN_KEY: &str = "…";
 
 pub(super) fn blot_secrets(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
@@ -11,17 +95,140 @@ pub(super) fn blot_secrets(text: &str) -> String {
     let places =
         user_and_password(text).chain(in_connection_string(text, &lower)).chain(settings(text, &lower));
     places.for_each(|place| blot(&mut bytes, place));
+    let (mut open, mut start) = (false, 0);
+    for line in text.split_inclusive('\n') {
+        open = begins(line).unwrap_or(open);
+        if !open {
+            let place = start..start + line.len();
+            bytes[place.clone()].copy_from_slice(line.as_bytes());
+            close(&mut bytes[place], line);
+        }
+        start += line.len();
+    }
     String::from_utf8(bytes).unwrap_or_default()
 }
 
-/// The same for a value whose place is known.
-pub(super) fn blot_value(text: &str, place: Range<usize>) -> String {
-    let Some(value) = text.get(place.clone()) else { return text.to_owned() };
-    let inner = value.trim_matches(['"', '\'']);
-    let from = place.start + value.find(inner).unwrap_or_default();
-    let mut bytes = text.as_bytes().to_vec();
-    blot(&mut bytes, without_name(text, from..from + inner.len()));
+/// Shows again what is harmless in a file that could be read: keys, and the values of some of them.
+pub(super) fn reveal(shown: &str, text: &str, root: &Node) -> String {
+    let mut bytes = shown.as_bytes().to_vec();
+    let mut entries: Vec<&(At<String>, Node)> = closed(root).collect();
+    while let Some((key, value)) = entries.pop() {
+        let mut harmless = Vec::new();
+        if !may_be_secret(&key.value, value) {
+            harmless.push(key.place);
+        }
+        match &value.shape {
+            Shape::Scalar(_) if HARMLESS.contains(&key.value.as_str()) => harmless.push(value.place),
+            _ => entries.extend(value.entries()),
+        }
+        for place in harmless {
+            let place = place.offset..place.offset + place.length;
+            let written = text.get(place.clone()).unwrap_or_default();
+            if is_name(written.trim_matches(['"', '\''])) {
+                bytes[place].copy_from_slice(written.as_bytes());
+            }
+        }
+    }
     String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// The closed sections of a file.
+fn closed(root: &Node) -> impl Iterator<Item = &(At<String>, Node)> {
+    let sections: &[_] = match &root.shape {
+        Shape::Map(sections) => sections,
+        Shape::Scalar(_) | Shape::Seq(_) => &[],
+    };
+    sections.iter().filter(|(key, _)| !OPEN.contains(&key.value.as_str()))
+}
+
+/// Takes out of the closed sections every key that may be a piece of a secret, because messages name keys: what is behind an
+/// unquoted comma becomes a key without a value.
+pub(super) fn hide_keys(root: &mut Node) {
+    fn hide(node: &mut Node) {
+        match &mut node.shape {
+            Shape::Scalar(_) => {}
+            Shape::Seq(list) => list.iter_mut().for_each(hide),
+            Shape::Map(entries) => {
+                for (key, value) in entries {
+                    if may_be_secret(&key.value, value) {
+                        key.value = HIDDEN_KEY.to_owned();
+                    }
+                    hide(value);
+                }
+            }
+        }
+    }
+    let Shape::Map(sections) = &mut root.shape else { return };
+    for (key, value) in sections.iter_mut().filter(|(key, _)| !OPEN.contains(&key.value.as_str())) {
+        if may_be_secret(&key.value, value) {
+            key.value = HIDDEN_KEY.to_owned();
+        }
+        hide(value);
+    }
+}
+
+fn may_be_secret(key: &str, value: &Node) -> bool {
+    let empty = matches!(&value.shape, Shape::Scalar(scalar) if scalar.is_null());
+    !is_name(key) || (empty && !WORDS.contains(&key))
+}
+
+/// As names of ours, of Kafka's settings and of databases are made.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 64 && text.bytes().all(in_name)
+}
+
+fn in_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)
+}
+
+/// Whether a line begins a section, and whether that is an open one.
+fn begins(line: &str) -> Option<bool> {
+    let first = line.bytes().next()?;
+    if first.is_ascii_whitespace() || b"#-}]".contains(&first) {
+        return None;
+    }
+    let key = line.split_once(':').map_or("", |(key, _)| key.trim_end().trim_matches(['"', '\'']));
+    Some(OPEN.contains(&key))
+}
+
+/// Blots out everything in a line of a closed section that may not be shown.
+fn close(bytes: &mut [u8], line: &str) {
+    let mut at = 0;
+    while at < line.len() {
+        let rest = &line.as_bytes()[at..];
+        let word = rest.iter().take_while(|byte| in_name(**byte)).count();
+        let (length, shown) = match reference(&line[at..]) {
+            Some(length) => (length, true),
+            None if word > 0 => (word, WORDS.contains(&&line[at..at + word]) || &line[at..at + word] == "-"),
+            None => {
+                let length = line[at..].chars().next().map_or(1, char::len_utf8);
+                (length, b" \t\r\n{}[],:\"'#".contains(&rest[0]))
+            }
+        };
+        if !shown {
+            blot(bytes, at..at + length);
+        }
+        at += length;
+    }
+}
+
+/// The length of the `${NAME}` or `${file:/path}` that the text begins with.
+fn reference(text: &str) -> Option<usize> {
+    let name = text.strip_prefix("${")?;
+    let length = name.find('}')?;
+    let name = &name[..length];
+    let path = name.strip_prefix("file:");
+    let fits = match path {
+        Some(path) => path.bytes().all(|byte| in_name(byte) || byte == b'/'),
+        None => is_variable(name),
+    };
+    fits.then_some(length + 3)
+}
+
+/// As the names of environment variables are made.
+pub(super) fn is_variable(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    !name.is_empty() && name.bytes().all(fits) && !name.as_bytes()[0].is_ascii_digit()
 }
 
 fn blot(bytes: &mut [u8], place: Range<usize>) {
@@ -32,21 +239,11 @@ fn blot(bytes: &mut [u8], place: Range<usize>) {
     }
 }
 
-/// What comes from outside shows nothing but its name.
-fn without_name(text: &str, place: Range<usize>) -> Range<usize> {
-    let shown = match &text[place.clone()] {
-        value if value.starts_with("${") => value.find('}').map_or(0, |end| end + 1),
-        _ => 0,
-    };
-    place.start + shown..place.end
-}
-
 /// `scheme://user:password@host`.
 fn user_and_password(text: &str) -> impl Iterator<Item = Range<usize>> {
     text.match_indices("://").filter_map(|(start, _)| {
         let from = start + 3;
-        let length = until(&text[from..], b"\n\r\"'");
-        let at = text[from..from + length].rfind('@')?;
+        let at = text[from..from + until(&text[from..], b"\n\r")].rfind('@')?;
         Some(from..from + at)
     })
 }
@@ -73,6 +270,11 @@ fn settings(text: &str, lower: &str) -> impl Iterator<Item = Range<usize>> {
         };
         Some(without_name(text, from..from + length))
     })
+}
+
+/// What comes from outside shows nothing but its name.
+fn without_name(text: &str, place: Range<usize>) -> Range<usize> {
+    place.start + reference(&text[place.clone()]).unwrap_or(0)..place.end
 }
 
 /// How much comes before the first of these.
@@ -113,42 +315,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passwords_are_never_shown() {
-        let text = "target: { postgres: { uri: \"postgres://me:p@ss:wörd@db/x\" } }\nb: host=x password=hush port=1\n";
+    fn passwords_are_never_shown_in_open_sections_either() {
+        let text = "checks:\n  a: \"postgres://me:p@ss:wörd@db/x\"\n  b: host=x password=hush port=1\n  uri: website\n";
         let shown = blot_secrets(text);
         assert!(!shown.contains("ss:w") && !shown.contains("hush"), "{shown}");
-        assert!(shown.contains("@db/x") && shown.contains("port=1"), "{shown}");
+        assert!(shown.contains("@db/x") && shown.contains("port=1") && shown.contains("website"), "{shown}");
         assert_eq!(shown.len(), text.len());
-    }
-
-    #[test]
-    fn a_value_in_its_place() {
-        for (text, value, shown) in [
-            ("a: hüsh, b", "hüsh", "a: *****, b"),
-            ("a: \"hush\", b", "\"hush\"", "a: \"****\", b"),
-            ("a: '${A}'", "'${A}'", "a: '${A}'"),
-            ("a: \"${A}hu\nsh\"", "\"${A}hu\nsh\"", "a: \"${A}**\n**\""),
-            ("a: ${A", "${A", "a: ***"),
-        ] {
-            let from = text.find(value).expect("it is in there");
-            assert_eq!(blot_value(text, from..from + value.len()), shown);
-        }
     }
 
     #[test]
     fn nor_are_those_of_a_client() {
         let text = r#"
-options: { "ssl.key.password" : "hu\"hush", x.secret: "${A}hush", acks: 1 }
-options: { sasl.password: hush,hush }
-b:
-  ssl.key.pem: |
-    -----hush
+collections:
+  options: { "ssl.key.password" : "hu\"hush", x.secret: "${A}hush", acks: 1 }
+  options: { sasl.password: hush,hush }
+  b:
+    ssl.key.pem: |
+      -----hush
 
-    hush
-  ssl.keystore.password: hush
-    hush
-  users: { password: user.password, b: c }
-  ssl.key.password: 'hush }, hush"#;
+      hush
+    ssl.keystore.password: hush
+      hush
+    users: { password: user.password, b: c }
+    ssl.key.password: 'hush }, hush"#;
         let shown = blot_secrets(text);
         assert!(!shown.contains("hu"), "{shown}");
         for kept in ["\"********\"", "\"${A}****\", acks: 1 }", "{ password: user.password, b: c }"] {
@@ -156,5 +345,16 @@ b:
         }
         assert_eq!(shown.lines().count(), text.lines().count());
         assert_eq!(shown.len(), text.len());
+    }
+
+    #[test]
+    fn closed_sections_show_their_words_only() {
+        let text = "target: { postgres: { uri: \"postgres://me:wörd@db\", password: hush-y, schema: x } } # hüsh\n\
+                    log:\n  kafka:\n    brokers: \"${BROKERS}\"\n    options: { a: \"${file:/run/a.b}hush\", b: ${hush }\n\
+                    hush: hush\nmigration: shown # shown\n  shown\nhush\n";
+        let shown = "target: { postgres: { uri: \"postgres:*************\", ********: ******, schema: * } } # *****\n\
+                     log:\n  kafka:\n    brokers: \"${BROKERS}\"\n    options: { *: \"${file:/run/a.b}****\", *: *{**** }\n\
+                     ****: ****\nmigration: shown # shown\n  shown\n****\n";
+        assert_eq!(blot_secrets(text), shown);
     }
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
 use serde::Serialize;
 
-use super::blot::{blot_secrets, blot_value};
+use super::blot::{blot_secrets, reveal};
+use super::tree::Node;
 
 /// A place in the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,10 +118,9 @@ impl Findings {
         self.list.push(Diagnostic { severity, line: place.line, column: place.column, message, help, place });
     }
 
-    /// The text there may be a secret, and is not shown.
-    pub(crate) fn hide(&mut self, place: Place) {
-        let shown = blot_value(&self.source.shown, place.offset..place.offset + place.length);
-        self.source.shown = shown.into();
+    /// The file could be read: more of its text may be shown.
+    pub(super) fn reveal(&mut self, text: &str, root: &Node) {
+        self.source.shown = reveal(&self.source.shown, text, root).into();
     }
 
     /// The file, as far as it may be shown.

@@ -47,6 +47,11 @@ impl<'n> Fields<'n> {
         self.entries.iter().any(|(key, _)| key.value == name)
     }
 
+    /// The keys that were not taken yet.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|(key, _)| key.value.as_str())
+    }
+
     /// A key that must be there.
     pub(super) fn require(
         &mut self,

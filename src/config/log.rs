@@ -286,8 +286,6 @@ fn options(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Vec<(
     let Some(fields) = Fields::of(node, "settings of a client", findings) else { return Vec::new() };
     let mut options = Vec::new();
     for (name, node) in fields.into_entries() {
-        // A misspelt name is not a sign of a password, so all of them are.
-        hide(node, findings);
         if let Some(why) = reserved(&name.value) {
             let message = format!("slackwater sets `{}` itself", name.value);
             findings.error(name.place, message, format!("take it out: {why}"));
@@ -297,12 +295,4 @@ fn options(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Vec<(
         options.extend(value.map(|value| (name.clone(), value)));
     }
     options
-}
-
-fn hide(node: &Node, findings: &mut Findings) {
-    match &node.shape {
-        Shape::Scalar(_) => findings.hide(node.place),
-        Shape::Seq(list) => list.iter().for_each(|node| hide(node, findings)),
-        Shape::Map(entries) => entries.iter().for_each(|(_, node)| hide(node, findings)),
-    }
 }

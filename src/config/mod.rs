@@ -48,8 +48,11 @@ pub fn parse_with(name: &str, text: &str, outside: &Outside<'_>) -> Result<Migra
 /// As much of the file as can be understood, and what is wrong with it.
 fn draft(name: &str, text: &str, outside: &Outside<'_>) -> (Option<Migration>, Findings) {
     let mut findings = Findings::new(FileText::new(name, text));
-    let migration =
-        tree::read(text, &mut findings).and_then(|root| sections::migration(&root, outside, &mut findings));
+    let migration = tree::read(text, &mut findings).and_then(|mut root| {
+        findings.reveal(text, &root);
+        blot::hide_keys(&mut root);
+        sections::migration(&root, outside, &mut findings)
+    });
     (migration, findings)
 }
 

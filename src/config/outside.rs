@@ -4,6 +4,7 @@ use std::path::Path;
 
 use slackwater_connectors::secret::{Part, Secret};
 
+use super::blot::is_variable;
 use super::diagnostics::Findings;
 use super::fields;
 use super::tree::Node;
@@ -57,6 +58,10 @@ pub(super) fn secret(
 /// The value of `name`, or what is wrong and what would mend it.
 fn value(name: &str, outside: &Outside<'_>) -> Result<Part, (String, &'static str)> {
     let Some(path) = name.strip_prefix("file:") else {
+        if !is_variable(name) {
+            let help = "write `${NAME}` or `${file:/path}`; a name is made of letters, digits and `_`";
+            return Err(("what is between `${` and `}` is not the name of a variable".to_owned(), help));
+        }
         let help = "set it where slackwater is started, for instance in `.env`";
         let value = (outside.environment)(name).map(Part::Text);
         return value.ok_or_else(|| (format!("the environment has no `{name}`"), help));

@@ -8,7 +8,7 @@ use super::migration::{
     By, Column, Convert, InvalidPolicy, NullPolicy, Policies, Rule, Unit, Unknown, Value,
 };
 use super::path::Path;
-use super::spelling::list;
+use super::spelling::{list, nearest};
 use super::tree::{Node, Shape};
 
 /// Rules that convert a value of the document.
@@ -122,12 +122,18 @@ pub(super) fn column(
     let [word] = found[..] else {
         let place = node.place;
         if found.is_empty() {
-            let known = list(CONVERSIONS.iter().chain(&MAKERS).copied());
-            findings.error(
-                place,
-                format!("nothing says what fills `{}`", name.value),
-                format!("one of {known}"),
-            );
+            let rules = || CONVERSIONS.iter().chain(&MAKERS).copied();
+            for option in OPTIONS.iter().chain(&["by"]) {
+                let _ = fields.take(option);
+            }
+            // Who has misspelt a rule is told so, and that is enough.
+            if !fields.names().any(|name| nearest(name, rules()).is_some()) {
+                findings.error(
+                    place,
+                    format!("nothing says what fills `{}`", name.value),
+                    format!("one of {}", list(rules())),
+                );
+            }
             fields.finish(&known_words(), findings);
         } else {
             findings.error(

@@ -1,3 +1,5 @@
+mod secrecy;
+
 use super::*;
 
 fn environment(name: &str) -> Option<String> {

@@ -56,6 +56,15 @@ impl Node {
             Shape::Map(_) => "a mapping",
         }
     }
+
+    /// The entries of a mapping, or of the mappings in a list.
+    pub(super) fn entries(&self) -> Vec<&(At<String>, Node)> {
+        match &self.shape {
+            Shape::Scalar(_) => Vec::new(),
+            Shape::Seq(list) => list.iter().flat_map(Self::entries).collect(),
+            Shape::Map(entries) => entries.iter().collect(),
+        }
+    }
 }
 
 /// Stands for `[]` while YAML is read: two bytes in UTF-8, and assigned to no script.

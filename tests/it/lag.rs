@@ -22,12 +22,12 @@ fn idle() -> Duration {
 }
 
 /// An address for a process to listen on.
-fn address() -> String {
+pub(crate) fn address() -> String {
     format!("127.0.0.1:{}", free_ports::<1>()[0])
 }
 
 /// What the process at this address answers: code and body. `None` where nobody listens.
-async fn ask(address: &str, path: &str) -> Option<(u16, String)> {
+pub(crate) async fn ask(address: &str, path: &str) -> Option<(u16, String)> {
     let asking = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");

@@ -23,6 +23,8 @@ mod mistakes;
 mod references;
 mod refusals;
 mod resume;
+mod secrets;
+mod shell;
 mod stage;
 mod stop;
 mod takeover;

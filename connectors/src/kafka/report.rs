@@ -26,6 +26,8 @@ pub(super) fn level() -> RDKafkaLogLevel {
 
 /// A line of librdkafka's log. Its errors are about connections that it makes again by itself, so they are warnings here.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
+    // With `debug: all` it tells the name of the user, which is as secret as the rest of the credentials.
+    let text = text.split_once("Authenticated as ").map_or(text, |(before, _)| before);
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(target: "kafka", facility, "{text}");

@@ -103,3 +103,84 @@ fn the_document_has_the_same_tables() {
         assert!(document.contains(&table), "docs/metrics.md has to hold this table:\n\n{table}");
     }
 }
+
+/// The words of an expression that may name something.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_')
+}
+
+/// The metric with this name, as Prometheus shows it: a histogram has three names.
+fn known(name: &str) -> Option<&'static Metric> {
+    let parts = ["_bucket", "_sum", "_count"];
+    METRICS.iter().copied().find(|metric| {
+        let part = name.strip_prefix(metric.name);
+        part == Some("") || metric.kind == Kind::Histogram && part.is_some_and(|part| parts.contains(&part))
+    })
+}
+
+/// Whether all metrics of an expression exist, and have the labels by which it groups and that the legend shows.
+fn queries(expression: &str, legend: &str) -> Result<(), String> {
+    let metrics: Vec<_> = words(expression)
+        .filter(|word| word.starts_with("slackwater_"))
+        .map(|word| known(word).ok_or_else(|| format!("no metric `{word}`: {expression}")))
+        .collect::<Result<_, _>>()?;
+    if metrics.is_empty() {
+        return Err(format!("no metric at all: {expression}"));
+    }
+    let groups = expression.split("by (").skip(1).filter_map(|rest| rest.split(')').next());
+    let shown = legend.split("{{").skip(1).filter_map(|rest| rest.split("}}").next());
+    for label in groups.chain(shown).flat_map(words).filter(|word| !word.is_empty()) {
+        let has = |metric: &&Metric| match metric.kind {
+            Kind::Histogram => label == "le",
+            _ => label == "migration" && metric.origin == Origin::Pipeline || metric.labels.contains(&label),
+        };
+        if !metrics.iter().all(has) {
+            return Err(format!("no label `{label}`: {expression} {legend}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_dashboard_asks_for_what_there_is() {
+    let text = include_str!("../../../dev/metrics/dashboard.json");
+    let dashboard: serde_json::Value = serde_json::from_str(text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let mut asked = std::collections::BTreeSet::new();
+    for panel in panels {
+        for target in panel["targets"].as_array().expect("targets") {
+            let expression = target["expr"].as_str().expect("an expression");
+            let legend = target["legendFormat"].as_str().expect("a legend");
+            queries(expression, legend).unwrap_or_else(|error| panic!("{}: {error}", panel["title"]));
+            asked.extend(words(expression).filter_map(known).map(|metric| metric.name));
+        }
+    }
+    let needed = [
+        &names::LAG,
+        &names::EVENTS,
+        &names::WAITING_ROWS,
+        &names::DEAD_LETTERS,
+        &names::STANDING,
+        &names::SNAPSHOT_DOCUMENTS,
+    ];
+    for metric in needed {
+        assert!(asked.contains(metric.name), "{} is on no panel", metric.name);
+    }
+    let variable = dashboard["templating"]["list"][1]["definition"].as_str().expect("the migrations");
+    queries(&variable.replace("label_values", ""), "").expect("a metric that every migration has");
+}
+
+#[test]
+fn a_query_of_what_there_is_not_is_found() {
+    for (expression, legend) in [
+        ("slackwater_lag_second", ""),
+        ("slackwater_lag_seconds_bucket", ""),
+        ("max by (collection) (slackwater_lag_seconds)", ""),
+        ("slackwater_dead_letters", "{{table}}"),
+        ("sum by (migration) (slackwater_ready)", ""),
+        ("up", ""),
+    ] {
+        assert!(queries(expression, legend).is_err(), "{expression} {legend}");
+    }
+    queries("max by (collection) (slackwater_dead_letters)", "{{kind}}").expect("all of it exists");
+}

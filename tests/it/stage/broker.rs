@@ -18,16 +18,18 @@ pub(crate) fn shared() -> String {
     variable("SLACKWATER_KAFKA_BROKERS")
 }
 
-/// A second entrance to a broker, where clients speak TLS and say who they are by SCRAM: `app` may do everything, `guest`
-/// nothing.
+/// A second entrance to a broker, where clients speak TLS and say who they are by SCRAM: `app` may do everything, and so may
+/// [`CANARY`]; `guest` may do nothing.
 pub(crate) struct Guarded {
     pub(crate) address: String,
     /// Whom to trust.
     pub(crate) certificate: PathBuf,
 }
 
-/// What both say.
+/// What all of them say.
 pub(crate) const PASSWORD: &str = "pass-word-1";
+/// A user whose name is a secret.
+pub(crate) const CANARY: &str = "kanariuser";
 
 /// A broker with the settings that Kafka brings along. It ends with the test.
 pub(crate) struct Broker {
@@ -105,11 +107,12 @@ impl Broker {
              ssl.keystore.location={}\n\
              ssl.keystore.password={PASSWORD}\n\
              authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
-             super.users=User:ANONYMOUS;User:app\n",
+             super.users=User:ANONYMOUS;User:app;User:{CANARY}\n",
             store.display()
         );
         let address = format!("127.0.0.1:{guarded}");
-        let users = ["app", "guest"].map(|name| format!("SCRAM-SHA-512=[name={name},password={PASSWORD}]"));
+        let users =
+            ["app", "guest", CANARY].map(|name| format!("SCRAM-SHA-512=[name={name},password={PASSWORD}]"));
         let users: Vec<&str> = users.iter().flat_map(|user| ["--add-scram", user]).collect();
         let entrance = format!(",GUARDED://{address}");
         let setting = Setting {
@@ -253,6 +256,11 @@ impl Broker {
             .stderr(log)
             .kill_on_drop(true);
         command
+    }
+
+    /// Where its topics are.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
     }
 
     fn log(&self) -> PathBuf {

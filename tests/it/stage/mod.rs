@@ -70,6 +70,8 @@ pub(crate) struct Stage {
     pub(crate) target: Client,
     /// The test's own folder.
     pub(crate) folder: PathBuf,
+    /// More of the environment of its processes.
+    pub(crate) variables: Vec<(&'static str, String)>,
 }
 
 /// A connection that ends with its client.
@@ -121,6 +123,7 @@ impl Stage {
             server: server.into(),
             postgres: postgres_url,
             folder,
+            variables: Vec::new(),
             name,
         }
     }
@@ -168,6 +171,7 @@ impl Stage {
         command
             .args(arguments)
             .envs(self.environment())
+            .envs(self.variables.iter().map(|(name, value)| (*name, value)))
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .kill_on_drop(true);

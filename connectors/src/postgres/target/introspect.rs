@@ -300,6 +300,8 @@ pub async fn read(url: &Secret, names: &[(String, String)]) -> Result<Catalog> {
     for schema in schemas {
         all.extend(tables(&client, schema).await?.into_iter().map(|name| (schema.to_owned(), name)));
     }
+    // Views and partitions are never proposed; who names one is told what it is.
+    all.extend(names.iter().filter(|name| !all.contains(name)).cloned().collect::<Vec<_>>());
     catalog(&client, &all).await
 }
 
