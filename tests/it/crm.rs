@@ -119,8 +119,7 @@ impl Way {
         match (self, which) {
             (Self::Direct(stage, file), _) => stage.run(file),
             (Self::Kafka(pipeline), 0) => pipeline.capture("capture"),
-            // One keeps its name over restarts, the other is new to the group each time.
-            (Self::Kafka(pipeline), 1) => pipeline.apply("one", Some("one")),
+            (Self::Kafka(pipeline), 1) => pipeline.apply("one", None),
             (Self::Kafka(pipeline), _) => pipeline.apply("two", None),
         }
     }
@@ -144,6 +143,10 @@ impl Way {
         let begun = Instant::now();
         let stage = self.stage();
         applied(stage, self.file(), processes, last_operation(stage).await).await;
+        if let Self::Kafka(pipeline) = self {
+            // What was copied after the last edit has no place in the source's time.
+            pipeline.applied_to_the_end(&[], CATCH_UP).await;
+        }
         let told = begun.elapsed();
         let waits = waiting(stage).await;
         let mut client = postgres(&stage.postgres).await;
