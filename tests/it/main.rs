@@ -7,6 +7,7 @@
 
 mod claims;
 mod connect;
+mod crm;
 mod cut;
 mod cutover;
 mod drift;

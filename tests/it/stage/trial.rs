@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::stage::state;
-use crate::stage::{Slackwater, Stage, until};
+use crate::stage::{Slackwater, Stage, number, until};
 
 /// For the last equality, on a machine that does everything else too.
 pub(crate) const CATCH_UP: Duration = Duration::from_secs(300);
@@ -70,23 +70,7 @@ impl Load {
         let written = writers.await.expect("a task").expect("the writers write");
         let stopped = Instant::now();
         let last = written.until.expect("the source tells its operation time");
-        let mut last = u64::from(last.time) << 32 | u64::from(last.increment);
-        let mut copied = false;
-        until("status says that the last write is applied", CATCH_UP, async || {
-            processes.iter_mut().for_each(Slackwater::still_runs);
-            let status = stage.status(file).await;
-            let logged = status["partitions"].as_array().is_some_and(|partitions| !partitions.is_empty());
-            if logged && !copied && status["copied"] == true {
-                // What was copied is in the log; what the source shows from now on comes behind it.
-                copied = true;
-                last = status["source_operation_time"].as_u64().expect("the source answers").max(last);
-            }
-            let applied = status["applied_through"].as_u64().is_some_and(|applied| applied >= last);
-            // A reference may come before its target where they travel side by side; it is tried again.
-            let settled = !logged || state::dead_letters(&stage.target).await == 0;
-            (applied && status["copied"] == true && settled).then_some(())
-        })
-        .await;
+        applied(stage, file, processes, u64::from(last.time) << 32 | u64::from(last.increment)).await;
         let caught_up = stopped.elapsed();
         let report = stage.crm_compare().await;
         let lost = written.lost(&stage.target).await.expect("rows can be read");
@@ -102,4 +86,25 @@ impl Load {
         assert_eq!(dead_letters, 0, "no document of the example is refused");
         caught_up
     }
+}
+
+/// Waits until everything is copied and status says that what the source did until `last` is applied.
+pub(crate) async fn applied(stage: &Stage, file: &Path, processes: &mut [Slackwater], mut last: u64) {
+    let patience = Duration::from_secs(number("SLACKWATER_TEST_PATIENCE", CATCH_UP.as_secs()));
+    let mut copied = false;
+    until("status says that the last write is applied", patience, async || {
+        processes.iter_mut().for_each(Slackwater::still_runs);
+        let status = stage.status(file).await;
+        let logged = status["partitions"].as_array().is_some_and(|partitions| !partitions.is_empty());
+        if logged && !copied && status["copied"] == true {
+            // What was copied is in the log; what the source shows from now on comes behind it.
+            copied = true;
+            last = status["source_operation_time"].as_u64().expect("the source answers").max(last);
+        }
+        let applied = status["applied_through"].as_u64().is_some_and(|applied| applied >= last);
+        // A reference may come before its target where they travel side by side; it is tried again.
+        let settled = !logged || state::dead_letters(&stage.target).await == 0;
+        (applied && status["copied"] == true && settled).then_some(())
+    })
+    .await;
 }
