@@ -16,17 +16,21 @@ from .mongodb import MongoDB
 from .nocodb import NocoDB
 from .postgres import Postgres
 from .service import Service
+from .versions import VERSIONS, PostgresOf
 
 USUAL = ["mongodb", "postgres"]
 ORDER = [MongoDB, Postgres, Kafka, Connect, NocoDB, Kubernetes]
-APART = ["kubernetes"]  # built from source for minutes: only by its name
 SERVICES = Service.all
 SERVICES.update({kind.name: kind() for kind in ORDER})
+OTHERS = {service.name: service for service in map(PostgresOf, VERSIONS)}  # their `env` is that of the usual one
+SERVICES.update(OTHERS)
+APART = ["kubernetes", *OTHERS]  # for a purpose of their own: only by name
 
 EXAMPLES = """\
 services:
   mongodb postgres kafka connect nocodb, or all. Without a name: up and down mean mongodb and postgres,
-  status and env mean all. kubernetes is brought up by its name only; `down all` ends it too.
+  status and env mean all. kubernetes is brought up by its name only; `down all` ends it too. postgres-13 to postgres-18
+  are other versions beside the usual one, by name only; `env postgres-13` gives SLACKWATER_POSTGRES_URL of that one.
 
 examples:
   dev/services up                        MongoDB and Postgres, ready for use
@@ -73,9 +77,10 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def pick(names: list[str], otherwise: list[str], up: bool = False) -> list[Service]:
+def pick(names: list[str], otherwise: list[str], command: str) -> list[Service]:
     if "all" in names:
-        names = [*names, *(n for n in SERVICES if not up or n not in APART)]
+        left_out = {"up": APART, "env": list(OTHERS)}.get(command, [])
+        names = [*names, *(n for n in SERVICES if n not in left_out)]
     unknown = [n for n in names if n not in SERVICES and n != "all"]
     if unknown:
         raise Usage(f"no service named {', '.join(unknown)}; there are: {', '.join(SERVICES)}, all")
@@ -151,8 +156,8 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(1))
     os.umask(0o022)
     try:
-        services = pick(args.services, USUAL if args.command in ("up", "down") else list(SERVICES),
-                        args.command == "up")
+        usual = USUAL if args.command in ("up", "down") else [n for n in SERVICES if n not in OTHERS]
+        services = pick(args.services, usual, args.command)
         for service in SERVICES.values():
             for variable, _ in service.ports.values():
                 port_from_env(variable)

@@ -142,9 +142,17 @@ async fn start_patiently(
 ) -> Result<(Tasks, Arc<Gauges>), Failure> {
     let mut pauses = Pauses::for_server();
     let mut tries = 1;
+    let mut announced = false;
     loop {
         let gauges = Arc::new(Gauges::default());
-        match start(path, role, (&gauges, health), stop).await {
+        let starting = async {
+            if !announced {
+                load::announce_target(path).await?;
+                announced = true;
+            }
+            start(path, role, (&gauges, health), stop).await
+        };
+        match starting.await {
             Ok(tasks) => return Ok((tasks, gauges)),
             Err(Failure::Server(error)) if starts_later(&error) && tries < START_TRIES => {
                 tracing::debug!(%error, "the start failed; trying again");

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use slackwater_connectors::error::{Error, Kind};
+use slackwater_connectors::postgres::client;
 use slackwater_connectors::postgres::target::introspect;
 use slackwater_connectors::retry::Pauses;
 
@@ -28,6 +29,16 @@ pub(crate) fn fingerprint(path: &Path) -> Result<String, Failure> {
     let text =
         std::fs::read(path).map_err(|error| Failure::File { path: path.display().to_string(), error })?;
     Ok(uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &text).simple().to_string())
+}
+
+/// Says which server the target is, and what protects the connection to it.
+pub(crate) async fn announce_target(path: &Path) -> Result<(), Failure> {
+    let target = client::look(&migration(path)?.target.uri).await?;
+    tracing::info!("target: {target}");
+    if let Some(warning) = target.warning() {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
 }
 
 /// Compiles it against the target's catalogue.

@@ -15,7 +15,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use slackwater_connectors::error::Error;
-use slackwater_connectors::postgres::client::look;
 use tokio::task::JoinSet;
 
 use crate::apply::schema_watch::{Schema, SchemaWatch};
@@ -88,11 +87,6 @@ pub(crate) async fn start(
         target: migration.target.uri.clone(),
         kafka: matches!(migration.log, Log::Kafka(_)),
     });
-    let target = look(&migration.target.uri).await?;
-    tracing::info!("target: {target}");
-    if let Some(warning) = target.warning() {
-        tracing::warn!("{warning}");
-    }
     let plan = load::plan_at_start(&migration).await?;
     let migration = Arc::new(migration);
     let (watch, schema) = SchemaWatch::new(Arc::clone(&migration), &plan, Arc::clone(gauges), stop.clone());

@@ -189,6 +189,8 @@ impl Target {
         let mut command = self.command("postgres");
         command
             .args(["-p", &port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+            // The default from 14 on.
+            .args(["-c", "password_encryption=scram-sha-256"])
             .stdout(log.try_clone().expect("a log file"))
             .stderr(log)
             .kill_on_drop(true);
