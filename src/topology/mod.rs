@@ -92,7 +92,6 @@ pub(crate) async fn start(
     let (watch, schema) = SchemaWatch::new(Arc::clone(&migration), &plan, Arc::clone(gauges), stop.clone());
     let fingerprint = load::fingerprint(path)?;
     let mut process = Process { migration, plan, fingerprint, gauges, stop, schema, tasks: JoinSet::new() };
-    process.spawn("watch the tables", watch.run());
     let present = presence::run(Arc::clone(health), Arc::clone(gauges), stop.clone());
     match (role, process.migration.log.clone()) {
         (Role::Run, Log::Direct) => {
@@ -119,5 +118,7 @@ pub(crate) async fn start(
             return Err(Failure::Unsuitable(vec![line.to_owned()]));
         }
     }
+    // Not before: it writes into our schema, and a start that is refused has to leave no trace. Who asks it waits until then.
+    process.spawn("watch the tables", watch.run());
     Ok(process.tasks)
 }
