@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bson::doc;
-use slackwater_migrations::crm::{self, Editor, Verdict, Want, World};
+use slackwater_migrations::crm::{self, Editor, Model, Verdict, Want, World};
 use slackwater_migrations::{Chance, Result};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -74,6 +74,13 @@ fn edit(
         }
         Ok(editor)
     })
+}
+
+/// Whether every collection is copied. A collection is known as soon as its turn comes.
+async fn copied_all(stage: &Stage) -> bool {
+    let statement = "SELECT count(*) FROM slackwater.collections WHERE state = 'copied' AND NOT reload";
+    let copied = state::rows(&stage.target, statement).await.first().map(|row| row.get::<_, i64>(0));
+    copied == Some(Model::all().count() as i64)
 }
 
 /// When the source's last operation was.
@@ -228,7 +235,7 @@ async fn one(seed: u64, kafka: bool) {
         let moment = if kill < kills { kill * share + chance.below(share.max(1)) } else { edits };
         until("the edits go on", CATCH_UP, async || {
             processes.iter_mut().for_each(Slackwater::still_runs);
-            if copied.is_none() && state::copied(&stage.target).await {
+            if copied.is_none() && copied_all(stage).await {
                 copied = Some(begun.elapsed());
                 limit.send(edits).expect("the editor listens");
             }
