@@ -12,7 +12,7 @@ const BATCH: u32 = 1_000;
 pub async fn load(database: &Database, world: World) -> Result<u64> {
     for model in Model::all() {
         // Half of them with images, half of them looked up.
-        let images = doc! {"enabled": model as usize % 2 == 0};
+        let images = doc! {"enabled": (model as usize).is_multiple_of(2)};
         database
             .run_command(doc! {"create": model.collection(), "changeStreamPreAndPostImages": images})
             .await?;
