@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use crate::letters::letters;
 use crate::stage::broker::shared;
 use crate::stage::pipeline::{Log, Pipeline};
-use crate::stage::trial::{CATCH_UP, applied};
+use crate::stage::trial::{applied, patience};
 use crate::stage::{Slackwater, Stage, number, postgres, state, until};
 
 /// How a row waits: whether it is held, and by column what it lacks.
@@ -152,7 +152,7 @@ impl Way {
         applied(stage, self.file(), processes, last_operation(stage).await).await;
         if let Self::Kafka(pipeline) = self {
             // What was copied after the last edit has no place in the source's time.
-            pipeline.applied_to_the_end(&[], CATCH_UP).await;
+            pipeline.applied_to_the_end(&[], patience()).await;
         }
         let told = begun.elapsed();
         let waits = waiting(stage).await;
@@ -233,7 +233,7 @@ async fn one(seed: u64, kafka: bool) {
         // The last is none: then the edits come to their end.
         let share = edits / (kills + 1);
         let moment = if kill < kills { kill * share + chance.below(share.max(1)) } else { edits };
-        until("the edits go on", CATCH_UP, async || {
+        until("the edits go on", patience(), async || {
             processes.iter_mut().for_each(Slackwater::still_runs);
             if copied.is_none() && copied_all(stage).await {
                 copied = Some(begun.elapsed());

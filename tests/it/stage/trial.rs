@@ -88,11 +88,15 @@ impl Load {
     }
 }
 
+/// The same, where a run by hand needs more.
+pub(crate) fn patience() -> Duration {
+    Duration::from_secs(number("SLACKWATER_TEST_PATIENCE", CATCH_UP.as_secs()))
+}
+
 /// Waits until everything is copied and status says that what the source did until `last` is applied.
 pub(crate) async fn applied(stage: &Stage, file: &Path, processes: &mut [Slackwater], mut last: u64) {
-    let patience = Duration::from_secs(number("SLACKWATER_TEST_PATIENCE", CATCH_UP.as_secs()));
     let mut copied = false;
-    until("status says that the last write is applied", patience, async || {
+    until("status says that the last write is applied", patience(), async || {
         processes.iter_mut().for_each(Slackwater::still_runs);
         let status = stage.status(file).await;
         let logged = status["partitions"].as_array().is_some_and(|partitions| !partitions.is_empty());

@@ -167,9 +167,9 @@ impl Writer<'_> {
             ("old", "o.content".to_owned()),
         ];
         let source = format!(
-            "{} AS r LEFT JOIN slackwater.waiting_rows AS o ON o.relation = {number} AND o.key = {}",
+            "{} AS r LEFT JOIN {} ON true",
             source(spec, 1),
-            key(mapped, "r.")
+            waiting_row(number, &key(mapped, "r."), "o")
         );
         let m = self.looked_at(
             "m",
@@ -455,29 +455,29 @@ impl Writer<'_> {
 
     /// What waits for the rows of `$1` (an array of the row type of the table referred to), which have just been written.
     pub(super) fn arrive(&self, reference: usize, spec: &TableSpec) -> String {
-        let one = &self.references.all[reference];
-        let parent = self.mapped(one.to);
-        format!(
-            "SELECT 'r' AS what, 1::bigint AS count, w.key FROM {source} AS r JOIN {name} AS t ON {same} \
-             JOIN slackwater.waiting_for AS w ON w.reference = {number} AND w.wanted = {wanted}",
-            source = source(spec, 1),
-            name = table_name(spec),
-            same = equal(parent, "t.", "r."),
-            number = self.numbers.references[reference].unwrap_or_default(),
-            wanted = texts(&parent.table, "t.", &one.named),
-        )
+        let parent = self.mapped(self.references.all[reference].to);
+        self.met(reference, &format!("{} AS r", source(spec, 1)), &equal(parent, "t.", "r."))
     }
 
     /// The same, for rows with these keys.
     pub(super) fn arrive_by_key(&self, reference: usize) -> String {
+        let parent = self.mapped(self.references.all[reference].to);
+        self.met(reference, &keys(parent, 0), &by_parameters(parent, "t."))
+    }
+
+    /// What waits for the rows that are the same as those of `given`.
+    ///
+    /// Each row is looked up by its key, and so is what waits for it: `OFFSET 0` leaves Postgres no choice. A transaction that has
+    /// just filled both tables is planned with statistics by which they are empty, and a join would compare all with all.
+    fn met(&self, reference: usize, given: &str, same: &str) -> String {
         let one = &self.references.all[reference];
         let parent = self.mapped(one.to);
         format!(
-            "SELECT 'r' AS what, 1::bigint AS count, w.key FROM {keys} JOIN {name} AS t ON {same} \
-             JOIN slackwater.waiting_for AS w ON w.reference = {number} AND w.wanted = {wanted}",
-            keys = keys(parent, 0),
+            "SELECT 'r' AS what, 1::bigint AS count, w.key FROM {given} \
+             CROSS JOIN LATERAL (SELECT {wanted} AS wanted FROM {name} AS t WHERE {same} OFFSET 0) AS p \
+             CROSS JOIN LATERAL (SELECT f.key FROM slackwater.waiting_for AS f WHERE f.reference = {number} \
+             AND f.wanted = p.wanted OFFSET 0) AS w",
             name = qualified(&parent.table.schema, &parent.table.name),
-            same = by_parameters(parent, "t."),
             number = self.numbers.references[reference].unwrap_or_default(),
             wanted = texts(&parent.table, "t.", &one.named),
         )
@@ -511,12 +511,11 @@ impl Writer<'_> {
     fn waiting(&self, table: usize, bound: usize, only: &str) -> String {
         let mapped = self.mapped(table);
         format!(
-            "(SELECT w.key, w.owner, w.held, {content} AS n FROM {keys} JOIN slackwater.waiting_rows AS w \
-             ON w.relation = {number} AND w.key = {key}{only}) AS o CROSS JOIN LATERAL (SELECT (o.n).*) AS r",
+            "(SELECT w.key, w.owner, w.held, {content} AS n FROM {keys} JOIN {waits} ON true{only}) AS o \
+             CROSS JOIN LATERAL (SELECT (o.n).*) AS r",
             content = content("w", self.number(table), &qualified(&mapped.table.schema, &mapped.table.name)),
             keys = keys(mapped, bound),
-            number = self.number(table),
-            key = key_of_parameters(mapped),
+            waits = waiting_row(self.number(table), &key_of_parameters(mapped), "w"),
         )
     }
 
@@ -601,6 +600,13 @@ fn held(wishes: &[Wish<'_>], m: &str) -> String {
         .map(|wish| format!("{m}.{} IS NOT NULL", wish.name))
         .collect();
     if held.is_empty() { "false".into() } else { held.join(" OR ") }
+}
+
+/// The waiting row with this key, looked up by its key whatever the statistics say, as in [`Writer::met`].
+fn waiting_row(relation: i32, key: &str, name: &str) -> String {
+    format!(
+        "LATERAL (SELECT h.* FROM slackwater.waiting_rows AS h WHERE h.relation = {relation} AND h.key = {key} OFFSET 0) AS {name}"
+    )
 }
 
 /// A row of `m` lacks something.

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::Writer;
 use super::text::{
     by_parameters, columns, content, equal, key, key_of_parameters, keys, literal, owner, refers, text, texts,
 };
+use super::{Writer, waiting_row};
 use crate::postgres::target::rows::TableSpec;
 use crate::postgres::target::statements::{element_type, qualified, quote, source, table_name, unseen};
 
@@ -21,10 +21,11 @@ impl Writer<'_> {
         let mut sql = format!(
             "WITH c AS MATERIALIZED (SELECT {key} AS key, {wanted} AS wanted, {owner} AS owner, t AS now, o.content AS old FROM {keys} \
              JOIN {parent_name} AS p ON {same} JOIN {name} AS t ON {refers} \
-             LEFT JOIN slackwater.waiting_rows AS o ON o.relation = {relation} AND o.key = {key} WHERE o.held IS NOT TRUE), \
+             LEFT JOIN {waits} ON true WHERE o.held IS NOT TRUE), \
              note AS (INSERT INTO slackwater.waiting_for (reference, wanted, relation, key) \
              SELECT {number}, c.wanted, {relation}, c.key FROM c ON CONFLICT DO NOTHING), ",
             key = key(child, "t."),
+            waits = waiting_row(relation, &key(child, "t."), "o"),
             wanted = texts(&parent.table, "p.", &one.named),
             owner = owner(child, "t."),
             keys = keys(parent, 0),
