@@ -534,7 +534,8 @@ async fn writer(url: &Secret, specs: &[TableSpec]) -> Result<(Client, JoinHandle
     let schemas: BTreeSet<&str> = specs.iter().map(|spec| spec.table.schema.as_str()).collect();
     let path: String = schemas.iter().map(|schema| format!(", {}", statements::quote(schema))).collect();
     let sql = format!(
-        "SET search_path = pg_catalog{path}; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = postgres; SET extra_float_digits = 1; SET bytea_output = hex"
+        "SET search_path = pg_catalog{path}; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = postgres; SET extra_float_digits = 1; \
+         SET bytea_output = hex; SET jit = off"
     );
     client.batch_execute(&sql).await.map_err(|error| explain("preparing the connection", &error))?;
     Ok((client, task))
