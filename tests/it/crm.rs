@@ -93,7 +93,7 @@ async fn last_operation(stage: &Stage) -> u64 {
 
 /// Where it runs.
 enum Way {
-    Direct(Stage, PathBuf),
+    Direct(Box<Stage>, PathBuf),
     Kafka(Box<Pipeline>),
 }
 
@@ -105,7 +105,7 @@ impl Way {
             return Self::Kafka(Box::new(Pipeline::on(stage, &text, &log).await));
         }
         let file = stage.file("slackwater.yaml", &text);
-        Self::Direct(stage, file)
+        Self::Direct(Box::new(stage), file)
     }
 
     fn stage(&self) -> &Stage {
