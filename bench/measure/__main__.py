@@ -14,6 +14,7 @@ from pathlib import Path
 
 import candidates as c
 import connect
+import latency
 import report
 from process import Failure, Programs, measure, measure_until
 from servers import Servers
@@ -44,11 +45,26 @@ def options():
         "--kafka the first two)"))
     parser.add_argument("--images", action="store_true", help=(
         "post-images on: events hold the document, and no candidate looks it up"))
+    parser.add_argument("--latency", action="store_true", help=(
+        "in place of speed: how long a change takes to be readable in Postgres"))
+    parser.add_argument("--rates", default="10,1000,5000", help="with --latency: changes a second (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=15, help="with --latency: of each pace (%(default)g)")
+    parser.add_argument("--silences", type=int, default=5, help="with --latency: single changes (%(default)s)")
+    parser.add_argument("--silence", type=float, default=60, help="with --latency: seconds before each (%(default)g)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to FILE")
     parser.add_argument("--keep", action="store_true", help="leave the databases of the bench behind")
     given = parser.parse_args()
     given.candidates = chosen(parser, given.candidates, CANDIDATES) or (KAFKA if given.kafka else USUAL)
     given.parts = chosen(parser, given.parts, PARTS) or (PARTS[:2] if given.kafka else PARTS)
+    try:
+        given.rates = [float(rate) if "." in rate else int(rate) for rate in given.rates.split(",") if rate.strip()]
+    except ValueError:
+        parser.error("rates are numbers, such as 10,1000")
+    if given.latency and not {"python", "bare"}.isdisjoint(given.candidates):
+        given.candidates = [name for name in given.candidates if name not in ("python", "bare")]
+    needed = 2_000 + given.silences + sum(int(rate * given.seconds) for rate in given.rates)
+    if given.latency and given.documents < needed:
+        parser.error(f"each change needs a document of its own: at least {needed} documents")
     if given.documents < 10_000 or given.changes < 100 or given.rounds < 1:
         parser.error("at least 10000 documents, 100 changes and 1 round")
     if given.json:
@@ -73,6 +89,7 @@ class Bench:
             self.servers.versions.update(connect.versions())
         self.logs = Path(os.environ["BENCH_CACHE"]) / "logs"
         self.runs: list[dict] = []
+        self.latencies: list[dict] = []
         self.sizes: dict[str, int] = {}
         # A mark of this run in the names of topics and connectors: others may use the same Kafka.
         self.mark = f"slackwater-bench-{uuid.uuid4().hex[:8]}"
@@ -206,6 +223,34 @@ class Bench:
         with contextlib.closing(connection):
             return measure_until(candidate, self.servers, arrived)
 
+    # --- latency ---------------------------------------------------------------------------------
+
+    def latency(self):
+        """Each candidate in turns; a round is one start, a copy, and every pace."""
+        self.load("flat")
+        first = 0
+        for number, name in self.turns(self.given.candidates, self.given.rounds):
+            if first:  # each change is made once, so the documents are made again
+                self.load("flat")
+            if self.given.images:
+                self.servers.mongodb[c.SOURCE["flat"]].command(
+                    "collMod", "flat", changeStreamPreAndPostImages={"enabled": True})
+            log, target = self.logs / f"latency-{name}.log", TARGET + name
+            self.servers.create(target, c.BENCH / ("documents.sql" if name == "debezium" else "flat.sql"))
+            settings = c.environment(self.servers, "flat", target)
+            if name == "debezium":
+                candidate = self.debezium("flat", f"{self.mark}-latency-{number}", target)
+            elif name == "kafka":
+                migration = self.kafka_file(number)
+                c.topics(migration, settings)
+                candidate = Programs(c.kafka(migration), settings, log)
+            else:
+                candidate = Programs({name: c.slackwater("run", c.file("flat"))}, settings, log)
+            self.say(f"latency {number + 1}/{self.given.rounds} {name}")
+            found, first = latency.run(self, candidate, target, tables_of("flat", name)[0], log,
+                                       latency.phases(self.given), 0)
+            self.latencies += [{"round": number + 1, "candidate": name, **figures} for figures in found]
+
     # --- all of it -------------------------------------------------------------------------------
 
     def run(self):
@@ -214,6 +259,9 @@ class Bench:
         writers = [name for name in ("python", "slackwater", "kafka", "debezium") if name in given.candidates]
         bare = ["bare"] if "bare" in given.candidates else []
         try:
+            if given.latency:
+                self.latency()
+                return
             if "snapshot" in given.parts or "stream" in given.parts:
                 self.load("flat")
                 if "snapshot" in given.parts:
@@ -233,9 +281,9 @@ class Bench:
                 self.clear()
 
     def told(self, made):
-        if not self.runs:
+        if not self.runs and not self.latencies:
             return
-        print(report.table(self.runs))
+        print(latency.table_of(self.latencies) if self.latencies else report.table(self.runs))
         if self.given.json:
             machine = {"cpus": os.cpu_count(), "kernel": platform.release(), "processor": processor(),
                        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
@@ -243,7 +291,7 @@ class Bench:
             settings = {k: v for k, v in vars(self.given).items() if k not in ("json", "keep", "kafka")}
             self.given.json.write_text(json.dumps(
                 {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine, "settings": settings,
-                 "changes": made, "summary": report.summary(self.runs), "runs": self.runs}, indent=1) + "\n")
+                 "changes": made, "summary": report.summary(self.runs), "runs": self.runs, "latencies": self.latencies}, indent=1) + "\n")
 
     def clear(self):
         names = [*CANDIDATES, SAME_IDS]

@@ -19,7 +19,7 @@ const INSERTS: u64 = 20;
 const DELETES: u64 = 5;
 
 /// The first documents are owners of all others and stay.
-const OWNERS: u64 = 1_000;
+pub(crate) const OWNERS: u64 = 1_000;
 
 /// Which documents live, and what the next group does to them.
 struct Plan {

@@ -8,6 +8,7 @@ mod bare;
 mod changes;
 mod documents;
 mod load;
+mod pace;
 
 use std::io::Write;
 
@@ -52,6 +53,18 @@ enum Command {
         /// Keep the documents as they are after each change (MongoDB 6.0), so that no event needs a look-up.
         #[arg(long)]
         images: bool,
+    },
+    /// Changes `flat` at a pace, a document of its own each time, and tells when each change was acknowledged.
+    ChangeAtPace {
+        /// Changes a second; the first one comes after a pause.
+        #[arg(long)]
+        rate: f64,
+        /// How many.
+        #[arg(long)]
+        changes: u64,
+        /// The number of the first: each is made once.
+        #[arg(long, default_value_t = 0)]
+        first: u64,
     },
     /// Reads a change stream and counts, nothing else.
     ChangeStream {
@@ -105,6 +118,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Command::ChangeFlat { documents, changes, images } => {
             changes::run(&database, documents, changes, images).await?
         }
+        Command::ChangeAtPace { rate, changes, first } => pace::run(&database, rate, changes, first).await?,
         Command::ChangeStream { collection, start, events, full_document } => {
             bare::change_stream(&database, &collection, start, events, full_document).await?
         }

@@ -92,6 +92,8 @@ impl Stream {
             }
             (idle, received) => received.or(idle).unwrap_or_default(),
         };
+        // It waits no more.
+        batch.room = None;
         while batch.is_open() && batch.bytes < MOST_BYTES && batch.events.len() < MOST_EVENTS {
             match self.end.batches.try_recv() {
                 Ok(more) => batch.append(more),

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use slackwater_topics::{CollectionId, Event, Key, Moment, Position};
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 /// What is appended between events and concerns no document.
@@ -36,6 +37,8 @@ pub(crate) struct Batch {
     pub(crate) barriers: Vec<Barrier>,
     /// How much memory the events hold.
     pub(crate) bytes: usize,
+    /// The room that it takes while it waits in the log.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
 }
 
 impl Batch {

@@ -1,14 +1,19 @@
 //! The direct log: channels to the lanes of the same process. Nothing is kept here; progress is kept with the rows.
 
-use tokio::sync::{mpsc, oneshot, watch};
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::{Batch, Chunk, Filling, Log, News};
 use crate::ops::persist::Stopped;
 use crate::ops::stop::Stop;
 use slackwater_topics::Moment;
 
-/// Batches between capture and the stream's lane; each may have 16 MB.
-const BUFFER: usize = 1;
+/// Batches between capture and the stream's lane. While the lane commits, small ones pile up here, and the next transaction takes all
+/// of them; if there were room for one only, those behind it would wait for a transaction each.
+const BUFFER: usize = 256;
+/// Together they have no more bytes than one large batch: there is always room for one, and for a second one only if both are small.
+const ROOM: usize = 16 << 20;
 
 /// The stream's lane at the other end.
 pub(crate) struct StreamEnd {
@@ -18,12 +23,23 @@ pub(crate) struct StreamEnd {
     pub(crate) news: mpsc::UnboundedSender<News>,
 }
 
+/// What batches that wait for the lane may have in bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Room(Arc<Semaphore>);
+
+impl Room {
+    /// Waits until there is room for so many bytes, or until all of it is free. May be cancelled.
+    pub(crate) async fn take(self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.0.acquire_many_owned(bytes.min(ROOM) as u32).await.ok()
+    }
+}
+
 /// Both ends of a stream.
 pub(crate) fn stream() -> (Log, StreamEnd) {
     let (batches, batches_out) = mpsc::channel(BUFFER);
     let (applied, safe) = watch::channel(Moment::default());
     let (news_in, news) = mpsc::unbounded_channel();
-    let log = Log { batches, safe, news, filling: Filling::Direct };
+    let log = Log { batches, safe, news, filling: Filling::Direct(Room(Arc::new(Semaphore::new(ROOM)))) };
     (log, StreamEnd { batches: batches_out, applied, news: news_in })
 }
 

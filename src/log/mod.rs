@@ -53,19 +53,27 @@ pub(crate) struct Log {
 
 /// Which log it is.
 pub(crate) enum Filling {
-    Direct,
+    Direct(direct::Room),
     Kafka(kafka::Topics),
 }
 
 impl Log {
+    /// Room for what waits, where the log has to bound it.
+    pub(crate) fn room(&self) -> Option<direct::Room> {
+        match &self.filling {
+            Filling::Direct(room) => Some(room.clone()),
+            Filling::Kafka(_) => None,
+        }
+    }
+
     /// Whether what was appended counts as read into the log at once; otherwise the log says so when it has kept it.
     pub(crate) fn keeps_at_once(&self) -> bool {
-        matches!(self.filling, Filling::Direct)
+        matches!(self.filling, Filling::Direct(_))
     }
 
     /// Whether the rows of a chunk are in the target as soon as it is done. Otherwise a fence has to follow it.
     pub(crate) fn applies_chunks(&self) -> bool {
-        matches!(self.filling, Filling::Direct)
+        matches!(self.filling, Filling::Direct(_))
     }
 
     /// Fences and sweeps that were appended are not waited for any more; none begins after this. What the log has lost is given
@@ -90,7 +98,7 @@ impl Log {
         collections: &[CollectionId],
     ) -> std::result::Result<Vec<Skip>, Stopped> {
         match &self.filling {
-            Filling::Direct => Ok(Vec::new()),
+            Filling::Direct(_) => Ok(Vec::new()),
             Filling::Kafka(topics) => topics.ends_of(collections).await,
         }
     }

@@ -528,17 +528,27 @@ impl Router {
     }
 
     /// Appends a batch to the log; while that is full, the copiers are heard.
-    async fn append(&mut self, batch: Batch) -> Done {
+    async fn append(&mut self, mut batch: Batch) -> Done {
         let batches = self.log.batches.clone();
-        let permit = loop {
+        let room = self.log.room();
+        let bytes = batch.bytes;
+        let (room, permit) = loop {
+            let place = async {
+                let room = match room.clone() {
+                    Some(room) => room.take(bytes).await,
+                    None => None,
+                };
+                (room, batches.reserve().await)
+            };
             tokio::select! {
                 biased;
                 () = self.stop.wait() => return Err(Stopped::Asked),
-                permit = batches.reserve() => break permit,
+                place = place => break place,
                 Some(message) = self.inputs.copiers.recv() => Box::pin(self.on_copier(message)).await?,
                 Ok(()) = self.log.safe.changed() => Box::pin(self.release()).await?,
             }
         };
+        batch.room = room;
         // A log that has ended says why by itself.
         permit.map_err(|_| Stopped::Asked)?.send(batch);
         Ok(())
