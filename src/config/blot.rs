@@ -352,7 +352,7 @@ collections:
         let text = "target: { postgres: { uri: \"postgres://me:wörd@db\", password: hush-y, schema: x } } # hüsh\n\
                     log:\n  kafka:\n    brokers: \"${BROKERS}\"\n    options: { a: \"${file:/run/a.b}hush\", b: ${hush }\n\
                     hush: hush\nmigration: shown # shown\n  shown\nhush\n";
-        let shown = "target: { postgres: { uri: \"postgres:*************\", ********: ******, schema: * } } # *****\n\
+        let shown = "target: { postgres: { uri: \"postgres:****:********\", ********: ******, schema: * } } # *****\n\
                      log:\n  kafka:\n    brokers: \"${BROKERS}\"\n    options: { *: \"${file:/run/a.b}****\", *: *{**** }\n\
                      ****: ****\nmigration: shown # shown\n  shown\n****\n";
         assert_eq!(blot_secrets(text), shown);
