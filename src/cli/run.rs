@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::postgres::control::Control;
+use slackwater_connectors::postgres::was_cut;
 use slackwater_connectors::retry::Pauses;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,8 +25,10 @@ use crate::ops::presence;
 use crate::ops::stop::{self, Stop};
 use crate::topology::{Role, Tasks, load, start};
 
-/// How often a start is tried if a connection breaks.
+/// How often a start is tried while a server does not answer.
 const START_TRIES: usize = 9;
+/// How often it is tried again where the target answers and cuts us off: the server is there, so waiting helps.
+const START_CUTS: usize = 60;
 /// After this, tasks that have not stopped are cut off.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
 
@@ -141,7 +144,7 @@ async fn start_patiently(
     stop: &Stop,
 ) -> Result<(Tasks, Arc<Gauges>), Failure> {
     let mut pauses = Pauses::for_server();
-    let mut tries = 1;
+    let (mut tries, mut cuts) = (1, 0);
     let mut announced = false;
     loop {
         let gauges = Arc::new(Gauges::default());
@@ -154,6 +157,11 @@ async fn start_patiently(
         };
         match starting.await {
             Ok(tasks) => return Ok((tasks, gauges)),
+            Err(Failure::Server(error)) if was_cut(&error) && cuts < START_CUTS => {
+                tracing::debug!(%error, "the start was cut off; trying again");
+                tokio::time::sleep(pauses.next_pause()).await;
+                cuts += 1;
+            }
             Err(Failure::Server(error)) if starts_later(&error) && tries < START_TRIES => {
                 tracing::debug!(%error, "the start failed; trying again");
                 tokio::time::sleep(pauses.next_pause()).await;

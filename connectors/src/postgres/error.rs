@@ -28,6 +28,8 @@ pub(super) const NOT_WATCHED: &str = "SW007";
 pub(super) const WAITING: &str = "SW008";
 /// SQLSTATE of a row whose key is claimed by another document.
 pub(super) const CLAIMED: &str = "SW009";
+/// SQLSTATE of a connection that has failed; the driver itself has none for it.
+const CLOSED: &str = "08006";
 /// What each later statement of a failed transaction answers; never the cause.
 const ABORTED: &str = "25P02";
 /// A write where none is allowed: on a standby.
@@ -42,7 +44,7 @@ pub(super) fn explain(doing: impl Into<String>, error: &tokio_postgres::Error) -
         return Error::new(Kind::Unreachable, doing, format!("no connection to Postgres: {}", cause.kind()));
     }
     if error.is_closed() {
-        return Error::new(Kind::Unreachable, doing, "the connection to Postgres was closed");
+        return Error::new(Kind::Unreachable, doing, "the connection to Postgres was closed").code(CLOSED);
     }
     // The part before the colon names the kind of failure; behind it there may be a value.
     let text = error.to_string();
@@ -88,6 +90,11 @@ pub(super) fn named(doing: impl Into<String>, error: &DbError) -> Error {
 /// It was raised in a function that is not ours.
 fn is_of_a_trigger(error: &DbError) -> bool {
     error.where_().is_some_and(|context| context.contains("PL/pgSQL") && !context.contains("slackwater."))
+}
+
+/// The server had answered, and then the connection was cut: it may be made again at once, and nothing says that the server is away.
+pub fn was_cut(error: &Error) -> bool {
+    matches!(error.code.as_deref(), Some(CLOSED | "57P01" | "57P02"))
 }
 
 /// True where the error only repeats that an earlier statement of the transaction failed.

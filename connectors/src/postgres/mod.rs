@@ -5,3 +5,5 @@ pub mod control;
 mod error;
 pub mod progress;
 pub mod target;
+
+pub use error::was_cut;
