@@ -108,7 +108,7 @@ fn judge(preflight: &Preflight, database: &str) -> Findings {
             ),
         ),
         Some(_) => {}
-        None => found.warning(None, "the oplog's window is unknown: no right to read local.oplog.rs"),
+        None => found.warning(None, "the oplog's window is unknown: local.oplog.rs cannot be read"),
     }
     found
 }

@@ -41,15 +41,33 @@ fn heard(reply: &Document) -> Option<Heard> {
 }
 
 /// The time of the oldest (1) or newest (-1) entry of the oplog.
+///
+/// A busy server may fail such a read, because the oplog is cut off at its old end and has holes at its new one. So it is asked
+/// again, unless we have no right to ask.
 pub(super) async fn oplog_end(local: &Database, direction: i32) -> Option<Moment> {
+    for _ in 0..5 {
+        match read_end(local, direction).await {
+            Ok(Some(moment)) => return Some(moment),
+            Ok(None) => tracing::debug!(direction, "the oplog shows no entry"),
+            Err(error) if error.kind == Kind::Denied => return None,
+            Err(error) => tracing::debug!(direction, "{error}"),
+        }
+    }
+    None
+}
+
+async fn read_end(local: &Database, direction: i32) -> Result<Option<Moment>> {
     let find = doc! {
         "find": "oplog.rs", "sort": {"$natural": direction}, "limit": 1, "singleBatch": true,
         "projection": {"ts": 1},
     };
-    let reply = local.run_command(find).await.ok()?;
-    let first = reply.get_document("cursor").ok()?.get_array("firstBatch").ok()?.first()?.as_document()?;
-    let ts = first.get_timestamp("ts").ok()?;
-    Some(Moment::of_halves(ts.time, ts.increment))
+    let reply = local.run_command(find).await.map_err(|error| cleaned("reading the oplog", &error))?;
+    let first = || {
+        let first =
+            reply.get_document("cursor").ok()?.get_array("firstBatch").ok()?.first()?.as_document()?;
+        first.get_timestamp("ts").ok()
+    };
+    Ok(first().map(|ts| Moment::of_halves(ts.time, ts.increment)))
 }
 
 #[cfg(test)]
