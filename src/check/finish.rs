@@ -9,8 +9,8 @@ use slackwater_connectors::postgres::target::trial::Trial;
 use super::Round;
 use crate::config::{Finish, Migration, Place};
 
-/// Tries the SQL against the target; whether some of it is wrong.
-pub(super) async fn sql(migration: &Migration, round: &mut Round) -> bool {
+/// Tries the SQL against the target.
+pub(super) async fn sql(migration: &Migration, round: &mut Round) {
     let checks =
         migration.checks.iter().map(|check| (true, check.name.value.as_str(), &check.sql, check.place));
     let cutover = &migration.cutover;
@@ -21,57 +21,44 @@ pub(super) async fn sql(migration: &Migration, round: &mut Round) -> bool {
     let steps = cutover.before.iter().chain(after);
     let steps = steps.map(|step| (false, step.name.as_str(), &step.sql, step.place));
     let all: Vec<(bool, &str, &String, Place)> = checks.chain(steps).collect();
-    let mut wrong = false;
     if all.is_empty() {
-        return wrong;
+        return;
     }
     let trial = match Trial::open(&migration.target.uri, &migration.target.schema).await {
         Ok(trial) => trial,
-        Err(error) => {
-            round.server(migration.target.place, &error);
-            return wrong;
-        }
+        Err(error) => return round.server(migration.target.place, &error),
     };
     for (query, name, sql, place) in all {
         let tried = if query { trial.query(sql).await } else { trial.statements(sql).await };
         if let Err(error) = tried {
-            wrong |= refused(name, &error, place, round);
+            refused(name, &error, place, round);
         }
     }
-    wrong
 }
 
-/// Whether the file has to be mended.
-fn refused(name: &str, error: &Error, place: Place, round: &mut Round) -> bool {
+fn refused(name: &str, error: &Error, place: Place, round: &mut Round) {
     match error.kind {
-        Kind::Unreachable => {
-            round.server(place, error);
-            false
-        }
+        // What it needs is locked, or the server has no room: that says nothing of the SQL.
+        Kind::Unreachable | Kind::Contention | Kind::Exhausted => round.server(place, error),
         Kind::Denied => {
             let message = format!("`{name}` may not run: {}", error.what);
             round.unfit(place, Kind::Denied, message, "grant the right to the role of `target`");
-            false
         }
         _ => {
             let message = format!("`{name}` cannot run: {}", error.what);
             round.mistake(place, message, "it would fail on the day of the switch: correct the SQL");
-            true
         }
     }
 }
 
-/// Looks for the programs; whether one is not there.
-pub(super) fn programs(migration: &Migration, round: &mut Round) -> bool {
-    let mut missing = false;
+/// Looks for the programs.
+pub(super) fn programs(migration: &Migration, round: &mut Round) {
     for program in &migration.cutover.programs {
         if !is_there(&program.value, std::env::var_os("PATH")) {
-            missing = true;
             let message = format!("there is no program `{}`, or it is not executable", program.value);
             round.mistake(program.place, message, "give its path, or put it where `PATH` finds it");
         }
     }
-    missing
 }
 
 fn is_there(program: &str, path: Option<std::ffi::OsString>) -> bool {

@@ -42,6 +42,8 @@ pub(crate) struct Report {
 /// What has been found so far.
 pub(super) struct Round {
     findings: Findings,
+    /// Something has to be mended in the file.
+    mistaken: bool,
     /// Kinds of errors that servers gave.
     kinds: Vec<Kind>,
 }
@@ -49,6 +51,7 @@ pub(super) struct Round {
 impl Round {
     /// A mistake that can be mended in the file.
     fn mistake(&mut self, place: Place, message: impl Into<String>, help: impl Into<String>) {
+        self.mistaken = true;
         self.findings.error(place, message, help);
     }
 
@@ -63,8 +66,9 @@ impl Round {
     }
 
     fn server(&mut self, place: Place, error: &Error) {
-        // Many texts say what to do themselves.
-        let help = if error.what.contains("; ") { "" } else { remedy(error) };
+        // Texts without a remedy beside them may say in themselves what to do.
+        let told = error.help.is_none() && error.what.contains("; ");
+        let help = if told { "" } else { remedy(error) };
         self.unfit(place, error.kind, error.to_string(), help);
     }
 }
@@ -85,12 +89,11 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
             code: Some(MISTAKES),
         });
     };
-    let mut round = Round { findings, kinds: Vec::new() };
-    let wrong_file = round.findings.has_errors();
+    let mut round = Round { mistaken: findings.has_errors(), findings, kinds: Vec::new() };
     let (catalog, sources, topics) =
         tokio::join!(catalog(&migration), sources::look(&migration), of_log(&migration));
     let (mut plan, mut target) = (None, None);
-    let mut mistaken = wrong_file | finish::programs(&migration, &mut round);
+    finish::programs(&migration, &mut round);
     match catalog {
         None => {}
         Some(Err(error)) => round.server(migration.target.place, &error),
@@ -101,8 +104,8 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
             target = Some(server);
             let before = round.findings.errors();
             plan = mapping::judge(&migration, &catalog, &mut round.findings);
-            mistaken |= round.findings.errors() > before;
-            mistaken |= finish::sql(&migration, &mut round).await;
+            round.mistaken |= round.findings.errors() > before;
+            finish::sql(&migration, &mut round).await;
             let sequences = migration.cutover.after.contains(&Finish::Sequences);
             for right in missing.iter().filter(|right| sequences || !right.sequence) {
                 round.unfit(migration.target.place, Kind::Denied, &right.what, &right.grant);
@@ -111,10 +114,7 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
     }
     let mut fit = Vec::new();
     for (source, looked) in sources {
-        let before = round.findings.errors();
-        let servers = round.kinds.len();
         fit.extend(sources::judge(&migration, source, looked, &mut round));
-        mistaken |= round.findings.errors() - before > round.kinds.len() - servers;
     }
     let topics = match topics {
         Ok(topics) => topics,
@@ -124,7 +124,7 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
         }
     };
     let failed = round.findings.has_errors();
-    let code = failed.then(|| code(mistaken, &round.kinds));
+    let code = failed.then(|| code(round.mistaken, &round.kinds));
     let found = round.findings.finish();
     Ok(Report {
         plan: plan.filter(|_| !failed),
@@ -169,12 +169,9 @@ fn topics_failed(migration: &Migration, failure: Failure, round: &mut Round) {
             lines.into_iter().for_each(|line| round.unfit(log.place, Kind::Unsuitable, line, ""));
         }
         Failure::Denied(lines) => {
-            lines.into_iter().for_each(|line| round.unfit(log.place, Kind::Denied, line, ""))
+            lines.into_iter().for_each(|line| round.unfit(log.place, Kind::Denied, line, ""));
         }
-        Failure::Mistakes(mistakes) => {
-            // They have been reported where the file was read.
-            drop(mistakes);
-        }
-        Failure::File { .. } => {}
+        // Those have been reported where the file was read.
+        Failure::Mistakes(_) | Failure::File { .. } => {}
     }
 }

@@ -105,12 +105,13 @@ impl Source {
         }
     }
 
-    /// The names of its collections; `None` where we may not ask.
+    /// The names of everything that holds documents; `None` where we may not ask.
     pub(crate) async fn collections(&self) -> Option<Vec<String>> {
         match self {
             Self::Mongodb(mongo) => {
                 let collections = mongo.collections().await.ok()?;
-                Some(collections.into_iter().map(|info| info.name).collect())
+                let holding = collections.into_iter().filter(|info| info.holds_documents());
+                Some(holding.map(|info| info.name).collect())
             }
         }
     }

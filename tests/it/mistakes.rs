@@ -186,6 +186,9 @@ async fn every_mistake_is_told() {
     for name in ["orgs", "users", "logs"] {
         stage.source.collection::<Document>(name).insert_one(doc! {"_id": 1}).await.expect("a document");
     }
+    // It holds no documents of its own, so nobody has to say what becomes of it.
+    let view = doc! {"create": "recent", "viewOn": "users", "pipeline": []};
+    stage.source.run_command(view).await.expect("a view");
     let wrong_set = stage.mongodb.replace("replicaSet=rs0", "replicaSet=wrong");
     let wrong_database = stage.postgres.replace(&stage.name, "no_such_database");
     let mut golden = String::new();
@@ -225,5 +228,43 @@ async fn every_mistake_is_told() {
     let golden = golden.replace(&stage.name, "DATABASE").replace(&host(&stage.mongodb), "HOST:PORT");
     let golden = golden.replace(&host(&stage.postgres), "HOST:PORT");
     insta::assert_snapshot!("mistakes", golden);
+    stage.clear().await;
+}
+
+/// A role that may do little is told everything that it lacks, not one right after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_rights_come_together() {
+    let mut stage = Stage::new("mistakes_rights").await;
+    stage.target.batch_execute(SCHEMA).await.expect("the tables can be created");
+    let role = format!("{}_app", stage.name);
+    let make = format!(
+        "ALTER TABLE users ADD COLUMN number serial; DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN PASSWORD 'canary';
+         GRANT SELECT, INSERT, UPDATE, DELETE ON users TO {role}; GRANT SELECT ON orgs, lines TO {role}"
+    );
+    stage.target.batch_execute(&make).await.expect("a role");
+    for name in ["orgs", "users", "logs"] {
+        stage.source.collection::<Document>(name).insert_one(doc! {"_id": 1}).await.expect("a document");
+    }
+    let path = stage.file("migration.yaml", FILE);
+    let (_, rest) = stage.postgres.split_once('@').expect("a URL with a user");
+    stage.postgres = format!("postgres://{role}:canary@{rest}");
+    let output = stage.output(&["check", path.to_str().expect("a path in UTF-8"), "--json"]).await;
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("check prints JSON");
+    let said = report["diagnostics"].to_string();
+    for lack in [
+        "may not write to `public.orgs`",
+        "may not write to `public.lines`",
+        "may not create the schema `slackwater`",
+        "may not move the sequence `public.users_number_seq`",
+    ] {
+        assert!(said.contains(lack), "{lack}: {said}");
+    }
+    assert!(!said.contains("`fix`"), "what it may do is no finding: {said}");
+    assert!(!said.contains("canary"), "a password is shown");
+    stage
+        .target
+        .batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"))
+        .await
+        .expect("the role can go");
     stage.clear().await;
 }

@@ -62,6 +62,13 @@ pub struct CollectionInfo {
     pub clustered: Option<String>,
 }
 
+impl CollectionInfo {
+    /// It has documents of its own; a view shows those of others.
+    pub fn holds_documents(&self) -> bool {
+        self.kind != CollectionKind::View
+    }
+}
+
 impl Mongo {
     /// Connects, and asks the server for its version: a wrong address or password shows here.
     pub async fn connect(uri: &Secret, database: &str) -> Result<Self> {

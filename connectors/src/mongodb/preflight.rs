@@ -27,7 +27,7 @@ pub struct Preflight {
     pub oplog_hours: Option<f64>,
     /// The collections that were asked for, in that order.
     pub collections: Vec<WatchedCollection>,
-    /// What else is in the database; `None` where we may not ask.
+    /// What else holds documents in the database; `None` where we may not ask.
     pub others: Option<Vec<String>>,
 }
 
@@ -90,7 +90,7 @@ impl Mongo {
             oplog_hours: oplog_hours(&self.other("local")).await,
             collections: found,
             others: listed.ok().map(|listed| {
-                let other = listed.into_iter().map(|info| info.name);
+                let other = listed.into_iter().filter(CollectionInfo::holds_documents).map(|info| info.name);
                 other.filter(|name| !collections.contains(name)).collect()
             }),
         })
