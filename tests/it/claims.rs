@@ -9,6 +9,7 @@ use slackwater_migrations::Chance;
 use crate::letters::letters;
 use crate::stage::broker::shared;
 use crate::stage::pipeline::{Log, Pipeline};
+use crate::stage::rounds::{Shown, change_and_kill, ends_as};
 use crate::stage::{PATIENCE, Slackwater, Stage, number, until};
 
 const SCHEMA: &str = "
@@ -114,7 +115,7 @@ fn number_of(document: &Document) -> String {
 }
 
 /// What the tables must show, and how many rows must wait.
-fn wanted(documents: &Documents) -> (Vec<String>, usize) {
+fn wanted(documents: &Documents) -> Shown {
     let text = |document: &Document, name: &str| document.get_str(name).expect("a text").to_owned();
     let (mut rows, mut held) = (Vec::new(), 0);
     for ((name, _), document) in documents {
@@ -139,16 +140,13 @@ fn wanted(documents: &Documents) -> (Vec<String>, usize) {
     (rows, held)
 }
 
-async fn found(stage: &Stage) -> (Vec<String>, usize) {
+async fn shown(stage: &Stage) -> Vec<String> {
     const SHOWN: &str = "
 SELECT concat_ws(' ', 'currencies', code, v) FROM currencies
 UNION ALL SELECT concat_ws(' ', 'prices', currency, v) FROM prices
 UNION ALL SELECT concat_ws(' ', 'settings', scope, n, v) FROM settings";
     let rows = stage.target.query(SHOWN, &[]).await.expect("rows");
-    let mut rows: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    rows.sort();
-    let held = stage.target.query("SELECT FROM slackwater.waiting_rows WHERE held", &[]).await;
-    (rows, held.map_or(0, |held| held.len()))
+    rows.iter().map(|row| row.get(0)).collect()
 }
 
 async fn play(
@@ -158,37 +156,8 @@ async fn play(
     processes: &mut Vec<Slackwater>,
     start: impl Fn(usize) -> Slackwater,
 ) {
-    let kills = number("SLACKWATER_TEST_KILLS", 4);
-    for round in 0..=kills {
-        for _ in 0..120 {
-            change(stage, chance, documents).await;
-        }
-        if round < kills {
-            let which = chance.below(processes.len() as u64) as usize;
-            processes.remove(which).kill().await;
-            processes.insert(which, start(which));
-        }
-    }
-    let wanted = wanted(documents);
-    let mut last = (Vec::new(), 0);
-    until("the target is equal", PATIENCE, async || {
-        processes.iter_mut().for_each(Slackwater::still_runs);
-        let now = found(stage).await;
-        let letters = letters(stage).await;
-        if now != last {
-            let more = now.0.iter().filter(|row| !wanted.0.contains(row)).count();
-            println!(
-                "{} of {} rows, {more} others, {} held of {}, {letters:?}",
-                now.0.len(),
-                wanted.0.len(),
-                now.1,
-                wanted.1
-            );
-            last.clone_from(&now);
-        }
-        (now == wanted && letters.is_empty()).then_some(())
-    })
-    .await;
+    change_and_kill(chance, processes, start, async |chance| change(stage, chance, documents).await).await;
+    ends_as(&wanted(documents), stage, processes, async || shown(stage).await).await;
     let claims = stage.target.query("SELECT FROM slackwater.claims", &[]).await.expect("rows").len();
     let claiming = documents.keys().filter(|(name, _)| *name != "prices").count();
     assert_eq!(claims, claiming, "one claim a document");
@@ -259,7 +228,8 @@ async fn real_duplicates() {
     let process = stage.run(&file);
     let rows = async |wanted: &[&str]| {
         until("the rows are there", PATIENCE, async || {
-            let (rows, _) = found(&stage).await;
+            let mut rows = shown(&stage).await;
+            rows.sort();
             (rows == wanted).then_some(())
         })
         .await;

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use bson::{Document, doc};
 use slackwater_migrations::Chance;
 
-use crate::letters::letters;
 use crate::stage::broker::shared;
 use crate::stage::pipeline::{Log, Pipeline};
-use crate::stage::{PATIENCE, Slackwater, Stage, number, until};
+use crate::stage::rounds::{Shown, change_and_kill, ends_as};
+use crate::stage::{Slackwater, Stage, number};
 
 const SCHEMA: &str = "
 CREATE TABLE public.events (id uuid NOT NULL, at timestamptz NOT NULL, v bigint, org_id bigint, own text DEFAULT 'theirs',
@@ -83,7 +83,7 @@ async fn change(stage: &Stage, chance: &mut Chance, documents: &mut Documents) {
 }
 
 /// What the tables must show, and how many rows must wait.
-fn wanted(documents: &Documents) -> (Vec<String>, usize) {
+fn wanted(documents: &Documents) -> Shown {
     let of = |name: &'static str| {
         documents.iter().filter(move |((of, _), _)| *of == name).map(|(_, document)| document)
     };
@@ -132,7 +132,7 @@ fn wanted(documents: &Documents) -> (Vec<String>, usize) {
     (rows, held)
 }
 
-async fn found(stage: &Stage) -> (Vec<String>, usize) {
+async fn shown(stage: &Stage) -> Vec<String> {
     const SHOWN: &str = "
 SELECT concat_ws(' ', 'events', v, (extract(epoch FROM at) * 1000)::bigint, coalesce((SELECT external_id FROM orgs WHERE orgs.id = org_id), '')) FROM events
 UNION ALL SELECT concat_ws(' ', 'orgs', external_id, v) FROM orgs
@@ -141,10 +141,7 @@ UNION ALL SELECT concat_ws(' ', 'users', email, (SELECT external_id FROM orgs WH
 UNION ALL SELECT concat_ws(' ', 'tags', (SELECT email FROM users WHERE users.id = user_id), name) FROM tags
 UNION ALL SELECT concat_ws(' ', 'things', code, mongo_id, v) FROM things";
     let rows = stage.target.query(SHOWN, &[]).await.expect("rows");
-    let mut rows: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    rows.sort();
-    let held = stage.target.query("SELECT FROM slackwater.waiting_rows WHERE held", &[]).await;
-    (rows, held.map_or(0, |held| held.len()))
+    rows.iter().map(|row| row.get(0)).collect()
 }
 
 async fn play(
@@ -154,36 +151,8 @@ async fn play(
     processes: &mut Vec<Slackwater>,
     start: impl Fn(usize) -> Slackwater,
 ) {
-    let kills = number("SLACKWATER_TEST_KILLS", 4);
-    for round in 0..=kills {
-        for _ in 0..120 {
-            change(stage, chance, documents).await;
-        }
-        if round < kills {
-            let which = chance.below(processes.len() as u64) as usize;
-            processes.remove(which).kill().await;
-            processes.insert(which, start(which));
-        }
-    }
-    let wanted = wanted(documents);
-    let mut last = (Vec::new(), 0);
-    until("the target is equal", PATIENCE, async || {
-        processes.iter_mut().for_each(Slackwater::still_runs);
-        let now = found(stage).await;
-        if now != last {
-            let more = now.0.iter().filter(|row| !wanted.0.contains(row)).count();
-            println!(
-                "{} of {} rows, {more} others, {} held of {}",
-                now.0.len(),
-                wanted.0.len(),
-                now.1,
-                wanted.1
-            );
-            last.clone_from(&now);
-        }
-        (now == wanted && letters(stage).await.is_empty()).then_some(())
-    })
-    .await;
+    change_and_kill(chance, processes, start, async |chance| change(stage, chance, documents).await).await;
+    ends_as(&wanted(documents), stage, processes, async || shown(stage).await).await;
     let theirs = stage
         .target
         .query("SELECT FROM events WHERE own IS DISTINCT FROM 'theirs'", &[])

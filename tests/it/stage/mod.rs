@@ -11,6 +11,7 @@ pub(crate) mod pooler;
 #[path = "../../../connectors/tests/stage/ports.rs"]
 pub(crate) mod ports;
 pub(crate) mod records;
+pub(crate) mod rounds;
 pub(crate) mod state;
 #[path = "../../../connectors/tests/stage/target.rs"]
 pub(crate) mod target;
