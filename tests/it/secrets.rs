@@ -110,13 +110,14 @@ fn a_canary_is_found_wherever_it_is() {
     Traces::default().verdict();
 }
 
-/// A MongoDB and a Postgres role that are entered with canaries only, and everything logged.
+/// A MongoDB and a Postgres role whose passwords and options are canaries, and everything logged. Names of users, hosts and
+/// databases are no secrets: what is said of a server names them.
 async fn stage(name: &str) -> (Stage, Mongod) {
     let server = Mongod::start(name, Flavour::Passwords).await;
     let admin = mongodb::Client::with_uri_str(server.uri()).await.expect("a URI").database("admin");
-    let user = doc! {"createUser": "kanariuser", "pwd": "kanari@pass", "roles": ["root"]};
+    let user = doc! {"createUser": "dora", "pwd": "kanari@pass", "roles": ["root"]};
     admin.run_command(user).await.expect("a user can be made");
-    let uri = format!("{}&appName=kanarioption", server.uri_as("kanariuser", "kanari%40pass"));
+    let uri = format!("{}&appName=kanarioption", server.uri_as("dora", "kanari%40pass"));
     let mut stage = Stage::at(name, &uri).await;
     let role = role(&stage);
     let make =
@@ -131,7 +132,7 @@ async fn stage(name: &str) -> (Stage, Mongod) {
 }
 
 fn role(stage: &Stage) -> String {
-    format!("{}_kanari", stage.name)
+    format!("{}_dora", stage.name)
 }
 
 async fn clear(stage: Stage) {
@@ -193,7 +194,7 @@ async fn nothing_that_a_migration_leaves_behind_shows_a_secret() {
     let secret = stage.file("target.secret", &stage.postgres);
     stage.variables.push(("KANARI_TOKEN", "kanaritoken".into()));
     let text = format!(
-        "{}cutover:\n  max_lag: 10s\n  open:\n    - webhook: \"http://kanariuser:kanaripass@127.0.0.1:{port}/kanaripath?token=${{KANARI_TOKEN}}\"\n",
+        "{}cutover:\n  max_lag: 10s\n  open:\n    - webhook: \"http://dora:kanaripass@127.0.0.1:{port}/kanaripath?token=${{KANARI_TOKEN}}\"\n",
         items::FILE.replace("${SLACKWATER_POSTGRES_URL}", &format!("${{file:{}}}", secret.display()))
     );
     let file = stage.file("migration.yaml", &text);
@@ -359,17 +360,17 @@ fn wrong(server: &Mongod, good: (&str, &str)) -> Vec<(String, String, &'static [
     let (mongodb, postgres) = good;
     let target = postgres.rsplit_once('@').map_or("", |(_, place)| place);
     let sources: Vec<(String, &[i32])> = vec![
-        (server.uri_as("kanariuser", "kanariwrong"), &[6]),
-        (server.uri_as("kanarinobody", "kanariwrong"), &[6]),
-        ("mongodb://kanariuser:kanaripass@127.0.0.1:1/?replicaSet=kanarioption".into(), &[5]),
-        ("mongodb://kanariuser:kanaripass@kanari.invalid/".into(), &[5]),
-        ("mongodb+srv://kanariuser:kanaripass@kanari.invalid/".into(), &[4, 5]),
-        ("mongodb://kanariuser:kanari@pass@127.0.0.1/".into(), &[4]),
-        ("mongodb://kanariuser:kanaripass@127.0.0.1:kanari/".into(), &[4]),
-        ("mongodb://kanariuser:kanaripass@127.0.0.1/?kanarioption=kanarivalue".into(), &[4, 5]),
-        ("mongodb://kanariuser:kanaripass@127.0.0.1:1/?authMechanism=kanarioption".into(), &[4]),
+        (server.uri_as("dora", "kanariwrong"), &[6]),
+        (server.uri_as("nobody", "kanariwrong"), &[6]),
+        ("mongodb://dora:kanaripass@127.0.0.1:1/?replicaSet=kanarioption".into(), &[5]),
+        ("mongodb://dora:kanaripass@away.invalid/".into(), &[5]),
+        ("mongodb+srv://dora:kanaripass@away.invalid/".into(), &[4, 5]),
+        ("mongodb://dora:kanari@pass@127.0.0.1/".into(), &[4]),
+        ("mongodb://dora:kanaripass@127.0.0.1:kanari/".into(), &[4]),
+        ("mongodb://dora:kanaripass@127.0.0.1/?kanarioption=kanarivalue".into(), &[4, 5]),
+        ("mongodb://dora:kanaripass@127.0.0.1:1/?authMechanism=kanarioption".into(), &[4]),
         (
-            "mongodb://kanariuser:kanaripass@127.0.0.1:1/?authMechanism=MONGODB-AWS&authMechanismProperties=AWS_SESSION_TOKEN:kanaritoken"
+            "mongodb://dora:kanaripass@127.0.0.1:1/?authMechanism=MONGODB-AWS&authMechanismProperties=AWS_SESSION_TOKEN:kanaritoken"
                 .into(),
             &[4, 5],
         ),
@@ -377,15 +378,15 @@ fn wrong(server: &Mongod, good: (&str, &str)) -> Vec<(String, String, &'static [
         ("kanariuri".into(), &[4]),
     ];
     let targets: Vec<(String, &[i32])> = vec![
-        (format!("postgres://kanarinobody:kanaripass@{target}"), &[6]),
-        (format!("{}_kanari", postgres.split('?').next().unwrap_or_default()), &[6]),
-        ("postgres://kanariuser:kanaripass@127.0.0.1:1/kanari".into(), &[5]),
-        ("postgres://kanariuser:kanaripass@kanari.invalid/kanari".into(), &[5]),
-        ("postgres://kanariuser:kanari@pass@127.0.0.1:kanari/x".into(), &[4]),
-        (format!("postgres://kanariuser:kanaripass@{target}&kanarioption=kanari"), &[4]),
-        (format!("postgres://kanariuser:kanaripass@{target}&sslmode=kanari"), &[4]),
-        (format!("postgres://kanariuser:kanaripass@{target}&sslmode=require"), &[4]),
-        ("host=127.0.0.1 user=kanariuser password='kanari pass".into(), &[4]),
+        (format!("postgres://nobody:kanaripass@{target}"), &[6]),
+        (format!("{}_nowhere", postgres.split('?').next().unwrap_or_default()), &[6]),
+        ("postgres://dora:kanaripass@127.0.0.1:1/shop".into(), &[5]),
+        ("postgres://dora:kanaripass@away.invalid/shop".into(), &[5]),
+        ("postgres://dora:kanari@pass@127.0.0.1:kanari/x".into(), &[4]),
+        (format!("postgres://dora:kanaripass@{target}&kanarioption=kanari"), &[4]),
+        (format!("postgres://dora:kanaripass@{target}&sslmode=kanari"), &[4]),
+        (format!("postgres://dora:kanaripass@{target}&sslmode=require"), &[6]),
+        ("host=127.0.0.1 user=dora password='kanari pass".into(), &[4]),
         ("kanariuri".into(), &[4]),
     ];
     let sources = sources.into_iter().map(|(uri, codes)| (uri, postgres.to_owned(), codes));
@@ -420,7 +421,7 @@ async fn no_failure_shows_a_secret() {
         (stage.mongodb, stage.postgres) = good;
     }
     // A process that starts while a server is away.
-    stage.mongodb = "mongodb://kanariuser:kanaripass@127.0.0.1:1/".into();
+    stage.mongodb = "mongodb://dora:kanaripass@127.0.0.1:1/".into();
     let starting: Slackwater = stage.start(&["run", path(&file)], "away");
     until("it has tried", PATIENCE, async || starting.said("trying again").then_some(())).await;
     starting.kill().await;

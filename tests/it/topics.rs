@@ -333,15 +333,16 @@ async fn check_wants_the_topics() {
     items::insert(&stage, 0..1).await;
     with("check", async move |desk: Desk| {
         let log = format!(
-            "log: {{ kafka: {{ brokers: \"${{SLACKWATER_KAFKA_BROKERS}}\", topics: {{ prefix: {}, partitions: 1, replication: 1 }} }} }}\ncollections:",
+            "log: {{ kafka: {{ brokers: \"${{SLACKWATER_KAFKA_BROKERS}}\", topics: {{ prefix: {}, partitions: 1, replication: 1 }} }} }}\nnot_migrated: [ \"legacy.*\" ]\ncollections:",
             desk.prefix
         );
         let text = items::FILE.replace("collections:", &log).replace("legacy.items", "legacy.users");
         let file = stage.file("migration.yaml", &text);
         let file = file.to_str().expect("a path in UTF-8");
         let output = stage.output(&["check", file]).await;
-        assert_eq!(output.status.code(), Some(4));
-        all_in(&String::from_utf8_lossy(&output.stderr), &[&desk.topics()[0], "is missing"]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{told}");
+        all_in(&told, &[&desk.topics()[0], "is missing"]);
         assert!(stage.output(&["topics", "apply", file]).await.status.success());
         let output = stage.output(&["check", file, "--json"]).await;
         let json: Json = serde_json::from_slice(&output.stdout).expect("JSON");
