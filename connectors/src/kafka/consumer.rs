@@ -28,6 +28,7 @@ use super::error::{explain, of_code};
 use super::group::{Change, Group, assign};
 use super::report::Trouble;
 use super::settings::Settings;
+use super::shares;
 use crate::error::{Error, Kind, Result};
 
 /// A batch is handed on when it has grown to this, or when nothing more is there.
@@ -39,6 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const TELL_EVERY: Duration = Duration::from_secs(2);
 /// Partitions without a good place to begin are asked about this often.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// While we do not have all partitions, the group is looked at this often, to see whether somebody has each.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+const LOOK_WITHIN: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(50);
 const WATERMARKS_WITHIN: Duration = Duration::from_secs(10);
 const SEEK_WITHIN: Duration = Duration::from_secs(10);
@@ -189,6 +193,8 @@ pub fn start<D: Desk>(
         committed: HashMap::new(),
         told: Instant::now(),
         asked: Instant::now(),
+        looked: Instant::now(),
+        unread: Vec::new(),
     };
     let thread = std::thread::Builder::new().name("kafka-consumer".to_owned()).spawn(move || reading.run());
     thread.map_err(|error| Error::new(Kind::Exhausted, "starting the consumer", error.to_string()))
@@ -235,6 +241,9 @@ struct Reading<D: Desk> {
     committed: HashMap<Partition, i64>,
     told: Instant,
     asked: Instant,
+    looked: Instant,
+    /// The partitions that nobody read at the last look.
+    unread: Vec<(Arc<str>, i32)>,
 }
 
 /// Why the thread goes no further.
@@ -271,6 +280,7 @@ impl<D: Desk> Reading<D> {
                     if self.desk.superseded()?.ok_or(Ended::Asked)? {
                         return Err(Ended::ShutOut(error));
                     }
+                    tracing::info!("the consumer group has removed this member; joining again");
                     self.rejoin()?;
                 }
                 round => round?,
@@ -285,7 +295,6 @@ impl<D: Desk> Reading<D> {
 
     /// Joins the group as somebody new: a client that the broker has shut out stays so.
     fn rejoin(&mut self) -> Step {
-        tracing::info!("the consumer group has removed this member; joining again");
         self.batches.iter_mut().for_each(|batch| *batch = Batch::default());
         self.places.clear();
         self.committed.clear();
@@ -341,6 +350,10 @@ impl<D: Desk> Reading<D> {
         }
         self.hear()?;
         self.tell();
+        if self.looked.elapsed() >= LOOK_EVERY {
+            self.looked = Instant::now();
+            self.look()?;
+        }
         Ok(())
     }
 
@@ -590,6 +603,48 @@ impl<D: Desk> Reading<D> {
         let mut waiting: Vec<Partition> = waiting.map(|(partition, _)| *partition).collect();
         waiting.sort_unstable();
         self.claim_anew(&waiting)
+    }
+
+    /// Sees to it that somebody reads each partition. A group at peace that has left one out twice in a row will not give it to anybody by
+    /// itself; a member that comes new has all of them shared out again.
+    fn look(&mut self) -> Step {
+        let all: usize = self.topics.iter().map(|(_, partitions)| *partitions as usize).sum();
+        if self.held.len() == all {
+            self.unread.clear();
+            return Ok(());
+        }
+        let Some(shares) = self.shares() else {
+            self.unread.clear();
+            return Ok(());
+        };
+        let unread = shares::unread(&shares, &self.topics);
+        let again = !unread.is_empty() && unread == self.unread;
+        self.unread = unread;
+        let held = self.held.keys();
+        let ours: Vec<(&str, i32)> =
+            held.map(|at| (&*self.topics[usize::from(at.topic)].0, at.number)).collect();
+        if !again || !shares::has_the_first(&shares, &ours) {
+            return Ok(());
+        }
+        let (topic, partition) = &self.unread[0];
+        tracing::warn!(
+            topic = &**topic,
+            partition,
+            partitions = self.unread.len(),
+            "the consumer group has given these partitions to nobody; joining again, so that it shares out anew"
+        );
+        // Under the name that it knows, the broker would give us the same share again.
+        self.membership.member = None;
+        self.unread.clear();
+        self.rejoin()
+    }
+
+    /// What each member reads; `None` while the group is not at peace, or where the broker does not say.
+    fn shares(&self) -> Option<Vec<shares::Share>> {
+        let groups = self.consumer.fetch_group_list(Some(&self.membership.group), LOOK_WITHIN);
+        let groups = groups.inspect_err(|error| tracing::debug!(%error, "looking at the group")).ok()?;
+        let group = groups.groups().first().filter(|group| group.state() == "Stable")?;
+        group.members().iter().map(|member| shares::read(member.assignment().unwrap_or_default())).collect()
     }
 
     /// Tells the broker how far the target is. Only for tools, but they are to see the end of it, too. While the group shares

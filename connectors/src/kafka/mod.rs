@@ -10,6 +10,7 @@ mod group;
 mod producer;
 mod report;
 mod settings;
+mod shares;
 mod tail;
 mod ticket;
 

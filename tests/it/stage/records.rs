@@ -1,15 +1,18 @@
 //! The contents of a test's topics, read without slackwater: by records, and by how many an applier must count.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use slackwater_topics::{CollectionId, Mark, Op, Part, Position, Record};
 
@@ -87,7 +90,7 @@ impl Topics {
         tokio::task::spawn_blocking(move || ask(topics)).await.expect("a task")
     }
 
-    fn partitions(&self, reader: &BaseConsumer) -> BTreeMap<String, i32> {
+    fn partitions<C: ConsumerContext>(&self, reader: &BaseConsumer<C>) -> BTreeMap<String, i32> {
         let metadata = reader.fetch_metadata(None, ANSWER).expect("the broker answers");
         let beginning = format!("{}.", self.prefix);
         let ours = metadata.topics().iter().filter(|topic| topic.name().starts_with(&beginning));
@@ -196,6 +199,44 @@ impl Topics {
             }
         })
         .await;
+    }
+
+    /// Joins a group under a name that is kept, takes all partitions and says so, and, as soon as the group tells it to let some go,
+    /// is gone without a word.
+    pub(crate) fn vanish_half_way(
+        &self,
+        group: &str,
+        member: &str,
+        has_all: Arc<AtomicBool>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (topics, group, member) = (self.clone(), group.to_owned(), member.to_owned());
+        async move {
+            let stay = topics.ask(move |topics| {
+                let mut config = topics.config();
+                config.set("group.id", group).set("group.instance.id", member);
+                config
+                    .set("partition.assignment.strategy", "cooperative-sticky")
+                    .set("session.timeout.ms", "6000")
+                    .set("enable.auto.commit", "false");
+                let client: BaseConsumer<Told> =
+                    config.create_with_context(Told::default()).expect("options that fit");
+                let names = topics.partitions(&client);
+                let all = names.values().sum::<i32>() as usize;
+                let names: Vec<&str> = names.keys().map(String::as_str).collect();
+                client.subscribe(&names).expect("topics that are there");
+                let end = Instant::now() + PATIENCE;
+                while !client.context().to_let_go.load(Ordering::Relaxed) {
+                    assert!(Instant::now() < end, "the group takes nothing back");
+                    // What it reads is nobody's.
+                    let _ = client.poll(Duration::from_millis(40));
+                    has_all
+                        .store(client.assignment().expect("an assignment").count() == all, Ordering::Relaxed);
+                }
+                client
+            });
+            // Who is killed does not close its client, and that would answer the group.
+            std::mem::forget(stay.await);
+        }
     }
 
     /// Where a group is, as the broker was told; none where it was told nothing.
@@ -320,6 +361,30 @@ impl Topics {
             (place.clone(), Standing::of(end, records, collection))
         })
         .collect()
+    }
+}
+
+/// Hears that partitions have to be let go, and does not answer.
+#[derive(Default)]
+struct Told {
+    to_let_go: AtomicBool,
+}
+
+impl ClientContext for Told {}
+
+impl ConsumerContext for Told {
+    fn rebalance(
+        &self,
+        client: &BaseConsumer<Self>,
+        kind: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        match kind {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                client.incremental_assign(partitions).expect("partitions can be taken");
+            }
+            _ => self.to_let_go.store(true, Ordering::Relaxed),
+        }
     }
 }
 
