@@ -418,10 +418,15 @@ impl<D: Desk> Reading<D> {
                 Some(topic) if (0..self.topics[topic].1 as i32).contains(number) => {
                     known.push(Partition { topic: topic as u16, number: *number });
                 }
-                _ => tracing::warn!(
+                Some(_) => tracing::warn!(
                     topic = name,
                     partition = number,
                     "this partition was added later; it is not used, since keys would change places"
+                ),
+                None => tracing::info!(
+                    topic = name,
+                    partition = number,
+                    "the group has given us what this name read before; waiting for a share of our topics"
                 ),
             }
         }
@@ -644,7 +649,12 @@ impl<D: Desk> Reading<D> {
         let groups = self.consumer.fetch_group_list(Some(&self.membership.group), LOOK_WITHIN);
         let groups = groups.inspect_err(|error| tracing::debug!(%error, "looking at the group")).ok()?;
         let group = groups.groups().first().filter(|group| group.state() == "Stable")?;
-        group.members().iter().map(|member| shares::read(member.assignment().unwrap_or_default())).collect()
+        let members = group.members().iter();
+        let shares: Option<Vec<shares::Share>> =
+            members.map(|member| shares::read(member.assignment().unwrap_or_default())).collect();
+        let mut shares = shares?;
+        shares::only(&mut shares, &self.topics);
+        Some(shares)
     }
 
     /// Tells the broker how far the target is. Only for tools, but they are to see the end of it, too. While the group shares

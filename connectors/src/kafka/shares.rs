@@ -2,7 +2,8 @@
 //!
 //! A member that keeps its name may be killed between the two halves of a rebalance: it has let partitions go, and nobody has been given
 //! them yet. When it comes back, the broker knows the name and hands it the smaller share without a new rebalance. From then on the group
-//! is at peace, and nobody reads what was let go. So members look now and then whether the shares are the whole.
+//! is at peace, and nobody reads what was let go. In the same way all members that come back with other topics may be handed their former
+//! shares. So members look now and then whether the shares are the whole.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,6 +33,14 @@ fn number<const BYTES: usize>(rest: &mut &[u8]) -> Option<i32> {
     *rest = after;
     let sign = if bytes[0] & 0x80 == 0 { 0 } else { -1 };
     Some(bytes.iter().fold(sign, |number, byte| (number << 8) | i32::from(*byte)))
+}
+
+/// What of the shares counts. A member that comes back with other topics may have been given its former share.
+pub(super) fn only(shares: &mut [Share], topics: &[(Arc<str>, u32)]) {
+    let counts = |name: &str, number: i32| {
+        topics.iter().any(|(topic, partitions)| **topic == *name && (0..*partitions as i32).contains(&number))
+    };
+    shares.iter_mut().for_each(|share| share.retain(|(topic, number)| counts(topic, *number)));
 }
 
 /// The partitions, of those that count, which are in no share.
@@ -94,6 +103,13 @@ mod tests {
         let short = unread(&[one, two[..2].to_vec(), vec![("orders".into(), 7)]], &topics());
         assert_eq!(short, [("orders".into(), 1)]);
         assert_eq!(unread(&[], &topics()).len(), 5);
+    }
+
+    #[test]
+    fn what_does_not_count_is_left_out() {
+        let mut shares = [vec![("orders".into(), 2), ("orders".into(), 3)], vec![("logs".into(), 0)]];
+        only(&mut shares, &topics());
+        assert_eq!(shares, [vec![("orders".to_owned(), 2)], vec![]]);
     }
 
     #[test]

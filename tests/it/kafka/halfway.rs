@@ -1,11 +1,13 @@
 //! An applier that keeps its name is killed half way through letting partitions go to another one, and comes back. The broker gives it
-//! what it was to keep, without a rebalance, because it knows the name. The other one has to get the rest all the same.
+//! what it was to keep, without a rebalance, because it knows the name. The other one has to get the rest all the same. Nor may an
+//! applier be left with a former share when it comes back with other topics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::stage::broker::shared;
 use crate::stage::pipeline::{Log, Pipeline};
+use crate::stage::records::Topics;
 use crate::stage::{PATIENCE, Slackwater, Stage, items, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,5 +33,28 @@ async fn what_a_killed_member_was_letting_go_finds_a_reader() {
     for process in processes {
         process.stop().await;
     }
+    pipeline.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_had_other_topics_gets_those_of_now() {
+    let stage = Stage::new("kafka_other_topics").await;
+    items::prepare(&stage).await;
+    items::insert(&stage, 0..1_000).await;
+    let before = Topics::new(&shared(), &format!("{}-before", stage.name));
+    before.make(&format!("{}-before.items", stage.name), 2).await;
+    let pipeline = Pipeline::on(stage, items::FILE, &Log::at(&shared())).await;
+    before.join(&pipeline.group, "one").await;
+    let mut processes = [pipeline.apply("one", Some("one")), pipeline.capture("capture")];
+    until("every item is a row", PATIENCE, async || {
+        processes.iter_mut().for_each(Slackwater::still_runs);
+        let rows = pipeline.stage.target.query_one("SELECT count(*) FROM items", &[]).await;
+        (rows.expect("rows can be counted").get::<_, i64>(0) == 1_000).then_some(())
+    })
+    .await;
+    for process in processes {
+        process.stop().await;
+    }
+    before.delete().await;
     pipeline.clear().await;
 }

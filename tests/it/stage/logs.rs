@@ -31,7 +31,10 @@ const EXPECTED: &[(&str, &str)] = &[
     ("the change stream broke", "connections to MongoDB are cut"),
     ("some tasks did not stop in time", "a stop while a server is away"),
     ("the consumer group has removed this member", "an applier that slept"),
-    ("has given these partitions to nobody", "an applier that keeps its name is killed while it lets partitions go"),
+    (
+        "has given these partitions to nobody",
+        "an applier that keeps its name is killed while it lets partitions go",
+    ),
     ("Failed to close consumer queue on drop", "librdkafka of a member whose name another process took"),
     ("[thrd:", "librdkafka tells of brokers that are stopped"),
     // Cutovers that a test hinders.
