@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use self::text::{
     by_parameters, columns, content, equal, key, key_of_parameters, keys, on_conflict, overriding, owner,
-    refers, texts,
+    place_of, place_of_row, refers, texts,
 };
 use self::value::{comparable, lateral, same_value, value_text};
 use super::references::{Mapped, Reference, References, Unique, ident_of};
@@ -198,14 +198,15 @@ impl Writer<'_> {
              SELECT {number}, m.key, m.owner, ({held}) OR m.was IS TRUE, ROW({content})::{name}::text \
              FROM m LEFT JOIN {name} AS t ON {key_of_new} WHERE ({any}) OR m.was IS TRUE \
              ON CONFLICT (relation, key) DO UPDATE SET owner = EXCLUDED.owner, held = EXCLUDED.held, content = EXCLUDED.content), \
-             drop_row AS (DELETE FROM slackwater.waiting_rows AS w USING m \
-             WHERE w.relation = {number} AND w.key = m.key AND m.was IS FALSE AND NOT ({any})), {entries}, \
+             drop_row AS (DELETE FROM slackwater.waiting_rows AS w USING m {at} \
+             WHERE w.ctid = e.at AND m.was IS FALSE AND NOT ({any})), {entries}, \
              put AS (INSERT INTO {name} AS t ({listed}){overriding} SELECT {values} FROM m WHERE NOT ({held}) AND m.was IS NOT TRUE \
              {conflict} RETURNING 1) \
              SELECT 'w' AS what, (SELECT count(*) FROM put) AS count, NULL::text[] AS key \
              UNION ALL SELECT 'r', 1, m.key FROM m WHERE m.was IS TRUE AND NOT ({held}) \
              UNION ALL SELECT 'l', 1, m.key FROM m WHERE ({held}) AND EXISTS (SELECT FROM {name} AS t WHERE {key_of_new})",
             content = content.join(", "),
+            at = place_of_row(number, "m.key"),
             entries = entries(&wishes, number, "m.was IS NOT NULL", "m"),
             listed = listed.join(", "),
             overriding = overriding(&mapped.table, &spec.columns),
@@ -338,12 +339,12 @@ impl Writer<'_> {
         changed.dedup();
         let mut parts = format!(
             "{looked}, \
-             drop_row_{m} AS (DELETE FROM slackwater.waiting_rows AS w USING {m} WHERE w.relation = {number} AND w.key = {m}.key \
-             AND NOT ({any})), \
-             partly_{m} AS (UPDATE slackwater.waiting_rows AS w SET held = false FROM {m} WHERE w.relation = {number} \
-             AND w.key = {m}.key AND {m}.was AND NOT ({held}) AND ({any})), {entries}, \
+             drop_row_{m} AS (DELETE FROM slackwater.waiting_rows AS w USING {m} {at} WHERE w.ctid = e.at AND NOT ({any})), \
+             partly_{m} AS (UPDATE slackwater.waiting_rows AS w SET held = false FROM {m} {at} \
+             WHERE w.ctid = e.at AND {m}.was AND NOT ({held}) AND ({any})), {entries}, \
              put_{m} AS (INSERT INTO {name} AS t ({listed}){overriding} SELECT {values} FROM {m} WHERE {m}.was AND NOT ({held}) \
              {conflict} RETURNING 1)",
+            at = place_of_row(number, &format!("{m}.key")),
             entries = entries(&wishes, number, "true", &m),
             listed = listed.join(", "),
             overriding = overriding(&mapped.table, &all),
@@ -377,8 +378,9 @@ impl Writer<'_> {
             let _ = write!(
                 parts,
                 ", hold_{m} AS (UPDATE slackwater.waiting_rows AS w SET held = true, content = ROW({content})::{name}::text \
-                 FROM {m} JOIN {name} AS t ON {} WHERE w.relation = {number} AND w.key = {m}.key AND NOT {m}.was AND ({held}))",
-                equal(mapped, "t.", &format!("({m}.new)."))
+                 FROM {m} JOIN {name} AS t ON {} {} WHERE w.ctid = e.at AND NOT {m}.was AND ({held}))",
+                equal(mapped, "t.", &format!("({m}.new).")),
+                place_of_row(number, &format!("{m}.key"))
             );
             let _ = write!(
                 answers,
@@ -425,7 +427,8 @@ impl Writer<'_> {
         let mapped = self.mapped(one.table);
         let name = qualified(&mapped.table.schema, &mapped.table.name);
         let waits = format!(
-            "{lateral} JOIN slackwater.waiting_for AS w ON w.reference = {number} AND w.wanted = {value} WHERE {set}",
+            "{lateral} CROSS JOIN LATERAL (SELECT f.key FROM slackwater.waiting_for AS f WHERE f.reference = {number} \
+             AND f.wanted = {value} OFFSET 0) AS w WHERE {set}",
             lateral = lateral(one, "v", "t"),
             number = self.numbers.uniques[unique].unwrap_or_default(),
             value = value_text(one, mapped, "v"),
@@ -433,9 +436,9 @@ impl Writer<'_> {
         );
         format!(
             "SELECT 'r' AS what, 1::bigint AS count, w.key FROM {source} JOIN {name} AS t ON {same}{waits} \
-             UNION ALL SELECT 'r', 1, w.key FROM {source} JOIN slackwater.waiting_rows AS h ON h.relation = {relation} \
-             AND h.key = {key} AND h.held CROSS JOIN LATERAL (SELECT ({content}).*) AS t{waits}",
-            relation = self.number(one.table),
+             UNION ALL SELECT 'r', 1, w.key FROM {source} JOIN {held} ON h.held \
+             CROSS JOIN LATERAL (SELECT ({content}).*) AS t{waits}",
+            held = waiting_row(self.number(one.table), key, "h"),
             content = content("h", self.number(one.table), &name),
         )
     }
@@ -519,7 +522,8 @@ impl Writer<'_> {
         )
     }
 
-    /// The wanted key, or null if there is nothing to want or it is there.
+    /// The wanted key, or null if there is nothing to want or it is there. The limit keeps Postgres from reading the whole table once
+    /// instead of looking each key up.
     fn wanted(&self, one: &Reference, beside: &str) -> String {
         let (child, parent) = (self.mapped(one.from), self.mapped(one.to));
         let set: Vec<String> = one
@@ -528,7 +532,7 @@ impl Writer<'_> {
             .map(|at| format!("r.{} IS NOT NULL", quote(&child.table.columns[*at].name)))
             .collect();
         format!(
-            "CASE WHEN {} AND NOT EXISTS (SELECT FROM {} AS p WHERE {}){beside} THEN {} END",
+            "CASE WHEN {} AND (SELECT true FROM {} AS p WHERE {} LIMIT 1) IS NULL{beside} THEN {} END",
             set.join(" AND "),
             qualified(&parent.table.schema, &parent.table.name),
             refers(one, &child.table, &parent.table, "r.", "p."),
@@ -623,8 +627,9 @@ fn entries(wishes: &[Wish<'_>], number: i32, known: &str, m: &str) -> String {
         .collect();
     let still = if still.is_empty() { "false".to_owned() } else { still.join(" OR ") };
     let mut sql = format!(
-        "drop_entry_{m} AS (DELETE FROM slackwater.waiting_for AS f USING {m} WHERE {known} AND f.relation = {number} \
-         AND f.key = {m}.key AND ({still}) IS NOT TRUE)"
+        "drop_entry_{m} AS (DELETE FROM slackwater.waiting_for AS f USING {m} {} WHERE {known} AND f.ctid = e.at \
+         AND ({still}) IS NOT TRUE)",
+        place_of("waiting_for", number, &format!("x.key = {m}.key"))
     );
     if !wishes.is_empty() {
         let _ = write!(sql, ", {}", keep_entries(wishes, number, m));

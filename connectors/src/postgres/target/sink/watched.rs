@@ -241,6 +241,18 @@ impl Sink {
         Ok(work.counts.iter().map(|counts| counts.deleted).sum())
     }
 
+    /// Whether the plans of the transaction's next statements go by indexes. Rows that come are found by their keys, and Postgres
+    /// would now and then read whole tables for that: a transaction that fills a table is planned with statistics by which it is empty.
+    /// For who refers to a row there may be no index.
+    async fn plan_by_keys(&self, by_keys: bool) -> Result<()> {
+        let switch = if by_keys { "off" } else { "on" };
+        let set = format!(
+            "SET LOCAL enable_seqscan = {switch}; SET LOCAL enable_hashjoin = {switch}; SET LOCAL enable_mergejoin = {switch}"
+        );
+        let set = self.client.batch_execute(&set).await;
+        set.map_err(|error| explain("preparing the transaction", &error))
+    }
+
     /// Waits until no other transaction touches watched references.
     async fn take_turn(&self) -> Result<()> {
         let turn = "SELECT pg_catalog.pg_advisory_xact_lock($1, pg_catalog.hashtext($2))";
@@ -259,6 +271,7 @@ impl Sink {
             self.take_turn().await?;
         }
         self.note_seen(writes, seen).await?;
+        self.plan_by_keys(true).await?;
         for spec in (0..writes.tables.len()).rev() {
             if removes(&writes.tables[spec]) {
                 self.delete_watched(spec, &writes.tables[spec], &mut work).await?;
@@ -422,6 +435,7 @@ impl Sink {
     pub(super) async fn remove(&mut self, table: usize, keys: BTreeSet<Key>, work: &mut Work) -> Result<()> {
         let mut gone: BTreeMap<usize, BTreeSet<Key>> = BTreeMap::new();
         let mut open = vec![(table, keys)];
+        self.plan_by_keys(false).await?;
         while let Some((table, keys)) = open.pop() {
             let known = gone.entry(table).or_default();
             let new: BTreeSet<Key> = keys.difference(known).cloned().collect();
@@ -459,6 +473,7 @@ impl Sink {
                 }
             }
         }
+        self.plan_by_keys(true).await?;
         gone.retain(|_, keys| !keys.is_empty());
         for (table, keys) in &gone {
             for unique in self.watched_values(*table) {

@@ -31,21 +31,18 @@ impl Writer<'_> {
     /// Who has a key that a row of `$1` wants, if somebody has.
     pub(in crate::postgres::target) fn claimed_by_another(&self, spec: &TableSpec, table: usize) -> String {
         format!(
-            "SELECT c.document FROM {} AS r JOIN slackwater.claims AS c ON c.relation = {} AND c.key = {} \
-             WHERE c.id <> r.{DOCUMENT_ID} LIMIT 1",
+            "SELECT c.document FROM {} AS r {} WHERE c.id <> r.{DOCUMENT_ID} LIMIT 1",
             source(spec, 1),
-            self.number(table),
-            key(self.mapped(table), "r.")
+            self.claim_with(table, &format!("x.key = {}", key(self.mapped(table), "r."))),
         )
     }
 
     /// The keys that documents of `$1` had until now, and have no more.
     pub(in crate::postgres::target) fn claims_left(&self, spec: &TableSpec, table: usize) -> String {
         format!(
-            "SELECT 'l' AS what, 1::bigint AS count, c.key FROM {} AS r JOIN slackwater.claims AS c \
-             ON c.relation = {} AND c.id = r.{DOCUMENT_ID} WHERE c.key <> {}",
+            "SELECT 'l' AS what, 1::bigint AS count, c.key FROM {} AS r {} WHERE c.key <> {}",
             source(spec, 1),
-            self.number(table),
+            self.claim_with(table, &format!("x.id = r.{DOCUMENT_ID}")),
             key(self.mapped(table), "r.")
         )
     }
@@ -62,12 +59,11 @@ impl Writer<'_> {
         let old: Vec<String> =
             mapped.key.iter().enumerate().map(|(place, at)| old(&mapped.table, place, *at)).collect();
         format!(
-            "UPDATE {} AS t SET {} FROM {} AS r JOIN slackwater.claims AS c ON c.relation = {} AND c.id = r.{DOCUMENT_ID} \
-             WHERE c.key <> {} AND {}",
+            "UPDATE {} AS t SET {} FROM {} AS r {} WHERE c.key <> {} AND {}",
             table_name(spec),
             set.join(", "),
             source(spec, 1),
-            self.number(table),
+            self.claim_with(table, &format!("x.id = r.{DOCUMENT_ID}")),
             key(mapped, "r."),
             old.join(" AND ")
         )
@@ -82,6 +78,14 @@ impl Writer<'_> {
              ON CONFLICT (relation, id) DO UPDATE SET key = EXCLUDED.key WHERE c.key <> EXCLUDED.key",
             key(self.mapped(table), "r."),
             source(spec, 1),
+        )
+    }
+
+    /// The claim of a row of the statement, as `c`, looked up as in [`super::text::place_of`].
+    fn claim_with(&self, table: usize, same: &str) -> String {
+        format!(
+            "CROSS JOIN LATERAL (SELECT x.* FROM slackwater.claims AS x WHERE x.relation = {} AND {same} OFFSET 0) AS c",
+            self.number(table)
         )
     }
 

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::text::{
-    by_parameters, columns, content, equal, key, key_of_parameters, keys, literal, owner, refers, text, texts,
+    by_parameters, columns, content, equal, key, key_of_parameters, keys, literal, owner, place_of,
+    place_of_row, refers, text, texts,
 };
 use super::{Writer, waiting_row};
 use crate::postgres::target::rows::TableSpec;
@@ -116,11 +117,11 @@ impl Writer<'_> {
         let mapped = self.mapped(table);
         let number = self.number(table);
         format!(
-            "WITH gone AS (DELETE FROM slackwater.waiting_rows AS w USING {keys} WHERE w.relation = {number} AND w.key = {key} \
-             RETURNING w.key), entries AS (DELETE FROM slackwater.waiting_for AS f USING gone \
-             WHERE f.relation = {number} AND f.key = gone.key) SELECT 'd' AS what, 0::bigint AS count, NULL::text[] AS key LIMIT 0",
+            "WITH gone AS (DELETE FROM slackwater.waiting_rows AS w USING {keys} {at} WHERE w.ctid = e.at RETURNING w.key), \
+             {entries} SELECT 'd' AS what, 0::bigint AS count, NULL::text[] AS key LIMIT 0",
             keys = keys(mapped, 0),
-            key = key_of_parameters(mapped),
+            at = place_of_row(number, &key_of_parameters(mapped)),
+            entries = Self::entries_of_gone(number),
         )
     }
 
@@ -131,15 +132,23 @@ impl Writer<'_> {
         let kind = &mapped.table.columns[spec.columns[owner]].kind;
         let number = self.number(table);
         Some(format!(
-            "WITH gone AS (DELETE FROM slackwater.waiting_rows AS w USING unnest($1::{kind}[]) AS o(id) \
-             WHERE w.relation = {number} AND w.owner = {text} AND w.key NOT IN (SELECT {key} FROM {source} AS r) \
-             RETURNING w.key), entries AS (DELETE FROM slackwater.waiting_for AS f USING gone \
-             WHERE f.relation = {number} AND f.key = gone.key) SELECT 'd' AS what, 0::bigint AS count, NULL::text[] AS key LIMIT 0",
+            "WITH gone AS (DELETE FROM slackwater.waiting_rows AS w USING unnest($1::{kind}[]) AS o(id) {at} \
+             WHERE w.ctid = e.at AND w.key NOT IN (SELECT {key} FROM {source} AS r) \
+             RETURNING w.key), {entries} SELECT 'd' AS what, 0::bigint AS count, NULL::text[] AS key LIMIT 0",
             kind = element_type(kind),
-            text = text("o.id", kind),
+            at = place_of("waiting_rows", number, &format!("x.owner = {}", text("o.id", kind))),
+            entries = Self::entries_of_gone(number),
             key = key(mapped, "r."),
             source = source(spec, 2),
         ))
+    }
+
+    /// What the rows of `gone` waited for.
+    fn entries_of_gone(relation: i32) -> String {
+        format!(
+            "entries AS (DELETE FROM slackwater.waiting_for AS f USING gone {} WHERE f.ctid = e.at)",
+            place_of("waiting_for", relation, "x.key = gone.key")
+        )
     }
 
     /// Where in a key as text a column of the spec is, from 1.
@@ -161,10 +170,11 @@ impl Writer<'_> {
             .collect();
         format!(
             "WITH gone AS (DELETE FROM slackwater.waiting_rows AS w USING {source} AS r WHERE w.relation = {number} AND {same} \
-             AND w.key <> {key} RETURNING w.key), entries AS (DELETE FROM slackwater.waiting_for AS f USING gone \
-             WHERE f.relation = {number} AND f.key = gone.key) SELECT 'd' AS what, 0::bigint AS count, NULL::text[] AS key LIMIT 0",
+             AND w.key <> {key} RETURNING w.key), {entries} \
+             SELECT 'd' AS what, 0::bigint AS count, NULL::text[] AS key LIMIT 0",
             source = source(spec, 1),
             number = self.number(table),
+            entries = Self::entries_of_gone(self.number(table)),
             same = same.join(" AND "),
             key = key(mapped, "r."),
         )
@@ -268,8 +278,8 @@ impl Writer<'_> {
         format!(
             "WITH gone AS (DELETE FROM slackwater.waiting_rows AS w WHERE w.relation = {number} AND EXISTS \
              (SELECT FROM (SELECT {content} AS n) AS o CROSS JOIN LATERAL (SELECT (o.n).*) AS t WHERE {unseen}) \
-             RETURNING w.key) DELETE FROM slackwater.waiting_for AS f USING gone \
-             WHERE f.relation = {number} AND f.key = gone.key",
+             RETURNING w.key), {entries} SELECT",
+            entries = Self::entries_of_gone(number),
             content = content("w", number, &name),
             unseen = unseen(spec, seen, constants)
                 + &if spec.claimed { self.is_claimed(table) } else { String::new() }

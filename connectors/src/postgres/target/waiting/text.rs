@@ -136,3 +136,18 @@ pub(super) fn literal(text: &str) -> String {
     let plain = text.replace('\'', "''");
     if plain.contains('\\') { format!("E'{}'", plain.replace('\\', "\\\\")) } else { format!("'{plain}'") }
 }
+
+/// Where the entry of one of our tables is that belongs to a row of the statement, as `e.at`. `same`: a condition on `x`.
+///
+/// Each is looked up by itself: `OFFSET 0` leaves Postgres no choice. As a plain join it would be planned with statistics by which
+/// the table is nearly empty, since the transaction that fills it is still open, and all entries would be compared with all rows.
+pub(super) fn place_of(table: &str, relation: i32, same: &str) -> String {
+    format!(
+        "CROSS JOIN LATERAL (SELECT x.ctid AS at FROM slackwater.{table} AS x WHERE x.relation = {relation} AND {same} OFFSET 0) AS e"
+    )
+}
+
+/// The same, for a waiting row by its key.
+pub(super) fn place_of_row(relation: i32, key: &str) -> String {
+    place_of("waiting_rows", relation, &format!("x.key = {key}"))
+}
