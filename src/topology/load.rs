@@ -76,6 +76,7 @@ pub(crate) async fn fit(source: &config::Source, plan: &Plan) -> Result<(Named, 
     let ids = plan.of_source(&named.name);
     let names: Vec<String> = ids.into_iter().map(|id| plan.collection(id).collection.clone()).collect();
     let fitness = look(&named, &names).await?;
+    tracing::info!("source {}: {}", named.name, fitness.text);
     let errors: Vec<String> = fitness.findings.errors.iter().map(|error| error.text.clone()).collect();
     match (errors.is_empty(), fitness.findings.denied) {
         (true, _) => Ok((named, fitness)),

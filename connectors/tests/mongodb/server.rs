@@ -24,7 +24,7 @@ fn unique(prefix: &str) -> String {
     format!("{prefix}_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn variable(name: &str) -> String {
+pub(crate) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: eval \"$(dev/services env)\""))
 }
 
@@ -129,6 +129,11 @@ impl Mongod {
         let client = Client::with_options(options).expect("a client");
         client.database("admin").run_command(doc! {"ping": 1}).await.expect("the server answers");
         client
+    }
+
+    /// Its folder.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        &self.directory
     }
 
     pub(crate) fn kill(&mut self) {
