@@ -36,6 +36,11 @@ pub(crate) struct Mongod {
 impl Mongod {
     /// Starts one and waits until it can be written to.
     pub(crate) async fn start(name: &str, flavour: Flavour) -> Self {
+        Self::with(name, flavour, &[]).await
+    }
+
+    /// Likewise, with more arguments; it has to take connections without TLS.
+    pub(crate) async fn with(name: &str, flavour: Flavour, more: &[&str]) -> Self {
         let folder =
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mongod_{name}_{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
@@ -47,6 +52,7 @@ impl Mongod {
             .arg(port.to_string())
             .arg("--dbpath")
             .arg(folder.join("data"))
+            .args(more)
             .stdin(Stdio::null())
             .stdout(std::fs::File::create(folder.join("log")).expect("a log file"))
             .kill_on_drop(true);
@@ -110,6 +116,11 @@ impl Mongod {
             }
             Flavour::Passwords => self.uri_as("admin", "secret"),
         }
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Its address as this user.
