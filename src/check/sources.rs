@@ -20,7 +20,8 @@ async fn look_at(migration: &Migration, source: &Source) -> Result<Fitness, Erro
     let named = Named::connect(source).await?;
     let names: Vec<String> = collections(migration, source).map(|(_, name)| name.to_owned()).collect();
     let mut fitness = load::look(&named, &names).await?;
-    let concerns = freeze::concerns(&migration.cutover, &named.source).await?;
+    let concerns =
+        load::patiently(async || freeze::concerns(&migration.cutover, &named.source).await).await?;
     concerns.into_iter().for_each(|text| fitness.findings.warning(None, text));
     Ok(fitness)
 }

@@ -131,11 +131,6 @@ impl Mongod {
         client
     }
 
-    /// Its folder.
-    pub(crate) fn folder(&self) -> &std::path::Path {
-        &self.directory
-    }
-
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

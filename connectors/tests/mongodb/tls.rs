@@ -20,7 +20,6 @@ async fn ask(uri: &str) -> Result<Server, slackwater_connectors::error::Error> {
 
 async fn lets(uri: &str) -> Server {
     let server = ask(uri).await.unwrap_or_else(|error| panic!("{uri}: {error} {:?}", error.help));
-    println!("{server}");
     server
 }
 
@@ -28,7 +27,6 @@ async fn lets(uri: &str) -> Server {
 async fn refuses(uri: &str, words: &[&str]) {
     let error = ask(uri).await.expect_err(uri);
     let text = format!("{error}; {}", error.help.as_deref().unwrap_or_default());
-    println!("{text}");
     assert!(matches!(error.kind, Kind::Denied | Kind::Unsuitable), "{uri}: {:?} {text}", error.kind);
     for word in words {
         assert!(text.contains(word), "{uri} does not say `{word}`: {text}");

@@ -9,7 +9,6 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::{Scene, Way, section};
-use crate::stage::broker::shared;
 use crate::stage::mongod::{Flavour, Mongod};
 use crate::stage::{PATIENCE, Stage};
 
@@ -73,12 +72,12 @@ async fn a_role_that_is_taken_away_holds() {
         let _ = write!(more, "  freeze: {{ command: {{ {} }} }}", words.join(", "));
         more
     };
-    let mut scene = Scene::written(stage, &writing, Way::Direct, &shared(), 53, &more("60s")).await;
+    let mut scene = Scene::written(stage, &writing, Way::Direct, "", 53, &more("60s")).await;
 
     // What will not do is said long before the switch.
     let good = scene.file.clone();
     for (section, words) in [
-        (section(""), &["cannot freeze the source", "`setUserWriteBlockMode`", "freeze: by_hand"][..]),
+        (section(""), &["cannot freeze the source", "freeze: by_hand"][..]),
         (section(&more("5s")), &["`appendOplogNote`", "deadline: 30s"]),
         (section(&more("60s")), &[]),
     ] {
