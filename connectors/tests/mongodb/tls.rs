@@ -19,8 +19,7 @@ async fn ask(uri: &str) -> Result<Server, slackwater_connectors::error::Error> {
 }
 
 async fn lets(uri: &str) -> Server {
-    let server = ask(uri).await.unwrap_or_else(|error| panic!("{uri}: {error} {:?}", error.help));
-    server
+    ask(uri).await.unwrap_or_else(|error| panic!("{uri}: {error} {:?}", error.help))
 }
 
 /// Refused for a person to mend, with these words, and with no word of a secret.
