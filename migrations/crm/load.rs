@@ -1,10 +1,11 @@
 //! Fills a database with the CRM's documents.
 
-use bson::{Document, doc};
+use bson::Document;
 use mongodb::Database;
 
 use super::{Model, World};
 use crate::Result;
+use crate::collection::create;
 
 const BATCH: u32 = 1_000;
 
@@ -12,10 +13,7 @@ const BATCH: u32 = 1_000;
 pub async fn load(database: &Database, world: World) -> Result<u64> {
     for model in Model::all() {
         // Half of them with images, half of them looked up.
-        let images = doc! {"enabled": (model as usize).is_multiple_of(2)};
-        database
-            .run_command(doc! {"create": model.collection(), "changeStreamPreAndPostImages": images})
-            .await?;
+        create(database, model.collection(), (model as usize).is_multiple_of(2)).await?;
     }
     let mut documents = 0;
     for model in Model::all() {

@@ -2,9 +2,10 @@
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use mongodb::Database;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::Document;
 
 use super::{Kind, World};
+use crate::collection::create;
 use crate::{Error, Result};
 
 const BATCH: u64 = 1_000;
@@ -31,9 +32,7 @@ pub async fn load(database: &Database, world: World, mut progress: impl FnMut(Lo
                 database.name()
             )));
         }
-        let images = doc! {"enabled": kind.has_images()};
-        let create = doc! {"create": kind.collection(), "changeStreamPreAndPostImages": images};
-        database.run_command(create).await?;
+        create(database, kind.collection(), kind.has_images()).await?;
     }
     let mut loaded = Loaded::default();
     for kind in Kind::ALL {

@@ -27,8 +27,8 @@ use crate::{Chance, Error, Ids, Result};
 
 /// Tries of a transaction that the server asks to try again.
 const TRIES: u32 = 20;
-/// What a server answers whose writers are blocked.
-const BLOCKED: i32 = 371;
+/// What a server answers whose writers are blocked, who have lost their right to write, or whose operation it has ended for that.
+const BLOCKED: [i32; 3] = [371, 13, 11601];
 /// How often a writer that is refused tries again.
 const AGAIN: Duration = Duration::from_millis(5);
 
@@ -214,8 +214,8 @@ async fn teams(database: &Database, run: u16, writers: u8) -> Result<Vec<Vec<Tea
 /// The server refuses all writers.
 fn is_blocked(error: &DriverError) -> bool {
     match &*error.kind {
-        ErrorKind::Command(command) => command.code == BLOCKED,
-        ErrorKind::Write(WriteFailure::WriteError(error)) => error.code == BLOCKED,
+        ErrorKind::Command(command) => BLOCKED.contains(&command.code),
+        ErrorKind::Write(WriteFailure::WriteError(error)) => BLOCKED.contains(&error.code),
         _ => false,
     }
 }

@@ -1,6 +1,7 @@
 //! Everything that can be found before the first row moves, in one round: `docs/design/check.md` has the reasons. Writes nothing.
 
 mod finish;
+mod freeze;
 mod sources;
 
 use std::path::Path;

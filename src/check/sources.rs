@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use slackwater_connectors::error::{Error, Kind};
 
-use super::Round;
+use super::{Round, freeze};
 use crate::config::spelling::nearest;
 use crate::config::{Migration, Source};
 use crate::source::{Fitness, Named, Presence, unmapped};
@@ -19,7 +19,11 @@ pub(super) async fn look(migration: &Migration) -> Vec<(&Source, Result<Fitness,
 async fn look_at(migration: &Migration, source: &Source) -> Result<Fitness, Error> {
     let named = Named::connect(source).await?;
     let names: Vec<String> = collections(migration, source).map(|(_, name)| name.to_owned()).collect();
-    load::look(&named, &names).await
+    let mut fitness = load::look(&named, &names).await?;
+    let concerns =
+        load::patiently(async || freeze::concerns(&migration.cutover, &named.source).await).await?;
+    concerns.into_iter().for_each(|text| fitness.findings.warning(None, text));
+    Ok(fitness)
 }
 
 /// The mapped collections of a source: their places in the file, and their names there.

@@ -71,7 +71,7 @@ impl Findings {
         self.errors.push(Finding { collection: collection.map(str::to_owned), text: text.into() });
     }
 
-    pub(super) fn warning(&mut self, collection: Option<&str>, text: impl Into<String>) {
+    pub(crate) fn warning(&mut self, collection: Option<&str>, text: impl Into<String>) {
         self.warnings.push(Finding { collection: collection.map(str::to_owned), text: text.into() });
     }
 }

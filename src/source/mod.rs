@@ -178,6 +178,13 @@ impl Source {
         }
     }
 
+    /// Whether a moment that we mark at an idle source passes at once.
+    pub(crate) async fn may_mark(&self) -> Result<bool> {
+        match self {
+            Self::Mongodb(mongo) => mongo.may_note().await,
+        }
+    }
+
     /// How long the oldest transaction that has written is open; a freeze would wait for it. `None` where there is none, or we may
     /// not ask.
     pub(crate) async fn oldest_writer(&self) -> Result<Option<Duration>> {

@@ -14,15 +14,21 @@ const FEW_HOURS: f64 = 24.0;
 pub(super) async fn fitness(mongo: &Mongo, collections: &[String]) -> Result<Fitness> {
     let preflight = mongo.preflight(collections).await?;
     let findings = judge(&preflight, mongo.database());
-    let (major, minor, patch) = preflight.version;
-    let version = format!("{major}.{minor}.{patch}");
-    let set = preflight.replica_set.as_deref().unwrap_or("sharded cluster");
     let history = preflight.oplog_hours.map(|hours| format!(", oplog reaches back {hours:.1} h"));
+    let server = &preflight.server;
     Ok(Fitness {
-        text: format!("MongoDB {version}, {set}{}", history.unwrap_or_default()),
+        text: format!("{server}{}", history.unwrap_or_default()),
         json: serde_json::json!({
-            "version": version,
-            "replica_set": preflight.replica_set,
+            "version": server.version,
+            "hosts": server.hosts,
+            "replica_set": server.replica_set,
+            "database": server.database,
+            "user": server.user,
+            "mechanism": server.mechanism,
+            "tls": server.tls,
+            "verified": server.tls.then_some(server.verified),
+            "compression": server.compression,
+            "read_preference": server.read_preference.unwrap_or("primary"),
             "oplog_hours": preflight.oplog_hours,
         }),
         collections: preflight.collections.iter().map(|collection| presence(&collection.presence)).collect(),
@@ -57,6 +63,9 @@ fn judge(preflight: &Preflight, database: &str) -> Findings {
             format!("the source runs MongoDB {major}.{minor}.{patch}; 4.0.7 or later is needed"),
         );
     }
+    if let Some(warning) = preflight.server.warning() {
+        found.warning(None, warning);
+    }
     if let Some(error) = &preflight.no_change_stream {
         found.refuse(SYSTEM, error, &format!("give the user role `read` on database {database}"));
     }
@@ -79,6 +88,12 @@ fn judge(preflight: &Preflight, database: &str) -> Findings {
                 if info.capped {
                     let text = format!(
                         "{name} is capped: what MongoDB removes from it by itself is in no change stream, so its rows stay in the target"
+                    );
+                    found.warning(Some(name), text);
+                }
+                if info.encrypted {
+                    let text = format!(
+                        "{name} has fields that its clients encrypt: they arrive as they are stored, and nobody can read them in the target without the keys; map them into bytea columns, or leave them out"
                     );
                     found.warning(Some(name), text);
                 }

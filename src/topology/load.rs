@@ -76,6 +76,7 @@ pub(crate) async fn fit(source: &config::Source, plan: &Plan) -> Result<(Named, 
     let ids = plan.of_source(&named.name);
     let names: Vec<String> = ids.into_iter().map(|id| plan.collection(id).collection.clone()).collect();
     let fitness = look(&named, &names).await?;
+    tracing::info!("source {}: {}", named.name, fitness.text);
     let errors: Vec<String> = fitness.findings.errors.iter().map(|error| error.text.clone()).collect();
     match (errors.is_empty(), fitness.findings.denied) {
         (true, _) => Ok((named, fitness)),
@@ -86,10 +87,15 @@ pub(crate) async fn fit(source: &config::Source, plan: &Plan) -> Result<(Named, 
 
 /// Looks at a source and these collections of it.
 pub(crate) async fn look(named: &Named, names: &[String]) -> Result<Fitness, Error> {
+    patiently(async || named.source.fitness(names).await).await
+}
+
+/// Asks again where a connection broke.
+pub(crate) async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
     let mut pauses = Pauses::for_server();
     let mut tries = 1;
     loop {
-        match named.source.fitness(names).await {
+        match ask().await {
             Err(error) if error.kind == Kind::Unreachable && tries < TRIES => {
                 tokio::time::sleep(pauses.next_pause()).await;
                 tries += 1;

@@ -6,6 +6,7 @@ use std::process::Output;
 use slackwater_migrations::crm_demo::{self, Pace};
 
 use crate::stage::authority::{Authority, LOCAL, Wish};
+use crate::stage::mongod::{Flavour, Mongod};
 use crate::stage::pooler::Pooler;
 use crate::stage::target::Target;
 use crate::stage::trial::{CATCH_UP, Load};
@@ -101,6 +102,89 @@ async fn what_is_in_force_is_said() {
     assert!(all > 2 && all == encrypted, "{encrypted} of {all} are encrypted");
     process.stop().await;
     stage.clear().await;
+}
+
+/// The same for the source.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_force_at_the_source_is_said() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("said_source");
+    let _ = std::fs::remove_dir_all(&folder);
+    let authority = Authority::new(&folder, "authority").await;
+    let stranger = Authority::new(&folder, "stranger").await;
+    let certificate = authority.issue("server", Wish::named("localhost", LOCAL)).await.together();
+    let root = authority.file();
+    let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
+    let arguments = [
+        "--tlsMode",
+        "preferTLS",
+        "--tlsCertificateKeyFile",
+        &path(&certificate),
+        "--tlsCAFile",
+        &path(&root),
+    ];
+    let more = [&arguments[..], &["--tlsAllowConnectionsWithoutCertificates"]].concat();
+    let mongod = Mongod::with("said", Flavour::Passwords, &more).await;
+    let mut stage = Stage::at("said_source", &mongod.uri()).await;
+    let file = items::prepare(&stage).await;
+    items::insert(&stage, 0..1).await;
+    let admin = stage.source.client().database("admin");
+    let role = bson::doc! {"role": "read", "db": &stage.name};
+    let create = bson::doc! {"createUser": "app", "pwd": "a-secret", "roles": [role.clone()]};
+    admin.run_command(create).await.expect("a user");
+    let place = mongod.uri_as("app", "a-secret");
+    let tls = format!("&tls=true&tlsCAFile={}", root.display());
+    let other = format!("&tls=true&tlsCAFile={}", stranger.file().display());
+    let plain = "user app by SCRAM-SHA-256, not encrypted";
+    for (parameters, code, words) in [
+        ("", 0, &[plain][..]),
+        (&*tls, 0, &["user app by SCRAM-SHA-256, TLS, certificate and host name verified"]),
+        (&*format!("{tls}&compressors=zstd"), 0, &["verified, compressed by zstd"]),
+        ("&readPreference=secondaryPreferred", 0, &["copied from secondaryPreferred"]),
+        (&*other, 6, &["is signed by an authority that we do not know", "`tlsCAFile`"]),
+        ("&tls=true&tlsCAFile=/no/such.pem", 6, &["/no/such.pem", "cannot be read"]),
+        ("&compressors=zlib", 4, &["`compressors`", "zstd"]),
+        ("&authMechanism=GSSAPI", 4, &["`authMechanism`"]),
+    ] {
+        stage.mongodb = format!("{place}{parameters}");
+        ends(&stage, "check", &file, code, words).await;
+        if code != 0 {
+            ends(&stage, "run", &file, code, words).await;
+        }
+    }
+    stage.mongodb = mongod.uri_as("app", "a-secret-no");
+    ends(&stage, "check", &file, 6, &["does not let app in", "admin has no such user", "authSource=…"]).await;
+    stage.mongodb = place.replace(&format!(":{}/", mongod.port()), ":1/");
+    ends(&stage, "check", &file, 5, &["nothing listens at 127.0.0.1:1"]).await;
+    stage.mongodb = format!("mongodb://127.0.0.1:{}/?replicaSet=rs0", mongod.port());
+    ends(&stage, "check", &file, 6, &["asks for a user, and the connection string names none"]).await;
+
+    stage.mongodb = format!("{place}{tls}");
+    let output = stage.output(&["check", &path(&file), "--json"]).await;
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let source = &report["source"];
+    assert_eq!(source["hosts"], serde_json::json!([format!("127.0.0.1:{}", mongod.port())]), "{source:#}");
+    for (key, value) in [("user", "app"), ("mechanism", "SCRAM-SHA-256"), ("read_preference", "primary")] {
+        assert_eq!(source[key], value, "{source:#}");
+    }
+    assert!(
+        source["tls"] == true && source["verified"] == true && source["database"] == *stage.name,
+        "{source:#}"
+    );
+    let mut process = stage.run(&file);
+    items::equal(&stage, &mut process, PATIENCE).await;
+    assert!(process.said("source legacy: MongoDB"), "{}", process.tail());
+    assert!(
+        process.said("user app by SCRAM-SHA-256, TLS, certificate and host name verified"),
+        "{}",
+        process.tail()
+    );
+    process.stop().await;
+    let revoke = bson::doc! {"revokeRolesFromUser": "app", "roles": [role]};
+    admin.run_command(revoke).await.expect("revoked");
+    ends(&stage, "check", &file, 6, &["refuses us", "role `read`"]).await;
+    ends(&stage, "run", &file, 6, &["refuses us", "role `read`"]).await;
+    stage.clear().await;
+    let _ = std::fs::remove_dir_all(&folder);
 }
 
 /// A pooler that lends sessions out is refused by every command, whatever its order, and nothing of ours is left in its sessions.

@@ -24,6 +24,7 @@ mod mistakes;
 mod references;
 mod refusals;
 mod resume;
+mod secondaries;
 mod secrets;
 mod shell;
 mod stage;

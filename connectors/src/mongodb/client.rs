@@ -1,23 +1,31 @@
 //! The connection to one database of a MongoDB deployment.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{RawDocumentBuf, Timestamp, cstr, rawdoc};
 use futures_util::StreamExt as _;
-use mongodb::options::ClientOptions;
+use mongodb::error::ErrorKind;
+use mongodb::options::{AuthMechanism, ClientOptions, SelectionCriteria};
 use mongodb::raw_batch_cursor::RawBatchCursor;
 use mongodb::{Client, Database};
 use slackwater_topics::{Document, Moment, Value};
+use tokio::time::timeout;
 
 use super::error::cleaned;
 use super::reply::Reply;
+use super::selection::{self, Cause, Why};
+use super::server::Wanted;
+use super::{address, probe};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
 const SELECTION: Duration = Duration::from_secs(5);
 /// The driver allows 10, which chunks that are read side by side would use up.
 const CONNECTIONS: u32 = 64;
+/// A secondary that lags longer than this is worth a line.
+const LAGGING: Duration = Duration::from_secs(15);
 
 /// One database. Cheap to clone.
 #[derive(Clone)]
@@ -25,6 +33,9 @@ pub struct Mongo {
     database: Database,
     client: Client,
     version: (u32, u32, u32),
+    wanted: Arc<Wanted>,
+    /// What the copy reads from, where that is not the primary.
+    copying: Option<SelectionCriteria>,
 }
 
 impl fmt::Debug for Mongo {
@@ -58,6 +69,8 @@ pub struct CollectionInfo {
     pub collation: bool,
     /// It is capped.
     pub capped: bool,
+    /// Clients encrypt fields of it before they write.
+    pub encrypted: bool,
     /// The clustered index's name, where it is clustered by `_id`.
     pub clustered: Option<String>,
 }
@@ -72,31 +85,43 @@ impl CollectionInfo {
 impl Mongo {
     /// Connects, and asks the server for its version: a wrong address or password shows here.
     pub async fn connect(uri: &Secret, database: &str) -> Result<Self> {
-        let doing = "connecting to MongoDB";
-        let mut options = ClientOptions::parse(uri.expose()).await.map_err(|error| match &*error.kind {
-            mongodb::error::ErrorKind::DnsResolve { .. } => cleaned(doing, &error),
-            // What the driver says repeats parts of the text, the password among them.
-            _ => Error::new(
-                Kind::Unsuitable,
-                doing,
-                "the connection string cannot be read; it looks like mongodb://user:password@host:27017/?replicaSet=name, \
-                 with special characters of the password percent-encoded",
-            ),
+        let text = uri.expose_fresh().map_err(|(path, error)| {
+            let what = format!("the file {} cannot be read: {error}", path.display());
+            Error::new(Kind::Denied, "connecting to MongoDB", what).help("the connection string needs it")
         })?;
-        let doing = &described(&options, database);
+        let mut options = address::read(&text).await?;
         options.app_name = Some("slackwater".into());
         options.server_selection_timeout = Some(SELECTION);
         options.max_pool_size.get_or_insert(CONNECTIONS);
-        let client = Client::with_options(options).map_err(|error| cleaned(doing.as_str(), &error))?;
-        let info = client
-            .database("admin")
-            .run_raw_command(rawdoc! {"buildInfo": 1})
-            .await
-            .map_err(|error| cleaned(doing.as_str(), &error))?;
+        if options.credential.as_ref().is_some_and(address::asks_elsewhere) {
+            let strong = with_mechanism(&options, AuthMechanism::ScramSha256);
+            match Self::open(strong, database).await {
+                // Users that are as old as MongoDB 3.6 have the other one only.
+                Err(error) if error.kind == Kind::Denied => {
+                    let weak = with_mechanism(&options, AuthMechanism::ScramSha1);
+                    return Self::open(weak, database).await.map_err(|_| error);
+                }
+                outcome => return outcome,
+            }
+        }
+        Self::open(options, database).await
+    }
+
+    async fn open(options: ClientOptions, database: &str) -> Result<Self> {
+        let wanted = Arc::new(Wanted::of(&options));
+        let copying =
+            options.selection_criteria.clone().filter(|_| address::read_preference(&options).is_some());
+        let user = wanted.user().map(|user| format!(", user {user}")).unwrap_or_default();
+        let doing = format!("connecting to MongoDB at {} (database {database}{user})", wanted.hosts());
+        let client = Client::with_options(options).map_err(|error| refused(&doing, &wanted, &error))?;
+        let info = match client.database("admin").run_raw_command(rawdoc! {"buildInfo": 1}).await {
+            Ok(info) => info,
+            Err(error) => return Err(explained(&doing, &wanted, &error).await),
+        };
         let mut numbers = info.get_array("versionArray").into_iter().flatten();
         let mut number = || numbers.next().and_then(|part| u32::try_from(part.as_i32()?).ok()).unwrap_or(0);
         let version = (number(), number(), number());
-        Ok(Self { database: client.database(database), client, version })
+        Ok(Self { database: client.database(database), client, version, wanted, copying })
     }
 
     /// The server's time after a majority read: what was acknowledged by a majority before this call is at or before it.
@@ -130,7 +155,8 @@ impl Mongo {
             for document in reply.documents() {
                 let broken = |_| Error::new(Kind::Unsuitable, doing, "the server's answer cannot be read");
                 let info = info(document.map_err(broken)?).map_err(broken)?;
-                if !info.name.starts_with("system.") {
+                // The others belong to collections with encrypted fields that can be searched.
+                if !info.name.starts_with("system.") && !info.name.starts_with("enxcol_.") {
                     collections.push(info);
                 }
             }
@@ -149,6 +175,10 @@ impl Mongo {
         self.version
     }
 
+    pub(super) fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
     pub(super) fn handle(&self) -> &Database {
         &self.database
     }
@@ -157,19 +187,90 @@ impl Mongo {
         self.client.database(database)
     }
 
-    /// Runs a command that answers with a cursor.
+    /// Runs a command that answers with a cursor, at the primary.
     pub(super) async fn replies<'a>(&self, command: RawDocumentBuf, doing: &'a str) -> Result<Replies<'a>> {
         let cursor = self.database.run_raw_cursor_command(command).batch().await;
         Ok(Replies { cursor: cursor.map_err(|error| cleaned(doing, &error))?, doing })
     }
+
+    /// The same, where the connection string wants the copy to read. The driver asks the cursor's server for all that follows.
+    ///
+    /// A secondary that lags lets us wait until it has what is asked for; somebody should know then.
+    pub(super) async fn copied<'a>(&self, command: RawDocumentBuf, doing: &'a str) -> Result<Replies<'a>> {
+        let Some(criteria) = &self.copying else { return self.replies(command, doing).await };
+        let asked = self.database.run_raw_cursor_command(command).selection_criteria(criteria.clone());
+        // The driver's futures must not be cancelled.
+        let mut answer = std::pin::pin!(asked.batch());
+        let cursor = loop {
+            match timeout(LAGGING, &mut answer).await {
+                Ok(cursor) => break cursor,
+                Err(_) => tracing::warn!(
+                    "{doing}: the secondary does not answer yet; it may lag behind the primary; `readPreference` and \
+                     `maxStalenessSeconds` in the connection string say which secondaries may be asked"
+                ),
+            }
+        };
+        Ok(Replies { cursor: cursor.map_err(|error| cleaned(doing, &error))?, doing })
+    }
 }
 
-/// Where we connect to, as whom.
-fn described(options: &ClientOptions, database: &str) -> String {
-    let hosts: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
-    let user = options.credential.as_ref().and_then(|credential| credential.username.as_deref());
-    let user = user.map(|user| format!(", user {user}")).unwrap_or_default();
-    format!("connecting to MongoDB at {} (database {database}{user})", hosts.join(","))
+fn with_mechanism(options: &ClientOptions, mechanism: AuthMechanism) -> ClientOptions {
+    let mut options = options.clone();
+    if let Some(credential) = &mut options.credential {
+        credential.mechanism = Some(mechanism);
+    }
+    options
+}
+
+/// Why we were not let in, once who answers was asked where the driver does not know.
+async fn explained(doing: &str, wanted: &Wanted, error: &mongodb::error::Error) -> Error {
+    let ErrorKind::ServerSelection { message, .. } = &*error.kind else {
+        return refused(doing, wanted, error);
+    };
+    let mut why = selection::why(message);
+    if let Why::Servers(reasons) = &mut why {
+        for reason in reasons {
+            let address = reason.address.as_str();
+            let certificate = wanted.certificate.as_deref();
+            reason.cause = match reason.cause {
+                Cause::NoMongodb if !wanted.tls && probe::speaks_tls(address).await => Cause::WantsTls,
+                Cause::EndsHandshake if probe::speaks_clearly(address).await => Cause::HasNoTls,
+                Cause::HangsUp if probe::hangs_up(address, certificate).await => match certificate {
+                    None => Cause::WantsCertificate,
+                    Some(_) => Cause::HangsUpOnCertificate,
+                },
+                cause => cause,
+            };
+        }
+        return Error::new(why.kind(), doing, why.words());
+    }
+    refused(doing, wanted, error)
+}
+
+/// Why we were not let in, in words that know who we wanted to be.
+fn refused(doing: &str, wanted: &Wanted, error: &mongodb::error::Error) -> Error {
+    let denied = |what: String, help: String| Error::new(Kind::Denied, doing, what).help(help);
+    match (&*error.kind, wanted.mechanism()) {
+        (ErrorKind::Authentication { .. }, Some("MONGODB-X509")) => denied(
+            "the server knows no user with the subject of our client certificate".into(),
+            "create one in $external with role `read`; `openssl x509 -in FILE -noout -subject -nameopt RFC2253` shows its name"
+                .into(),
+        ),
+        (ErrorKind::Authentication { .. }, mechanism) => {
+            let (user, source) = (wanted.user().unwrap_or("nobody"), &wanted.source);
+            let by = mechanism.map(|mechanism| format!(" by {mechanism}")).unwrap_or_default();
+            denied(
+                format!("the server does not let {user} in{by}: the password is not right, or {source} has no such user"),
+                "correct it in the `uri`; authSource=… names the database that the user was created in".into(),
+            )
+        }
+        (ErrorKind::InvalidTlsConfig { .. }, _) => denied(
+            "the key in the file of `tlsCertificateKeyFile` does not belong to the certificate in it, or is of a kind that is not known"
+                .into(),
+            "put certificate and key that were made together into it: RSA, ECDSA or Ed25519".into(),
+        ),
+        _ => cleaned(doing, error),
+    }
 }
 
 /// The replies of a cursor, until it is exhausted.
@@ -207,6 +308,7 @@ fn info(document: Document<'_>) -> std::result::Result<CollectionInfo, slackwate
         post_images: false,
         collation: false,
         capped: false,
+        encrypted: false,
         clustered: None,
     };
     for element in document.elements() {
@@ -224,6 +326,10 @@ fn info(document: Document<'_>) -> std::result::Result<CollectionInfo, slackwate
                             info.collation = collation.get(b"locale")? != Some(Value::String(b"simple"));
                         }
                         (b"capped", Value::Boolean(capped)) => info.capped = capped,
+                        (b"encryptedFields", _) => info.encrypted = true,
+                        (b"validator", Value::Document(validator)) => {
+                            info.encrypted |= encrypts(validator)?;
+                        }
                         (b"clusteredIndex", Value::Document(index)) => {
                             if let Some(Value::String(name)) = index.get(b"name")? {
                                 info.clustered = Some(String::from_utf8_lossy(name).into_owned());
@@ -237,4 +343,16 @@ fn info(document: Document<'_>) -> std::result::Result<CollectionInfo, slackwate
         }
     }
     Ok(info)
+}
+
+/// Whether a schema says, at any depth, that clients encrypt something.
+fn encrypts(document: Document<'_>) -> std::result::Result<bool, slackwater_topics::Malformed> {
+    for element in document.elements() {
+        match element? {
+            (b"encrypt" | b"encryptMetadata", Value::Document(_)) => return Ok(true),
+            (_, Value::Document(inner)) if encrypts(inner)? => return Ok(true),
+            _ => {}
+        }
+    }
+    Ok(false)
 }

@@ -6,7 +6,7 @@
 
 use mongodb::error::{CommandError, Error as Driver, ErrorKind};
 
-use super::selection::reason;
+use super::selection::why;
 use crate::error::{Error, Kind};
 
 /// Codes after which the same request can work: elections, shutdowns, lost connections and cursors.
@@ -49,10 +49,10 @@ fn kind_of(error: &Driver) -> Kind {
         ErrorKind::Command(command) => kind_of_command(command),
         ErrorKind::Authentication { .. } => Kind::Denied,
         ErrorKind::ServerSelection { message, .. } if refused(message) => Kind::Denied,
-        ErrorKind::Io(_)
-        | ErrorKind::ServerSelection { .. }
-        | ErrorKind::ConnectionPoolCleared { .. }
-        | ErrorKind::DnsResolve { .. } => Kind::Unreachable,
+        ErrorKind::ServerSelection { message, .. } => why(message).kind(),
+        ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::DnsResolve { .. } => {
+            Kind::Unreachable
+        }
         ErrorKind::Internal { .. } | ErrorKind::Shutdown => Kind::Bug,
         _ => Kind::Unsuitable,
     }
@@ -87,7 +87,7 @@ fn what(error: &Driver) -> String {
         ErrorKind::Command(command) => what_of_command(command),
         ErrorKind::Authentication { .. } => WRONG_PASSWORD.into(),
         ErrorKind::ServerSelection { message, .. } if refused(message) => WRONG_PASSWORD.into(),
-        ErrorKind::ServerSelection { message, .. } => reason(message),
+        ErrorKind::ServerSelection { message, .. } => why(message).words(),
         ErrorKind::DnsResolve { .. } => {
             "the name of the cluster has no SRV records; check the name behind `mongodb+srv://`".into()
         }
@@ -109,6 +109,11 @@ const WRONG_PASSWORD: &str =
 fn what_of_command(command: &CommandError) -> String {
     match command.code {
         11 | 18 | 8000 => WRONG_PASSWORD.into(),
+        13 if command.message.contains("requires authentication") => {
+            "the server asks for a user, and the connection string names none; write it into the `uri`: \
+             mongodb://user:${file:/run/secrets/password}@host/?authSource=admin"
+                .into()
+        }
         13 | 31 => {
             "the user lacks the right; it needs `find` and `changeStream` on the database (role `read`)"
                 .into()

@@ -86,13 +86,13 @@ impl Mongo {
     pub async fn freeze_right(&self) -> Result<FreezeRight> {
         if self.version() < KNOWN_SINCE {
             let (major, minor, patch) = self.version();
-            let why = format!("MongoDB {major}.{minor}.{patch} cannot be frozen; 6.0 and later can");
+            let why = format!("MongoDB {major}.{minor}.{patch} cannot refuse its writers; 6.0 and later can");
             return Ok(FreezeRight::Unable { why });
         }
         let command = rawdoc! {"connectionStatus": 1, "showPrivileges": true};
         let reply = self.other("admin").run_raw_command(command).await;
         let reply = reply.map_err(|error| cleaned("asking for our rights", &error))?;
-        Ok(match may_block(&reply) {
+        Ok(match may(&reply, "setUserWriteBlockMode") {
             Some(true) => FreezeRight::Given,
             Some(false) | None => {
                 FreezeRight::Missing { give: "the action `setUserWriteBlockMode` on the cluster" }
@@ -100,15 +100,32 @@ impl Mongo {
         })
     }
 
+    /// Whether we may write a note; without one a moment at an idle source passes only with the server's own next entry.
+    pub async fn may_note(&self) -> Result<bool> {
+        let command = rawdoc! {"connectionStatus": 1, "showPrivileges": true};
+        let reply = self.other("admin").run_raw_command(command).await;
+        let reply = reply.map_err(|error| cleaned("asking for our rights", &error))?;
+        Ok(may(&reply, "appendOplogNote") == Some(true))
+    }
+
     /// Writes a note into the source's own log, which no collection shows; its time. For a source that somebody else has
     /// frozen: everything before this is before it.
+    ///
+    /// Managed servers give nobody the right to do that. Then it is the time of what was last written there; the server itself
+    /// writes a note every ten seconds while nothing happens, and then it has passed.
     pub async fn note(&self, text: &str) -> Result<Moment> {
         let doing = "marking the time at the source";
         let command = rawdoc! {
             "appendOplogNote": 1, "data": {"slackwater": text}, "writeConcern": {"w": "majority"},
         };
-        let reply = self.other("admin").run_raw_command(command).await;
-        operation_time(&reply.map_err(|error| cleaned(doing, &error))?, doing)
+        match self.other("admin").run_raw_command(command).await {
+            Ok(reply) => operation_time(&reply, doing),
+            Err(error) => match cleaned(doing, &error) {
+                // Not of a majority: a write that was acknowledged by the primary alone has to be before it.
+                error if error.kind == Kind::Denied => Ok(self.hello().await?.moment),
+                error => Err(error),
+            },
+        }
     }
 
     /// How many documents the server believes to be in a collection: at once, and right unless it was killed lately.
@@ -160,7 +177,7 @@ fn number(document: &Document, name: &str) -> Option<i64> {
 }
 
 /// What `connectionStatus` tells. A server that asks nobody for a password gives every right.
-fn may_block(reply: &Document) -> Option<bool> {
+fn may(reply: &Document, wanted: &str) -> Option<bool> {
     let info = reply.get_document("authInfo").ok()?;
     let users = info.get_array("authenticatedUsers").ok()?;
     if users.is_empty() {
@@ -175,7 +192,7 @@ fn may_block(reply: &Document) -> Option<bool> {
             continue;
         }
         let Ok(actions) = privilege.get_array("actions") else { continue };
-        let given = |action: &str| matches!(action, "setUserWriteBlockMode" | "anyAction");
+        let given = |action: &str| action == wanted || action == "anyAction";
         if actions.iter().any(|action| action.as_str().is_some_and(given)) {
             return Some(true);
         }

@@ -3,6 +3,7 @@
 //! Everything is read with majority from the primary, so what was read is never rolled back. Replies are kept
 //! as they came off the wire: a document is a slice of the reply that brought it.
 
+mod address;
 mod change;
 mod client;
 mod error;
@@ -10,14 +11,17 @@ mod fetch;
 mod freeze;
 mod lookup;
 mod preflight;
+mod probe;
 mod pulse;
 mod reply;
 mod selection;
+mod server;
 mod snapshot;
 mod stream;
 mod token;
 
 pub use client::{CollectionInfo, CollectionKind, Mongo};
 pub use preflight::{Preflight, Presence, WatchedCollection};
+pub use server::Server;
 pub use stream::{ChangeStream, Start};
 pub use token::{is_high_water_mark, resume_document, token_time};

@@ -8,11 +8,14 @@ use mongodb::Database;
 use super::client::{CollectionInfo, Mongo};
 use super::error::cleaned;
 use super::pulse::oplog_end;
+use super::server::Server;
 use crate::error::{Error, Kind, Result};
 
 /// What was found.
 #[derive(Debug)]
 pub struct Preflight {
+    /// Who answers, and what protects the connection.
+    pub server: Server,
     /// The server's version.
     pub version: (u32, u32, u32),
     /// `featureCompatibilityVersion`; `None` where we may not ask.
@@ -82,6 +85,7 @@ impl Mongo {
             found.push(WatchedCollection { name: name.clone(), presence, unreadable });
         }
         Ok(Preflight {
+            server: self.server().await?,
             version: self.version(),
             feature_version: feature_version(&admin).await,
             replica_set,

@@ -4,6 +4,10 @@
 //! documents is as it was at some moment between `from` and `until`; who publishes it leaves out the keys that
 //! changed in between. Nothing is kept here: after a crash the same range is read again.
 //!
+//! The connection string may send these reads to secondaries (`readPreference`). Majority and `afterClusterTime` hold there as
+//! well: a secondary that lags lets the read wait until it has what the primary had at that time. Samples may be outdated, they only
+//! say where to cut.
+//!
 //! A collection with a collation of its own sorts text in another order than [`Range`] does. It is
 //! one range, read in one piece.
 
@@ -63,7 +67,7 @@ impl Mongo {
                 {"$group": {"_id": null, "size": {"$avg": {"$bsonSize": "$$ROOT"}}}},
             ],
         };
-        let mut replies = match self.replies(raw(&command, &doing)?, &doing).await {
+        let mut replies = match self.copied(raw(&command, &doing)?, &doing).await {
             Err(error) if error.code.as_deref() == Some(UNLUCKY) => return Ok(1024),
             replies => replies?,
         };
@@ -95,7 +99,7 @@ impl Mongo {
         };
         let mut ids = Vec::new();
         let outcome = async {
-            let mut replies = self.replies(raw(&command, &doing)?, &doing).await?;
+            let mut replies = self.copied(raw(&command, &doing)?, &doing).await?;
             while let Some(reply) = replies.next().await? {
                 for document in reply.documents() {
                     let bound = document.and_then(|document| Bound::of(id(document)?));
@@ -165,7 +169,7 @@ impl Mongo {
     ) -> Result<()> {
         let doing = format!("copying {collection}");
         find.append(cstr!("readConcern"), majority(chunk.from));
-        let mut replies = self.replies(find, &doing).await?;
+        let mut replies = self.copied(find, &doing).await?;
         while let Some(reply) = replies.next().await? {
             chunk.until = chunk.until.max(reply.operation_time);
             for document in reply.documents() {

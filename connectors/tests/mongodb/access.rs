@@ -103,6 +103,13 @@ async fn what_stands_in_a_database() {
     scratch.create("imaged", doc! {"changeStreamPreAndPostImages": {"enabled": true}}).await;
     scratch.create("collated", doc! {"collation": {"locale": "de"}}).await;
     scratch.create("capped", doc! {"capped": true, "size": 4096}).await;
+    let key = bson::Binary { subtype: bson::spec::BinarySubtype::Uuid, bytes: vec![7; 16] };
+    let searched = doc! {"fields": [{"path": "number", "keyId": key.clone(), "bsonType": "string"}]};
+    scratch.create("searched", doc! {"encryptedFields": searched}).await;
+    let encrypt =
+        doc! {"keyId": [key], "algorithm": "AEAD_AES_256_CBC_HMAC_SHA_512-Random", "bsonType": "string"};
+    let schema = doc! {"bsonType": "object", "properties": {"number": {"encrypt": encrypt}}};
+    scratch.create("sealed", doc! {"validator": {"$jsonSchema": schema}}).await;
     scratch.create("view", doc! {"viewOn": "plain", "pipeline": []}).await;
     scratch.create("series", doc! {"timeseries": {"timeField": "t"}}).await;
     let told: Vec<String> = scratch
@@ -112,18 +119,22 @@ async fn what_stands_in_a_database() {
         .expect("collections")
         .into_iter()
         .map(|info| {
-            format!("{} {:?} {} {} {}", info.name, info.kind, info.post_images, info.collation, info.capped)
+            let name = &info.name;
+            let flags = [info.post_images, info.collation, info.capped, info.encrypted];
+            format!("{name} {:?} {}", info.kind, flags.map(|flag| flag.to_string()).join(" "))
         })
         .collect();
     assert_eq!(
         told,
         [
-            "capped Collection false false true",
-            "collated Collection false true false",
-            "imaged Collection true false false",
-            "plain Collection false false false",
-            "series TimeSeries false false false",
-            "view View false false false",
+            "capped Collection false false true false",
+            "collated Collection false true false false",
+            "imaged Collection true false false false",
+            "plain Collection false false false false",
+            "sealed Collection false false false true",
+            "searched Collection false false false true",
+            "series TimeSeries false false false false",
+            "view View false false false false",
         ]
     );
     let watched = ["plain", "missing"].map(str::to_owned);

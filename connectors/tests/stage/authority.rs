@@ -44,6 +44,14 @@ impl Issued {
     pub(crate) fn parameters(&self) -> String {
         format!("sslcert={}&sslkey={}", self.certificate.display(), self.key.display())
     }
+
+    /// Certificate and key in one file, as MongoDB wants them.
+    pub(crate) fn together(&self) -> PathBuf {
+        let both = [&self.certificate, &self.key].map(|file| std::fs::read(file).expect("a file")).concat();
+        let file = self.certificate.with_extension("both");
+        std::fs::write(&file, both).expect("a file");
+        file
+    }
 }
 
 async fn openssl(folder: &Path, arguments: &[&str]) {
@@ -97,6 +105,42 @@ impl Authority {
         }
         openssl(folder, &signing).await;
         Issued { certificate: folder.join(certificate), key: folder.join(key) }
+    }
+
+    /// Signs a certificate that ends so many seconds from now: servers that look at their own do not start with one that has ended.
+    pub(crate) async fn issue_for(&self, file: &str, wish: Wish<'_>, seconds: u32) -> Issued {
+        let issued = self.issue(file, wish).await;
+        let (request, certificate) = (format!("{file}.csr"), format!("{file}.pem"));
+        let settings = "[ca]\ndefault_ca=this\n[this]\ndatabase=index.txt\nnew_certs_dir=.\nserial=serial\ndefault_md=sha256\n\
+            private_key=ca.key\ncertificate=ca.pem\nunique_subject=no\npolicy=any\n[any]\ncommonName=supplied\n";
+        std::fs::write(self.folder.join("until.conf"), settings).expect("a file");
+        std::fs::write(self.folder.join("serial"), "1000").expect("a file");
+        let end = Command::new("date")
+            .args(["-u", "-d", &format!("+{seconds} seconds"), "+%Y%m%d%H%M%SZ"])
+            .output()
+            .await;
+        let end = String::from_utf8(end.expect("`date` is there").stdout).expect("text");
+        let extensions = format!("{file}.ext");
+        openssl(
+            &self.folder,
+            &[
+                "ca",
+                "-batch",
+                "-notext",
+                "-config",
+                "until.conf",
+                "-in",
+                &request,
+                "-out",
+                &certificate,
+                "-extfile",
+                &extensions,
+                "-enddate",
+                end.trim(),
+            ],
+        )
+        .await;
+        issued
     }
 
     /// A certificate that has signed itself.

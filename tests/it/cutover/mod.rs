@@ -1,6 +1,7 @@
 //! The switch, on servers of the test's own: a frozen MongoDB refuses everybody's writes.
 
 mod kills;
+mod managed;
 mod many;
 mod refusals;
 mod ways;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bson::doc;
+use mongodb::Database;
 use serde_json::Value;
 use slackwater_migrations::crm_demo::{self, Pace, Writers, Written};
 use tokio::sync::watch;
@@ -58,9 +60,22 @@ impl Scene {
     }
 
     async fn on(stage: Stage, way: Way, brokers: &str, seed: u64, more: &str) -> Self {
+        let writing = stage.source.clone();
+        Self::written(stage, &writing, way, brokers, seed, more).await
+    }
+
+    /// Likewise, where the writers are somebody else than the test.
+    async fn written(
+        stage: Stage,
+        writing: &Database,
+        way: Way,
+        brokers: &str,
+        seed: u64,
+        more: &str,
+    ) -> Self {
         let text = format!("{}\n{}", crm_demo::MIGRATION_FILE, section(more));
         let pace = Pace { writers: 8, rate: Some(1_000.0) };
-        let writers = Writers::learn(&stage.source, seed, pace).await.expect("documents can be read");
+        let writers = Writers::learn(writing, seed, pace).await.expect("documents can be read");
         let (stop, stopped) = watch::channel(false);
         let (stage, file, topics, processes) = match way {
             Way::Direct => {
@@ -174,7 +189,9 @@ impl Scene {
     async fn thaw(&self) {
         let command = doc! {"setUserWriteBlockMode": 1, "global": false};
         let thawed = self.stage.source.client().database("admin").run_command(command).await;
-        thawed.expect("the source can be unfrozen");
+        // A server before 6.0 does not know how, and cannot be frozen like that.
+        let unknown = |error: &mongodb::error::Error| error.to_string().contains("CommandNotFound");
+        assert!(thawed.as_ref().err().is_none_or(unknown), "the source can be unfrozen: {thawed:?}");
     }
 
     /// Whether the source refuses writers.

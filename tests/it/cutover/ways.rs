@@ -9,7 +9,6 @@ use tokio::process::Command;
 
 use super::{Scene, Way, section};
 use crate::stage::PATIENCE;
-use crate::stage::broker::shared;
 use crate::stage::mongod::{Flavour, Mongod};
 use crate::stage::state;
 
@@ -47,7 +46,7 @@ async fn by_hand_and_told_to_a_webhook() {
     let more = format!(
         "  deadline: 60s\n  freeze: by_hand\n  open: [ {{ webhook: \"http://127.0.0.1:{port}/switched?key=hidden\" }} ]"
     );
-    let mut scene = Scene::set("cutover_by_hand", Way::Direct, &mongod.uri(), &shared(), 51, &more).await;
+    let mut scene = Scene::set("cutover_by_hand", Way::Direct, &mongod.uri(), "", 51, &more).await;
 
     // Nobody is there to be asked.
     let (code, report) = scene.switch().await;
@@ -107,8 +106,7 @@ async fn by_commands_of_the_team() {
         let freeze = format!("{{ command: {{ freeze: {stop}, unfreeze: [ rm, frozen ] }} }}");
         format!("  freeze: {freeze}\n  open: [ {{ command: [ touch, told ] }} ]")
     };
-    let mut scene =
-        Scene::set("cutover_command", Way::Direct, &mongod.uri(), &shared(), 52, &more("false")).await;
+    let mut scene = Scene::set("cutover_command", Way::Direct, &mongod.uri(), "", 52, &more("false")).await;
     let there = |scene: &Scene, name: &str| scene.stage.folder.join(name).exists();
     let (code, report) = scene.switch().await;
     assert_eq!((code, &report["state"]), (Some(9), &"reverted".into()), "{report:#}");

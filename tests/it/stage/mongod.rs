@@ -23,6 +23,8 @@ pub(crate) enum Flavour {
     TinyOplog,
     /// A replica set that asks for passwords; `admin` has `secret`.
     Passwords,
+    /// One of several, of which somebody else makes a replica set; test commands are on.
+    Member,
 }
 
 /// A server that ends with the test.
@@ -36,6 +38,11 @@ pub(crate) struct Mongod {
 impl Mongod {
     /// Starts one and waits until it can be written to.
     pub(crate) async fn start(name: &str, flavour: Flavour) -> Self {
+        Self::with(name, flavour, &[]).await
+    }
+
+    /// Likewise, with more arguments; it has to take connections without TLS.
+    pub(crate) async fn with(name: &str, flavour: Flavour, more: &[&str]) -> Self {
         let folder =
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mongod_{name}_{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
@@ -47,6 +54,7 @@ impl Mongod {
             .arg(port.to_string())
             .arg("--dbpath")
             .arg(folder.join("data"))
+            .args(more)
             .stdin(Stdio::null())
             .stdout(std::fs::File::create(folder.join("log")).expect("a log file"))
             .kill_on_drop(true);
@@ -54,6 +62,9 @@ impl Mongod {
             Flavour::Standalone => {}
             Flavour::Replica => {
                 command.args(["--replSet", "rs0"]);
+            }
+            Flavour::Member => {
+                command.args(["--replSet", "rs0", "--setParameter", "enableTestCommands=1"]);
             }
             // The oplog is cut only up to the last checkpoint, so there must be one every second.
             Flavour::TinyOplog => {
@@ -76,7 +87,7 @@ impl Mongod {
     async fn initiate(&self) {
         let admin = self.direct().await;
         until("mongod answers", PATIENCE, async || admin.run_command(doc! {"ping": 1}).await.ok()).await;
-        if self.flavour == Flavour::Standalone {
+        if matches!(self.flavour, Flavour::Standalone | Flavour::Member) {
             return;
         }
         let member = doc! {"_id": 0, "host": format!("127.0.0.1:{}", self.port)};
@@ -105,11 +116,16 @@ impl Mongod {
     pub(crate) fn uri(&self) -> String {
         match self.flavour {
             Flavour::Standalone => format!("mongodb://127.0.0.1:{}/", self.port),
-            Flavour::Replica | Flavour::TinyOplog => {
+            Flavour::Replica | Flavour::TinyOplog | Flavour::Member => {
                 format!("mongodb://127.0.0.1:{}/?replicaSet=rs0", self.port)
             }
             Flavour::Passwords => self.uri_as("admin", "secret"),
         }
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Its address as this user.
@@ -140,6 +156,66 @@ impl Mongod {
             (self.oplog_edge(1).await > mark).then_some(())
         })
         .await;
+    }
+}
+
+/// A replica set of three, of which the third one never leads and can be made to stand still.
+pub(crate) struct Three {
+    members: [Mongod; 3],
+}
+
+impl Three {
+    pub(crate) async fn start(name: &str) -> Self {
+        let start = async |at: usize| Mongod::start(&format!("{name}{at}"), Flavour::Member).await;
+        let members = [start(0).await, start(1).await, start(2).await];
+        let hosts: Vec<Document> = (0..3)
+            .map(|at| {
+                let (priority, speed) = (if at == 0 { 1 } else { 0 }, if at == 2 { "slow" } else { "quick" });
+                let host = format!("127.0.0.1:{}", members[at].port);
+                doc! {"_id": at as i32, "host": host, "priority": priority, "tags": {"speed": speed}}
+            })
+            .collect();
+        let first = members[0].direct().await;
+        let initiate = doc! {"replSetInitiate": {"_id": "rs0", "members": hosts}};
+        first.run_command(initiate).await.expect("the replica set can be made");
+        let three = Self { members };
+        until("all members follow", PATIENCE, async || {
+            let status = first.run_command(doc! {"replSetGetStatus": 1}).await.ok()?;
+            let states = status
+                .get_array("members")
+                .ok()?
+                .iter()
+                .filter_map(|member| member.as_document()?.get_i32("state").ok());
+            (states.collect::<Vec<_>>() == [1, 2, 2]).then_some(())
+        })
+        .await;
+        three
+    }
+
+    /// The address of all three.
+    pub(crate) fn uri(&self, parameters: &str) -> String {
+        let hosts: Vec<String> =
+            self.members.iter().map(|member| format!("127.0.0.1:{}", member.port)).collect();
+        format!("mongodb://{}/?replicaSet=rs0{parameters}", hosts.join(","))
+    }
+
+    /// The slow one applies nothing of what others write, or goes on.
+    pub(crate) async fn stall(&self, stalled: bool) {
+        let admin = self.members[2].direct().await;
+        let mode = if stalled { "alwaysOn" } else { "off" };
+        admin
+            .run_command(doc! {"configureFailPoint": "rsSyncApplyStop", "mode": mode})
+            .await
+            .expect("a fail point");
+    }
+
+    /// How often the slow one was asked for documents.
+    pub(crate) async fn asked(&self) -> i64 {
+        let status =
+            self.members[2].direct().await.run_command(doc! {"serverStatus": 1}).await.expect("it answers");
+        let commands = status.get_document("metrics").and_then(|metrics| metrics.get_document("commands"));
+        let find = commands.expect("commands").get_document("find").expect("it counts what it is asked");
+        find.get_i64("total").expect("a number")
     }
 }
 

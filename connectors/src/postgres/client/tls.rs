@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::task::{Context, Poll};
@@ -14,8 +13,7 @@ use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, veri
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
 };
-use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore, SignatureScheme,
@@ -27,9 +25,12 @@ use tokio_rustls::TlsConnector;
 
 use super::address::{Root, Trust};
 use super::certificate::Certificate;
+use crate::pem::{Unreadable, certificates, private_key};
 
 /// The one that MongoDB's driver and the HTTP client have, too.
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(ring::default_provider()));
+
+const AGAIN: &str = "name a file in PEM form that slackwater may read; it is read again at each connection";
 
 /// Makes the TLS of one connection.
 #[derive(Clone)]
@@ -37,13 +38,6 @@ pub(super) struct Tls {
     config: Arc<ClientConfig>,
     /// What the handshake agreed on; unset while there was none.
     agreed: Arc<OnceLock<ProtocolVersion>>,
-}
-
-/// A file that cannot be used, and what to do.
-#[derive(Debug)]
-pub(super) struct Unreadable {
-    pub(super) what: String,
-    pub(super) help: &'static str,
 }
 
 impl Tls {
@@ -62,7 +56,8 @@ impl Tls {
         let mut config = match &trust.identity {
             None => building.with_no_client_auth(),
             Some((certificate, key)) => {
-                let (chain, secret) = (certificates(certificate, "sslcert")?, private_key(key)?);
+                let (chain, secret) =
+                    (certificates(certificate, "sslcert", AGAIN)?, private_key(key, "sslkey")?);
                 building.with_client_auth_cert(chain, secret).map_err(|_| Unreadable {
                     what: format!(
                         "the key in {} (`sslkey`) does not belong to the certificate in {} (`sslcert`), or is of a kind that is \
@@ -89,37 +84,10 @@ impl Tls {
     }
 }
 
-fn certificates(path: &Path, parameter: &str) -> Result<Vec<CertificateDer<'static>>, Unreadable> {
-    let help = "name a file in PEM form that slackwater may read; it is read again at each connection";
-    let fail = |why: String| Unreadable { what: format!("{} (`{parameter}`) {why}", path.display()), help };
-    let bytes = std::fs::read(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
-    let read: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&bytes).collect();
-    match read {
-        Ok(read) if !read.is_empty() => Ok(read),
-        _ => Err(fail("holds no certificate in PEM form".into())),
-    }
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Unreadable> {
-    let fail = |why: String, help| Unreadable { what: format!("{} (`sslkey`) {why}", path.display()), help };
-    let bytes = std::fs::read(path).map_err(|error| {
-        fail(format!("cannot be read: {error}"), "name a file in PEM form that slackwater may read")
-    })?;
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
-        if bytes.windows(9).any(|part| part == b"ENCRYPTED") {
-            let help =
-                "write it without a password (openssl pkey -in KEY -out NEW) and let nobody else read it";
-            fail("is encrypted with a password".into(), help)
-        } else {
-            fail("holds no private key in PEM form".into(), "name the file of the key in PEM form")
-        }
-    })
-}
-
 fn roots(root: &Root) -> Result<Option<Roots>, Unreadable> {
     let certificates = match root {
         Root::Unset => return Ok(None),
-        Root::File(path) => certificates(path, "sslrootcert")?,
+        Root::File(path) => certificates(path, "sslrootcert", AGAIN)?,
         Root::System => rustls_native_certs::load_native_certs().certs,
     };
     let mut store = RootCertStore::empty();
