@@ -2,24 +2,29 @@
 
 use futures_util::future::join_all;
 use slackwater_connectors::error::{Error, Kind};
+use slackwater_connectors::mongodb::Privileges;
 
-use super::Round;
+use super::{Round, rights};
 use crate::config::spelling::nearest;
 use crate::config::{Migration, Source};
-use crate::source::{Fitness, Named, Presence, unmapped};
+use crate::source::{Finding, Fitness, Named, Presence, unmapped};
 use crate::topology::load;
 
+/// What was found at a source, and what our user may do there.
+type Looked = (Fitness, Option<Privileges>);
+
 /// Asks all sources, side by side.
-pub(super) async fn look(migration: &Migration) -> Vec<(&Source, Result<Fitness, Error>)> {
+pub(super) async fn look(migration: &Migration) -> Vec<(&Source, Result<Looked, Error>)> {
     let asked = migration.sources.iter().filter(|source| !source.unread);
     let asked = asked.map(async |source| (source, look_at(migration, source).await));
     join_all(asked).await
 }
 
-async fn look_at(migration: &Migration, source: &Source) -> Result<Fitness, Error> {
+async fn look_at(migration: &Migration, source: &Source) -> Result<Looked, Error> {
     let named = Named::connect(source).await?;
     let names: Vec<String> = collections(migration, source).map(|(_, name)| name.to_owned()).collect();
-    load::look(&named, &names).await
+    let fitness = load::look(&named, &names).await?;
+    Ok((fitness, named.source.privileges().await))
 }
 
 /// The mapped collections of a source: their places in the file, and their names there.
@@ -32,17 +37,20 @@ fn collections<'a>(migration: &'a Migration, source: &'a Source) -> impl Iterato
 pub(super) fn judge(
     migration: &Migration,
     source: &Source,
-    looked: Result<Fitness, Error>,
+    looked: Result<Looked, Error>,
     round: &mut Round,
 ) -> Option<(String, Fitness)> {
-    let fitness = match looked {
-        Ok(fitness) => fitness,
+    let (fitness, privileges) = match looked {
+        Ok(looked) => looked,
         Err(error) => {
             round.server(source.place, &error);
             return None;
         }
     };
     let name = &source.name.value;
+    // A right that is known to be lacking is named as such, and not by what fails without it.
+    let explained = privileges.is_some_and(|has| rights::source(migration, source, &has, round));
+    let told = |finding: &&Finding| !(explained && finding.of_right);
     let place_of = |collection: &Option<String>| {
         let found = collection.as_ref().and_then(|wanted| {
             collections(migration, source).find(|(_, name)| name == wanted).map(|(at, _)| at)
@@ -50,7 +58,7 @@ pub(super) fn judge(
         found.map_or(source.place, |at| migration.collections[at].name.place)
     };
     let kind = if fitness.findings.denied { Kind::Denied } else { Kind::Unsuitable };
-    for error in &fitness.findings.errors {
+    for error in fitness.findings.errors.iter().filter(told) {
         round.unfit(place_of(&error.collection), kind, &error.text, "");
     }
     let there: Vec<&str> = fitness.others.iter().map(String::as_str).collect();
@@ -75,7 +83,7 @@ pub(super) fn judge(
         };
         round.warning(migration.collections[at].name.place, message, help);
     }
-    for warning in &fitness.findings.warnings {
+    for warning in fitness.findings.warnings.iter().filter(told) {
         round.warning(place_of(&warning.collection), &warning.text, "");
     }
     let left = unmapped(migration, name, &fitness.others);

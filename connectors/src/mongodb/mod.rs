@@ -12,6 +12,7 @@ mod lookup;
 mod preflight;
 mod pulse;
 mod reply;
+mod rights;
 mod selection;
 mod snapshot;
 mod stream;
@@ -19,5 +20,6 @@ mod token;
 
 pub use client::{CollectionInfo, CollectionKind, Mongo};
 pub use preflight::{Preflight, Presence, WatchedCollection};
+pub use rights::{Privileges, Resource};
 pub use stream::{ChangeStream, Start};
 pub use token::{is_high_water_mark, resume_document, token_time};

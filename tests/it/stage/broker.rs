@@ -19,7 +19,7 @@ pub(crate) fn shared() -> String {
 }
 
 /// A second entrance to a broker, where clients speak TLS and say who they are by SCRAM: `app` may do everything, and so may
-/// [`CANARY`]; `guest` may do nothing.
+/// [`CANARY`]; `guest`, `capture`, `apply` and `topics` may do nothing.
 pub(crate) struct Guarded {
     pub(crate) address: String,
     /// Whom to trust.
@@ -111,8 +111,8 @@ impl Broker {
             store.display()
         );
         let address = format!("127.0.0.1:{guarded}");
-        let users =
-            ["app", "guest", CANARY].map(|name| format!("SCRAM-SHA-512=[name={name},password={PASSWORD}]"));
+        let users = ["app", "guest", CANARY, "capture", "apply", "topics"]
+            .map(|name| format!("SCRAM-SHA-512=[name={name},password={PASSWORD}]"));
         let users: Vec<&str> = users.iter().flat_map(|user| ["--add-scram", user]).collect();
         let entrance = format!(",GUARDED://{address}");
         let setting = Setting {

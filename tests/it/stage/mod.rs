@@ -1,5 +1,6 @@
 //! A stage for one test: databases of its own, the `slackwater` process, and waiting for a condition.
 
+pub(crate) mod acl;
 #[path = "../../../connectors/tests/stage/authority.rs"]
 pub(crate) mod authority;
 pub(crate) mod broker;
