@@ -90,7 +90,7 @@ impl Hint {
             Some(Self::NoTls)
         } else if says(&["SSL listener"]) {
             Some(Self::WantsTls)
-        } else if says(&["SASL mechanism", "sasl mechanism"]) {
+        } else if says(&["supported mechanisms"]) {
             Some(Self::Mechanism)
         } else {
             None

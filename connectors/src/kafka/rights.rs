@@ -170,6 +170,13 @@ fn read_with(consumer: &BaseConsumer<Quiet>, topics: &[String]) -> Result<Vec<St
     let end = Instant::now() + ANSWER;
     let mut refused = Vec::new();
     for topic in topics {
+        // A topic that is hidden from us is never fetched, and nothing is said of it.
+        let seen = consumer.fetch_metadata(Some(topic), ANSWER).map_err(fail)?;
+        let code = seen.topics().first().and_then(|topic| topic.error()).map(Code::from);
+        if code == Some(Code::TopicAuthorizationFailed) {
+            refused.push(topic.clone());
+            continue;
+        }
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, 0, Offset::End).map_err(fail)?;
         consumer.assign(&list).map_err(fail)?;

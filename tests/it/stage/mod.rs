@@ -4,6 +4,7 @@ pub(crate) mod acl;
 #[path = "../../../connectors/tests/stage/authority.rs"]
 pub(crate) mod authority;
 pub(crate) mod broker;
+pub(crate) mod entrances;
 pub(crate) mod items;
 mod logs;
 pub(crate) mod mongod;
