@@ -40,8 +40,11 @@ pub(crate) struct Grant {
     pub(super) entries: Vec<Entry>,
 }
 
+/// Which of the users.
+type Who = fn(&Users) -> &String;
+
 /// What is done with topics, by whom, and what for.
-const TOPICS: [(fn(&Users) -> &String, &str, &str); 6] = [
+const TOPICS: [(Who, &str, &str); 6] = [
     (|users| &users.capture, "Write", "`capture` sends events"),
     (|users| &users.capture, "DescribeConfigs", "`capture` and `check` ask how large a record may be"),
     (|users| &users.apply, "Read", "`apply` and `topics tail` read events"),

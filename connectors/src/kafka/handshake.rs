@@ -9,6 +9,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, RootCertStore};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -18,49 +19,74 @@ use crate::error::{Error, Kind};
 
 /// One broker that says nothing is enough to wait for.
 const ANSWER: Duration = Duration::from_secs(3);
+/// What a broker says of our certificate comes right behind the handshake.
+const LATER: Duration = Duration::from_secs(1);
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(ring::default_provider()));
 
 /// The error with its reason, where there is a better one than Kafka's library gives.
 pub(super) async fn explained(error: Error, hint: Option<Hint>, config: &ClientConfig) -> Error {
-    let Some(hint) = hint else { return error };
-    let denied = |what: &str, help: &str| Some(Error::new(Kind::Denied, &error.doing, what).help(help));
-    let unsuitable =
-        |what: &str, help: &str| Some(Error::new(Kind::Unsuitable, &error.doing, what).help(help));
-    let better = match hint {
-        Hint::Verification | Hint::NoTls => match ask(config).await {
-            Some((broker, Answer::NoTls)) => unsuitable(
-                &format!(
-                    "the broker at {broker} does not speak TLS there, and security.protocol asks for it"
-                ),
+    let reason = match hint {
+        Some(Hint::Mechanism) => Some(Reason::Mechanism),
+        Some(Hint::ClientCertificate) => Some(Reason::WantsCertificate),
+        Some(Hint::WantsTls) => Some(Reason::WantsTls),
+        Some(Hint::Verification | Hint::NoTls) => ask(config).await,
+        // Often a broker just hangs up on somebody who speaks TLS, or does not, or has no certificate.
+        None if error.kind == Kind::Unreachable => ask(config).await,
+        None => None,
+    };
+    let Some(reason) = reason else { return error };
+    let (kind, what, help) = reason.words(has_certificate(config));
+    let better = Error::new(kind, &error.doing, what).help(help);
+    match &error.code {
+        // That no broker answers is no longer what is known.
+        Some(code) if error.kind != Kind::Unreachable => better.code(code.clone()),
+        _ => better,
+    }
+}
+
+/// Why we are not let in.
+enum Reason {
+    NoTls(String),
+    WantsTls,
+    WantsCertificate,
+    Mechanism,
+    Certificate(String, CertificateError),
+}
+
+impl Reason {
+    fn words(&self, has_certificate: bool) -> (Kind, String, &'static str) {
+        match self {
+            Self::NoTls(broker) => (
+                Kind::Unsuitable,
+                format!("the broker at {broker} does not speak TLS there, and security.protocol asks for it"),
                 "name the port of its TLS listener, or use security.protocol PLAINTEXT or SASL_PLAINTEXT",
             ),
-            Some((broker, Answer::Certificate(why))) => {
-                let (what, help) = certificate(&broker, &why);
-                denied(&what, help)
+            Self::WantsTls => (
+                Kind::Unsuitable,
+                "the broker speaks TLS at this port, and security.protocol does not ask for it".into(),
+                "use security.protocol SSL, or SASL_SSL for a user with a password, with ssl.ca.location",
+            ),
+            Self::WantsCertificate if has_certificate => (
+                Kind::Denied,
+                "the broker does not accept our certificate".into(),
+                "ssl.certificate.location has to be signed by an authority of the broker's trust store, and valid now",
+            ),
+            Self::WantsCertificate => (
+                Kind::Denied,
+                "the broker asks for a client certificate, and the options have none".into(),
+                "set ssl.certificate.location and ssl.key.location",
+            ),
+            Self::Mechanism => (
+                Kind::Unsuitable,
+                "the broker does not offer the way to log in that sasl.mechanisms names".into(),
+                "ask who runs the broker: usual are PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512",
+            ),
+            Self::Certificate(broker, why) => {
+                let (what, help) = certificate(broker, why);
+                (Kind::Denied, what, help)
             }
-            None => None,
-        },
-        Hint::WantsTls => unsuitable(
-            "the broker speaks TLS at this port, and security.protocol does not ask for it",
-            "use security.protocol SSL, or SASL_SSL for a user with a password, with ssl.ca.location",
-        ),
-        Hint::ClientCertificate if has_certificate(config) => denied(
-            "the broker does not accept our certificate",
-            "ssl.certificate.location has to be signed by an authority of the broker's trust store, and valid now",
-        ),
-        Hint::ClientCertificate => denied(
-            "the broker asks for a client certificate, and the options have none",
-            "set ssl.certificate.location and ssl.key.location",
-        ),
-        Hint::Mechanism => unsuitable(
-            "the broker does not offer the way to log in that sasl.mechanisms names",
-            "ask who runs the broker: usual are PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512",
-        ),
-    };
-    match (better, &error.code) {
-        (Some(better), Some(code)) => better.code(code.clone()),
-        (better, _) => better.unwrap_or(error),
+        }
     }
 }
 
@@ -70,36 +96,48 @@ fn has_certificate(config: &ClientConfig) -> bool {
         .any(|name| config.get(name).is_some_and(|value| !value.is_empty()))
 }
 
-/// What our own handshake brought.
-enum Answer {
-    NoTls,
-    Certificate(CertificateError),
-}
-
-/// Asks the first broker that answers.
-async fn ask(config: &ClientConfig) -> Option<(String, Answer)> {
+/// Asks the first broker that answers. `None` where our own handshake shows nothing that stands in the way.
+async fn ask(config: &ClientConfig) -> Option<Reason> {
     let tls = rustls::ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
         .with_safe_default_protocol_versions()
         .ok()?
         .with_root_certificates(roots(config))
         .with_no_client_auth();
     let connector = TlsConnector::from(Arc::new(tls));
+    let wanted = config.get("security.protocol").unwrap_or("plaintext").to_ascii_lowercase().ends_with("ssl");
     for broker in config.get("bootstrap.servers").unwrap_or_default().split(',').map(str::trim) {
         let address = broker.rsplit("://").next().unwrap_or(broker);
         let Some((host, _)) = address.rsplit_once(':') else { continue };
         let Ok(name) = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()) else { continue };
         let Ok(Ok(stream)) = timeout(ANSWER, TcpStream::connect(address)).await else { continue };
-        let answer = match timeout(ANSWER, connector.connect(name, stream)).await {
-            Ok(Err(error)) => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(rustls::Error::InvalidCertificate(why)) => Some(Answer::Certificate(why.clone())),
-                Some(rustls::Error::InvalidMessage(_)) => Some(Answer::NoTls),
-                // It hangs up on what it does not understand.
-                None => Some(Answer::NoTls),
-                Some(_) => None,
+        let failed = match timeout(ANSWER, connector.connect(name, stream)).await {
+            Err(_) => return None,
+            Ok(Err(error)) => Some(error),
+            // Whether our lack of a certificate matters comes later than the handshake.
+            Ok(Ok(mut stream)) => match timeout(LATER, stream.read_u8()).await {
+                // Only what TLS itself says: a broker may hang up on somebody who says nothing.
+                Ok(Err(error)) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+                    Some(error)
+                }
+                _ => None,
             },
-            Ok(Ok(_)) | Err(_) => None,
         };
-        return answer.map(|answer| (address.to_owned(), answer));
+        let said = failed.as_ref().and_then(|error| error.get_ref()?.downcast_ref::<rustls::Error>());
+        return match (wanted, failed.is_some(), said) {
+            (true, _, Some(rustls::Error::InvalidCertificate(why))) => {
+                Some(Reason::Certificate(address.to_owned(), why.clone()))
+            }
+            (true, _, Some(rustls::Error::AlertReceived(_))) => Some(Reason::WantsCertificate),
+            // It answers with something else, or hangs up on what it does not understand.
+            (true, true, Some(rustls::Error::InvalidMessage(_)) | None) => {
+                Some(Reason::NoTls(address.to_owned()))
+            }
+            (false, false, _)
+            | (false, _, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_))) => {
+                Some(Reason::WantsTls)
+            }
+            _ => None,
+        };
     }
     None
 }

@@ -134,7 +134,13 @@ async fn who_is_let_in_and_who_is_not() {
             4,
             &["TLS", "security.protocol"],
         ),
-        ("nothing where TLS is wanted", &entrances.certificate, vec![], 4, &["TLS", "security.protocol"]),
+        (
+            "nothing where TLS is wanted",
+            &entrances.certificate,
+            owned(&[("security.protocol", "PLAINTEXT")]),
+            4,
+            &["TLS", "security.protocol"],
+        ),
         ("TLS where there is none", &open, owned(&tls), 4, &["does not speak TLS", "security.protocol"]),
         (
             "no certificate",
