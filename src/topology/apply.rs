@@ -45,7 +45,7 @@ pub(super) async fn start(
         (Arc::clone(&process.plan), process.migration.target.uri.clone(), process.stop.clone());
     let settings = log.settings("apply");
     kafka::check(&settings)?;
-    let_in(&settings).await?;
+    let answers = let_in(&settings).await?;
     let mut control = Control::open(&target).await?;
     let name = named(member);
     let mut lanes = Vec::new();
@@ -58,8 +58,10 @@ pub(super) async fn start(
     // Looked for with each claim.
     let letters = Arc::new(Letters::new(false));
     let names: Vec<Arc<str>> = topics.iter().map(|topic| Arc::clone(&topic.name)).collect();
-    let asked: Vec<String> = names.iter().map(|name| name.to_string()).collect();
-    rights::require(&settings, &asked, &log.group, &[Right::Read, Right::Group]).await?;
+    if answers {
+        let asked: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+        rights::require(&settings, &asked, &log.group, &[Right::Read, Right::Group]).await?;
+    }
     let own = lanes.first().cloned().unwrap_or_default();
     let store = || Store::new(&target, None, &stop);
     let claims = Claims::new(store(), (&plan.migration, &name), own, names, Arc::clone(&letters));
@@ -108,11 +110,11 @@ pub(super) async fn start(
     Ok(())
 }
 
-/// A broker that refuses us ends the start; one that is away is waited for.
-async fn let_in(settings: &Settings) -> Result<(), Failure> {
+/// A broker that refuses us ends the start; one that is away is waited for. Whether any answers.
+async fn let_in(settings: &Settings) -> Result<bool, Failure> {
     match Admin::open(settings)?.brokers().await {
         Err(error) if matches!(error.kind, Kind::Denied | Kind::Unsuitable) => Err(error.into()),
-        _ => Ok(()),
+        answer => Ok(answer.is_ok()),
     }
 }
 

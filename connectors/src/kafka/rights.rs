@@ -173,8 +173,9 @@ fn read_with(consumer: &BaseConsumer<Quiet>, topics: &[String]) -> Result<Vec<St
         // A topic that is hidden from us is never fetched, and nothing is said of it.
         let seen = consumer.fetch_metadata(Some(topic), ANSWER).map_err(fail)?;
         let code = seen.topics().first().and_then(|topic| topic.error()).map(Code::from);
-        if code == Some(Code::TopicAuthorizationFailed) {
-            refused.push(topic.clone());
+        if let Some(code) = code {
+            // One that is not there is no matter of rights.
+            refused.extend((code == Code::TopicAuthorizationFailed).then(|| topic.clone()));
             continue;
         }
         let mut list = TopicPartitionList::new();

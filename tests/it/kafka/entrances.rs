@@ -34,6 +34,9 @@ async fn said(stage: &Stage, arguments: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), said)
 }
 
+/// Its name, an entrance, options, the exit code, and what is said.
+type Case<'a> = (&'a str, &'a str, Vec<(String, String)>, i32, &'a [&'a str]);
+
 /// Every command refuses, with this code, and says this.
 async fn refused(stage: &Stage, file: &str, name: &str, code: i32, words: &[&str]) {
     let commands: [&[&str]; 5] = [
@@ -111,7 +114,7 @@ async fn who_is_let_in_and_who_is_not() {
         ("ssl.key.location", text(&bad.key)),
     ];
     let open = entrances.broker.address();
-    let cases: [(&str, &str, Vec<(String, String)>, i32, &[&str]); 8] = [
+    let cases: [Case<'_>; 8] = [
         (
             "wrong authority",
             &entrances.password,
