@@ -18,9 +18,9 @@ use super::report::Hint;
 use crate::error::{Error, Kind};
 
 /// One broker that says nothing is enough to wait for.
-const ANSWER: Duration = Duration::from_secs(3);
+const ANSWER: Duration = Duration::from_secs(5);
 /// What a broker says of our certificate comes right behind the handshake.
-const LATER: Duration = Duration::from_secs(1);
+const LATER: Duration = Duration::from_secs(3);
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(ring::default_provider()));
 
