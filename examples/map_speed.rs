@@ -79,7 +79,7 @@ fn main() {
         indexes: vec![vec![0]],
         foreign_keys: Vec::new(),
         is_table: true,
-        writable: true,
+        lacks: Vec::new(),
         estimated_rows: -1,
         triggers: Vec::new(),
     };

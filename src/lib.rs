@@ -8,6 +8,7 @@ mod cli;
 pub mod config;
 mod cutover;
 mod failure;
+mod grants;
 mod letters;
 mod log;
 pub mod mapping;

@@ -32,8 +32,8 @@ pub(super) fn changes(before: &Table, now: Option<&Table>, filled: &BTreeSet<Str
         let text = format!("{name} is not a table any more");
         add("not_a_table", text, "drop or rename what has its name now, and bring the table back".into());
     }
-    if before.writable && !now.writable {
-        let remedy = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO the role in `target`");
+    if before.lacks.is_empty() && !now.lacks.is_empty() {
+        let remedy = now.grant();
         add("right_taken", format!("the right to write {name} was taken"), remedy);
     }
     let fresh: Vec<&Column> =
@@ -204,7 +204,7 @@ mod tests {
             columns: columns.iter().map(|(name, kind)| column(name, kind)).collect(),
             primary_key: vec![0],
             is_table: true,
-            writable: true,
+            lacks: Vec::new(),
             ..Table::default()
         }
     }
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(said(&before, Some(&narrowed)), [("type_changed", mend.to_owned())]);
         let mut strict = before.clone();
         strict.columns[1].not_null = true;
-        strict.writable = false;
+        strict.lacks = vec!["INSERT".into()];
         strict.primary_key.clear();
         let kinds: Vec<&str> = said(&before, Some(&strict)).iter().map(|(kind, _)| *kind).collect();
         assert_eq!(kinds, ["right_taken", "not_null", "key_gone"]);

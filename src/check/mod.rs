@@ -2,6 +2,7 @@
 
 mod finish;
 mod freeze;
+mod rights;
 mod sources;
 
 use std::path::Path;
@@ -10,10 +11,12 @@ use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::postgres::client::{self, Server};
 use slackwater_connectors::postgres::target::catalog::Catalog;
 use slackwater_connectors::postgres::target::introspect;
-use slackwater_connectors::postgres::target::rights::{self, Missing};
+use slackwater_connectors::postgres::target::rights::{Rights, When, of as rights_of};
 
 use crate::config::{self, Diagnostics, Findings, Finish, Log, Migration, Place};
 use crate::failure::Failure;
+use crate::grants::postgres::takes_numbers;
+use crate::log::kafka::rights::Lack;
 use crate::log::kafka::topics::{Ready, of_log};
 use crate::mapping::{self, Plan};
 use crate::ops::policy::{exit_code, remedy};
@@ -92,13 +95,13 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
     };
     let mut round = Round { mistaken: findings.has_errors(), findings, kinds: Vec::new() };
     let (catalog, sources, topics) =
-        tokio::join!(catalog(&migration), sources::look(&migration), of_log(&migration));
+        tokio::join!(catalog(&migration), sources::look(&migration), log(&migration));
     let (mut plan, mut target) = (None, None);
     finish::programs(&migration, &mut round);
     match catalog {
         None => {}
         Some(Err(error)) => round.server(migration.target.place, &error),
-        Some(Ok((server, catalog, missing))) => {
+        Some(Ok((server, catalog, rights))) => {
             if let Some(warning) = server.warning() {
                 round.warning(migration.target.place, warning, "");
             }
@@ -108,8 +111,20 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
             round.mistaken |= round.findings.errors() > before;
             finish::sql(&migration, &mut round).await;
             let sequences = migration.cutover.after.contains(&Finish::Sequences);
-            for right in missing.iter().filter(|right| sequences || !right.sequence) {
-                round.unfit(migration.target.place, Kind::Denied, &right.what, &right.grant);
+            for right in &rights.missing {
+                let needed = match &right.when {
+                    When::Always => true,
+                    When::Switch => sequences,
+                    When::Number((schema, table), column) => takes_numbers(&migration, schema, table, column),
+                };
+                if needed {
+                    round.unfit(migration.target.place, Kind::Denied, &right.what, &right.grant);
+                }
+            }
+            if let Some(more) = rights.excess {
+                let message = format!("{more}, more than this migration needs");
+                let help = "connect as a role with the rights that `slackwater grants FILE` prints";
+                round.warning(migration.target.place, message, help);
             }
         }
     }
@@ -117,10 +132,15 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
     for (source, looked) in sources {
         fit.extend(sources::judge(&migration, source, looked, &mut round));
     }
+    let (topics, lacks) = topics;
+    let applies = match (&migration.log, &lacks) {
+        (Log::Kafka(log), Some(lacks)) => rights::parts(log, lacks, &mut round),
+        _ => false,
+    };
     let topics = match topics {
         Ok(topics) => topics,
         Err(failure) => {
-            topics_failed(&migration, failure, &mut round);
+            topics_failed(&migration, failure, applies, &mut round);
             None
         }
     };
@@ -139,7 +159,7 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
 }
 
 /// What the target has, and the rights that we lack there; none if the file does not say where it is.
-async fn catalog(migration: &Migration) -> Option<Result<(Server, Catalog, Vec<Missing>), Error>> {
+async fn catalog(migration: &Migration) -> Option<Result<(Server, Catalog, Rights), Error>> {
     let target = &migration.target;
     if target.unread {
         return None;
@@ -148,8 +168,23 @@ async fn catalog(migration: &Migration) -> Option<Result<(Server, Catalog, Vec<M
     Some(tokio::try_join!(
         client::look(&target.uri),
         introspect::read(&target.uri, &tables),
-        rights::missing(&target.uri, &tables)
+        rights_of(&target.uri, &tables)
     ))
+}
+
+/// The topics of a log that is Kafka, and which rights our user lacks on them, as far as they are there.
+async fn log(migration: &Migration) -> (Result<Option<Vec<Ready>>, Failure>, Option<Vec<Lack>>) {
+    let topics = of_log(migration).await;
+    let asks = match &topics {
+        Ok(topics) => topics.is_some(),
+        Err(Failure::Server(error)) => {
+            // Nobody who was not let in at all has rights to speak of.
+            error.code.as_deref() == Some("TopicAuthorizationFailed")
+        }
+        Err(_) => false,
+    };
+    let lacks = if asks { rights::kafka(migration).await } else { None };
+    (topics, lacks)
 }
 
 /// Mistakes of the file first, because they are mended first; then what is most certain.
@@ -162,9 +197,13 @@ fn code(mistaken: bool, kinds: &[Kind]) -> u8 {
     exit_code(worst.unwrap_or(kinds[0]))
 }
 
-fn topics_failed(migration: &Migration, failure: Failure, round: &mut Round) {
+fn topics_failed(migration: &Migration, failure: Failure, applies: bool, round: &mut Round) {
     let Log::Kafka(log) = &migration.log else { return };
     match failure {
+        // Appliers do not look at the topics' settings.
+        Failure::Server(error) if applies && error.kind == Kind::Denied => {
+            round.warning(log.place, error.to_string(), remedy(&error));
+        }
         Failure::Server(error) => round.server(log.place, &error),
         Failure::Unsuitable(lines) => {
             lines.into_iter().for_each(|line| round.unfit(log.place, Kind::Unsuitable, line, ""));

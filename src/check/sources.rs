@@ -2,28 +2,47 @@
 
 use futures_util::future::join_all;
 use slackwater_connectors::error::{Error, Kind};
+use slackwater_connectors::mongodb::Privileges;
 
-use super::{Round, freeze};
+use super::freeze::Concern;
+use super::{Round, freeze, rights};
 use crate::config::spelling::nearest;
 use crate::config::{Migration, Source};
-use crate::source::{Fitness, Named, Presence, unmapped};
+use crate::source::{Finding, Fitness, Named, Presence, unmapped};
 use crate::topology::load;
 
+/// What was found at a source.
+pub(super) struct Looked {
+    fitness: Fitness,
+    /// What our user may do there; none where the server does not say.
+    privileges: Option<Privileges>,
+    /// The server knows how to be frozen as the file says.
+    freezes: bool,
+}
+
 /// Asks all sources, side by side.
-pub(super) async fn look(migration: &Migration) -> Vec<(&Source, Result<Fitness, Error>)> {
+pub(super) async fn look(migration: &Migration) -> Vec<(&Source, Result<Looked, Error>)> {
     let asked = migration.sources.iter().filter(|source| !source.unread);
     let asked = asked.map(async |source| (source, look_at(migration, source).await));
     join_all(asked).await
 }
 
-async fn look_at(migration: &Migration, source: &Source) -> Result<Fitness, Error> {
+async fn look_at(migration: &Migration, source: &Source) -> Result<Looked, Error> {
     let named = Named::connect(source).await?;
     let names: Vec<String> = collections(migration, source).map(|(_, name)| name.to_owned()).collect();
     let mut fitness = load::look(&named, &names).await?;
-    let concerns =
-        load::patiently(async || freeze::concerns(&migration.cutover, &named.source).await).await?;
-    concerns.into_iter().for_each(|text| fitness.findings.warning(None, text));
-    Ok(fitness)
+    let concern = load::patiently(async || freeze::concern(&migration.cutover, &named.source).await).await?;
+    let mut freezes = true;
+    match concern {
+        Some(Concern::Right(text)) => fitness.findings.unknown(text),
+        Some(Concern::Unable(text)) => {
+            freezes = false;
+            fitness.findings.warning(None, text);
+        }
+        Some(Concern::Slow(text)) => fitness.findings.warning(None, text),
+        None => {}
+    }
+    Ok(Looked { fitness, privileges: named.source.privileges().await, freezes })
 }
 
 /// The mapped collections of a source: their places in the file, and their names there.
@@ -36,17 +55,20 @@ fn collections<'a>(migration: &'a Migration, source: &'a Source) -> impl Iterato
 pub(super) fn judge(
     migration: &Migration,
     source: &Source,
-    looked: Result<Fitness, Error>,
+    looked: Result<Looked, Error>,
     round: &mut Round,
 ) -> Option<(String, Fitness)> {
-    let fitness = match looked {
-        Ok(fitness) => fitness,
+    let Looked { fitness, privileges, freezes } = match looked {
+        Ok(looked) => looked,
         Err(error) => {
             round.server(source.place, &error);
             return None;
         }
     };
     let name = &source.name.value;
+    // A right that is known to be lacking is named as such, and not by what fails without it.
+    let explained = privileges.is_some_and(|has| rights::source(migration, source, &has, freezes, round));
+    let told = |finding: &&Finding| !(explained && finding.of_right);
     let place_of = |collection: &Option<String>| {
         let found = collection.as_ref().and_then(|wanted| {
             collections(migration, source).find(|(_, name)| name == wanted).map(|(at, _)| at)
@@ -54,7 +76,7 @@ pub(super) fn judge(
         found.map_or(source.place, |at| migration.collections[at].name.place)
     };
     let kind = if fitness.findings.denied { Kind::Denied } else { Kind::Unsuitable };
-    for error in &fitness.findings.errors {
+    for error in fitness.findings.errors.iter().filter(told) {
         round.unfit(place_of(&error.collection), kind, &error.text, "");
     }
     let there: Vec<&str> = fitness.others.iter().map(String::as_str).collect();
@@ -79,7 +101,7 @@ pub(super) fn judge(
         };
         round.warning(migration.collections[at].name.place, message, help);
     }
-    for warning in &fitness.findings.warnings {
+    for warning in fitness.findings.warnings.iter().filter(told) {
         round.warning(place_of(&warning.collection), &warning.text, "");
     }
     let left = unmapped(migration, name, &fitness.others);

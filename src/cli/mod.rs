@@ -3,6 +3,7 @@
 mod check;
 mod cutover;
 mod exit;
+mod grants;
 mod logging;
 mod progress;
 mod run;
@@ -138,6 +139,13 @@ The other exit codes are listed in `slackwater --help`.")]
         #[arg(long)]
         report: Option<PathBuf>,
     },
+    /// Prints the statements that give the least rights this migration needs, for MongoDB, Postgres and Kafka. Asks no server.
+    #[command(after_help = "Example: slackwater grants migration.yaml --role slackwater
+
+No password is printed: set those of the new users yourself. `slackwater check` says what is missing, and what is too much.
+
+The exit codes are listed in `slackwater --help`.")]
+    Grants(grants::Arguments),
     /// Plans, creates, checks and prints the Kafka topics of a migration.
     #[command(subcommand)]
     Topics(topics::Command),
@@ -179,6 +187,7 @@ pub fn main() -> ExitCode {
             Command::Cutover { file, plan, abort, json, report } => {
                 cutover::run(&file, cutover::Request { plan, abort, json, report }).await
             }
+            Command::Grants(arguments) => grants::run(arguments),
             Command::Topics(command) => topics::run(&command).await,
             Command::Completions { shell } => Ok(shell::completions(shell, Cli::command())),
             Command::Man { folder } => Ok(shell::manual(folder.as_deref(), Cli::command())),

@@ -82,7 +82,7 @@ fn table(name: &str, columns: &[&str]) -> Table {
         rivals: Vec::new(),
         foreign_keys: Vec::new(),
         is_table: true,
-        writable: true,
+        lacks: Vec::new(),
         estimated_rows: -1,
         triggers: Vec::new(),
     }
@@ -487,7 +487,7 @@ fn compile_reports_all_mistakes() {
     let mut view = table("view", &["id uuid key"]);
     view.is_table = false;
     let mut locked = table("locked", &["id uuid key"]);
-    locked.writable = false;
+    locked.lacks = vec!["INSERT".into(), "USAGE".into()];
     let tables = vec![
         table(
             "users",

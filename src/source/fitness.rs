@@ -44,6 +44,8 @@ pub(crate) struct Finding {
     /// The collection that it is about, if it is about one.
     pub(crate) collection: Option<String>,
     pub(crate) text: String,
+    /// It comes of a right that the user lacks.
+    pub(crate) of_right: bool,
 }
 
 /// What was found.
@@ -63,15 +65,23 @@ impl Findings {
         self.denied |= error.kind == Kind::Denied;
         let text = format!("{system} refuses us: {error}; {remedy}");
         if self.errors.iter().all(|known| known.text != text) {
-            self.error(None, text);
+            let of_right = error.kind == Kind::Denied;
+            self.errors.push(Finding { collection: None, text, of_right });
         }
     }
 
+    /// Something is not known for want of a right.
+    pub(crate) fn unknown(&mut self, text: impl Into<String>) {
+        self.warnings.push(Finding { collection: None, text: text.into(), of_right: true });
+    }
+
     pub(super) fn error(&mut self, collection: Option<&str>, text: impl Into<String>) {
-        self.errors.push(Finding { collection: collection.map(str::to_owned), text: text.into() });
+        let collection = collection.map(str::to_owned);
+        self.errors.push(Finding { collection, text: text.into(), of_right: false });
     }
 
     pub(crate) fn warning(&mut self, collection: Option<&str>, text: impl Into<String>) {
-        self.warnings.push(Finding { collection: collection.map(str::to_owned), text: text.into() });
+        let collection = collection.map(str::to_owned);
+        self.warnings.push(Finding { collection, text: text.into(), of_right: false });
     }
 }

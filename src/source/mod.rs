@@ -14,11 +14,11 @@ mod mongodb;
 use std::time::Duration;
 
 use slackwater_connectors::error::Result;
-use slackwater_connectors::mongodb::{ChangeStream, Mongo, Start};
+use slackwater_connectors::mongodb::{ChangeStream, Mongo, Privileges, Start};
 use slackwater_connectors::source::{ChangeBatch, ChunkRead, FreezeRight, Heard, Kind, Lookup, Split};
 use slackwater_topics::{CollectionId, Key, Moment, Position, Range};
 
-pub(crate) use fitness::{Fitness, Presence};
+pub(crate) use fitness::{Finding, Fitness, Presence};
 
 use crate::config::Migration;
 
@@ -102,6 +102,13 @@ impl Source {
     pub(crate) async fn fitness(&self, collections: &[String]) -> Result<Fitness> {
         match self {
             Self::Mongodb(mongo) => mongodb::fitness(mongo, collections).await,
+        }
+    }
+
+    /// What our user may do; `None` where nobody is asked who he is, or it is not told.
+    pub(crate) async fn privileges(&self) -> Option<Privileges> {
+        match self {
+            Self::Mongodb(mongo) => mongo.privileges().await.ok().flatten(),
         }
     }
 

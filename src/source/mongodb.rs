@@ -113,7 +113,7 @@ fn judge(preflight: &Preflight, database: &str) -> Findings {
     }
     if preflight.others.is_none() {
         let text = "which collections there are is unknown: no right to list them, so nobody can say whether one was forgotten";
-        found.warning(None, text);
+        found.unknown(text);
     }
     match preflight.oplog_hours {
         Some(hours) if hours < FEW_HOURS => found.warning(
@@ -123,7 +123,7 @@ fn judge(preflight: &Preflight, database: &str) -> Findings {
             ),
         ),
         Some(_) => {}
-        None => found.warning(None, "the oplog's window is unknown: local.oplog.rs cannot be read"),
+        None => found.unknown("the oplog's window is unknown: local.oplog.rs cannot be read"),
     }
     found
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slackwater_connectors::error::{Error, Kind};
-use slackwater_connectors::kafka::{self, Membership};
+use slackwater_connectors::kafka::{self, Admin, Membership, Right, Settings};
 use slackwater_connectors::postgres::control::{Control, lanes};
 use slackwater_connectors::postgres::target::sink::Sink;
 use slackwater_topics::CollectionId;
@@ -19,6 +19,7 @@ use crate::apply::reader::{Reader, Topic};
 use crate::config::KafkaLog;
 use crate::failure::Failure;
 use crate::letters::Letters;
+use crate::log::kafka::rights;
 use crate::mapping::Plan;
 use crate::ops::board::Place;
 use crate::ops::gauges::Gauges;
@@ -44,6 +45,7 @@ pub(super) async fn start(
         (Arc::clone(&process.plan), process.migration.target.uri.clone(), process.stop.clone());
     let settings = log.settings("apply");
     kafka::check(&settings)?;
+    let answers = let_in(&settings).await?;
     let mut control = Control::open(&target).await?;
     let name = named(member);
     let mut lanes = Vec::new();
@@ -56,6 +58,10 @@ pub(super) async fn start(
     // Looked for with each claim.
     let letters = Arc::new(Letters::new(false));
     let names: Vec<Arc<str>> = topics.iter().map(|topic| Arc::clone(&topic.name)).collect();
+    if answers {
+        let asked: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+        rights::require(&settings, &asked, &log.group, &[Right::Read, Right::Group]).await?;
+    }
     let own = lanes.first().cloned().unwrap_or_default();
     let store = || Store::new(&target, None, &stop);
     let claims = Claims::new(store(), (&plan.migration, &name), own, names, Arc::clone(&letters));
@@ -102,6 +108,14 @@ pub(super) async fn start(
     });
     tracing::info!(migration = plan.migration, member = name, topics = topics.len(), "applying");
     Ok(())
+}
+
+/// A broker that refuses us ends the start; one that is away is waited for. Whether any answers.
+async fn let_in(settings: &Settings) -> Result<bool, Failure> {
+    match Admin::open(settings)?.brokers().await {
+        Err(error) if matches!(error.kind, Kind::Denied | Kind::Unsuitable) => Err(error.into()),
+        answer => Ok(answer.is_ok()),
+    }
 }
 
 /// Shows when Kafka does not answer the consumer.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use slackwater_connectors::kafka::{self, Admin, Producer, Ticket};
+use slackwater_connectors::kafka::{self, Admin, Producer, Right, Ticket};
 use slackwater_connectors::postgres::control::partitions::{LogPartition, NewPartition};
 use slackwater_connectors::postgres::control::{Control, Owner, lanes};
 use slackwater_connectors::secret::Secret;
@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::letters::Letters;
 use crate::log::kafka::outgoing::{Outgoing, Topic};
 use crate::log::kafka::publisher::Publisher;
+use crate::log::kafka::rights;
 use crate::log::kafka::topics::{Ready, topics_ready};
 use crate::log::kafka::watcher::Watcher;
 use crate::log::kafka::{ChunkSender, Topics};
@@ -41,6 +42,8 @@ pub(super) async fn join(
     kafka::check(&settings)?;
     let admin = Admin::open(&settings)?;
     let ready = topics_ready(&admin, &process.migration, log).await?;
+    let names: Vec<String> = ready.iter().map(|topic| topic.name.clone()).collect();
+    rights::require(&settings, &names, &log.group, &[Right::Write]).await?;
     let largest = largest_record(&ready);
     let limit = "message.max.bytes";
     if !settings.producer.iter().chain(&settings.options).any(|(name, _)| name == limit) {

@@ -212,6 +212,10 @@ async fn every_mistake_is_told() {
             if message.starts_with("the oplog reaches back") {
                 continue;
             }
+            // The role of the tests is one, whatever else is wrong: once is enough.
+            if message.contains("is a superuser") && !changes.is_empty() {
+                continue;
+            }
             let _ =
                 writeln!(golden, "  {}:{} {}: {message}", found["line"], found["column"], text("severity"));
             if !text("help").is_empty() {

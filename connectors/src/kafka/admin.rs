@@ -6,18 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, ConfigEntry, ConfigSource, NewTopic as Wanted,
     OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
 };
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::error::{explain, of_code};
+use super::handshake;
 use super::report::{self, Report};
 use super::settings::Settings;
 use crate::error::{Error, Kind, Result};
@@ -25,6 +26,8 @@ use crate::retry::Pauses;
 
 /// How long one question may take.
 const ANSWER: Duration = Duration::from_secs(10);
+/// A broker that refuses us is asked twice, so long each: another one may let us in.
+const SLICE: Duration = Duration::from_secs(1);
 /// How many times a change is looked for: every broker learns of it by itself, a little later than the answer.
 const LOOKS: u32 = 40;
 
@@ -33,6 +36,8 @@ const LOOKS: u32 = 40;
 pub struct Admin {
     admin: Arc<AdminClient<Report>>,
     client: Arc<BaseProducer<Report>>,
+    /// What both were made with.
+    settings: Settings,
 }
 
 impl fmt::Debug for Admin {
@@ -68,13 +73,13 @@ pub struct NewTopic {
 impl Admin {
     /// Makes the clients; nothing is asked of a broker yet.
     pub fn open(settings: &Settings) -> Result<Self> {
-        let config = settings.client();
         let mut quiet = settings.client();
-        // Nobody can read its log, and unread lines would pile up; the other client says the same.
+        // What its lines say is in our errors, and the clients that send and read log the same while they run.
         quiet.set_log_level(RDKafkaLogLevel::Emerg);
         Ok(Self {
             admin: Arc::new(settings.open(&quiet, Report::default())?),
-            client: Arc::new(settings.open(&config, Report::default())?),
+            client: Arc::new(settings.open(&quiet, Report::default())?),
+            settings: settings.clone(),
         })
     }
 
@@ -96,6 +101,8 @@ impl Admin {
                 there.insert(*name);
             }
         }
+        let unlisted = topics.iter().filter(|name| !there.contains(**name)).map(|name| (*name).to_owned());
+        self.seen_by_name(unlisted.collect()).await?;
         let configs = self.configs(&Vec::from_iter(there)).await?;
         let observed = topics.iter().map(|name| {
             let (seen, entries) = (cluster.topic(name)?, configs.get(*name)?);
@@ -107,6 +114,37 @@ impl Admin {
             })
         });
         Ok(observed.collect())
+    }
+
+    /// A topic that the brokers do not list may be missing, or hidden from us. Asked for by name, they tell.
+    async fn seen_by_name(&self, names: Vec<String>) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let settings = self.settings.clone();
+        let mut config: ClientConfig = settings.client();
+        config.set_log_level(RDKafkaLogLevel::Emerg);
+        // A client of its own: it would follow what it was asked for from then on.
+        let asked = tokio::task::spawn_blocking(move || {
+            let client: BaseProducer<Report> = settings.open(&config, Report::default())?;
+            for name in names {
+                let seen = client.client().fetch_metadata(Some(&name), ANSWER);
+                let seen = seen.map_err(|error| explain("looking at the topics", &error))?;
+                let code = seen.topics().first().and_then(|topic| topic.error()).map(Code::from);
+                if code == Some(Code::TopicAuthorizationFailed) {
+                    return Err(lacks(
+                        format!("looking at the topic {name}"),
+                        Code::TopicAuthorizationFailed,
+                        "Describe on the topic",
+                        "everybody who uses the topic (Read and Write include it)",
+                    ));
+                }
+            }
+            Ok(())
+        });
+        asked
+            .await
+            .map_err(|_| Error::new(Kind::Bug, "looking at the topics", "the question was broken off"))?
     }
 
     /// Makes topics, and waits until they are known. One that is there already counts as made.
@@ -124,6 +162,10 @@ impl Admin {
                     (name, Ok(()))
                 }
                 Err((name, Code::TopicAlreadyExists)) => (name, Ok(())),
+                Err((name, code @ (Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed))) => {
+                    let doing = format!("making the topic {name}");
+                    (name, Err(lacks(doing, code, "Create on the topic", "`slackwater topics apply`")))
+                }
                 Err((name, code)) => {
                     let error = of_code(format!("making the topic {name}"), code);
                     (name, Err(error))
@@ -238,11 +280,11 @@ impl Admin {
             let cluster = self.cluster(doing).await?;
             configs.retain(|name, _| cluster.topic(name).is_some());
             if let Some((name, _)) = configs.iter().find(|(_, entries)| entries.is_empty()) {
-                let text = "the broker shows none; the user needs the right DescribeConfigs on the topic";
-                return Err(Error::new(
-                    Kind::Denied,
+                return Err(lacks(
                     format!("reading the settings of the topic {name}"),
-                    text,
+                    Code::TopicAuthorizationFailed,
+                    "DescribeConfigs on the topic",
+                    "`capture`, `check` and `slackwater topics`, which have to know how large a record may be",
                 ));
             }
         }
@@ -262,10 +304,14 @@ impl Admin {
 
     /// All topics: asking for one by name would have the client follow it from then on.
     async fn cluster(&self, doing: &str) -> Result<Cluster> {
-        let question = |client: &BaseProducer<Report>| {
-            client.client().fetch_metadata(None, ANSWER).map(|metadata| Cluster::of(&metadata))
-        };
-        self.ask(doing.to_owned(), question).await
+        let answer = self.ask(doing.to_owned(), everything).await;
+        match answer {
+            Ok(cluster) => Ok(cluster),
+            Err(error) => {
+                let hint = self.client.context().trouble.hint();
+                Err(handshake::explained(error, hint, &self.settings.client()).await)
+            }
+        }
     }
 
     /// Asks on a thread that may block.
@@ -302,6 +348,34 @@ impl Admin {
             }
         })
     }
+}
+
+/// Asks for everything that the brokers list. Somebody whom they refuse need not wait for the end of the time.
+fn everything(client: &BaseProducer<Report>) -> KafkaResult<Cluster> {
+    let end = Instant::now() + ANSWER;
+    let mut refused = false;
+    loop {
+        let error = match client.client().fetch_metadata(None, SLICE) {
+            Ok(metadata) => return Ok(Cluster::of(&metadata)),
+            Err(error) => error,
+        };
+        report::listen(client);
+        let passes = [Code::BrokerTransportFailure, Code::OperationTimedOut, Code::AllBrokersDown];
+        let over =
+            Instant::now() >= end || !error.rdkafka_error_code().is_some_and(|code| passes.contains(&code));
+        if over || refused && client.context().trouble.refuses() {
+            return Err(error);
+        }
+        refused = client.context().trouble.refuses();
+    }
+}
+
+/// A right that is lacking, and who needs it.
+fn lacks(doing: impl Into<String>, code: Code, right: &str, who: &str) -> Error {
+    let what = format!("the user lacks the right {right}; it is for {who}");
+    Error::new(Kind::Denied, doing, what)
+        .code(format!("{code:?}"))
+        .help("`slackwater grants FILE` prints the commands that give each user what is needed")
 }
 
 fn options() -> AdminOptions {

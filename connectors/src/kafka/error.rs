@@ -98,6 +98,8 @@ fn kind(code: Code) -> Kind {
         | C::PurgeInflight => Kind::Unreachable,
         C::Authentication
         | C::SaslAuthenticationFailed
+        // A certificate that has expired is replaced at the broker or in a file; a process waits for that.
+        | C::SSL
         | C::TopicAuthorizationFailed
         | C::GroupAuthorizationFailed
         | C::ClusterAuthorizationFailed
@@ -185,7 +187,9 @@ fn what(code: Code) -> String {
             "the user lacks a right on the topic; capture needs Describe and Write, apply Describe and Read, \
              `slackwater topics` Create, DescribeConfigs and AlterConfigs"
         }
-        C::GroupAuthorizationFailed => "the user lacks the right Read on the consumer group",
+        C::GroupAuthorizationFailed => {
+            "the user lacks the right Read on the consumer group, which appliers join"
+        }
         C::ClusterAuthorizationFailed => {
             "the user lacks a right on the cluster; making topics needs Create, and older brokers ask for \
              IdempotentWrite of a producer"
@@ -298,7 +302,7 @@ mod tests {
             (Code::PolicyViolation, Kind::Unsuitable),
             (Code::OutOfOrderSequenceNumber, Kind::Unsuitable),
             (Code::GaplessGuarantee, Kind::Unsuitable),
-            (Code::SSL, Kind::Unsuitable),
+            (Code::SSL, Kind::Denied),
             (Code::State, Kind::Bug),
         ] {
             assert_eq!(kind(code), expected, "{code:?}");

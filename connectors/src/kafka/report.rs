@@ -53,6 +53,49 @@ pub(super) struct Trouble {
     /// No broker is left.
     down: AtomicBool,
     code: Mutex<Option<RDKafkaErrorCode>>,
+    hint: Mutex<Option<Hint>>,
+}
+
+/// What librdkafka's own words tell beyond the code. The words themselves may hold values and are not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hint {
+    /// The broker's certificate was not accepted.
+    Verification,
+    /// The broker wants a certificate of ours, or does not accept it.
+    ClientCertificate,
+    /// We speak TLS, the broker does not.
+    NoTls,
+    /// The broker speaks TLS, we do not.
+    WantsTls,
+    /// The broker knows other ways to log in.
+    Mechanism,
+}
+
+impl Hint {
+    fn of(reason: &str) -> Option<Self> {
+        let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+        // An alert is what the broker says of us, and would otherwise look like what we say of it.
+        if says(&[
+            "certificate required",
+            "alert bad certificate",
+            "alert certificate",
+            "alert unknown ca",
+            "alert handshake failure",
+        ]) || says(&["client SSL authentication might be required"])
+        {
+            Some(Self::ClientCertificate)
+        } else if says(&["certificate verify failed", "could not be verified", "verify broker certificate"]) {
+            Some(Self::Verification)
+        } else if says(&["PLAINTEXT broker listener", "wrong version number", "packet length too long"]) {
+            Some(Self::NoTls)
+        } else if says(&["SSL listener"]) {
+            Some(Self::WantsTls)
+        } else if says(&["supported mechanisms"]) {
+            Some(Self::Mechanism)
+        } else {
+            None
+        }
+    }
 }
 
 impl Trouble {
@@ -69,11 +112,38 @@ impl Trouble {
         }
     }
 
+    /// The same with librdkafka's own words.
+    pub(super) fn note_with(&self, error: &KafkaError, reason: &str) {
+        if let Some(hint) = Hint::of(reason) {
+            *self.hint.lock().unwrap_or_else(PoisonError::into_inner) = Some(hint);
+        }
+        self.note(error);
+    }
+
+    /// What the words told, until something works again.
+    pub(super) fn hint(&self) -> Option<Hint> {
+        *self.hint.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The broker was reached and does not let us in: waiting does not help.
+    pub(super) fn refuses(&self) -> bool {
+        use RDKafkaErrorCode as Code;
+        let refusals = [
+            Code::SSL,
+            Code::Authentication,
+            Code::SaslAuthenticationFailed,
+            Code::UnsupportedSASLMechanism,
+            Code::IllegalSASLState,
+        ];
+        self.hint().is_some() || self.code().is_some_and(|code| refusals.contains(&code))
+    }
+
     /// It works.
     pub(super) fn over(&self) {
         // Called for every acknowledgement: no lock and no write while there is nothing to forget.
         if self.there.load(Ordering::Relaxed) {
             *self.code.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.hint.lock().unwrap_or_else(PoisonError::into_inner) = None;
             self.down.store(false, Ordering::Release);
             self.there.store(false, Ordering::Release);
         }
@@ -117,9 +187,9 @@ impl ClientContext for Report {
         log(level, facility, text);
     }
 
-    fn error(&self, error: KafkaError, _reason: &str) {
+    fn error(&self, error: KafkaError, reason: &str) {
         self.heard.fetch_add(1, Ordering::Relaxed);
-        self.trouble.note(&error);
+        self.trouble.note_with(&error, reason);
     }
 
     fn stats_raw(&self, _statistics: &[u8]) {}
@@ -132,3 +202,32 @@ impl ProducerContext for Report {
 }
 
 impl ConsumerContext for Report {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_library_tell_what_the_code_does_not() {
+        for (reason, expected) in [
+            (
+                "ssl://h:1/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker \
+                 certificate could not be verified, verify that ssl.ca.location is correctly configured",
+                Some(Hint::Verification),
+            ),
+            (
+                "h:1: error:0A00045C:SSL routines::tlsv13 alert certificate required",
+                Some(Hint::ClientCertificate),
+            ),
+            (
+                "h:1: SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?",
+                Some(Hint::NoTls),
+            ),
+            ("h:1: Invalid response size 352518912 (connecting to a SSL listener?)", Some(Hint::WantsTls)),
+            ("h:1: Unsupported SASL mechanism: broker's supported mechanisms: PLAIN", Some(Hint::Mechanism)),
+            ("h:1: Connect to ipv4#127.0.0.1:1 failed: Connection refused", None),
+        ] {
+            assert_eq!(Hint::of(reason), expected, "{reason}");
+        }
+    }
+}

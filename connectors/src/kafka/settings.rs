@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseProducer;
@@ -120,11 +120,13 @@ pub fn check(settings: &Settings) -> Result<()> {
         one.create_native_config()
             .map_err(|error| unsuitable(format!("the option {name} {}", why(&error))))?;
     }
-    let producing = settings.producing();
+    // They may connect before they are gone; what they would say, nobody has asked for.
+    let mut producing = settings.producing();
+    producing.set_log_level(RDKafkaLogLevel::Emerg);
     largest(&producing)?;
     let _: BaseProducer<Report> = settings.open(&producing, Report::default())?;
     let mut consuming = settings.consuming();
-    consuming.set("group.id", "slackwater-check");
+    consuming.set("group.id", "slackwater-check").set_log_level(RDKafkaLogLevel::Emerg);
     let _: BaseConsumer<Report> = settings.open(&consuming, Report::default())?;
     Ok(())
 }

@@ -14,6 +14,7 @@ mod preflight;
 mod probe;
 mod pulse;
 mod reply;
+mod rights;
 mod selection;
 mod server;
 mod snapshot;
@@ -22,6 +23,7 @@ mod token;
 
 pub use client::{CollectionInfo, CollectionKind, Mongo};
 pub use preflight::{Preflight, Presence, WatchedCollection};
+pub use rights::{Privileges, Resource};
 pub use server::Server;
 pub use stream::{ChangeStream, Start};
 pub use token::{is_high_water_mark, resume_document, token_time};

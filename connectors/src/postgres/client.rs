@@ -48,6 +48,12 @@ pub async fn connect(url: &Secret) -> Result<(Client, JoinHandle<()>)> {
     Ok((client, task))
 }
 
+/// The database that the string names, without a server.
+pub fn database(url: &Secret) -> Result<String> {
+    let address = Address::read(url.expose())?;
+    Ok(address.database().unwrap_or("postgres").to_owned())
+}
+
 /// Connects to a server that is to be written to, and says who answers and what protects the connection.
 pub async fn look(url: &Secret) -> Result<Server> {
     let (client, _task, server) = open(url).await?;

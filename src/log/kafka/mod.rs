@@ -6,6 +6,7 @@
 mod chunks;
 pub(crate) mod outgoing;
 pub(crate) mod publisher;
+pub(crate) mod rights;
 pub(crate) mod topics;
 pub(crate) mod watcher;
 

@@ -262,10 +262,11 @@ impl<'a> Compiler<'a, '_> {
             );
             return None;
         }
-        if !table.writable {
-            let help =
-                format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {schema}.{name} TO the role in `target`");
-            self.findings.error(place, format!("the role may not write to `{schema}.{name}`"), help);
+        if !table.lacks.is_empty() {
+            let lacks: Vec<String> = table.lacks.iter().map(|right| table.named(right)).collect();
+            let message =
+                format!("the role may not write to `{schema}.{name}`: it lacks {}", lacks.join(", "));
+            self.findings.error(place, message, table.grant());
         }
         Some(table)
     }

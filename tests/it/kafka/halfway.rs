@@ -41,8 +41,10 @@ async fn a_name_that_had_other_topics_gets_those_of_now() {
     let stage = Stage::new("kafka_other_topics").await;
     items::prepare(&stage).await;
     items::insert(&stage, 0..1_000).await;
-    let before = Topics::new(&shared(), &format!("{}-before", stage.name));
-    before.make(&format!("{}-before.items", stage.name), 2).await;
+    // A name of its own, since a run that failed leaves its topics.
+    let prefix = format!("{}-{}", stage.name, std::process::id());
+    let before = Topics::new(&shared(), &prefix);
+    before.make(&format!("{prefix}.items"), 2).await;
     let pipeline = Pipeline::on(stage, items::FILE, &Log::at(&shared())).await;
     before.join(&pipeline.group, "one").await;
     let mut processes = [pipeline.apply("one", Some("one")), pipeline.capture("capture")];

@@ -1,6 +1,7 @@
 //! Kafka as the log: capture and appliers as processes of their own, brokers that die, and what topics hold.
 
 mod debezium;
+mod entrances;
 mod halfway;
 mod kill;
 mod large;

@@ -43,7 +43,7 @@ async fn by_tls_and_scram() {
     assert!(said.contains("refuses this user or password"), "{said}");
     let guest = file(&stage, "guest", &guarded, "guest", PASSWORD);
     let said = refused(&stage, &["topics", "apply", &guest]).await;
-    assert!(said.contains("lacks a right on the topic"), "{said}");
+    assert!(said.contains("lacks the right Describe on the topic"), "{said}");
     let open = std::fs::read_to_string(&guest).expect("the file").replace("SASL_SSL", "PLAINTEXT");
     let open = stage.file("open.yaml", &open);
     let said = refused(&stage, &["topics", "apply", open.to_str().expect("a path in UTF-8")]).await;

@@ -19,7 +19,7 @@ pub(crate) fn shared() -> String {
 }
 
 /// A second entrance to a broker, where clients speak TLS and say who they are by SCRAM: `app` may do everything, and so may
-/// [`CANARY`]; `guest` may do nothing.
+/// [`CANARY`]; `guest`, `capture`, `apply` and `topics` may do nothing.
 pub(crate) struct Guarded {
     pub(crate) address: String,
     /// Whom to trust.
@@ -111,8 +111,8 @@ impl Broker {
             store.display()
         );
         let address = format!("127.0.0.1:{guarded}");
-        let users =
-            ["app", "guest", CANARY].map(|name| format!("SCRAM-SHA-512=[name={name},password={PASSWORD}]"));
+        let users = ["app", "guest", CANARY, "capture", "apply", "topics"]
+            .map(|name| format!("SCRAM-SHA-512=[name={name},password={PASSWORD}]"));
         let users: Vec<&str> = users.iter().flat_map(|user| ["--add-scram", user]).collect();
         let entrance = format!(",GUARDED://{address}");
         let setting = Setting {
@@ -129,7 +129,33 @@ impl Broker {
         (broker, Guarded { address, certificate })
     }
 
-    fn folder(name: &str) -> PathBuf {
+    /// Starts one with these settings, and entrances beside the open one: their names, ports and protocols.
+    pub(crate) async fn start_beside(
+        folder: PathBuf,
+        entrances: &[(&str, u16, &str)],
+        more: &str,
+        users: &[&str],
+    ) -> Self {
+        let [port, controller] = free_ports();
+        let entrance: String =
+            entrances.iter().map(|(name, port, _)| format!(",{name}://127.0.0.1:{port}")).collect();
+        let protocol: String =
+            entrances.iter().map(|(name, _, protocol)| format!(",{name}:{protocol}")).collect();
+        let setting = Setting {
+            port,
+            controllers: &[controller],
+            entrance: &entrance,
+            protocol: &protocol,
+            more,
+            users,
+            ..Setting::default()
+        };
+        let mut broker = Self::with(folder, setting).await;
+        broker.again().await;
+        broker
+    }
+
+    pub(crate) fn folder(name: &str) -> PathBuf {
         let folder = format!("kafka_{name}_{}", std::process::id());
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
         let _ = std::fs::remove_dir_all(&folder);

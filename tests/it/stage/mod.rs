@@ -1,8 +1,10 @@
 //! A stage for one test: databases of its own, the `slackwater` process, and waiting for a condition.
 
+pub(crate) mod acl;
 #[path = "../../../connectors/tests/stage/authority.rs"]
 pub(crate) mod authority;
 pub(crate) mod broker;
+pub(crate) mod entrances;
 pub(crate) mod items;
 mod logs;
 pub(crate) mod mongod;

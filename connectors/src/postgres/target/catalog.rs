@@ -34,8 +34,8 @@ pub struct Table {
     pub triggers: Vec<String>,
     /// True for an ordinary or partitioned table; views and foreign tables are refused.
     pub is_table: bool,
-    /// True where the connected role may insert, update, delete and select.
-    pub writable: bool,
+    /// Which of the rights that writing its rows needs the connected role has not: `INSERT`, or `USAGE` of its schema.
+    pub lacks: Vec<String>,
     /// Rows known to the planner's statistics; -1 where never analysed.
     pub estimated_rows: i64,
 }
@@ -133,6 +133,27 @@ impl Type {
 }
 
 impl Table {
+    /// A right that is lacking, for a person.
+    pub fn named(&self, right: &str) -> String {
+        if right == "USAGE" { format!("USAGE of the schema `{}`", self.schema) } else { right.to_owned() }
+    }
+
+    /// The statements that give what is lacking.
+    pub fn grant(&self) -> String {
+        let (usage, rights): (Vec<&String>, Vec<&String>) =
+            self.lacks.iter().partition(|right| *right == "USAGE");
+        let rights: Vec<&str> = rights.into_iter().map(String::as_str).collect();
+        let mut grants = Vec::new();
+        if !usage.is_empty() {
+            grants.push(format!("GRANT USAGE ON SCHEMA {} TO the role in `target`", self.schema));
+        }
+        if !rights.is_empty() {
+            let rights = rights.join(", ");
+            grants.push(format!("GRANT {rights} ON {}.{} TO the role in `target`", self.schema, self.name));
+        }
+        grants.join("; ")
+    }
+
     /// Index of the column of this name.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)

@@ -15,9 +15,8 @@ const DOING: &str = "reading the target's catalogue";
 
 const TABLES: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind IN ('r', 'p'),
-       has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'INSERT')
-           AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')
-           AND has_table_privilege(c.oid, 'SELECT'),
+       ARRAY(SELECT r FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS r WHERE NOT has_table_privilege(c.oid, r))
+           || CASE WHEN has_schema_privilege(n.oid, 'USAGE') THEN '{}' ELSE ARRAY['USAGE'] END,
        c.reltuples::bigint,
        ARRAY(SELECT g.tgname::text FROM pg_catalog.pg_trigger g
              WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') ORDER BY 1)
@@ -130,7 +129,7 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
             indexes: Vec::new(),
             foreign_keys: Vec::new(),
             is_table: get(&row, 3)?,
-            writable: get(&row, 4)?,
+            lacks: get(&row, 4)?,
             estimated_rows: get(&row, 5)?,
             triggers: get(&row, 6)?,
         };

@@ -36,6 +36,7 @@ mod learn;
 mod numbers;
 mod prepared;
 mod texts;
+mod turns;
 mod watched;
 
 use prepared::Use;

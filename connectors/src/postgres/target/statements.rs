@@ -295,7 +295,7 @@ mod tests {
             indexes: vec![],
             foreign_keys: vec![],
             is_table: true,
-            writable: true,
+            lacks: Vec::new(),
             estimated_rows: 0,
             triggers: Vec::new(),
         };
