@@ -333,6 +333,63 @@ async fn passwords_and_certificates_that_change() {
     stage.clear().await;
 }
 
+/// The same with MongoDB's password. It asks for one only where a connection begins, so connections are cut.
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_of_the_source_that_change() {
+    let seed = number("SLACKWATER_TEST_SEED", 34);
+    println!("seed {seed}");
+    let mongod =
+        Mongod::with("rotating", Flavour::Passwords, &["--setParameter", "enableTestCommands=1"]).await;
+    let stage = Stage::at("rotating_source", &mongod.uri()).await;
+    stage.fill(seed, 2_000).await;
+    let admin = stage.source.client().database("admin");
+    let roles = bson::doc! {"role": "read", "db": &stage.name};
+    let user = bson::doc! {"createUser": "app", "pwd": "a-secret-0", "roles": [roles]};
+    admin.run_command(user).await.expect("a user");
+    let password = stage.file("password", "a-secret-0\n");
+    let uri = mongod.uri_as("app", &format!("${{file:{}}}", password.display()));
+    let text = crm_demo::MIGRATION_FILE.replace("${SLACKWATER_MONGODB_URI}", &uri);
+    let file = stage.file("rotating.yaml", &text);
+    let load = Load::start(&stage, seed, Pace { writers: 2, rate: Some(200.0) }).await;
+    let mut process = stage.run(&file);
+    writes(&stage, &mut process).await;
+    for turn in 1..=5 {
+        let secret = format!("a-secret-{turn}");
+        let change = bson::doc! {"updateUser": "app", "pwd": &secret};
+        let cuts = |mode: bson::Bson| {
+            let data = bson::doc! {
+                "failCommands": ["getMore", "find", "hello"], "closeConnection": true, "appName": "slackwater",
+            };
+            admin.run_command(bson::doc! {"configureFailPoint": "failCommand", "mode": mode, "data": data})
+        };
+        // In one order and in the other: for a while the file is ahead of the server, or behind it.
+        if turn % 2 == 0 {
+            admin.run_command(change).await.expect("a new password");
+            cuts("alwaysOn".into()).await.expect("connections are cut");
+            std::fs::write(&password, &secret).expect("a file");
+        } else {
+            std::fs::write(&password, &secret).expect("a file");
+            admin.run_command(change).await.expect("a new password");
+            cuts("alwaysOn".into()).await.expect("connections are cut");
+        }
+        until("it connects with what the file holds now", CATCH_UP, async || {
+            process.still_runs();
+            let log = std::fs::read_to_string(process.log()).expect("a log");
+            (log.matches("has changed; connecting anew").count() >= turn).then_some(())
+        })
+        .await;
+        cuts("off".into()).await.expect("connections hold");
+        writes(&stage, &mut process).await;
+    }
+    let mut processes = [process];
+    load.end(&stage, &file, &mut processes).await;
+    let [process] = processes;
+    let log = std::fs::read_to_string(process.log()).expect("a log");
+    assert!(!log.contains("a-secret"), "a password is in the log");
+    process.stop().await;
+    stage.clear().await;
+}
+
 /// The primary goes away, and the standby takes its place under live writers.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_other_host_takes_over() {

@@ -14,16 +14,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset;
-use slackwater_topics::Mark;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::batch::Batch;
 use super::error::{explain, of_code};
 use super::group::{Change, Group, assign};
 use super::report::Trouble;
@@ -31,9 +31,6 @@ use super::settings::Settings;
 use super::shares;
 use crate::error::{Error, Kind, Result};
 
-/// A batch is handed on when it has grown to this, or when nothing more is there.
-const BATCH_BYTES: usize = 1 << 20;
-const BATCH_RECORDS: usize = 4_000;
 /// How long a full reader is waited for before its partitions are paused: what was fetched ahead is lost by that.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Offsets are told to the broker this often.
@@ -207,22 +204,6 @@ enum Held {
     Claimed,
     /// There is no place to begin; its records are not ours to deliver.
     Waiting,
-}
-
-/// Records for one reader, on their way.
-#[derive(Default)]
-struct Batch {
-    buffer: BytesMut,
-    records: Vec<Slot>,
-}
-
-/// The place of a record in the buffer.
-struct Slot {
-    partition: Partition,
-    offset: i64,
-    key: usize,
-    value: Option<usize>,
-    mark: Option<usize>,
 }
 
 struct Reading<D: Desk> {
@@ -681,7 +662,7 @@ impl<D: Desk> Reading<D> {
 
     fn hand_on(&mut self) -> Step {
         for reader in 0..self.readers.len() {
-            if self.batches[reader].records.is_empty() {
+            if self.batches[reader].is_empty() {
                 continue;
             }
             let delivery = self.batches[reader].finish();
@@ -757,49 +738,4 @@ fn place_of(
         topics.iter().position(|(name, _)| **name == *message.topic()).map(|place| place as u16)
     });
     topic.map(|topic| Partition { topic, number: message.partition() })
-}
-
-impl Batch {
-    fn is_full(&self) -> bool {
-        self.buffer.len() >= BATCH_BYTES || self.records.len() >= BATCH_RECORDS
-    }
-
-    /// Copies the record: librdkafka keeps its own memory only as long as the message lives, and on this thread.
-    fn take(&mut self, partition: Partition, message: &BorrowedMessage<'_>) {
-        let key = message.key().unwrap_or_default();
-        self.buffer.extend_from_slice(key);
-        let value = message.payload();
-        let mut mark = None;
-        match value {
-            Some(value) => self.buffer.extend_from_slice(value),
-            None => {
-                let header = message
-                    .headers()
-                    .and_then(|headers| headers.iter().find(|header| header.key == Mark::HEADER));
-                if let Some(value) = header.and_then(|header| header.value) {
-                    self.buffer.extend_from_slice(value);
-                    mark = Some(value.len());
-                }
-            }
-        }
-        let offset = message.offset();
-        self.records.push(Slot { partition, offset, key: key.len(), value: value.map(<[u8]>::len), mark });
-    }
-
-    fn finish<C>(&mut self) -> Delivery<C> {
-        let next = Vec::with_capacity(self.records.len());
-        let mut rest = std::mem::take(&mut self.buffer).freeze();
-        let bytes = rest.len() + self.records.len() * 64;
-        let records = std::mem::replace(&mut self.records, next)
-            .into_iter()
-            .map(|slot| {
-                let mut cut = |length: usize| rest.split_to(length);
-                let key = cut(slot.key);
-                let value = slot.value.map(&mut cut);
-                let mark = slot.mark.map(&mut cut);
-                (slot.partition, Raw { offset: slot.offset, key, value, mark })
-            })
-            .collect();
-        Delivery::Records { records, bytes }
-    }
 }

@@ -4,6 +4,7 @@
 //! options that our guarantees rest on cannot be set from outside.
 
 mod admin;
+mod batch;
 mod consumer;
 mod error;
 mod group;

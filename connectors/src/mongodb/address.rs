@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::pem::{Unreadable, certificates, private_key};
 
 const CONNECTING: &str = "connecting to MongoDB";
-const READ: &str = "name a file in PEM form that slackwater may read; it is read when the process starts";
+const READ: &str = "name a file in PEM form that slackwater may read";
 
 /// Options that the driver refuses or would pass by, with what to do. Small letters, as they are compared.
 const REFUSED: [(&[&str], &str); 6] = [

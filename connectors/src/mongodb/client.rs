@@ -1,13 +1,14 @@
 //! The connection to one database of a MongoDB deployment.
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 
 use bson::{RawDocumentBuf, Timestamp, cstr, rawdoc};
 use futures_util::StreamExt as _;
 use mongodb::error::ErrorKind;
-use mongodb::options::{AuthMechanism, ClientOptions, SelectionCriteria};
+use mongodb::options::{AuthMechanism, ClientOptions, SelectionCriteria, Tls};
 use mongodb::raw_batch_cursor::RawBatchCursor;
 use mongodb::{Client, Database};
 use slackwater_topics::{Document, Moment, Value};
@@ -30,8 +31,9 @@ const LAGGING: Duration = Duration::from_secs(15);
 /// One database. Cheap to clone.
 #[derive(Clone)]
 pub struct Mongo {
-    database: Database,
-    client: Client,
+    link: Arc<RwLock<Link>>,
+    uri: Secret,
+    name: Arc<str>,
     version: (u32, u32, u32),
     wanted: Arc<Wanted>,
     /// What the copy reads from, where that is not the primary.
@@ -41,7 +43,7 @@ pub struct Mongo {
 impl fmt::Debug for Mongo {
     /// The driver would print its options.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Mongo({})", self.database.name())
+        write!(f, "Mongo({})", self.name)
     }
 }
 
@@ -89,39 +91,64 @@ impl Mongo {
             let what = format!("the file {} cannot be read: {error}", path.display());
             Error::new(Kind::Denied, "connecting to MongoDB", what).help("the connection string needs it")
         })?;
-        let mut options = address::read(&text).await?;
-        options.app_name = Some("slackwater".into());
-        options.server_selection_timeout = Some(SELECTION);
-        options.max_pool_size.get_or_insert(CONNECTIONS);
+        let options = options(&text).await?;
         if options.credential.as_ref().is_some_and(address::asks_elsewhere) {
             let strong = with_mechanism(&options, AuthMechanism::ScramSha256);
-            match Self::open(strong, database).await {
+            match Self::open(strong, uri, &text, database).await {
                 // Users that are as old as MongoDB 3.6 have the other one only.
                 Err(error) if error.kind == Kind::Denied => {
                     let weak = with_mechanism(&options, AuthMechanism::ScramSha1);
-                    return Self::open(weak, database).await.map_err(|_| error);
+                    return Self::open(weak, uri, &text, database).await.map_err(|_| error);
                 }
                 outcome => return outcome,
             }
         }
-        Self::open(options, database).await
+        Self::open(options, uri, &text, database).await
     }
 
-    async fn open(options: ClientOptions, database: &str) -> Result<Self> {
+    async fn open(options: ClientOptions, uri: &Secret, text: &str, database: &str) -> Result<Self> {
         let wanted = Arc::new(Wanted::of(&options));
         let copying =
             options.selection_criteria.clone().filter(|_| address::read_preference(&options).is_some());
         let user = wanted.user().map(|user| format!(", user {user}")).unwrap_or_default();
         let doing = format!("connecting to MongoDB at {} (database {database}{user})", wanted.hosts());
-        let client = Client::with_options(options).map_err(|error| refused(&doing, &wanted, &error))?;
-        let info = match client.database("admin").run_raw_command(rawdoc! {"buildInfo": 1}).await {
+        let link = Link::new(options, text).map_err(|error| refused(&doing, &wanted, &error))?;
+        let info = match link.client.database("admin").run_raw_command(rawdoc! {"buildInfo": 1}).await {
             Ok(info) => info,
             Err(error) => return Err(explained(&doing, &wanted, &error).await),
         };
         let mut numbers = info.get_array("versionArray").into_iter().flatten();
         let mut number = || numbers.next().and_then(|part| u32::try_from(part.as_i32()?).ok()).unwrap_or(0);
         let version = (number(), number(), number());
-        Ok(Self { database: client.database(database), client, version, wanted, copying })
+        let link = Arc::new(RwLock::new(link));
+        Ok(Self { link, uri: uri.clone(), name: database.into(), version, wanted, copying })
+    }
+
+    /// After a failure of this kind: if the files that the connection was made of hold something else now, a new one is made of
+    /// them. What has begun on the old one goes on there, because a server lets those stay whom it has let in.
+    pub(super) async fn renew(&self, kind: Kind) {
+        if !matches!(kind, Kind::Denied | Kind::Unreachable) {
+            return;
+        }
+        // What cannot be read is about to be written; there will be a next time.
+        let Ok(text) = self.uri.expose_fresh() else { return };
+        let before = self.link().made;
+        if before.text == *text
+            && before.files == before.files.iter().map(|(path, _)| stamped(path)).collect::<Vec<_>>()
+        {
+            return;
+        }
+        let Ok(mut options) = options(&text).await else { return };
+        if let Some(mechanism) = &before.mechanism {
+            options = with_mechanism(&options, mechanism.clone());
+        }
+        let Ok(link) = Link::new(options, &text) else { return };
+        tracing::info!("what the connection to MongoDB was made of has changed; connecting anew");
+        *self.link.write().unwrap_or_else(PoisonError::into_inner) = link;
+    }
+
+    fn link(&self) -> Link {
+        self.link.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The server's time after a majority read: what was acknowledged by a majority before this call is at or before it.
@@ -167,7 +194,7 @@ impl Mongo {
 
     /// The database's name.
     pub fn database(&self) -> &str {
-        self.database.name()
+        &self.name
     }
 
     /// Major, minor and patch of the server.
@@ -179,18 +206,29 @@ impl Mongo {
         &self.wanted
     }
 
-    pub(super) fn handle(&self) -> &Database {
-        &self.database
+    pub(super) fn handle(&self) -> Database {
+        self.other(&self.name)
     }
 
     pub(super) fn other(&self, database: &str) -> Database {
-        self.client.database(database)
+        self.link().client.database(database)
     }
 
     /// Runs a command that answers with a cursor, at the primary.
     pub(super) async fn replies<'a>(&self, command: RawDocumentBuf, doing: &'a str) -> Result<Replies<'a>> {
-        let cursor = self.database.run_raw_cursor_command(command).batch().await;
-        Ok(Replies { cursor: cursor.map_err(|error| cleaned(doing, &error))?, doing })
+        let cursor = self.handle().run_raw_cursor_command(command).batch().await;
+        self.begun(cursor, doing).await
+    }
+
+    async fn begun<'a>(&self, cursor: Begun, doing: &'a str) -> Result<Replies<'a>> {
+        match cursor {
+            Ok(cursor) => Ok(Replies { cursor, doing }),
+            Err(error) => {
+                let error = cleaned(doing, &error);
+                self.renew(error.kind).await;
+                Err(error)
+            }
+        }
     }
 
     /// The same, where the connection string wants the copy to read. The driver asks the cursor's server for all that follows.
@@ -198,7 +236,8 @@ impl Mongo {
     /// A secondary that lags lets us wait until it has what is asked for; somebody should know then.
     pub(super) async fn copied<'a>(&self, command: RawDocumentBuf, doing: &'a str) -> Result<Replies<'a>> {
         let Some(criteria) = &self.copying else { return self.replies(command, doing).await };
-        let asked = self.database.run_raw_cursor_command(command).selection_criteria(criteria.clone());
+        let database = self.handle();
+        let asked = database.run_raw_cursor_command(command).selection_criteria(criteria.clone());
         // The driver's futures must not be cancelled.
         let mut answer = std::pin::pin!(asked.batch());
         let cursor = loop {
@@ -210,8 +249,53 @@ impl Mongo {
                 ),
             }
         };
-        Ok(Replies { cursor: cursor.map_err(|error| cleaned(doing, &error))?, doing })
+        self.begun(cursor, doing).await
     }
+}
+
+/// A cursor, or why there is none.
+type Begun = std::result::Result<RawBatchCursor, mongodb::error::Error>;
+
+/// The driver's client, with what it was made of.
+#[derive(Clone)]
+struct Link {
+    client: Client,
+    made: Arc<Made>,
+}
+
+struct Made {
+    text: String,
+    /// The certificates, and when each was written.
+    files: Vec<Stamped>,
+    mechanism: Option<AuthMechanism>,
+}
+
+/// A file, and when it was written.
+type Stamped = (PathBuf, Option<SystemTime>);
+
+fn stamped(path: &Path) -> Stamped {
+    (path.to_owned(), std::fs::metadata(path).and_then(|found| found.modified()).ok())
+}
+
+impl Link {
+    fn new(options: ClientOptions, text: &str) -> mongodb::error::Result<Self> {
+        let tls = match &options.tls {
+            Some(Tls::Enabled(tls)) => vec![&tls.ca_file_path, &tls.cert_key_file_path],
+            _ => Vec::new(),
+        };
+        let files = tls.into_iter().flatten().map(|path| stamped(path)).collect();
+        let mechanism = options.credential.as_ref().and_then(|credential| credential.mechanism.clone());
+        let made = Made { text: text.to_owned(), files, mechanism };
+        Ok(Self { client: Client::with_options(options)?, made: Arc::new(made) })
+    }
+}
+
+async fn options(text: &str) -> Result<ClientOptions> {
+    let mut options = address::read(text).await?;
+    options.app_name = Some("slackwater".into());
+    options.server_selection_timeout = Some(SELECTION);
+    options.max_pool_size.get_or_insert(CONNECTIONS);
+    Ok(options)
 }
 
 fn with_mechanism(options: &ClientOptions, mechanism: AuthMechanism) -> ClientOptions {

@@ -44,7 +44,7 @@ pub(super) fn cleaned(doing: impl Into<String>, error: &Driver) -> Error {
     }
 }
 
-fn kind_of(error: &Driver) -> Kind {
+pub(super) fn kind_of(error: &Driver) -> Kind {
     match &*error.kind {
         ErrorKind::Command(command) => kind_of_command(command),
         ErrorKind::Authentication { .. } => Kind::Denied,

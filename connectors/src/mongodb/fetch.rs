@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::client::Mongo;
+use super::error::kind_of;
 
 /// A living server answers twice a second, unless it has much log to read through.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -46,7 +47,7 @@ impl Fetched {
     ) -> Self {
         // One answer is read while the next one is fetched.
         let (sender, answers) = mpsc::channel(1);
-        let database = mongo.handle().clone();
+        let database = mongo.handle();
         tokio::spawn(async move {
             let mut asked = database.run_raw_cursor_command(command).max_time(idle);
             if let Some(batch_size) = batch_size {
@@ -72,11 +73,14 @@ impl Fetched {
         for _ in 0..MOST_SILENCES {
             match timeout(SILENCE, self.answers.recv()).await {
                 Ok(Some(Ok(batch))) => return Next::Batch(batch),
-                Ok(Some(Err(error))) => return Next::Failed(error),
+                Ok(Some(Err(error))) => {
+                    self.mongo.renew(kind_of(&error)).await;
+                    return Next::Failed(error);
+                }
                 Ok(None) => return Next::TimedOut("the server closed the cursor"),
                 Err(_) => {}
             }
-            let database = self.mongo.handle().clone();
+            let database = self.mongo.handle();
             let ping =
                 tokio::spawn(async move { database.run_raw_command(rawdoc! {"ping": 1}).await.is_ok() });
             // Dropping the handle lets the task run on.

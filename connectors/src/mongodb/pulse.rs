@@ -13,8 +13,14 @@ impl Mongo {
     /// Asks the primary for its clock and its operation time. `hello` needs no right and waits for nothing.
     pub async fn hello(&self) -> Result<Heard> {
         let doing = "asking the source what time it is";
-        let reply = self.other("admin").run_raw_command(rawdoc! {"hello": 1}).await;
-        let reply = reply.map_err(|error| cleaned(doing, &error))?;
+        let reply = match self.other("admin").run_raw_command(rawdoc! {"hello": 1}).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                let error = cleaned(doing, &error);
+                self.renew(error.kind).await;
+                return Err(error);
+            }
+        };
         heard(&reply).ok_or_else(|| {
             Error::new(Kind::Unsuitable, doing, "it does not say; is it part of a replica set?")
         })
