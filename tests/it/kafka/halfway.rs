@@ -23,16 +23,8 @@ async fn what_a_killed_member_was_letting_go_finds_a_reader() {
     until("one has all partitions", PATIENCE, async || has_all.load(Ordering::Relaxed).then_some(())).await;
     let two = pipeline.apply("two", None);
     vanish.await.expect("a task");
-    let mut processes = [pipeline.apply("one", Some("one")), two, capture];
-    until("every item is a row", PATIENCE, async || {
-        processes.iter_mut().for_each(Slackwater::still_runs);
-        let rows = pipeline.stage.target.query_one("SELECT count(*) FROM items", &[]).await;
-        (rows.expect("rows can be counted").get::<_, i64>(0) == 1_000).then_some(())
-    })
-    .await;
-    for process in processes {
-        process.stop().await;
-    }
+    let processes = [pipeline.apply("one", Some("one")), two, capture];
+    every_item_arrives(&pipeline, processes).await;
     pipeline.clear().await;
 }
 
@@ -47,7 +39,13 @@ async fn a_name_that_had_other_topics_gets_those_of_now() {
     before.make(&format!("{prefix}.items"), 2).await;
     let pipeline = Pipeline::on(stage, items::FILE, &Log::at(&shared())).await;
     before.join(&pipeline.group, "one").await;
-    let mut processes = [pipeline.apply("one", Some("one")), pipeline.capture("capture")];
+    let processes = [pipeline.apply("one", Some("one")), pipeline.capture("capture")];
+    every_item_arrives(&pipeline, processes).await;
+    before.delete().await;
+    pipeline.clear().await;
+}
+
+async fn every_item_arrives<const N: usize>(pipeline: &Pipeline, mut processes: [Slackwater; N]) {
     until("every item is a row", PATIENCE, async || {
         processes.iter_mut().for_each(Slackwater::still_runs);
         let rows = pipeline.stage.target.query_one("SELECT count(*) FROM items", &[]).await;
@@ -57,6 +55,4 @@ async fn a_name_that_had_other_topics_gets_those_of_now() {
     for process in processes {
         process.stop().await;
     }
-    before.delete().await;
-    pipeline.clear().await;
 }
