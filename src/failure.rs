@@ -32,6 +32,17 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
+    /// The same of a task that is started later than the process.
+    pub(crate) fn into_error(self) -> Error {
+        let doing = "starting";
+        match self {
+            Self::Server(error) => error,
+            Self::Unsuitable(lines) => Error::new(Kind::Unsuitable, doing, lines.join("; ")),
+            Self::Denied(lines) => Error::new(Kind::Denied, doing, lines.join("; ")),
+            Self::File { .. } | Self::Mistakes(_) => Error::new(Kind::Unsuitable, doing, self.to_string()),
+        }
+    }
+
     /// The process's exit code; `docs/operating.md` lists them.
     pub(crate) fn code(&self) -> u8 {
         match self {

@@ -28,10 +28,11 @@ impl Kind {
         }
     }
 
-    /// By how much a moment grows in a second.
-    pub fn moments_per_second(self) -> u64 {
+    /// The moment on a scale that all kinds share, on which a second is 2³²: in the same order, and about the same for what happened
+    /// at the same time. For what is tried first, never for what is right.
+    pub fn shared(self, moment: Moment) -> Moment {
         match self {
-            Self::Mongodb => 1 << 32,
+            Self::Mongodb => moment,
         }
     }
 

@@ -60,6 +60,8 @@ const GIVE_UP_TIED: Duration = Duration::from_millis(100);
 const AHEAD: u64 = 5;
 const AHEAD_OF_MUCH: u64 = 1;
 const MUCH: u64 = 2;
+/// What a second is on the scale that all sources share.
+const SECOND: u64 = 1 << 32;
 
 /// All that waits.
 #[derive(Debug)]
@@ -77,7 +79,6 @@ pub(crate) struct Parked {
     uneven: bool,
     newest: Moment,
     bytes: usize,
-    second: u64,
 }
 
 #[derive(Debug, Default)]
@@ -117,10 +118,9 @@ impl Pick {
 }
 
 impl Parked {
-    /// Nothing waits. `second`: by how much a moment of the source grows in a second.
-    pub(crate) fn new(second: u64) -> Self {
+    /// Nothing waits.
+    pub(crate) fn new() -> Self {
         Self {
-            second,
             queues: BTreeMap::new(),
             together: MOST_RECORDS,
             hesitated: 0,
@@ -272,8 +272,8 @@ impl Parked {
         let first = blocked.filter_map(|queue| queue.records.front().map(|waiting| waiting.time)).min();
         let Some(first) = first else { return Moment(u64::MAX) };
         let behind = self.newest.0.saturating_sub(first.0);
-        let ahead = if behind > MUCH * self.second { AHEAD_OF_MUCH } else { AHEAD };
-        Moment(first.0.saturating_add(ahead * self.second))
+        let ahead = if behind > MUCH * SECOND { AHEAD_OF_MUCH } else { AHEAD };
+        Moment(first.0.saturating_add(ahead * SECOND))
     }
 
     fn by_partition(&self) -> Vec<(Partition, usize)> {

@@ -48,7 +48,7 @@ fn refuse_until(parked: &mut Parked, now: &mut Instant, stops: impl Fn(&Pick) ->
 
 #[test]
 fn everything_goes_together_while_nothing_dangles() {
-    let mut parked = Parked::new(1 << 32);
+    let mut parked = Parked::new();
     for offset in 0..100 {
         push(&mut parked, 1, offset, 1_000);
         push(&mut parked, 0, offset, 7);
@@ -62,7 +62,7 @@ fn everything_goes_together_while_nothing_dangles() {
 
 #[test]
 fn a_little_is_tried_again_as_it_is() {
-    let mut parked = Parked::new(1 << 32);
+    let mut parked = Parked::new();
     push(&mut parked, 0, 0, 5);
     let now = Instant::now();
     let pick = parked.next(now, nobody, Moment::default()).expect("something waits");
@@ -77,7 +77,7 @@ fn a_little_is_tried_again_as_it_is() {
 
 #[test]
 fn much_is_tried_in_the_order_of_the_source() {
-    let mut parked = Parked::new(1 << 32);
+    let mut parked = Parked::new();
     // One partition is far ahead of the other.
     for offset in 0..1_000 {
         push(&mut parked, 0, offset, 10_000 + offset as u64);
@@ -103,7 +103,7 @@ fn much_is_tried_in_the_order_of_the_source() {
 
 #[test]
 fn a_partition_that_is_blocked_lets_others_go_on_but_not_far() {
-    let mut parked = Parked::new(1 << 32);
+    let mut parked = Parked::new();
     for offset in 0..100 {
         push(&mut parked, 0, offset, 50);
         push(&mut parked, 1, offset, 60 + offset as u64);
@@ -137,7 +137,7 @@ fn a_partition_that_is_blocked_lets_others_go_on_but_not_far() {
 /// Each try takes as long as the longest pause, so that everything that was tried in vain is due again.
 #[test]
 fn tries_in_vain_keep_nobody_waiting() {
-    let mut parked = Parked::new(1 << 32);
+    let mut parked = Parked::new();
     for topic in 0..4 {
         (0..10).for_each(|offset| push(&mut parked, topic, offset, 100 + offset as u64));
     }
@@ -174,7 +174,7 @@ fn tries_in_vain_keep_nobody_waiting() {
 
 #[test]
 fn a_reference_is_wrong_when_all_others_have_passed_it() {
-    let mut parked = Parked::new(1 << 32);
+    let mut parked = Parked::new();
     push(&mut parked, 0, 0, 50);
     push(&mut parked, 0, 1, 55);
     push(&mut parked, 0, 2, 70);
@@ -194,7 +194,7 @@ fn a_reference_is_wrong_when_all_others_have_passed_it() {
 
 #[test]
 fn nobody_waits_for_those_who_cannot_help() {
-    let mut parked = Parked::new(1 << 32);
+    let mut parked = Parked::new();
     // Both at one time, so that neither was passed by the other.
     push(&mut parked, 0, 0, 50);
     push(&mut parked, 1, 0, 50);
@@ -238,7 +238,7 @@ fn nobody_waits_for_those_who_cannot_help() {
 
 #[test]
 fn what_has_no_time_of_its_own_counts_as_what_stands_before_it() {
-    let mut parked = Parked::new(1 << 32);
+    let mut parked = Parked::new();
     push(&mut parked, 0, 0, 90);
     push(&mut parked, 1, 0, 50);
     parked.push(partition(1), raw(1, None), time_of);
@@ -254,7 +254,7 @@ fn what_has_no_time_of_its_own_counts_as_what_stands_before_it() {
 
 #[test]
 fn no_more_waits_than_memory_allows() {
-    let mut parked = Parked::new(1 << 32);
+    let mut parked = Parked::new();
     let large = |offset| Raw { value: Some(vec![0; 1 << 20].into()), ..raw(offset, None) };
     let mut now = Instant::now();
     parked.push(partition(0), large(0), |_| Moment::default());
@@ -332,7 +332,7 @@ impl World {
             log[usize::from(home)].push((time, change));
         }
         Self {
-            readers: (0..readers).map(|_| Parked::new(1 << 32)).collect(),
+            readers: (0..readers).map(|_| Parked::new()).collect(),
             owner: (0..partitions).map(|place| place % readers).collect(),
             at: vec![0; partitions],
             applied: vec![0; partitions],

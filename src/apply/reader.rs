@@ -50,6 +50,8 @@ pub(crate) struct Topic {
     pub(crate) collection: CollectionId,
     /// The collection's name in the migration file.
     pub(crate) collection_name: Arc<str>,
+    /// What its source is.
+    pub(crate) kind: source::Kind,
     pub(crate) partitions: u32,
 }
 
@@ -59,8 +61,6 @@ pub(crate) struct Reader {
     pub(crate) plan: Arc<Plan>,
     pub(crate) topics: Arc<Vec<Topic>>,
     pub(crate) deliveries: mpsc::Receiver<Delivery<Claim>>,
-    /// The kind of the sources whose records are read.
-    pub(crate) kind: source::Kind,
     pub(crate) consumer: Handle,
     pub(crate) store: Store,
     pub(crate) member: String,
@@ -86,7 +86,7 @@ impl Reader {
     async fn work(mut self) -> std::result::Result<(), Stopped> {
         let mut work = Work {
             intakes: BTreeMap::new(),
-            parked: Parked::new(self.kind.moments_per_second()),
+            parked: Parked::new(),
             passed: BTreeMap::new(),
             looked: None,
         };
@@ -137,7 +137,8 @@ impl Reader {
         let reached = |partition: &Partition| {
             let mut next = parked.behind(*partition, 0).peekable();
             next.peek()?;
-            Some(intakes.get(partition)?.reached(next).unwrap_or_default())
+            let reached = intakes.get(partition)?.reached(next).unwrap_or_default();
+            Some(self.shared(*partition, reached))
         };
         let reached: BTreeMap<Partition, Moment> = if parked.is_uneven() {
             passed.keys().filter_map(|partition| Some((*partition, reached(partition)?))).collect()
@@ -157,6 +158,10 @@ impl Reader {
         parked.next(Instant::now(), but_one, others)
     }
 
+    fn shared(&self, partition: Partition, moment: Moment) -> Moment {
+        shared(&self.topics, partition, moment)
+    }
+
     /// How far each partition is. Nothing is known while the control store does not answer.
     async fn look_at_others(&mut self, work: &mut Work) {
         work.looked = Some(Instant::now());
@@ -172,7 +177,8 @@ impl Reader {
                     let topic = self.topics.iter().position(|topic| *topic.name == *row.topic);
                     if let Some(topic) = topic {
                         let partition = Partition { topic: topic as u16, number: row.partition };
-                        work.passed.insert(partition, row.applied_through.unwrap_or_default());
+                        let passed = self.shared(partition, row.applied_through.unwrap_or_default());
+                        work.passed.insert(partition, passed);
                     }
                 }
                 let (now, after) = (Instant::now(), others(work));
@@ -213,7 +219,7 @@ impl Reader {
             Delivery::Records { records, .. } => {
                 for (partition, raw) in records {
                     let Some(intake) = work.intakes.get(&partition) else { continue };
-                    work.parked.push(partition, raw, |raw| intake.time_of(raw));
+                    work.parked.push(partition, raw, |raw| self.shared(partition, intake.time_of(raw)));
                 }
             }
         }
@@ -300,7 +306,8 @@ impl Reader {
                 tracing::debug!(%error, records = count, "not yet");
                 let Work { intakes, parked, .. } = work;
                 parked.refused(&pick, Instant::now(), |partition, raw| {
-                    intakes.get(&partition).map(|intake| intake.time_of(raw)).unwrap_or_default()
+                    let time = intakes.get(&partition).map(|intake| intake.time_of(raw));
+                    shared(&self.topics, partition, time.unwrap_or_default())
                 });
                 Ok(())
             }
@@ -345,4 +352,9 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// A partition's moment on the scale that all sources share: partitions of several are tried in one order.
+fn shared(topics: &[Topic], partition: Partition, moment: Moment) -> Moment {
+    topics[usize::from(partition.topic)].kind.shared(moment)
 }

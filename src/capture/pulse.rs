@@ -38,6 +38,10 @@ const WRITE_WITHIN: Duration = Duration::from_secs(3);
 /// What the pulse works with.
 pub(crate) struct Pulse {
     pub(crate) source: Source,
+    /// Its name in the migration file.
+    pub(crate) name: String,
+    /// Where its trouble is shown.
+    pub(crate) place: Place,
     pub(crate) store: Store,
     /// To the router.
     pub(crate) heard: watch::Sender<Option<Heard>>,
@@ -60,11 +64,11 @@ struct Known {
 impl Pulse {
     /// Asks until it is to stop, or until another capture has taken over.
     pub(crate) async fn run(self) -> Result<()> {
-        let Self { source, store, heard, reach, gauges, stop } = self;
+        let Self { source, name, place, store, heard, reach, gauges, stop } = self;
         let first = Known { heard: None, at: Instant::now(), history_from: None, error: None };
         let (known_in, known) = watch::channel(first);
         let asking = ask(source, heard, known_in, stop.clone());
-        let telling = Telling { store, reach, gauges, known };
+        let telling = Telling { name, place, store, reach, gauges, known };
         let ((), told) = tokio::join!(asking, telling.run(stop));
         told
     }
@@ -121,6 +125,8 @@ async fn ask(
 
 /// Tells the control store, and the board of this process.
 struct Telling {
+    name: String,
+    place: Place,
     store: Store,
     reach: Arc<Reach>,
     gauges: Arc<Gauges>,
@@ -139,8 +145,8 @@ impl Telling {
                 _ = ticks.tick() => {}
             }
             let known = self.known.borrow().clone();
-            let trouble = trouble(known.at.elapsed(), known.error.as_deref());
-            self.gauges.board.set(Place::Source, trouble.clone());
+            let trouble = trouble(&self.name, known.at.elapsed(), known.error.as_deref());
+            self.gauges.board.set(self.place, trouble.clone());
             // The same answer told twice would be an older one the second time, and nothing new.
             let news = told != Some(known.at);
             told = Some(known.at);
@@ -171,9 +177,9 @@ impl Telling {
 }
 
 /// What is wrong with the source, after so long without an answer.
-fn trouble(silent: Duration, error: Option<&str>) -> Option<String> {
+fn trouble(name: &str, silent: Duration, error: Option<&str>) -> Option<String> {
     (silent >= LATE).then(|| {
-        let mut text = format!("the source has not answered for {} s", silent.as_secs());
+        let mut text = format!("source {name} has not answered for {} s", silent.as_secs());
         if let Some(error) = error {
             text += &format!(" ({error})");
         }
@@ -201,9 +207,9 @@ mod tests {
 
     #[test]
     fn a_silent_source_is_told_of() {
-        assert_eq!(trouble(Duration::from_millis(1_900), Some("refused")), None);
-        let text = trouble(Duration::from_secs(4), Some("refused")).expect("trouble");
-        assert_eq!(text, "the source has not answered for 4 s (refused)");
+        assert_eq!(trouble("crm", Duration::from_millis(1_900), Some("refused")), None);
+        let text = trouble("crm", Duration::from_secs(4), Some("refused")).expect("trouble");
+        assert_eq!(text, "source crm has not answered for 4 s (refused)");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use slackwater_connectors::error::Result;
 use slackwater_connectors::source::FreezeRight;
 
-use crate::config::{Cutover, Freeze};
+use crate::config::Freeze;
 use crate::source::Source;
 
 /// How long an idle MongoDB takes to move its own time on, with as much again for what has to happen besides.
@@ -23,10 +23,10 @@ pub(super) enum Concern {
 }
 
 /// Asked early: a replication can run for weeks before the switch.
-pub(super) async fn concern(cutover: &Cutover, source: &Source) -> Result<Option<Concern>> {
-    Ok(match cutover.freeze {
+pub(super) async fn concern(way: &Freeze, deadline: Duration, source: &Source) -> Result<Option<Concern>> {
+    Ok(match way {
         Freeze::BlockWrites => of_right(&source.freeze_right().await?),
-        Freeze::ByHand | Freeze::Command { .. } => of_mark(source.may_mark().await?, cutover.deadline),
+        Freeze::ByHand | Freeze::Command { .. } => of_mark(source.may_mark().await?, deadline),
     })
 }
 

@@ -18,7 +18,7 @@ pub(super) fn source(
     freezes: bool,
     round: &mut Round,
 ) -> bool {
-    let needs = needs(&source.database, &migration.cutover.freeze);
+    let needs = needs(source.database(), migration.freeze_of(source));
     let mut lacks = false;
     // A right that the server does not know cannot be given; that it cannot be frozen is told by itself.
     let needs = needs.iter().filter(|need| freezes || need.action != FREEZE);
@@ -32,7 +32,7 @@ pub(super) fn source(
         let message = format!("the user lacks the right `{}` on {on}: {}", need.action, need.why);
         let mut help = remedy(need);
         if need.action == FREEZE {
-            help += "; where nobody can be given it (managed MongoDB), write `freeze: by_hand` or commands under `cutover` \
+            help += "; where nobody can be given it (managed MongoDB), write `freeze: by_hand` or commands under `cutover`, or under the source \
                      (docs/operating.md, \"Freezing without the right\")";
         }
         if need.optional {

@@ -31,7 +31,8 @@ async fn look_at(migration: &Migration, source: &Source) -> Result<Looked, Error
     let named = Named::connect(source).await?;
     let names: Vec<String> = collections(migration, source).map(|(_, name)| name.to_owned()).collect();
     let mut fitness = load::look(&named, &names).await?;
-    let concern = load::patiently(async || freeze::concern(&migration.cutover, &named.source).await).await?;
+    let (way, deadline) = (migration.freeze_of(source), migration.cutover.deadline);
+    let concern = load::patiently(|| freeze::concern(way, deadline, &named.source)).await?;
     let mut freezes = true;
     match concern {
         Some(Concern::Right(text)) => fitness.findings.unknown(text),
@@ -83,7 +84,7 @@ pub(super) fn judge(
     let empty =
         fitness.listed && there.is_empty() && fitness.collections.iter().all(|one| *one == Presence::Missing);
     if empty {
-        let message = format!("the database `{}` holds no collection", source.database);
+        let message = format!("the database `{}` holds no collection", source.database());
         round.warning(
             source.place,
             message,

@@ -74,12 +74,17 @@ The exit codes are listed in `slackwater --help`.")]
         listen: Option<SocketAddr>,
     },
     /// Copies the source into Kafka and follows its changes, until SIGTERM or SIGINT. `slackwater apply` writes them to the target.
-    #[command(after_help = "Example: slackwater capture migration.yaml
+    #[command(after_help = "Examples:
+  slackwater capture migration.yaml
+  slackwater capture migration.yaml --source legacy
 
 The exit codes are listed in `slackwater --help`.")]
     Capture {
         /// The migration file.
         file: PathBuf,
+        /// Only this source of the file; other processes capture the others. Without it: all of them.
+        #[arg(long, env = "SLACKWATER_SOURCE", value_name = "NAME")]
+        source: Option<String>,
         /// The address that answers /metrics, /healthz and /readyz, for example 0.0.0.0:9464.
         #[arg(long, env = "SLACKWATER_LISTEN", value_name = "ADDRESS")]
         listen: Option<SocketAddr>,
@@ -181,7 +186,9 @@ pub fn main() -> ExitCode {
         match cli.command {
             Command::Check { file, json } => check::run(&file, json).await,
             Command::Run { file, listen } => run::run(&file, Role::Run, listen).await,
-            Command::Capture { file, listen } => run::run(&file, Role::Capture, listen).await,
+            Command::Capture { file, source, listen } => {
+                run::run(&file, Role::Capture { source }, listen).await
+            }
             Command::Apply { file, member, listen } => run::run(&file, Role::Apply { member }, listen).await,
             Command::Status { file, json, watch } => status::run(&file, json, watch).await,
             Command::Cutover { file, plan, abort, json, report } => {

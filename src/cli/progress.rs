@@ -52,7 +52,7 @@ pub(super) async fn show(gauges: Arc<Gauges>, capture_only: bool, mut stop: Stop
 fn line(gauges: &Gauges, copy_rate: u64, (events, event_rate, what): (u64, u64, &str)) -> String {
     let mut line = String::new();
     // A process that only applies does not know the copy.
-    if Gauges::get(&gauges.to_copy) > 0 && !gauges.copy_complete.load(Ordering::Acquire) {
+    if Gauges::get(&gauges.to_copy) > 0 && gauges.copying.load(Ordering::Acquire) > 0 {
         let (copied, total) = (Gauges::get(&gauges.copied), Gauges::get(&gauges.to_copy));
         let percent = (copied * 100).checked_div(total).unwrap_or(0).min(100);
         line += &format!(

@@ -62,7 +62,7 @@ pub(super) async fn run(path: &Path, role: Role, listen: Option<SocketAddr>) -> 
         _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
     };
     health.set_working(&gauges);
-    let show = tokio::spawn(progress::show(Arc::clone(&gauges), matches!(role, Role::Capture), stop));
+    let show = tokio::spawn(progress::show(Arc::clone(&gauges), matches!(role, Role::Capture { .. }), stop));
     let ended = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,

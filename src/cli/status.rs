@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::config::Migration;
 use crate::failure::Failure;
 use crate::ops::json::json;
-use crate::ops::look::Look;
+use crate::ops::look::{self, Look};
 use crate::ops::persist::passes;
 use crate::ops::text::text;
 use crate::source::Named;
@@ -107,7 +107,7 @@ async fn open(migration: &Migration) -> Result<Control, Failure> {
 }
 
 async fn read(control: &Control, migration: &Migration) -> Result<Look, Failure> {
-    Ok(Look::read(control, &migration.name, migration.collections.len()).await?)
+    Ok(Look::read(control, &look::Named::of(migration)).await?)
 }
 
 /// The present of the source, asked of the source itself; `None` if it does not answer, or if there are several.

@@ -124,7 +124,7 @@ pub(super) fn cutover(node: &Node, outside: &Outside<'_>, findings: &mut Finding
     cutover
 }
 
-fn freeze(node: &Node, programs: &mut Vec<At<String>>, findings: &mut Findings) -> Option<Freeze> {
+pub(super) fn freeze(node: &Node, programs: &mut Vec<At<String>>, findings: &mut Findings) -> Option<Freeze> {
     if let Shape::Scalar(_) = &node.shape {
         let words = [("mongodb_block_writes", Freeze::BlockWrites), ("by_hand", Freeze::ByHand)];
         let named: Vec<(&str, usize)> =

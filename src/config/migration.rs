@@ -6,7 +6,7 @@ use slackwater_connectors::postgres::target::rows::Missing;
 use slackwater_connectors::secret::Secret;
 use slackwater_topics::Namespace;
 
-use super::cutover::{Check, Cutover};
+use super::cutover::{Check, Cutover, Freeze};
 use super::diagnostics::{At, FileText, Place};
 use super::path::Path;
 use super::tree::Scalar;
@@ -38,6 +38,11 @@ pub struct Migration {
 }
 
 impl Migration {
+    /// How the writers of a source are stopped.
+    pub(crate) fn freeze_of<'m>(&'m self, source: &'m Source) -> &'m Freeze {
+        source.freeze.as_ref().unwrap_or(&self.cutover.freeze)
+    }
+
     /// The collection (`source.collection`) stays behind on purpose.
     pub(crate) fn leaves_behind(&self, name: &str) -> bool {
         self.not_migrated.iter().any(|pattern| fits(name, &pattern.value))
@@ -57,19 +62,31 @@ fn fits(name: &str, pattern: &str) -> bool {
     name.ends_with(last)
 }
 
-/// A system that documents come from.
+/// Where documents come from.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// The name that collections are prefixed with.
     pub name: At<String>,
-    /// Connection string.
-    pub uri: Secret,
-    /// The place of the connection string.
+    /// What it is, and where.
+    pub system: System,
+    /// How its writers are stopped, where that is not as the section `cutover` says.
+    pub freeze: Option<Freeze>,
+    /// The place of its address.
     pub place: Place,
-    /// Its database.
-    pub database: String,
     /// It has mistakes, and cannot be reached.
     pub unread: bool,
+}
+
+/// A system that documents come from.
+#[derive(Clone, Debug)]
+pub enum System {
+    /// A database of MongoDB.
+    Mongodb {
+        /// Connection string.
+        uri: Secret,
+        /// Its database.
+        database: String,
+    },
 }
 
 /// The database that rows go to.

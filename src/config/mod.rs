@@ -13,6 +13,7 @@ mod outside;
 mod path;
 mod rules;
 mod sections;
+mod sources;
 pub(crate) mod spelling;
 mod tree;
 
@@ -21,7 +22,7 @@ pub use diagnostics::{At, Diagnostic, Diagnostics, Place, Severity};
 pub(crate) use diagnostics::{FileText, Findings};
 pub use migration::{
     By, Collection, Column, Convert, InvalidPolicy, KafkaLog, Log, Migration, NullPolicy, Policies, Rule,
-    Snapshot, Source, Table, Target, Unit, Unknown, Value, Values,
+    Snapshot, Source, System, Table, Target, Unit, Unknown, Value, Values,
 };
 pub use outside::Outside;
 pub use path::Path;

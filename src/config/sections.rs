@@ -1,4 +1,4 @@
-//! The sections of the file: sources, target, snapshot, defaults, collections.
+//! The sections of the file: target, snapshot, defaults, collections.
 
 use slackwater_connectors::secret::Secret;
 use slackwater_topics::Namespace;
@@ -10,6 +10,7 @@ use super::log;
 use super::migration::{Collection, Log, Migration, Snapshot, Source, Table, Target};
 use super::outside::{Outside, secret};
 use super::rules::{self, Defaults};
+use super::sources::sources;
 use super::spelling::{list, nearest};
 use super::tree::Node;
 
@@ -39,9 +40,10 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
     let namespace = fields.take("namespace").and_then(|(_, node)| namespace(node, findings));
     let kinds = [("hashed", false), ("time_ordered", true)];
     let ids = fields.take("ids").and_then(|(_, node)| fields::choice(node, "`ids`", &kinds, findings));
+    let mut programs = Vec::new();
     let sources = fields
         .require("sources", "name the source: `sources: { legacy: { mongodb: { … } } }`", findings)
-        .map(|(_, node)| sources(node, outside, findings));
+        .map(|(_, node)| sources(node, outside, &mut programs, findings));
     let target = fields
         .require("target", "name the target: `target: { postgres: { uri: … } }`", findings)
         .and_then(|(_, node)| target(node, outside, findings));
@@ -60,6 +62,8 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
     let not_migrated = not_migrated.map(|(_, node)| left_behind(node, known, findings)).unwrap_or_default();
     let checks = fields.take("checks").map(|(_, node)| cutover::checks(node, findings)).unwrap_or_default();
     let cutover = fields.take("cutover").map(|(_, node)| cutover::cutover(node, outside, findings));
+    let mut cutover = cutover.unwrap_or_default();
+    cutover.programs.extend(programs);
     fields.finish(&SECTIONS, findings);
     for left in &not_migrated {
         if let Some(both) = collections.iter().flatten().find(|found| found.name.value == left.value) {
@@ -86,7 +90,7 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         collections: collections.unwrap_or_default(),
         not_migrated,
         checks,
-        cutover: cutover.unwrap_or_default(),
+        cutover,
         file: findings.file(),
     };
     log::check_topics(&migration, findings);
@@ -106,60 +110,6 @@ fn namespace(node: &Node, findings: &mut Findings) -> Option<Namespace> {
             None
         }
     }
-}
-
-fn sources(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Vec<Source> {
-    let Some(fields) = Fields::of(node, "`sources`", findings) else { return Vec::new() };
-    let entries = fields.into_entries();
-    if entries.is_empty() {
-        findings.error(
-            node.place,
-            "there is no source",
-            "name one: `legacy: { mongodb: { uri: …, database: … } }`",
-        );
-    }
-    if let Some((second, _)) = entries.get(1) {
-        let help = "one MongoDB source is what this version takes; run a migration for each";
-        findings.error(second.place, "a second source is not supported yet", help);
-    }
-    entries
-        .into_iter()
-        .filter_map(|(name, node)| {
-            if name.value.is_empty() || name.value.contains('.') {
-                let help = "the dot separates source and collection";
-                findings.error(name.place, "a source's name must not be empty or hold a dot", help);
-            }
-            source(name, node, outside, findings)
-        })
-        .collect()
-}
-
-fn source(name: &At<String>, node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option<Source> {
-    let mut fields = Fields::of(node, "a source", findings)?;
-    for later in ["nocodb", "postgres"] {
-        if let Some((at, _)) = fields.take(later) {
-            let message = format!("a {later} source is not supported yet");
-            findings.error(at.place, message, "`mongodb` is what this version reads");
-            return None;
-        }
-    }
-    let found = fields.require("mongodb", "`{ mongodb: { uri: …, database: … } }`", findings);
-    fields.finish(&["mongodb"], findings);
-    let mut fields = Fields::of(found?.1, "`mongodb`", findings)?;
-    let uri = fields.require("uri", "write `uri: \"${NAME}\"`", findings);
-    let place = uri.as_ref().map_or(name.place, |(_, node)| node.place);
-    let uri = uri.and_then(|(_, node)| secret(node, "`uri`", outside, findings));
-    let database = fields.require("database", "name the database to read", findings);
-    let database = database.and_then(|(_, node)| secret(node, "`database`", outside, findings));
-    fields.finish(&["uri", "database"], findings);
-    let unread = uri.is_none() || database.is_none();
-    Some(Source {
-        name: name.clone(),
-        uri: uri.unwrap_or_else(|| Secret::new(String::new())),
-        place,
-        database: database.map(|database| database.expose().to_owned()).unwrap_or_default(),
-        unread,
-    })
 }
 
 fn target(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option<Target> {

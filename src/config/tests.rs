@@ -79,7 +79,7 @@ fn reads_a_whole_file() {
     let migration = read(GOOD).expect("a good file");
     assert_eq!(migration.name, "crm-demo");
     assert_eq!(migration.namespace, slackwater_topics::Namespace::of_migration("crm-demo"));
-    assert_eq!(migration.sources[0].uri.expose(), "mongodb://user:hush@host");
+    assert_eq!(uri(&migration), "mongodb://user:hush@host");
     assert_eq!(migration.snapshot, Snapshot { workers: 3, chunk_bytes: 4 << 20, chunk_documents: 12_000 });
     assert!(matches!(migration.log, Log::Direct));
     assert_eq!(migration.collections[1].collection, "a.b");
@@ -298,7 +298,7 @@ fn brokers_are_checked_before_anybody_calls_them() {
 #[test]
 fn secrets_may_stand_in_files() {
     let good = read(&GOOD.replace("${MONGO}", "${file:/run/secrets/mongo}")).expect("a good file");
-    assert_eq!(good.sources[0].uri.expose(), "mongodb://file:hush@host");
+    assert_eq!(uri(&good), "mongodb://file:hush@host");
     let found = read(&GOOD.replace("${PG}", "${file:/run/secrets/none}")).expect_err("a mistake");
     assert_eq!((found.list()[0].line, found.list()[0].column), (5, 28));
     assert!(found.to_string().contains("`/run/secrets/none`"), "{found}");
@@ -327,4 +327,9 @@ proptest::proptest! {
     fn never_panics(text in "[a-z:{}\\[\\]\"'& *|>\n-]{0,60}") {
         let _ = read(&text);
     }
+}
+
+fn uri(migration: &Migration) -> &str {
+    let System::Mongodb { uri, .. } = &migration.sources[0].system;
+    uri.expose()
 }

@@ -6,7 +6,7 @@ use slackwater_connectors::postgres::target::finish::Finisher;
 
 use super::plan::{Checked, Facts, SourceFacts};
 use crate::config::{Check, Freeze, Migration};
-use crate::ops::look::Look;
+use crate::ops::look::{self, Look};
 use crate::source::{Named, unmapped};
 
 /// A check counts at most this many rows.
@@ -20,19 +20,21 @@ pub(crate) async fn gather(
     sources: &[Named],
     busy: Option<String>,
 ) -> Result<Facts> {
-    let look = Look::read(control, &migration.name, migration.collections.len()).await?;
+    let look = Look::read(control, &look::Named::of(migration)).await?;
     let mut asked = Vec::with_capacity(migration.sources.len());
     for source in &migration.sources {
         let named = sources.iter().find(|named| named.name == source.name.value);
-        let mut facts = SourceFacts { name: source.name.value.clone(), ..SourceFacts::default() };
+        let blocks = *migration.freeze_of(source) == Freeze::BlockWrites;
+        let mut facts = SourceFacts { name: source.name.value.clone(), blocks, ..SourceFacts::default() };
         if let Some(named) = named {
+            // If it does not answer, that is a fact too.
+            facts.answers = named.source.hear().await.is_ok();
             let there = named.source.collections().await.unwrap_or_default();
             facts.unmapped = unmapped(migration, &named.name, &there);
         }
         if let Some(named) = named
-            && migration.cutover.freeze == Freeze::BlockWrites
+            && blocks
         {
-            // If the source does not answer, that is a fact too.
             facts.right = named.source.freeze_right().await.ok();
             facts.frozen = named.source.is_frozen().await.ok().flatten();
             facts.writer = named.source.oldest_writer().await.ok().flatten();

@@ -29,13 +29,13 @@ use slackwater_connectors::retry::Pauses;
 use uuid::Uuid;
 
 use super::facts::{self, check};
-use super::freeze::{ask, freeze, unfreeze};
+use super::freeze::{ask, by_hand, freeze, frozen_by_us, unfreeze};
 use super::notice::tell;
 use super::plan::{Blocker, Checked, Facts, blockers, freeze_in_words, may_pass, time, waits};
 use super::proof::{self, Count, Counted};
 use super::report::{DoneStep, Report};
 use super::resume::{Resume, resume};
-use crate::config::{Finish, Freeze, Log, Migration};
+use crate::config::{Finish, Log, Migration};
 use crate::mapping::Plan;
 use crate::ops::persist::passes;
 use crate::ops::process::{self, unique_id};
@@ -181,7 +181,7 @@ impl<'a> Leader<'a> {
             id,
             owner: self.owner,
             host: &self.host,
-            freeze: freeze_in_words(&self.migration.cutover.freeze),
+            freeze: &freeze_in_words(self.migration),
             deadline_ms: millis(self.migration.cutover.deadline),
         };
         self.control.arm_cutover(&self.migration.name, new).await?;
@@ -299,8 +299,9 @@ impl<'a> Leader<'a> {
             }
         };
         self.record("arm", format!("a fence takes {}", time(took)), begun);
-        if self.migration.cutover.freeze == Freeze::ByHand {
-            ask().await?;
+        let by_hand = by_hand(self.migration);
+        if !by_hand.is_empty() {
+            ask(&by_hand).await?;
         }
         Ok(prepared)
     }
@@ -439,9 +440,8 @@ impl<'a> Leader<'a> {
         // The gap counts from here: until now every writer was served.
         let begun = Instant::now();
         self.frozen_at.get_or_insert(begun);
-        let way = &self.migration.cutover.freeze;
-        let moments = freeze(way, &self.sources, within).await?;
-        self.record("freeze", freeze_in_words(way).into(), begun);
+        let moments = freeze(self.migration, &self.sources, within).await?;
+        self.record("freeze", freeze_in_words(self.migration), begun);
         Ok(Fence { id: unique_id(), moments })
     }
 
@@ -547,13 +547,9 @@ impl<'a> Leader<'a> {
 
     /// Whether the sources are still frozen; true if they cannot be asked.
     async fn is_frozen(&self) -> Result<bool> {
-        match self.migration.cutover.freeze {
-            Freeze::BlockWrites => {
-                let asked = try_join_all(self.sources.iter().map(|named| named.source.is_frozen())).await?;
-                Ok(asked.into_iter().all(|frozen| frozen.unwrap_or(true)))
-            }
-            Freeze::ByHand | Freeze::Command { .. } => Ok(true),
-        }
+        let blocked = frozen_by_us(self.migration, &self.sources);
+        let asked = try_join_all(blocked.into_iter().map(|named| named.source.is_frozen())).await?;
+        Ok(asked.into_iter().all(|frozen| frozen.unwrap_or(true)))
     }
 
     /// Unfreezes a source that we froze after the cutover had been reverted without our knowing; unless it is frozen for
@@ -563,7 +559,7 @@ impl<'a> Leader<'a> {
             row.id != id
                 && matches!(row.state, CutoverState::Freezing | CutoverState::Frozen | CutoverState::Open)
         });
-        if theirs { Ok(()) } else { unfreeze(&self.migration.cutover.freeze, &self.sources).await }
+        if theirs { Ok(()) } else { unfreeze(self.migration, &self.sources).await }
     }
 
     async fn opened(&mut self, id: Uuid) -> Result<Outcome> {
@@ -639,7 +635,7 @@ impl<'a> Leader<'a> {
             CutoverState::Reverting if leased => {
                 // A source that was never asked to freeze need not be asked to unfreeze.
                 if row.left_ms.is_some() {
-                    unfreeze(&self.migration.cutover.freeze, &self.sources).await?;
+                    unfreeze(self.migration, &self.sources).await?;
                 }
                 self.control.reverted_cutover(id).await?;
                 Ok(Some(CutoverState::Reverted))
@@ -680,7 +676,7 @@ impl<'a> Leader<'a> {
             state: row.as_ref().map_or(CutoverState::Open, |row| row.state),
             reason: row.as_ref().and_then(|row| row.reason.clone()),
             log: if matches!(self.migration.log, Log::Direct) { "direct" } else { "kafka" },
-            freeze: freeze_in_words(&self.migration.cutover.freeze),
+            freeze: freeze_in_words(self.migration),
             armed_at: row.as_ref().map_or(0, |row| row.armed_at),
             open_at: row.as_ref().and_then(|row| row.open_at),
             gap_ms: gap.filter(|gap| *gap >= 0.0).or(gap_ms),

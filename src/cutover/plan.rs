@@ -36,9 +36,13 @@ pub(crate) struct Facts {
 pub(crate) struct SourceFacts {
     /// Its name in the migration file.
     pub(crate) name: String,
+    /// It answers.
+    pub(crate) answers: bool,
+    /// We stop its writers ourselves.
+    pub(crate) blocks: bool,
     /// Collections that the migration neither maps nor leaves behind on purpose.
     pub(crate) unmapped: Vec<String>,
-    /// Whether it can be frozen; `None` if it does not answer.
+    /// Whether we can stop its writers; `None` if it does not answer, or need not.
     pub(crate) right: Option<FreezeRight>,
     /// Whether it already refuses writers; `None` if we may not ask.
     pub(crate) frozen: Option<bool>,
@@ -103,7 +107,7 @@ pub(crate) fn steps(migration: &Migration) -> Vec<PlannedStep> {
         "freeze",
         format!(
             "{}; the deadline begins: {}",
-            freeze_in_words(&cutover.freeze),
+            freeze_in_words(migration),
             time(cutover.deadline.as_millis())
         ),
     ));
@@ -143,12 +147,21 @@ fn finishing(cutover: &Cutover) -> String {
     }))
 }
 
-/// How the writers are stopped, in words.
-pub(crate) fn freeze_in_words(freeze: &Freeze) -> &'static str {
-    match freeze {
+/// How the writers are stopped, in words; of each source where it is not the same.
+pub(crate) fn freeze_in_words(migration: &Migration) -> String {
+    let word = |freeze: &Freeze| match freeze {
         Freeze::BlockWrites => "MongoDB refuses writers",
         Freeze::ByHand => "somebody stops the writers and says so",
         Freeze::Command { .. } => "the team's command stops the writers",
+    };
+    let ways: Vec<(&str, &str)> = migration
+        .sources
+        .iter()
+        .map(|source| (source.name.value.as_str(), word(migration.freeze_of(source))))
+        .collect();
+    match ways.first() {
+        Some((_, first)) if ways.iter().all(|(_, way)| way == first) => (*first).to_owned(),
+        _ => ways.iter().map(|(name, way)| format!("{name}: {way}")).collect::<Vec<_>>().join("; "),
     }
 }
 
@@ -165,12 +178,14 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
         );
     }
     unfinished(look, &mut block);
-    if look.live("capture") == 0 {
-        block(
-            "capture_stopped",
-            "no process reads the source".into(),
-            "start `slackwater run` or `slackwater capture`",
-        );
+    let unread = look.uncaptured();
+    if !unread.is_empty() {
+        let text = if look.live("capture") == 0 {
+            "no process reads the source".to_owned()
+        } else {
+            format!("no process reads {}", names(unread.into_iter()))
+        };
+        block("capture_stopped", text, "start `slackwater run` or `slackwater capture`");
     }
     for (name, trouble) in look.troubles() {
         block("trouble", format!("{name}: {trouble}"), "see the log of that process");
@@ -204,9 +219,16 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
             "map them, or list them under `not_migrated`",
         );
     }
-    if migration.cutover.freeze == Freeze::BlockWrites {
-        for source in &facts.sources {
+    for source in &facts.sources {
+        if source.blocks {
             freezing(source, &mut block);
+        }
+        if !source.answers || (source.blocks && source.right.is_none()) {
+            block(
+                "source_away",
+                format!("source {} does not answer", source.name),
+                "check that it is running and reachable",
+            );
         }
     }
     for check in &facts.checks {
@@ -407,11 +429,7 @@ fn freezing(facts: &SourceFacts, block: &mut impl FnMut(&'static str, String, &'
             format!("source {name}: {why}"),
             "write `freeze: by_hand`, or give commands that stop and restart the writers",
         ),
-        None => block(
-            "source_away",
-            format!("source {name} does not answer"),
-            "check that it is running and reachable",
-        ),
+        None => {}
     }
     if let Some(open) = facts.writer.filter(|open| *open > LONG_OPEN) {
         block(

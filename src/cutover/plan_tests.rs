@@ -52,6 +52,8 @@ fn facts() -> Facts {
     let source = SourceFacts {
         unmapped: Vec::new(),
         name: "legacy".into(),
+        answers: true,
+        blocks: true,
         right: Some(FreezeRight::Given),
         frozen: Some(false),
         writer: None,

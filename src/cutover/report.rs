@@ -26,7 +26,7 @@ pub(crate) struct Report {
     /// Why it was reverted.
     pub(crate) reason: Option<String>,
     pub(crate) log: &'static str,
-    pub(crate) freeze: &'static str,
+    pub(crate) freeze: String,
     pub(crate) armed_at: i64,
     pub(crate) open_at: Option<i64>,
     /// How long the source refused writers: from the request to freeze until the target was open or the source was unfrozen.

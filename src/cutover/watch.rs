@@ -8,18 +8,19 @@
 //!
 //! The capture keeps no state of its own: after a restart it reads the record in the control store again.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::control::cutover::{CutoverRow, CutoverState};
-use slackwater_connectors::secret::Secret;
 use slackwater_topics::Moment;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::freeze::unfreeze;
-use crate::config::Freeze;
+use crate::config::{self, Freeze, Migration};
 use crate::ops::persist::passes;
 use crate::ops::stop::Stop;
 use crate::source::Named;
@@ -30,6 +31,8 @@ const CALM: Duration = Duration::from_millis(500);
 const NEAR: Duration = Duration::from_millis(4);
 /// A cutover that stays armed is followed closely only for this long.
 const MOST_ARMED_MS: i64 = 120_000;
+/// How long a source may take to let us in before the others are unfrozen without it; it is tried again.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How long past the deadline the leader itself may take to unfreeze.
 const GRACE_MS: i64 = 1_000;
 
@@ -45,13 +48,9 @@ pub(crate) enum Phase {
 
 /// The task that watches the record of the cutover.
 pub(crate) struct Watch {
-    pub(crate) migration: String,
-    pub(crate) target: Secret,
+    pub(crate) migration: Arc<Migration>,
     /// The source whose capture watches.
     pub(crate) name: String,
-    /// All sources: taking a cutover back unfreezes every one.
-    pub(crate) sources: Vec<Named>,
-    pub(crate) freeze: Freeze,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) stop: Stop,
 }
@@ -85,9 +84,9 @@ impl Watch {
     async fn look(&self, control: &mut Option<Control>, reverting: &mut Option<Instant>) -> Result<Duration> {
         let control = match control {
             Some(control) => control,
-            None => control.insert(Control::open(&self.target).await?),
+            None => control.insert(Control::open(&self.migration.target.uri).await?),
         };
-        let row = control.cutover(&self.migration).await?;
+        let row = control.cutover(&self.migration.name).await?;
         let phase = phase(row.as_ref(), &self.name);
         self.phase.send_if_modified(|sent| std::mem::replace(sent, phase) != phase);
         let Some(row) = row else { return Ok(CALM) };
@@ -126,7 +125,7 @@ impl Watch {
         since: &mut Option<Instant>,
     ) -> Result<()> {
         let since = since.get_or_insert_with(Instant::now);
-        if !control.lease_cutover(&self.migration).await? {
+        if !control.lease_cutover(&self.migration.name).await? {
             if since.elapsed() > Duration::from_millis(GRACE_MS as u64) {
                 *since = Instant::now();
                 control.end_leaseholder(row.id).await?;
@@ -134,13 +133,13 @@ impl Watch {
             return Ok(());
         }
         let done = self.unfreeze(control, row.id).await;
-        control.end_lease(&self.migration).await?;
+        control.end_lease(&self.migration.name).await?;
         done
     }
 
     async fn unfreeze(&self, control: &Control, id: Uuid) -> Result<()> {
         // Before we got the lease, another process may have unfrozen the source, and a new cutover may have started.
-        let row = control.cutover(&self.migration).await?;
+        let row = control.cutover(&self.migration.name).await?;
         let Some(row) = row.filter(|row| row.id == id && row.state == CutoverState::Reverting) else {
             return Ok(());
         };
@@ -148,13 +147,22 @@ impl Watch {
         if row.left_ms.is_none() {
             return control.reverted_cutover(id).await.map(drop);
         }
-        if let Err(error) = unfreeze(&self.freeze, &self.sources).await {
+        if let Err(error) = self.let_go().await {
             tracing::error!(%error, "the source is frozen and cannot be unfrozen; trying again");
             return Err(Error::new(Kind::Unreachable, "reverting the cutover", "the source is still frozen"));
         }
         control.reverted_cutover(id).await?;
         tracing::warn!("the source is unfrozen: its writers may write again");
         Ok(())
+    }
+
+    /// Unfreezes all sources, not only the one that we follow. One that is away does not keep the others frozen.
+    async fn let_go(&self) -> Result<()> {
+        let ours = |source: &&config::Source| *self.migration.freeze_of(source) == Freeze::BlockWrites;
+        let asked = self.migration.sources.iter().filter(ours);
+        let asked = asked.map(|source| tokio::time::timeout(CONNECT_WITHIN, Named::connect(source)));
+        let sources: Vec<Named> = join_all(asked).await.into_iter().flatten().flatten().collect();
+        unfreeze(&self.migration, &sources).await
     }
 }
 

@@ -37,10 +37,10 @@ impl Grants {
     pub(crate) fn of(migration: &Migration, database: &str, names: &Names) -> Result<Self, Failure> {
         let mongodb = migration.sources.iter().map(|source| mongodb::Grant {
             source: source.name.value.clone(),
-            database: source.database.clone(),
+            database: source.database().to_owned(),
             role: names.role.clone(),
             user: names.user.clone(),
-            needs: mongodb::needs(&source.database, &migration.cutover.freeze),
+            needs: mongodb::needs(source.database(), migration.freeze_of(source)),
         });
         let kafka = match &migration.log {
             Log::Direct => None,

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 /// A server that the process needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
-    Source,
+    /// A source, by its place in the migration file.
+    Source(u16),
     /// Kafka, from the producer's side.
     Kafka,
     /// Kafka, from the consumer's side.
@@ -24,7 +25,7 @@ impl Place {
     /// Its name in messages.
     pub(crate) fn word(self) -> &'static str {
         match self {
-            Self::Source => "the source",
+            Self::Source(_) => "the source",
             Self::Kafka | Self::Consumer => "Kafka",
             Self::Target => "the target",
             Self::Control => "the control store",

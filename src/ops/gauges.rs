@@ -1,6 +1,6 @@
 //! The gauges: what this process counts, for its progress line, its beat and `/readyz`. The counters only grow.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use super::board::Board;
 
@@ -23,8 +23,8 @@ pub(crate) struct Gauges {
     pub(crate) source_time: AtomicI64,
     /// When the stream's lane last applied everything up to some moment of the source, milliseconds since 1970.
     pub(crate) current_at: AtomicI64,
-    /// Every collection is copied.
-    pub(crate) copy_complete: AtomicBool,
+    /// Sources of this process whose copy is not complete.
+    pub(crate) copying: AtomicU64,
     /// Bytes of the documents that were applied or sent.
     pub(crate) bytes: AtomicU64,
     /// Partitions of the log that this process applies.

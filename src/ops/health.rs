@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use slackwater_connectors::secret::Secret;
 
 use super::gauges::Gauges;
-use super::look::Look;
+use super::look::{Look, Named};
 
 /// The presence task reports at least once a second; if it is silent for longer than this, the process hangs.
 const HANGS: Duration = Duration::from_secs(30);
@@ -45,9 +45,7 @@ enum Lifecycle {
 /// What the health of a process needs from the migration file.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
-    pub(crate) migration: String,
-    /// The number of collections that it names.
-    pub(crate) named: usize,
+    pub(crate) named: Named,
     pub(crate) target: Secret,
     /// The log between capture and apply is Kafka.
     pub(crate) kafka: bool,
@@ -120,7 +118,7 @@ impl Health {
         let kafka = self.about().is_some_and(|about| about.kafka);
         let facts = Readiness {
             trouble: gauges.board.text(),
-            copied: gauges.copy_complete.load(Ordering::Acquire),
+            copied: gauges.copying.load(Ordering::Acquire) == 0,
             collections: look.map(|look| (look.copied_collections(), look.named)),
             standing: look.and_then(|look| look.standing.first()).map(|row| row.text.clone()),
             claimed: if kafka { gauges.claimed.load(Ordering::Relaxed) } else { 1 },

@@ -17,10 +17,31 @@ use slackwater_connectors::postgres::control::{self, CollectionRow, Control, Cop
 use slackwater_connectors::postgres::progress::Tally;
 use slackwater_topics::Moment;
 
+use crate::config::Migration;
+
 /// Processes write a beat once a second; one without a beat for this long counts as silent.
 pub(crate) const SILENT_MS: i64 = 3_000;
 /// Older ones are not shown.
 const MOST_INCIDENTS: i64 = 100;
+
+/// What the migration file names.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) migration: String,
+    /// The number of its collections.
+    pub(crate) collections: usize,
+    pub(crate) sources: Vec<String>,
+}
+
+impl Named {
+    pub(crate) fn of(migration: &Migration) -> Self {
+        Self {
+            migration: migration.name.clone(),
+            collections: migration.collections.len(),
+            sources: migration.sources.iter().map(|source| source.name.value.clone()).collect(),
+        }
+    }
+}
 
 /// The state of a migration, as stored in the control store.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +49,8 @@ pub(crate) struct Look {
     pub(crate) migration: String,
     /// The number of collections in the migration file; only those whose copy was planned have rows.
     pub(crate) named: usize,
+    /// The sources in the migration file; only those whose capture has begun have rows.
+    pub(crate) expected: Vec<String>,
     /// The target's clock, milliseconds since 1970.
     pub(crate) clock: i64,
     pub(crate) lanes: Vec<LaneRow>,
@@ -57,8 +80,9 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    /// Reads a look. `named`: the number of collections in the migration file.
-    pub(crate) async fn read(control: &Control, migration: &str, named: usize) -> Result<Self> {
+    /// Reads a look at what the migration file names.
+    pub(crate) async fn read(control: &Control, about: &Named) -> Result<Self> {
+        let migration = about.migration.as_str();
         let letters = control.dead_letter_counts(migration).await?;
         let (returning, letters): (Vec<_>, Vec<_>) =
             letters.into_iter().partition(|row| row.kind == STANDING);
@@ -66,7 +90,8 @@ impl Look {
             returning: returning.iter().map(|row| row.count).sum(),
             letters,
             migration: migration.to_owned(),
-            named,
+            named: about.collections,
+            expected: about.sources.clone(),
             lanes: control.lanes(migration).await?,
             partitions: control.partitions(migration).await?,
             // Read after the rows that it is compared with, so that the lag is never shown too small.
@@ -92,8 +117,11 @@ impl Look {
         })
     }
 
-    /// The names of all sources that the control store knows.
-    fn names(&self) -> BTreeSet<&str> {
+    /// The names of all sources: those of the file, or those that the control store knows.
+    pub(crate) fn names(&self) -> BTreeSet<&str> {
+        if !self.expected.is_empty() {
+            return self.expected.iter().map(String::as_str).collect();
+        }
         let streams = self.streams().filter_map(|lane| lane.source.as_deref());
         let partitions = self.partitions.iter().map(|row| row.source.as_str());
         streams.chain(partitions).chain(self.sources.iter().map(|row| row.source.as_str())).collect()
@@ -120,14 +148,27 @@ impl Look {
         self.processes.iter().filter(doing).filter(|process| is_up(process)).count()
     }
 
+    /// The sources that no live process captures.
+    pub(crate) fn uncaptured(&self) -> Vec<&str> {
+        let live: Vec<&ProcessRow> = self
+            .processes
+            .iter()
+            .filter(|row| is_up(row) && matches!(row.role.as_str(), "capture" | "run"))
+            .collect();
+        let captures = |row: &ProcessRow, name: &str| {
+            row.name.strip_prefix("capture/").is_none_or(|only| only == name)
+        };
+        self.names().into_iter().filter(|name| !live.iter().any(|row| captures(row, name))).collect()
+    }
+
     /// When the target was opened, milliseconds since 1970.
     pub(crate) fn opened_at(&self) -> Option<i64> {
         self.cutover.as_ref().filter(|row| row.state == CutoverState::Open)?.open_at
     }
 
-    /// Whether a process reads the source and a process writes the target.
+    /// Whether a process reads each source and a process writes the target.
     pub(crate) fn running(&self) -> bool {
-        self.live("capture") > 0 && self.live("apply") > 0
+        self.live("capture") > 0 && self.uncaptured().is_empty() && self.live("apply") > 0
     }
 
     /// Everything up to this moment of the source is applied, if there is only one source.

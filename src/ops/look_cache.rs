@@ -70,7 +70,7 @@ impl State {
                 Error::new(Kind::Unsuitable, "reading the control store", "slackwater has not run here yet")
             })?,
         };
-        let look = Look::read(&control, &about.migration, about.named).await?;
+        let look = Look::read(&control, &about.named).await?;
         self.control = Some(control);
         Ok(look)
     }

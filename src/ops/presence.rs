@@ -67,9 +67,9 @@ async fn write(control: &mut Option<Control>, about: &About, beat: &Beat, first:
         None => Control::open(&about.target).await?,
     };
     if first {
-        open.forget_processes(&about.migration, FORGET_MS).await?;
+        open.forget_processes(&about.named.migration, FORGET_MS).await?;
     }
-    open.beat(&about.migration, beat, first).await?;
+    open.beat(&about.named.migration, beat, first).await?;
     *control = Some(open);
     Ok(())
 }
@@ -79,7 +79,7 @@ pub(crate) async fn farewell(health: &Health, gauges: &Gauges) {
     let Some(about) = health.about() else { return };
     let writing = async {
         let mut control = Control::open(&about.target).await?;
-        control.farewell(&about.migration, &beat(health, gauges)).await
+        control.farewell(&about.named.migration, &beat(health, gauges)).await
     };
     match tokio::time::timeout(FAREWELL_WITHIN, writing).await {
         Ok(Ok(())) => {}

@@ -24,6 +24,7 @@ pub(crate) fn text(look: &Look, before: Option<&Look>) -> String {
     for line in lines.into_iter().flatten() {
         text += &format!("{line}\n");
     }
+    text += &sources(look);
     text += &processes(look, before);
     text += &partitions(look);
     text += &collections(look);
@@ -118,9 +119,20 @@ fn processes(look: &Look, before: Option<&Look>) -> String {
         let last = before.and_then(|before| before.processes.iter().find(|old| old.name == row.name));
         text += &format!("{}\n", process(look, row, before.zip(last)));
     }
-    for source in &look.sources {
-        if let Some(trouble) = &source.trouble {
-            text += &format!("source {}: {trouble}\n", source.source);
+    text
+}
+
+/// Each source, where there are several; otherwise only what is wrong with it.
+fn sources(look: &Look) -> String {
+    let names = look.names();
+    let several = names.len() > 1;
+    let mut text = String::new();
+    for name in names {
+        let trouble = look.sources.iter().find(|row| row.source == name).and_then(|row| row.trouble.as_ref());
+        let lag = several.then(|| format!("{} behind", behind(look.lag_of(name))));
+        let parts: Vec<&str> = lag.as_deref().into_iter().chain(trouble.map(String::as_str)).collect();
+        if !parts.is_empty() {
+            text += &format!("source {name}: {}\n", parts.join("; "));
         }
     }
     text

@@ -20,9 +20,7 @@ use slackwater_topics::{CollectionId, Key, Moment, Position, Range};
 
 pub(crate) use fitness::{Finding, Fitness, Presence};
 
-use crate::config::Migration;
-
-use crate::config;
+use crate::config::{self, Migration, System};
 
 /// Batches of changes that wait for their reader; each may have 16 MB.
 const BUFFER: usize = 1;
@@ -63,9 +61,13 @@ pub(crate) struct Named {
 impl Named {
     /// Connects: a wrong address or password shows here.
     pub(crate) async fn connect(source: &config::Source) -> Result<Self> {
-        let mongo = Mongo::connect(&source.uri, &source.database).await?;
-        let (name, database) = (source.name.value.clone(), source.database.clone());
-        Ok(Self { name, database, source: Source::Mongodb(mongo) })
+        let name = source.name.value.clone();
+        match &source.system {
+            System::Mongodb { uri, database } => {
+                let source = Source::Mongodb(Mongo::connect(uri, database).await?);
+                Ok(Self { name, database: database.clone(), source })
+            }
+        }
     }
 
     /// Connects to all sources of a migration.
@@ -78,10 +80,19 @@ impl Named {
     }
 }
 
-impl config::Migration {
-    /// The kind of its sources, which is one today.
+impl config::Source {
+    /// What kind of system it is.
     pub(crate) fn kind(&self) -> Kind {
-        Kind::Mongodb
+        match self.system {
+            System::Mongodb { .. } => Kind::Mongodb,
+        }
+    }
+
+    /// What it reads of its server: the name of the database.
+    pub(crate) fn database(&self) -> &str {
+        match &self.system {
+            System::Mongodb { database, .. } => database,
+        }
     }
 }
 

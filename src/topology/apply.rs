@@ -16,7 +16,7 @@ use super::capture::in_time;
 use crate::apply::desk::Claims;
 use crate::apply::lane::Lane;
 use crate::apply::reader::{Reader, Topic};
-use crate::config::KafkaLog;
+use crate::config::{self, KafkaLog, Migration};
 use crate::failure::Failure;
 use crate::letters::Letters;
 use crate::log::kafka::rights;
@@ -37,7 +37,7 @@ const LISTEN_EVERY: Duration = Duration::from_secs(1);
 
 /// Prepares everything and starts the tasks.
 pub(super) async fn start(
-    process: &mut Process<'_>,
+    process: &mut Process,
     log: &KafkaLog,
     member: Option<&str>,
 ) -> Result<(), Failure> {
@@ -54,7 +54,7 @@ pub(super) async fn start(
         let epoch = begun(&mut control, &plan, &lane, &mut stop.clone()).await?;
         lanes.push((lane, epoch));
     }
-    let topics = Arc::new(registered(&control, &plan, &mut stop.clone()).await?);
+    let topics = Arc::new(registered(&control, &process.migration, &plan, &mut stop.clone()).await?);
     // Looked for with each claim.
     let letters = Arc::new(Letters::new(false));
     let names: Vec<Arc<str>> = topics.iter().map(|topic| Arc::clone(&topic.name)).collect();
@@ -71,7 +71,7 @@ pub(super) async fn start(
         let sink = Sink::open(&target, &plan.migration, &lane, epoch, Arc::clone(&plan.tables)).await?;
         let (sender, deliveries) = mpsc::channel(BUFFER);
         readers.push(sender);
-        let (letters, gauges) = (Arc::clone(&letters), Arc::clone(process.gauges));
+        let (letters, gauges) = (Arc::clone(&letters), Arc::clone(&process.gauges));
         let reader = Reader {
             lane: Lane::new(
                 lane,
@@ -85,7 +85,6 @@ pub(super) async fn start(
             plan: Arc::clone(&plan),
             topics: Arc::clone(&topics),
             deliveries,
-            kind: process.migration.kind(),
             consumer: handle.clone(),
             store: store(),
             member: name.clone(),
@@ -99,7 +98,7 @@ pub(super) async fn start(
         member: member.map(str::to_owned),
         topics: topics.iter().map(|topic| (Arc::clone(&topic.name), topic.partitions)).collect(),
     };
-    process.spawn("listen", listen(handle, Arc::clone(process.gauges), stop));
+    process.spawn("listen", listen(handle, Arc::clone(&process.gauges), stop));
     let thread = kafka::start(&settings, membership, claims, readers, wishes)?;
     process.tasks.spawn_blocking(move || {
         let ended = thread.join();
@@ -144,7 +143,16 @@ async fn begun(control: &mut Control, plan: &Plan, lane: &str, stop: &mut Stop) 
 }
 
 /// The topics of the migration, as soon as a capture has written all of them down.
-async fn registered(control: &Control, plan: &Plan, stop: &mut Stop) -> Result<Vec<Topic>, Failure> {
+async fn registered(
+    control: &Control,
+    migration: &Migration,
+    plan: &Plan,
+    stop: &mut Stop,
+) -> Result<Vec<Topic>, Failure> {
+    let kind_of = |name: &str| {
+        let source = migration.sources.iter().find(|source| source.name.value == name);
+        source.map(config::Source::kind).unwrap_or_default()
+    };
     let mut said = false;
     loop {
         let mut found: HashMap<String, (Arc<str>, u32)> = HashMap::new();
@@ -162,6 +170,7 @@ async fn registered(control: &Control, plan: &Plan, stop: &mut Stop) -> Result<V
                     collection: CollectionId(place as u16),
                     collection_name: collection.name.as_str().into(),
                     partitions: *partitions,
+                    kind: kind_of(&collection.source),
                 })
             })
             .collect();

@@ -16,7 +16,7 @@ use crate::letters::Letters;
 use crate::log::{ChunkLog, direct};
 
 /// Takes the source over and starts its lanes.
-pub(super) async fn join(process: &mut Process<'_>, origin: &Origin) -> Result<Joined, Failure> {
+pub(super) async fn join(process: &mut Process, origin: &Origin) -> Result<Joined, Failure> {
     let name = &origin.named.name;
     let stream_lane = lanes::stream(name);
     let workers = process.migration.snapshot.workers;
@@ -48,7 +48,7 @@ pub(super) async fn join(process: &mut Process<'_>, origin: &Origin) -> Result<J
         plan: Arc::clone(&process.plan),
         end,
         reach: Arc::clone(&origin.reach),
-        gauges: Arc::clone(process.gauges),
+        gauges: Arc::clone(&process.gauges),
         stop: process.stop.clone(),
     };
     process.spawn("apply", stream.run());
@@ -57,7 +57,7 @@ pub(super) async fn join(process: &mut Process<'_>, origin: &Origin) -> Result<J
         let mut sink = open(process, &owner, &name).await?;
         // A chunk whose commit is lost is read again; the stream's commits wait for the disk and take these with them.
         sink.commit_lazily().await?;
-        let (sender, pending) = direct::chunks(process.stop);
+        let (sender, pending) = direct::chunks(&process.stop);
         let lane = self::lane(process, name, sink, &letters);
         process.spawn("apply chunks", chunks::run(lane, pending));
         senders.push(ChunkLog::Direct(sender));
@@ -75,18 +75,18 @@ pub(super) async fn join(process: &mut Process<'_>, origin: &Origin) -> Result<J
     })
 }
 
-async fn open(process: &Process<'_>, owner: &Owner, lane: &str) -> Result<Sink, Error> {
+async fn open(process: &Process, owner: &Owner, lane: &str) -> Result<Sink, Error> {
     let target = &process.migration.target.uri;
     Sink::open(target, &owner.migration, lane, owner.epoch, Arc::clone(&process.plan.tables)).await
 }
 
-fn lane(process: &Process<'_>, name: String, sink: Sink, letters: &Arc<Letters>) -> Lane {
+fn lane(process: &Process, name: String, sink: Sink, letters: &Arc<Letters>) -> Lane {
     Lane::new(
         name,
         sink,
         Arc::clone(&process.plan),
         Arc::clone(letters),
-        Arc::clone(process.gauges),
+        Arc::clone(&process.gauges),
         process.stop.clone(),
         process.schema.clone(),
     )

@@ -34,7 +34,7 @@ const MOST_IN_ONE: usize = 64 << 20;
 
 /// Takes the source over and starts what sends into its topics.
 pub(super) async fn join(
-    process: &mut Process<'_>,
+    process: &mut Process,
     origin: &Origin,
     log: &KafkaLog,
 ) -> Result<Joined, Failure> {
@@ -42,7 +42,7 @@ pub(super) async fn join(
     kafka::check(&settings)?;
     let admin = Admin::open(&settings)?;
     let ready = topics_ready(&admin, &process.migration, log).await?;
-    let names: Vec<String> = ready.iter().map(|topic| topic.name.clone()).collect();
+    let names: Vec<String> = origin.collections.iter().map(|id| ready[usize::from(id.0)].name.clone()).collect();
     rights::require(&settings, &names, &log.group, &[Right::Write]).await?;
     let largest = largest_record(&ready);
     let limit = "message.max.bytes";
@@ -56,12 +56,14 @@ pub(super) async fn join(
     let owner = takeover.owner;
     let known = control.log_partitions(&plan.migration).await?;
     let counts = partitions(&plan, &ready, &known)?;
-    let position = match control.position(&plan.migration, name).await? {
+    let before = control.position(&plan.migration, name).await?;
+    let first = before.is_none();
+    let position = match before {
         Some(position) => position,
         None => Position::new(source.now().await?, Vec::new()),
     };
     register(&plan, &admin, &mut control, &ready, &counts, &known, &position).await?;
-    let lost = lost(&plan, &admin, &known).await?;
+    let lost = lost(&plan, origin, &admin, &known).await?;
 
     let sizes: Vec<(String, u32)> =
         ready.iter().zip(&counts).map(|(topic, count)| (topic.name.clone(), *count)).collect();
@@ -73,7 +75,7 @@ pub(super) async fn join(
     // Nothing more of captures before us is taken, so all that they have sent is from before this.
     let now = source.now().await?;
     // Their look-ups may have seen as far. Where every change brings its document there were none.
-    let horizon = if known.is_empty() || origin.fitness.is_exact() { Moment::default() } else { now };
+    let horizon = if first || origin.fitness.is_exact() { Moment::default() } else { now };
 
     let (log, chunks, letters) = start(process, origin, &owner, outgoing, admin);
     Ok(Joined { owner, first_run: takeover.first_run, log, chunks, letters, position, now, horizon, lost })
@@ -81,7 +83,7 @@ pub(super) async fn join(
 
 /// Starts the tasks behind the log: one that sends, one that hears from appliers, one that sweeps.
 fn start(
-    process: &mut Process<'_>,
+    process: &mut Process,
     origin: &Origin,
     owner: &Owner,
     outgoing: Arc<Outgoing>,
@@ -99,19 +101,19 @@ fn start(
         outgoing: Arc::clone(&outgoing),
         plan: Arc::clone(&process.plan),
         collections: origin.collections.clone(),
-        store: store(process.stop),
+        store: store(&process.stop),
         batches: batches_out,
         safe: safe_in,
         news: news_in.clone(),
         watcher: watcher.clone(),
         reach: Arc::clone(&origin.reach),
-        gauges: Arc::clone(process.gauges),
+        gauges: Arc::clone(&process.gauges),
         stop: process.stop.clone(),
     };
     let hears = Watcher {
         plan: Arc::clone(&process.plan),
         source: owner.source.clone(),
-        store: store(process.stop),
+        store: store(&process.stop),
         watched,
         news: news_in,
         sweeper,
@@ -122,13 +124,13 @@ fn start(
         target: process.migration.target.uri.clone(),
         owner: owner.clone(),
         letters: Arc::clone(&letters),
-        gauges: Arc::clone(process.gauges),
+        gauges: Arc::clone(&process.gauges),
         requests,
         stop: process.stop.clone(),
         schema: process.schema.clone(),
     };
     let chunks = (0..process.migration.snapshot.workers)
-        .map(|_| ChunkSender::new(&outgoing, store(process.stop), process.stop))
+        .map(|_| ChunkSender::new(&outgoing, store(&process.stop), &process.stop))
         .map(|sender| ChunkLog::Kafka(Box::new(sender)))
         .collect();
     process.spawn("publish", publisher.run());
@@ -214,7 +216,8 @@ fn partitions(plan: &Plan, ready: &[Ready], known: &[LogPartition]) -> Result<Ve
     if complaints.is_empty() { Ok(counts) } else { Err(Failure::Unsuitable(complaints)) }
 }
 
-/// Writes down the partitions that are new. What they hold already is not ours.
+/// Writes down the partitions that are new, those of other sources too: appliers begin when all are known, also where a source is
+/// away. What they hold already is not ours.
 async fn register(
     plan: &Plan,
     admin: &Admin,
@@ -235,6 +238,7 @@ async fn register(
                 topic: topic.name.as_str().into(),
                 partition,
                 collection: collection.name.clone(),
+                source: collection.source.clone(),
                 begin,
             });
         }
@@ -246,11 +250,13 @@ async fn register(
 /// Collections whose topics end before what was acknowledged: they were re-created, or cut, while no capture ran.
 async fn lost(
     plan: &Plan,
+    origin: &Origin,
     admin: &Admin,
     known: &[LogPartition],
 ) -> Result<Vec<(Vec<CollectionId>, String)>, Failure> {
     let mut lost = Vec::new();
-    for (place, collection) in plan.collections.iter().enumerate() {
+    for id in &origin.collections {
+        let collection = plan.collection(*id);
         for partition in known.iter().filter(|partition| partition.collection == collection.name) {
             let (_, high) = admin.watermarks(&partition.topic, partition.partition).await?;
             let least = partition.acked_offset.map_or(partition.begin_offset, |acked| acked + 1);
@@ -259,7 +265,7 @@ async fn lost(
                     "{}/{} ends at {high}, and the record before {least} had been acknowledged: the topic was re-created or cut",
                     partition.topic, partition.partition
                 );
-                lost.push((vec![CollectionId(place as u16)], text));
+                lost.push((vec![*id], text));
                 break;
             }
         }

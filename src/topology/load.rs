@@ -87,11 +87,14 @@ pub(crate) async fn fit(source: &config::Source, plan: &Plan) -> Result<(Named, 
 
 /// Looks at a source and these collections of it.
 pub(crate) async fn look(named: &Named, names: &[String]) -> Result<Fitness, Error> {
-    patiently(async || named.source.fitness(names).await).await
+    patiently(|| named.source.fitness(names)).await
 }
 
 /// Asks again where a connection broke.
-pub(crate) async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+pub(crate) async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
     let mut pauses = Pauses::for_server();
     let mut tries = 1;
     loop {

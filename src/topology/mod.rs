@@ -22,6 +22,7 @@ use crate::config::{Log, Migration};
 use crate::failure::Failure;
 use crate::mapping::Plan;
 use crate::ops::gauges::Gauges;
+use crate::ops::look::Named;
 use crate::ops::health::{About, Health, ProcessRole};
 use crate::ops::stop::Stop;
 use crate::ops::{presence, process};
@@ -34,8 +35,8 @@ pub(crate) type Tasks = JoinSet<(&'static str, Result<(), Error>)>;
 pub(crate) enum Role {
     /// Everything.
     Run,
-    /// From the sources into Kafka.
-    Capture,
+    /// From the sources into Kafka, or from one of them.
+    Capture { source: Option<String> },
     /// From Kafka into the target. The name stays the same over restarts, where there is one.
     Apply { member: Option<String> },
 }
@@ -45,7 +46,8 @@ impl Role {
     pub(crate) fn health(&self) -> Health {
         let (role, name) = match self {
             Self::Run => (ProcessRole::Run, "run".to_owned()),
-            Self::Capture => (ProcessRole::Capture, "capture".to_owned()),
+            Self::Capture { source: None } => (ProcessRole::Capture, "capture".to_owned()),
+            Self::Capture { source: Some(source) } => (ProcessRole::Capture, format!("capture/{source}")),
             Self::Apply { member } => {
                 (ProcessRole::Apply, format!("apply/{}", apply::named(member.as_deref())))
             }
@@ -55,19 +57,32 @@ impl Role {
 }
 
 /// A process that is being put together.
-struct Process<'a> {
+struct Process {
     migration: Arc<Migration>,
     plan: Arc<Plan>,
     /// Changes when the migration file does.
     fingerprint: String,
-    gauges: &'a Arc<Gauges>,
-    stop: &'a Stop,
+    gauges: Arc<Gauges>,
+    stop: Stop,
     /// Tells lanes when the target's tables have changed.
     schema: Schema,
     tasks: Tasks,
 }
 
-impl Process<'_> {
+impl Process {
+    /// The same process, with tasks of its own.
+    fn part(&self) -> Self {
+        Self {
+            migration: Arc::clone(&self.migration),
+            plan: Arc::clone(&self.plan),
+            fingerprint: self.fingerprint.clone(),
+            gauges: Arc::clone(&self.gauges),
+            stop: self.stop.clone(),
+            schema: self.schema.clone(),
+            tasks: JoinSet::new(),
+        }
+    }
+
     fn spawn(&mut self, name: &'static str, task: impl Future<Output = Result<(), Error>> + Send + 'static) {
         self.tasks.spawn(async move { (name, task.await) });
     }
@@ -82,8 +97,7 @@ pub(crate) async fn start(
 ) -> Result<Tasks, Failure> {
     let migration = load::migration(path)?;
     health.is_about(About {
-        migration: migration.name.clone(),
-        named: migration.collections.len(),
+        named: Named::of(&migration),
         target: migration.target.uri.clone(),
         kafka: matches!(migration.log, Log::Kafka(_)),
     });
@@ -91,20 +105,21 @@ pub(crate) async fn start(
     let migration = Arc::new(migration);
     let (watch, schema) = SchemaWatch::new(Arc::clone(&migration), &plan, Arc::clone(gauges), stop.clone());
     let fingerprint = load::fingerprint(path)?;
+    let (gauges, stop) = (Arc::clone(gauges), stop.clone());
     let mut process = Process { migration, plan, fingerprint, gauges, stop, schema, tasks: JoinSet::new() };
-    let present = presence::run(Arc::clone(health), Arc::clone(gauges), stop.clone());
+    let present = presence::run(Arc::clone(health), Arc::clone(&process.gauges), process.stop.clone());
     match (role, process.migration.log.clone()) {
         (Role::Run, Log::Direct) => {
-            capture::start(&mut process, None).await?;
+            capture::start(&mut process, None, None).await?;
             process.spawn("presence", present);
         }
         (Role::Run, Log::Kafka(log)) => {
-            capture::start(&mut process, Some(&log)).await?;
+            capture::start(&mut process, None, Some(&log)).await?;
             apply::start(&mut process, &log, None).await?;
             process.spawn("presence", present);
         }
-        (Role::Capture, Log::Kafka(log)) => {
-            capture::start(&mut process, Some(&log)).await?;
+        (Role::Capture { source }, Log::Kafka(log)) => {
+            capture::start(&mut process, source.as_deref(), Some(&log)).await?;
             process.spawn("presence", present);
         }
         (Role::Apply { member }, Log::Kafka(log)) => {
@@ -112,7 +127,7 @@ pub(crate) async fn start(
             process.spawn("presence", present);
             apply::start(&mut process, &log, member.as_deref()).await?;
         }
-        (Role::Capture | Role::Apply { .. }, Log::Direct) => {
+        (Role::Capture { .. } | Role::Apply { .. }, Log::Direct) => {
             let line = "the migration file has no Kafka between capture and apply: use `slackwater run`, or write \
                         `log: { kafka: { brokers: … } }`";
             return Err(Failure::Unsuitable(vec![line.to_owned()]));

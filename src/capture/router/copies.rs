@@ -193,8 +193,12 @@ impl Router {
     }
 
     pub(super) fn set_copied(&self, copied: bool) {
+        match (self.reach.is_copied(), copied) {
+            (false, true) => drop(self.gauges.copying.fetch_sub(1, Ordering::AcqRel)),
+            (true, false) => drop(self.gauges.copying.fetch_add(1, Ordering::AcqRel)),
+            _ => {}
+        }
         self.reach.set_copied(copied);
-        self.gauges.copy_complete.store(copied, Ordering::Release);
     }
 }
 

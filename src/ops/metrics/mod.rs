@@ -62,6 +62,9 @@ fn pipeline(look: &Look, out: &mut Samples) {
     out.known(&names::CAPTURE_LAG, &[], seconds(look.capture_lag_ms()));
     out.known(&names::SOURCE_WINDOW, &[], look.window_seconds().map(|seconds| seconds as f64));
     out.put(&names::RUNNING, &[], flag(look.running()));
+    for source in look.names() {
+        out.known(&names::SOURCE_LAG, &[source], seconds(look.lag_of(source)));
+    }
     for source in &look.sources {
         out.known(&names::SOURCE_SILENT, &[&source.source], seconds(source.pulse_ms));
         out.known(&names::SOURCE_SKEW, &[&source.source], seconds(source.skew_ms));

@@ -58,6 +58,8 @@ metrics! {
         "How far the target is behind the source: the present of the source's clock minus the time as of which everything is applied. Absent if it cannot be known.";
     CAPTURE_LAG Pipeline Gauge "slackwater_capture_lag_seconds" []
         "How far the log is behind the source; the rest of the lag arises between the log and the target.";
+    SOURCE_LAG Pipeline Gauge "slackwater_source_lag_seconds" ["source"]
+        "How far the target is behind each source; slackwater_lag_seconds is the largest of them.";
     PARTITION_LAG Pipeline Gauge "slackwater_partition_lag_seconds" ["topic", "partition"]
         "How far the target is behind the source for one partition of the log.";
     PARTITION_RECORDS Pipeline Gauge "slackwater_partition_lag_records" ["topic", "partition"]

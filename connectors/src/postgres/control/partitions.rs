@@ -29,6 +29,8 @@ pub struct NewPartition {
     pub partition: i32,
     /// The collection whose records it holds.
     pub collection: String,
+    /// The source of that collection.
+    pub source: String,
     /// The offset of the first record.
     pub begin: i64,
 }
@@ -192,13 +194,14 @@ impl Control {
         let begins: Vec<i64> = partitions.iter().map(|partition| partition.begin).collect();
         let collections: Vec<&str> =
             partitions.iter().map(|partition| partition.collection.as_str()).collect();
+        let sources: Vec<&str> = partitions.iter().map(|partition| partition.source.as_str()).collect();
         transaction
             .execute(
                 "INSERT INTO slackwater.log_partitions (migration, source, topic, partition, begin_offset, collection)
-                 SELECT $1, $6, n.* FROM unnest($2::text[], $3::int[], $4::bigint[], $5::text[])
-                     AS n(topic, partition, begin, collection)
+                 SELECT $1, n.* FROM unnest($6::text[], $2::text[], $3::int[], $4::bigint[], $5::text[])
+                     AS n(source, topic, partition, begin, collection)
                  ON CONFLICT DO NOTHING",
-                &[&migration, &topics, &numbers, &begins, &collections, &source],
+                &[&migration, &topics, &numbers, &begins, &collections, &sources],
             )
             .await
             .doing(doing)?;
