@@ -1,11 +1,12 @@
 //! Generated targets whose tables refer to each other in every way and have unique values of every kind, over sources whose references are late, dangle and go, and whose unique values change places. Processes
 //! are killed meanwhile. In the end the target has what follows from the documents alone, no document is a dead letter, and what
-//! waits is what the source does not have.
+//! waits is what the source does not have. The same where the collections are in two sources: references know nothing of that.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use bson::{Document, doc};
+use mongodb::Database;
 use slackwater_migrations::Chance;
 use slackwater_migrations::tangle::{self, Id, Key, Row, Rows, Table};
 
@@ -15,15 +16,35 @@ use crate::stage::pipeline::{Log, Pipeline};
 use crate::stage::state;
 use crate::stage::{PATIENCE, Slackwater, Stage, number, until};
 
-fn file(made: &[Table]) -> String {
-    let mut text = String::from(
-        "migration: references\nsources:\n  legacy: { mongodb: { uri: \"${SLACKWATER_MONGODB_URI}\", database: \"${SOURCE_DATABASE}\" } }\n\
-         target: { postgres: { uri: \"${SLACKWATER_POSTGRES_URL}\", schema: public } }\ncollections:\n",
-    );
+/// The source of a collection, of so many.
+fn source_of(index: usize, sources: usize) -> String {
+    format!("s{}", index % sources)
+}
+
+/// The database of a collection.
+fn database_of(stage: &Stage, index: usize, sources: usize) -> Database {
+    match index % sources {
+        0 => stage.source.clone(),
+        more => stage.source.client().database(&format!("{}_{more}", stage.name)),
+    }
+}
+
+fn file(made: &[Table], sources: usize) -> String {
+    let mut text = String::from("migration: references\nsources:\n");
+    for source in 0..sources {
+        let more = if source == 0 { String::new() } else { format!("_{source}") };
+        let _ = writeln!(
+            text,
+            "  s{source}: {{ mongodb: {{ uri: \"${{SLACKWATER_MONGODB_URI}}\", database: \"${{SOURCE_DATABASE}}{more}\" }} }}"
+        );
+    }
+    text +=
+        "target: { postgres: { uri: \"${SLACKWATER_POSTGRES_URL}\", schema: public } }\ncollections:\n";
     for (index, table) in made.iter().enumerate() {
+        let of = source_of(index, sources);
         let _ = write!(
             text,
-            "  legacy.c{index}:\n    - into: t{index}\n      columns:\n        id: {{ {}: _id }}\n        n: {{ integer: _id }}\n        \
+            "  {of}.c{index}:\n    - into: t{index}\n      columns:\n        id: {{ {}: _id }}\n        n: {{ integer: _id }}\n        \
              v: {{ integer: v }}\n        u: {{ integer: u }}\n",
             if table.key == Key::Serial { "serial" } else { "uuid" }
         );
@@ -31,7 +52,7 @@ fn file(made: &[Table]) -> String {
             text += "        w: w\n";
         }
         for (at, one) in table.references.iter().enumerate() {
-            let _ = writeln!(text, "        r{at}: {{ ref: r{at}, to: legacy.c{} }}", one.to);
+            let _ = writeln!(text, "        r{at}: {{ ref: r{at}, to: {}.c{} }}", source_of(one.to, sources), one.to);
         }
     }
     text
@@ -49,13 +70,13 @@ fn document(row: &Row, id: i32) -> Document {
 }
 
 /// Brings these documents to the source, in one transaction.
-async fn change(stage: &Stage, documents: &Rows, touched: &BTreeSet<Id>) {
+async fn change(stage: &Stage, sources: usize, documents: &Rows, touched: &BTreeSet<Id>) {
     let mut session = stage.source.client().start_session().await.expect("a session");
     loop {
         session.start_transaction().await.expect("a transaction");
         let mut outcome = Ok(());
         for id in touched {
-            let collection = stage.source.collection::<Document>(&format!("c{}", id.0));
+            let collection = database_of(stage, id.0, sources).collection::<Document>(&format!("c{}", id.0));
             let by_id = doc! { "_id": id.1 };
             outcome = match documents.get(id) {
                 Some(row) => {
@@ -99,29 +120,33 @@ async fn found(stage: &Stage, made: &[Table]) -> Rows {
         .collect()
 }
 
-async fn one(seed: u64, kafka: bool) {
+async fn one(seed: u64, kafka: bool, sources: usize) {
     let mut chance = Chance::new(seed);
     let made = tangle::tables_of_every_key(&mut chance);
-    println!("seed {seed}, {}, {made:?}", if kafka { "Kafka" } else { "direct" });
-    let stage = Stage::new(&format!("references_{}", if kafka { "kafka" } else { "direct" })).await;
+    println!("seed {seed}, {}, {sources} sources, {made:?}", if kafka { "Kafka" } else { "direct" });
+    let way = if kafka { "kafka" } else { "direct" };
+    let stage = Stage::new(&format!("references_{way}_{sources}")).await;
     stage.target.batch_execute(&tangle::sql(&made)).await.expect("the tables can be created");
     let pool = 6 + chance.below(30);
     let mut documents = Rows::new();
     for (index, _) in made.iter().enumerate() {
-        stage.source.create_collection(format!("c{index}")).await.expect("a collection");
+        let database = database_of(&stage, index, sources);
+        // What a run before has left, which failed.
+        database.collection::<Document>(&format!("c{index}")).drop().await.expect("a collection can go");
+        database.create_collection(format!("c{index}")).await.expect("a collection");
     }
     for _ in 0..pool / 2 {
         let touched = tangle::change(&mut chance, &made, pool, 6, &mut documents);
-        change(&stage, &documents, &touched).await;
+        change(&stage, sources, &documents, &touched).await;
     }
     let (pipeline, alone) = if kafka {
         let log = Log { partitions: 3, ..Log::at(&shared()) };
-        (Some(Pipeline::on(stage, &file(&made), &log).await), None)
+        (Some(Pipeline::on(stage, &file(&made, sources), &log).await), None)
     } else {
         (None, Some(stage))
     };
     let stage = pipeline.as_ref().map(|pipeline| &pipeline.stage).or(alone.as_ref()).expect("a stage");
-    let path = stage.file("migration.yaml", &file(&made));
+    let path = stage.file("migration.yaml", &file(&made, sources));
     let start = |which: usize| match (&pipeline, which) {
         (None, _) => stage.run(&path),
         (Some(pipeline), 0) => pipeline.capture("capture"),
@@ -133,7 +158,7 @@ async fn one(seed: u64, kafka: bool) {
     for round in 0..=kills {
         for _ in 0..chance.below(40) {
             let touched = tangle::change(&mut chance, &made, pool, 6, &mut documents);
-            change(stage, &documents, &touched).await;
+            change(stage, sources, &documents, &touched).await;
         }
         if round < kills {
             let which = chance.below(processes.len() as u64) as usize;
@@ -168,6 +193,9 @@ async fn one(seed: u64, kafka: bool) {
     for process in processes {
         process.stop().await;
     }
+    for source in 1..sources {
+        database_of(stage, source, sources).drop().await.expect("a source can be dropped");
+    }
     if let Some(pipeline) = pipeline {
         pipeline.clear().await;
     }
@@ -176,19 +204,29 @@ async fn one(seed: u64, kafka: bool) {
     }
 }
 
-async fn many(kafka: bool) {
+async fn many(kafka: bool, sources: usize) {
     let first = number("SLACKWATER_TEST_SEED", 1);
     for seed in first..first + number("SLACKWATER_TEST_ROUNDS", 3) {
-        Box::pin(one(seed, kafka)).await;
+        Box::pin(one(seed, kafka, sources)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn generated_with_the_direct_log() {
-    many(false).await;
+    many(false, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn generated_over_kafka() {
-    many(true).await;
+    many(true, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn generated_of_two_sources_with_the_direct_log() {
+    many(false, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn generated_of_two_sources_over_kafka() {
+    many(true, 2).await;
 }
