@@ -19,7 +19,7 @@ use std::time::Instant;
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::postgres::control::standing::STANDING;
 use slackwater_connectors::postgres::progress::{Advance, Counts, Notes, Tally};
-use slackwater_connectors::postgres::target::rows::WriteSet;
+use slackwater_connectors::postgres::target::rows::{Apart, WriteSet};
 use slackwater_connectors::postgres::target::sink::Sink;
 use slackwater_topics::{Event, Op};
 
@@ -422,10 +422,16 @@ impl Lane {
                 if let Some(plan) = self.schema.changed() {
                     self.adopt(plan, &mut patience).await?;
                 }
-                if self.plan.tables[*table].stands {
+                let spec = &self.plan.tables[*table];
+                if spec.stands {
                     return Ok(None);
                 }
-                let error = match self.sink.sweep(*table, &[]).await {
+                let constants = match &spec.apart {
+                    Apart::Alone => &[][..],
+                    Apart::By(constants) => constants,
+                    Apart::Not => break,
+                };
+                let error = match self.sink.sweep(*table, constants).await {
                     Ok(count) => {
                         removed += count;
                         break;

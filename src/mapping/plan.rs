@@ -92,6 +92,8 @@ pub struct CollectionPlan {
     pub stands: bool,
     /// When it is copied: collections of a lower level first, those of one level side by side.
     pub level: usize,
+    /// Collections of other sources whose rows its rows refer to: they are copied first, if they can be.
+    pub after: Vec<CollectionId>,
     /// Its tables, as indices into `Plan::tables`, the document's own first.
     pub tables: Vec<usize>,
     pub(super) code: Code,

@@ -22,8 +22,8 @@ use crate::config::{Log, Migration};
 use crate::failure::Failure;
 use crate::mapping::Plan;
 use crate::ops::gauges::Gauges;
-use crate::ops::look::Named;
 use crate::ops::health::{About, Health, ProcessRole};
+use crate::ops::look::Named;
 use crate::ops::stop::Stop;
 use crate::ops::{presence, process};
 

@@ -28,6 +28,7 @@ mod resume;
 mod secondaries;
 mod secrets;
 mod shell;
+mod sources;
 mod stage;
 mod stop;
 mod takeover;

@@ -38,8 +38,7 @@ fn file(made: &[Table], sources: usize) -> String {
             "  s{source}: {{ mongodb: {{ uri: \"${{SLACKWATER_MONGODB_URI}}\", database: \"${{SOURCE_DATABASE}}{more}\" }} }}"
         );
     }
-    text +=
-        "target: { postgres: { uri: \"${SLACKWATER_POSTGRES_URL}\", schema: public } }\ncollections:\n";
+    text += "target: { postgres: { uri: \"${SLACKWATER_POSTGRES_URL}\", schema: public } }\ncollections:\n";
     for (index, table) in made.iter().enumerate() {
         let of = source_of(index, sources);
         let _ = write!(
@@ -52,7 +51,12 @@ fn file(made: &[Table], sources: usize) -> String {
             text += "        w: w\n";
         }
         for (at, one) in table.references.iter().enumerate() {
-            let _ = writeln!(text, "        r{at}: {{ ref: r{at}, to: {}.c{} }}", source_of(one.to, sources), one.to);
+            let _ = writeln!(
+                text,
+                "        r{at}: {{ ref: r{at}, to: {}.c{} }}",
+                source_of(one.to, sources),
+                one.to
+            );
         }
     }
     text

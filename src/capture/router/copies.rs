@@ -80,7 +80,7 @@ impl Router {
         while !self.idle.is_empty() && !self.draining {
             let mut next = None;
             let turn = self.turn();
-            if !self.has_landed(&turn).await? {
+            if !self.others_came_first(&turn).await? || !self.has_landed(&turn).await? {
                 return Ok(());
             }
             for collection in turn {

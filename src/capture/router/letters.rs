@@ -111,8 +111,10 @@ impl Router {
     /// Letters that are due, postponed for as long as their documents are on their way.
     async fn due_letters(&mut self) -> Result<Vec<DeadLetterRow>> {
         let early = if self.is_near() { SOON } else { Duration::ZERO };
+        // Those of other sources are their captures' to try.
+        let ours: Vec<&str> = self.copying.keys().map(|id| self.plan.collection(*id).name.as_str()).collect();
         let control = self.store.control().await?;
-        let due = control.due_dead_letters(&self.plan.migration, early, LETTERS_AT_ONCE).await?;
+        let due = control.due_dead_letters(&self.plan.migration, &ours, early, LETTERS_AT_ONCE).await?;
         self.more_letters = due.len() as i64 == LETTERS_AT_ONCE;
         let ids: Vec<i64> = due.iter().map(|row| row.id).collect();
         if !ids.is_empty() {

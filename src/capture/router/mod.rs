@@ -185,6 +185,7 @@ pub(crate) struct Router {
     /// The cutover's fence that was put into the log last.
     fenced: Option<Uuid>,
     clock: SourceClock,
+    others: others::Others,
 }
 
 /// A barrier that the router waits for; one at a time.
@@ -203,6 +204,7 @@ mod history;
 mod landing;
 mod letters;
 mod moments;
+mod others;
 
 impl Router {
     /// Reads how far the copies are.
@@ -270,6 +272,7 @@ impl Router {
             passed: Moment::default(),
             fenced: None,
             clock: SourceClock::default(),
+            others: others::Others::new(),
         })
     }
 
@@ -350,6 +353,9 @@ impl Router {
                     self.retry_letters().await?;
                     if !self.is_near() {
                         self.recopy_remade().await?;
+                    }
+                    if self.others.held_up {
+                        self.dispatch().await?;
                     }
                 }
                 Ok(()) = self.inputs.phase.changed() => self.fence().await?,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use slackwater_connectors::postgres::target::catalog::{Catalog, Table};
-use slackwater_connectors::postgres::target::rows::{RowFormat, TableSpec};
+use slackwater_connectors::postgres::target::rows::{Apart, RowFormat, TableSpec};
 
 use super::conversions::Surroundings;
 use super::{Compiler, serial, set_levels};
@@ -92,6 +92,7 @@ fn still(collection: &Collection, tables: Vec<usize>) -> CollectionPlan {
         collection: collection.collection.clone(),
         stands: true,
         level: 0,
+        after: Vec::new(),
         tables,
         code: Code {
             document: Trie::new(),
@@ -130,6 +131,8 @@ fn named(file: &Migration, collection: &Collection, rule: usize) -> TableSpec {
         ordered: false,
         serial: None,
         stands: true,
+        source: collection.source.as_str().into(),
+        apart: Apart::Alone,
         columns: Vec::new(),
         key: Vec::new(),
         found: None,

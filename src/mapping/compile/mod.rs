@@ -1,5 +1,6 @@
 //! The migration file against the target's catalogue: everything that can be known before the first row moves.
 
+mod apart;
 mod conversions;
 mod follow;
 mod keys;
@@ -23,6 +24,7 @@ use super::plan::{Code, CollectionPlan, EachCode, Plan, RowCode, Take};
 use super::trie::Trie;
 use crate::config::spelling::nearest;
 use crate::config::{Collection, Diagnostics, Findings, Migration, Path, Rule, Table};
+use slackwater_topics::CollectionId;
 
 /// Compiles a migration. All mistakes come together; warnings are in the plan.
 pub fn compile(file: &Migration, catalog: &Catalog) -> Result<Plan, Diagnostics> {
@@ -99,8 +101,8 @@ impl<'a> Compiler<'a, '_> {
                 own_rows.push(Own { rule, table, spec: usize::MAX, built, key, found, claimed: false });
                 continue;
             };
-            let spec =
-                self.spec(table, &built, Found { key: key.clone(), found: found.clone(), claimed }, None);
+            let by = Found { key: key.clone(), found: found.clone(), claimed };
+            let spec = self.spec((collection, rule), table, &built, by, None);
             let found = found.unwrap_or_else(|| key.clone());
             own_rows.push(Own { rule, table, spec, built, key, found, claimed });
         }
@@ -124,7 +126,7 @@ impl<'a> Compiler<'a, '_> {
                 continue;
             };
             let by = Found { key: key.clone(), found: None, claimed: false };
-            let spec = self.spec(table, &built, by, Some(owner.0));
+            let spec = self.spec((collection, rule), table, &built, by, Some(owner.0));
             let found = key.clone();
             element_rows.push((
                 rule,
@@ -186,6 +188,7 @@ impl<'a> Compiler<'a, '_> {
             collection: collection.collection.clone(),
             stands: false,
             level: 0,
+            after: Vec::new(),
             tables,
             code: Code { document, rows: row_codes, each: each_codes, rest, id_values },
         })
@@ -206,8 +209,16 @@ impl<'a> Compiler<'a, '_> {
     }
 
     /// Index of the new specification.
-    fn spec(&mut self, table: &catalog::Table, built: &[Built], by: Found, owner: Option<usize>) -> usize {
+    fn spec(
+        &mut self,
+        (collection, rule): (&Collection, &Table),
+        table: &catalog::Table,
+        built: &[Built],
+        by: Found,
+        owner: Option<usize>,
+    ) -> usize {
         let Found { key, found, claimed } = by;
+        let apart = apart::of(self.file, &collection.source, rule, claimed, self.findings);
         let columns: Vec<usize> = built.iter().map(|built| built.column).collect();
         let text = |column: &usize| (*column, is_foreign(&table.columns[*column].kind));
         let shape = Shape::of(table, &columns.iter().map(text).collect::<Vec<_>>(), claimed);
@@ -227,6 +238,8 @@ impl<'a> Compiler<'a, '_> {
                 )
             }),
             stands: false,
+            source: collection.source.as_str().into(),
+            apart,
             copy: Arc::new(RowFormat::copy(columns.len())),
             table: Arc::new(table.clone()),
             missing: built.iter().map(|built| built.missing).collect(),
@@ -358,6 +371,14 @@ fn set_levels(collections: &mut [CollectionPlan], specs: &[TableSpec]) {
     }
     for (collection, level) in collections.iter_mut().zip(order::levels(&edges)) {
         collection.level = level;
+    }
+    for (from, edges) in edges.into_iter().enumerate() {
+        let (source, level) = (&collections[from].source, collections[from].level);
+        // In a cycle nobody is first.
+        let first = |to: &usize| collections[*to].source != *source && collections[*to].level < level;
+        let after: Vec<CollectionId> =
+            edges.into_iter().filter(first).map(|to| CollectionId(to as u16)).collect();
+        collections[from].after = after;
     }
 }
 

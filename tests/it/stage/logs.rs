@@ -18,6 +18,9 @@ const EXPECTED: &[(&str, &str)] = &[
     ("partitions were added to this topic", "a test adds some"),
     ("this partition was added later", "a test adds some"),
     (", described are ", "a test adds partitions or changes settings"),
+    // Several sources.
+    ("it is away; the others begin", "a source is stopped"),
+    ("nothing tells their rows apart", "a table that two sources fill, without a constant"),
     // Documents that do not fit.
     ("documents went to the dead letters", "a test writes such documents, or parents that come late"),
     ("a change is larger than a reply may be", "a document of 16 MB"),

@@ -123,6 +123,13 @@ impl Mongod {
         }
     }
 
+    /// Sends it a signal by its name.
+    pub(crate) async fn signal(&self, name: &str) {
+        let id = self.child.id().expect("a server that runs").to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &id]).status().await;
+        assert!(sent.expect("`kill` is there").success(), "{name} could be sent");
+    }
+
     /// Its port.
     pub(crate) fn port(&self) -> u16 {
         self.port

@@ -2,10 +2,10 @@
 
 use tokio_postgres::Transaction;
 
-use super::Control;
 use super::doing::Doing as _;
 use super::ledger::Incident;
 use super::partitions::{self, Skip};
+use super::{Control, Owner};
 use crate::error::Result;
 use crate::postgres::progress::{Answer, Bounds, ChunkDone, count_of};
 use crate::postgres::target::statements::quote;
@@ -255,7 +255,8 @@ impl Control {
     ) -> Result<()> {
         let doing = "starting a recopy";
         let owner = self.owner(doing)?;
-        let (transaction, migration) = self.owned(doing).await?;
+        let (transaction, _) = self.owned(doing).await?;
+        let migration = &owner.migration;
         // Before the lists of row keys: an applier locks its partitions before it notes a key, so everyone uses this order.
         partitions::skip_partitions(&transaction, doing, &owner, skip).await?;
         let (collections, generations): (Vec<&str>, Vec<i32>) = collections.iter().copied().unzip();
@@ -277,9 +278,9 @@ impl Control {
             .await
             .doing(doing)?;
         for table in tables {
-            start_seen(&transaction, &migration, table).await.doing(doing)?;
+            start_seen(&transaction, &owner, table).await.doing(doing)?;
         }
-        why.write(&transaction, &migration).await.doing(doing)?;
+        why.write(&transaction, migration).await.doing(doing)?;
         transaction.commit().await.doing(doing)
     }
 
@@ -320,16 +321,16 @@ impl Control {
     }
 }
 
-/// Makes an empty list of row keys. It is a logged table: if a crash emptied it, the sweep would delete every row.
-async fn start_seen(transaction: &Transaction<'_>, migration: &str, table: &SeenTable) -> Answer<()> {
-    drop_seen(transaction, migration, table).await?;
+/// Makes an empty list of row keys of our source. It is a logged table: if a crash emptied it, the sweep would delete every row.
+async fn start_seen(transaction: &Transaction<'_>, owner: &Owner, table: &SeenTable) -> Answer<()> {
+    drop_seen(transaction, owner, table).await?;
     // A table keeps its id for good, so that prepared statements of writers find the new list.
     let id: i32 = transaction
         .query_one(
-            "INSERT INTO slackwater.seen (migration, schema_name, table_name) VALUES ($1, $2, $3)
-             ON CONFLICT (migration, schema_name, table_name) DO UPDATE SET table_name = EXCLUDED.table_name
+            "INSERT INTO slackwater.seen (migration, schema_name, table_name, source) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (migration, schema_name, table_name, source) DO UPDATE SET table_name = EXCLUDED.table_name
              RETURNING id",
-            &[&migration, &table.schema, &table.name],
+            &[&owner.migration, &table.schema, &table.name, &owner.source],
         )
         .await?
         .try_get(0)?;
@@ -344,11 +345,11 @@ async fn start_seen(transaction: &Transaction<'_>, migration: &str, table: &Seen
     transaction.batch_execute(&sql).await
 }
 
-async fn drop_seen(transaction: &Transaction<'_>, migration: &str, table: &SeenTable) -> Answer<()> {
+async fn drop_seen(transaction: &Transaction<'_>, owner: &Owner, table: &SeenTable) -> Answer<()> {
     let row = transaction
         .query_opt(
-            "SELECT id FROM slackwater.seen WHERE migration = $1 AND schema_name = $2 AND table_name = $3",
-            &[&migration, &table.schema, &table.name],
+            "SELECT id FROM slackwater.seen WHERE migration = $1 AND schema_name = $2 AND table_name = $3 AND source = $4",
+            &[&owner.migration, &table.schema, &table.name, &owner.source],
         )
         .await?;
     let Some(row) = row else { return Ok(()) };

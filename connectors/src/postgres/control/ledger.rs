@@ -107,15 +107,17 @@ impl Control {
     pub async fn due_dead_letters(
         &self,
         migration: &str,
+        collections: &[&str],
         early: Duration,
         limit: i64,
     ) -> Result<Vec<DeadLetterRow>> {
         let sql = format!(
-            "{DEAD_LETTERS} AND retry_at <= clock_timestamp() + $2::bigint * interval '1 ms' \
+            "{DEAD_LETTERS} AND collection = ANY($4) AND retry_at <= clock_timestamp() + $2::bigint * interval '1 ms' \
              ORDER BY retry_at LIMIT $3"
         );
         let early = i64::try_from(early.as_millis()).unwrap_or(i64::MAX);
-        self.rows("reading due dead letters", &sql, &[&migration, &early, &limit], dead_letter).await
+        self.rows("reading due dead letters", &sql, &[&migration, &early, &limit, &collections], dead_letter)
+            .await
     }
 
     /// Dead letters with an id above `after`, ordered by id; of one collection, or of all.

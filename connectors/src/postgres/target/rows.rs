@@ -255,10 +255,26 @@ pub struct TableSpec {
     pub serial: Option<usize>,
     /// It cannot be written at present, and nobody tries.
     pub stands: bool,
+    /// The source of the collection whose rows these are. Each source has its own list of rows that a recopy has seen.
+    pub source: Arc<str>,
+    /// What tells these rows from those that other sources put into the same table.
+    pub apart: Apart,
     /// Framing for upserts.
     pub record: Arc<RowFormat>,
     /// Framing for COPY.
     pub copy: Arc<RowFormat>,
+}
+
+/// How the rows that one source puts into a table are told from those of other sources.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Apart {
+    /// No other source fills the table.
+    #[default]
+    Alone,
+    /// By constants, column and value, which no row of another source has.
+    By(Vec<(String, String)>),
+    /// By nothing: rows that are gone from the source cannot be swept.
+    Not,
 }
 
 impl TableSpec {

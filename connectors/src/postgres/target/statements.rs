@@ -256,7 +256,7 @@ mod tests {
 
     use super::*;
     use crate::postgres::target::catalog::{Column, Table};
-    use crate::postgres::target::rows::{Missing, RowFormat};
+    use crate::postgres::target::rows::{Apart, Missing, RowFormat};
 
     fn plain(oid: u32, name: &str) -> Type {
         Type {
@@ -310,6 +310,8 @@ mod tests {
             ordered: false,
             serial: None,
             stands: false,
+            source: "shop".into(),
+            apart: Apart::Alone,
             columns: mapped,
             key: key.to_vec(),
             owner,

@@ -151,8 +151,8 @@ impl Sink {
             .client
             .query_opt(
                 "SELECT 'seen_' || id FROM slackwater.seen
-                 WHERE migration = $1 AND schema_name = $2 AND table_name = $3",
-                &[&self.migration, &table.schema, &table.name],
+                 WHERE migration = $1 AND schema_name = $2 AND table_name = $3 AND source = $4",
+                &[&self.migration, &table.schema, &table.name, &&*self.specs[index].source],
             )
             .await
             .map_err(|error| explain(doing.clone(), &error))?
