@@ -119,8 +119,9 @@ impl Stream {
         let news = match barrier {
             Barrier::Fence { .. } => return Ok(()),
             Barrier::Flush => News::Flushed,
-            Barrier::Sweep { collections } => {
-                let rows = self.lane.sweep(&self.plan.tables_of(&collections)).await?;
+            Barrier::Sweep { collections, kept } => {
+                let swept: Vec<_> = collections.iter().copied().filter(|id| !kept.contains(id)).collect();
+                let rows = self.lane.sweep(&self.plan.tables_of(&swept)).await?;
                 News::Swept { collections, rows }
             }
         };

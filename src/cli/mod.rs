@@ -6,6 +6,7 @@ mod exit;
 mod grants;
 mod logging;
 mod progress;
+mod resolve;
 mod run;
 mod shell;
 mod status;
@@ -151,6 +152,15 @@ No password is printed: set those of the new users yourself. `slackwater check` 
 
 The exit codes are listed in `slackwater --help`.")]
     Grants(grants::Arguments),
+    /// Says what becomes of the rows of a collection that is gone at the source: they stay, or go as the collection went.
+    #[command(after_help = "Examples:
+  slackwater resolve migration.yaml legacy.drafts --keep
+  slackwater resolve migration.yaml legacy.drafts --follow
+
+`slackwater status` names the collections that are gone. One that is there again is followed again by itself.
+
+The exit codes are listed in `slackwater --help`.")]
+    Resolve(resolve::Arguments),
     /// Plans, creates, checks and prints the Kafka topics of a migration.
     #[command(subcommand)]
     Topics(topics::Command),
@@ -195,6 +205,7 @@ pub fn main() -> ExitCode {
                 cutover::run(&file, cutover::Request { plan, abort, json, report }).await
             }
             Command::Grants(arguments) => grants::run(arguments),
+            Command::Resolve(arguments) => resolve::run(arguments).await,
             Command::Topics(command) => topics::run(&command).await,
             Command::Completions { shell } => Ok(shell::completions(shell, Cli::command())),
             Command::Man { folder } => Ok(shell::manual(folder.as_deref(), Cli::command())),

@@ -15,7 +15,7 @@ const OPEN: [&str; 8] =
     ["migration", "namespace", "ids", "snapshot", "defaults", "collections", "not_migrated", "checks"];
 
 /// What is shown of closed sections even where the file cannot be read.
-const WORDS: [&str; 50] = [
+const WORDS: [&str; 53] = [
     "sources",
     "target",
     "mongodb",
@@ -66,6 +66,9 @@ const WORDS: [&str; 50] = [
     "webhook",
     "sequences",
     "mongodb_block_writes",
+    "on_drop",
+    "park",
+    "follow",
 ];
 
 /// Keys of closed sections whose values are no secrets.

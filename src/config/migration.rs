@@ -71,6 +71,8 @@ pub struct Source {
     pub system: System,
     /// How its writers are stopped, where that is not as the section `cutover` says.
     pub freeze: Option<Freeze>,
+    /// Rows go as soon as their collection is gone. Otherwise a person is asked.
+    pub follows_drops: bool,
     /// The place of its address.
     pub place: Place,
     /// It has mistakes, and cannot be reached.

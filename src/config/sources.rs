@@ -4,7 +4,7 @@ use slackwater_connectors::secret::Secret;
 
 use super::cutover;
 use super::diagnostics::{At, Findings};
-use super::fields::Fields;
+use super::fields::{self, Fields};
 use super::migration::{Source, System};
 use super::outside::{Outside, secret};
 use super::tree::Node;
@@ -59,8 +59,11 @@ fn source(
     }
     let freeze = fields.take("freeze");
     let freeze = freeze.and_then(|(_, node)| cutover::freeze(node, programs, findings));
+    let ways = [("park", false), ("follow", true)];
+    let on_drop = fields.take("on_drop");
+    let on_drop = on_drop.and_then(|(_, node)| fields::choice(node, "`on_drop`", &ways, findings));
     let found = fields.require("mongodb", "`{ mongodb: { uri: …, database: … } }`", findings);
-    fields.finish(&["mongodb", "freeze"], findings);
+    fields.finish(&["mongodb", "freeze", "on_drop"], findings);
     let mut fields = Fields::of(found?.1, "`mongodb`", findings)?;
     let uri = fields.require("uri", "write `uri: \"${NAME}\"`", findings);
     let place = uri.as_ref().map_or(name.place, |(_, node)| node.place);
@@ -73,5 +76,12 @@ fn source(
         uri: uri.unwrap_or_else(|| Secret::new(String::new())),
         database: database.map(|database| database.expose().to_owned()).unwrap_or_default(),
     };
-    Some(Source { name: name.clone(), system, freeze, place, unread })
+    Some(Source {
+        name: name.clone(),
+        system,
+        freeze,
+        follows_drops: on_drop.unwrap_or(false),
+        place,
+        unread,
+    })
 }

@@ -324,7 +324,8 @@ impl<'a> Leader<'a> {
             .map(|spec| (spec.table.schema.clone(), spec.table.name.clone()))
             .collect();
         let sequences = finisher.sequences(&names).await?;
-        Ok(Prepared { finisher, counters, tables: proof::tables(self.plan), sequences })
+        let gone = self.control.gone(&self.migration.name).await?;
+        Ok(Prepared { finisher, counters, tables: proof::tables(self.plan, &gone), sequences })
     }
 
     /// Waits until the capture of every source follows closely.

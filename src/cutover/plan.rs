@@ -202,6 +202,13 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
             "make the table fit again; `slackwater status` says how",
         );
     }
+    for row in look.parked() {
+        block(
+            "collection_parked",
+            format!("{} is gone at the source: {}", row.collection, row.text),
+            "say what becomes of its rows: `slackwater resolve FILE COLLECTION --keep` or `--follow`",
+        );
+    }
     if look.standing.is_empty() && look.returning > 0 {
         let documents = count(look.returning as usize, "document", "documents");
         block(

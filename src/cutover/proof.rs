@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::try_join_all;
 use slackwater_connectors::error::{Error, Kind, Result};
+use slackwater_connectors::postgres::control::gone::GoneRow;
 use slackwater_connectors::postgres::target::finish::Finisher;
 
 use crate::mapping::{CollectionPlan, Plan};
@@ -38,8 +39,9 @@ impl Count {
     }
 }
 
-/// The tables that can be counted: those without rows of arrays.
-pub(super) fn tables(plan: &Plan) -> Vec<Counted> {
+/// The tables that can be counted: those without rows of arrays, and without rows that are kept for collections that are gone.
+pub(super) fn tables(plan: &Plan, gone: &[GoneRow]) -> Vec<Counted> {
+    let kept = |index: &usize| gone.iter().any(|row| row.collection == plan.collections[*index].name);
     let mut found: BTreeMap<(String, String), Option<Vec<usize>>> = BTreeMap::new();
     for (index, collection) in plan.collections.iter().enumerate() {
         let own = collection.own_tables();
@@ -56,7 +58,8 @@ pub(super) fn tables(plan: &Plan) -> Vec<Counted> {
     found
         .into_iter()
         .filter_map(|((schema, table), collections)| {
-            Some(Counted { schema, table, collections: collections? })
+            let collections = collections.filter(|collections| !collections.iter().any(kept))?;
+            Some(Counted { schema, table, collections })
         })
         .collect()
 }

@@ -10,8 +10,8 @@ use uuid::Uuid;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Barrier {
     /// The recopy of these collections is complete: rows that it has not seen and that the mapping could have made are left over
-    /// from before, and go.
-    Sweep { collections: Vec<CollectionId> },
+    /// from before, and go; but not those in tables of `kept`.
+    Sweep { collections: Vec<CollectionId>, kept: Vec<CollectionId> },
     /// A marker that is matched by identity.
     Fence { id: Uuid },
     /// Capture wants to know when everything before it is out of its hands.
@@ -117,7 +117,7 @@ mod tests {
         let mut batch = Batch::default();
         assert!(batch.is_open());
         batch.append(Batch {
-            barriers: vec![Barrier::Sweep { collections: vec![CollectionId(0)] }],
+            barriers: vec![Barrier::Sweep { collections: vec![CollectionId(0)], kept: Vec::new() }],
             passed: Moment(7),
             ..Batch::default()
         });

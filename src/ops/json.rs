@@ -1,6 +1,7 @@
 //! A look as JSON, for machines. Fields are added, never removed.
 
 use serde_json::{Value, json};
+use slackwater_connectors::postgres::control::gone::{GoneRow, Word};
 use slackwater_connectors::postgres::control::partitions::PartitionRow;
 use slackwater_connectors::postgres::control::pulse::{ProcessRow, SourceRow};
 use slackwater_connectors::postgres::control::standing::StandingRow;
@@ -36,6 +37,7 @@ pub(crate) fn json(look: &Look) -> Value {
         "dead_letters_total": look.dead_letters(),
         "waiting": waiting_rows(look),
         "standing": standing(look),
+        "gone": gone(look),
         "tallies": tallies(look),
         "cutover": cutover(look),
         "incidents": incidents(look),
@@ -56,6 +58,18 @@ fn standing(look: &Look) -> Vec<Value> {
         })
     };
     look.standing.iter().map(row).collect()
+}
+
+fn gone(look: &Look) -> Vec<Value> {
+    let row = |row: &GoneRow| {
+        json!({
+            "collection": row.collection,
+            "text": row.text,
+            "since": row.since,
+            "word": row.word.map(Word::word),
+        })
+    };
+    look.gone.iter().map(row).collect()
 }
 
 fn sources(look: &Look) -> Vec<Value> {

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use slackwater_connectors::error::Result;
 use slackwater_connectors::postgres::control::cutover::{CutoverRow, CutoverState};
+use slackwater_connectors::postgres::control::gone::GoneRow;
 use slackwater_connectors::postgres::control::ledger::{DeadLetterCount, IncidentRow};
 use slackwater_connectors::postgres::control::partitions::{CapturedRow, PartitionRow};
 use slackwater_connectors::postgres::control::pulse::{ProcessRow, SourceRow};
@@ -64,6 +65,8 @@ pub(crate) struct Look {
     pub(crate) waiting: Vec<WaitingRows>,
     /// Collections that stand still because a table of theirs cannot be written.
     pub(crate) standing: Vec<StandingRow>,
+    /// Collections that are gone at their source.
+    pub(crate) gone: Vec<GoneRow>,
     /// Documents that wait for such a table, or are on their way back since it can be written again.
     pub(crate) returning: u64,
     pub(crate) tallies: Vec<Tally>,
@@ -102,6 +105,7 @@ impl Look {
             collections: control.collections(migration).await?,
             waiting: control.waiting(migration).await?,
             standing: control.standing(migration).await?,
+            gone: control.gone(migration).await?,
             tallies: control.tallies(migration).await?,
             incidents: control.incidents(migration, MOST_INCIDENTS).await?,
             incidents_total: control.incident_count(migration).await?,
@@ -277,6 +281,11 @@ impl Look {
     /// The number of all dead letters.
     pub(crate) fn dead_letters(&self) -> u64 {
         self.letters.iter().map(|row| row.count).sum()
+    }
+
+    /// Collections that are gone and of which nobody has said what becomes of their rows.
+    pub(crate) fn parked(&self) -> impl Iterator<Item = &GoneRow> {
+        self.gone.iter().filter(|row| row.word.is_none())
     }
 
     /// The live processes that wait for a server, each with the reason.

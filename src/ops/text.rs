@@ -1,5 +1,6 @@
 //! A look as text, for a person: the lag and where it arises, the processes, what is copied, what went wrong.
 
+use slackwater_connectors::postgres::control::gone::Word;
 use slackwater_connectors::postgres::control::partitions::PartitionRow;
 use slackwater_connectors::postgres::control::pulse::ProcessRow;
 use slackwater_topics::Key;
@@ -237,6 +238,14 @@ fn failures(look: &Look) -> String {
             "\nstands still: {} for {since} s, {} documents wait: {}; {}",
             row.collection, row.documents, row.text, row.remedy
         );
+    }
+    for row in &look.gone {
+        let word = match row.word {
+            None => "`slackwater resolve` says what becomes of its rows, which stay until then",
+            Some(Word::Keep) => "its rows stay",
+            Some(Word::Follow) => "its rows go",
+        };
+        text += &format!("\ngone at the source: {}, {}; {word}", row.collection, row.text);
     }
     if look.standing.is_empty() && look.returning > 0 {
         text += &format!("\n{} documents that waited for a table are on their way into it", look.returning);

@@ -208,6 +208,8 @@ pub(super) async fn take_over(
 /// Starts everything of a capture that does not depend on the log.
 async fn begin(process: &mut Process, origin: Origin, joined: Joined) -> Result<(), Failure> {
     let Origin { named, reach, .. } = origin;
+    let configured = process.migration.sources.iter().find(|source| source.name.value == named.name);
+    let follows_drops = configured.is_some_and(|source| source.follows_drops);
     let Joined { owner, first_run, log, chunks, letters, position, now, horizon, lost } = joined;
     let (plan, target, stop) =
         (Arc::clone(&process.plan), process.migration.target.uri.clone(), &process.stop.clone());
@@ -227,6 +229,7 @@ async fn begin(process: &mut Process, origin: Origin, joined: Joined) -> Result<
         plan: Arc::clone(&plan),
         store: Store::new(&target, Some(&owner), stop),
         chunking: Chunking { bytes: snapshot.chunk_bytes, documents: snapshot.chunk_documents },
+        follows_drops,
         reach: Arc::clone(&reach),
         gauges: Arc::clone(&process.gauges),
         stop: stop.clone(),

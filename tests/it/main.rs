@@ -11,6 +11,7 @@ mod crm;
 mod cut;
 mod cutover;
 mod drift;
+mod gone;
 mod grants;
 mod history;
 mod idle;

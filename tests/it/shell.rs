@@ -7,8 +7,19 @@ use std::process::{Command, Output, Stdio};
 const SLACKWATER: &str = env!("CARGO_BIN_EXE_slackwater");
 
 /// Every command, as `slackwater --help` and the help of `topics` list them.
-const COMMANDS: [&str; 10] =
-    ["check", "run", "capture", "apply", "status", "cutover", "grants", "topics", "completions", "man"];
+const COMMANDS: [&str; 11] = [
+    "check",
+    "run",
+    "capture",
+    "apply",
+    "status",
+    "cutover",
+    "grants",
+    "resolve",
+    "topics",
+    "completions",
+    "man",
+];
 const OF_TOPICS: [&str; 4] = ["plan", "apply", "check", "tail"];
 
 fn folder(name: &str) -> PathBuf {

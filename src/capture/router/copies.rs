@@ -186,7 +186,10 @@ impl Router {
         let collections: Vec<CollectionId> = recopied().map(|(id, _)| *id).collect();
         if !collections.is_empty() && complete && self.awaited.is_none() {
             self.awaited = Some(Awaited::Sweep);
-            let sweep = Batch { seen: self.seen(), ..Batch::of(Barrier::Sweep { collections }) };
+            // What is kept in a table cannot be told from what has to go.
+            let kept: Vec<CollectionId> =
+                collections.iter().copied().filter(|id| self.keeps_rows_of(*id)).collect();
+            let sweep = Batch { seen: self.seen(), ..Batch::of(Barrier::Sweep { collections, kept }) };
             Box::pin(self.append(sweep)).await?;
         }
         Ok(())

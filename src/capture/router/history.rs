@@ -57,9 +57,26 @@ impl Router {
         }
     }
 
-    /// Copies these collections again, and all that share a table with them.
+    /// Copies these collections again, and all that share a table with them; those that are gone are parked.
     pub(super) async fn recopy(&mut self, collections: Vec<CollectionId>, kind: &str, text: &str) -> Done {
-        let collections = self.sharing(collections);
+        let there = self.there(collections, false, text).await?;
+        self.copy_again(there, kind, text).await
+    }
+
+    /// The same for collections of which it is known that they are there, or that they are to be followed: they are not gone any more.
+    pub(super) async fn copy_again(
+        &mut self,
+        collections: Vec<CollectionId>,
+        kind: &str,
+        text: &str,
+    ) -> Done {
+        if collections.is_empty() {
+            return Ok(());
+        }
+        let back: Vec<String> =
+            collections.iter().filter(|id| self.gone.remove(id).is_some()).map(|id| self.name(*id)).collect();
+        let mut collections = self.sharing(collections);
+        collections.retain(|id| !self.gone.contains_key(id));
         tracing::warn!(kind, text, "history was lost; copying again");
         self.drain().await?;
         let names: Vec<String> = collections.iter().map(|id| self.name(*id)).collect();
@@ -86,6 +103,11 @@ impl Router {
         self.rereads.retain(|reread| merge.has_recapture(reread.id));
         let migration = &self.plan.migration;
         ask!(self.store, control => control.retry_collections(migration, &names))?;
+        if !back.is_empty() {
+            // A crash before this does the same once more.
+            let back: Vec<&str> = back.iter().map(String::as_str).collect();
+            ask!(self.store, control => control.forget_gone(&back))?;
+        }
         self.dispatch().await
     }
 

@@ -8,11 +8,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::postgres::control::CopyState;
+use slackwater_connectors::postgres::control::gone::Word;
 use slackwater_connectors::source::{Change, ChangeBatch, ChangeKind, DocumentChange, Heard, Lookup};
 use slackwater_topics::{Bound, CollectionId, Document, Event, Key, Moment, Op, Position, Range, Value};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -122,6 +123,8 @@ pub(crate) struct Init {
     pub(crate) plan: Arc<Plan>,
     pub(crate) store: Store,
     pub(crate) chunking: Chunking,
+    /// Rows go as soon as their collection is gone.
+    pub(crate) follows_drops: bool,
     pub(crate) reach: Arc<Reach>,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) stop: Stop,
@@ -186,6 +189,10 @@ pub(crate) struct Router {
     fenced: Option<Uuid>,
     clock: SourceClock,
     others: others::Others,
+    follows_drops: bool,
+    /// Collections that are gone, and what a person said of them.
+    gone: HashMap<CollectionId, Option<Word>>,
+    looked_for_gone: Option<Instant>,
 }
 
 /// A barrier that the router waits for; one at a time.
@@ -200,6 +207,7 @@ type Done = std::result::Result<(), Stopped>;
 
 mod copies;
 mod cutover;
+mod gone;
 mod history;
 mod landing;
 mod letters;
@@ -213,6 +221,13 @@ impl Router {
         let migration = plan.migration.clone();
         let rows = ask!(store, control => control.collections(&migration))?;
         let chunks = ask!(store, control => control.open_chunks(&migration))?;
+        let gone = ask!(store, control => control.gone(&migration))?;
+        let ours = plan.of_source(&name);
+        let gone = gone.into_iter().filter_map(|row| {
+            let id = plan.id_of(&row.collection).filter(|id| ours.contains(id))?;
+            Some((id, row.word))
+        });
+        let gone = gone.collect();
         let mut merge = Merge::new(plan.collections.len());
         let mut open: HashMap<String, Vec<(ChunkId, Range)>> = HashMap::new();
         for chunk in chunks {
@@ -220,7 +235,7 @@ impl Router {
             open.entry(chunk.collection).or_default().push((chunk.id, range));
         }
         let mut copying = BTreeMap::new();
-        for id in plan.of_source(&name) {
+        for id in ours {
             let collection = plan.collection(id);
             let fresh = collection.tables.iter().all(|table| init.empty_tables.contains(table));
             let mut state = Copying { state: CopyState::Pending, generation: 1, fresh, recopy: false };
@@ -273,6 +288,9 @@ impl Router {
             fenced: None,
             clock: SourceClock::default(),
             others: others::Others::new(),
+            follows_drops: init.follows_drops,
+            gone,
+            looked_for_gone: None,
         })
     }
 
@@ -353,6 +371,7 @@ impl Router {
                     self.retry_letters().await?;
                     if !self.is_near() {
                         self.recopy_remade().await?;
+                        self.resolve_gone().await?;
                     }
                     if self.others.held_up {
                         self.dispatch().await?;
@@ -372,6 +391,13 @@ impl Router {
             let position = change.position().clone();
             let change = match change {
                 Change::Document(change) => {
+                    if self.is_parked(change.collection) && change.kind != ChangeKind::Delete {
+                        if let Some(before) = last.take() {
+                            let passed = before.moment.before();
+                            self.publish(std::mem::take(&mut events), before, passed).await?;
+                        }
+                        self.copy_again(vec![change.collection], "there_again", "it is there again").await?;
+                    }
                     if self.passes(&change).await? {
                         events.push(event(change));
                     }
@@ -386,7 +412,8 @@ impl Router {
                     let passed = before.moment.before();
                     self.publish(std::mem::take(&mut events), before, passed).await?;
                 }
-                self.recopy(collections, kind, &text).await?;
+                let there = self.there(collections, true, &text).await?;
+                self.copy_again(there, kind, &text).await?;
             }
             last = Some(position);
         }

@@ -195,12 +195,12 @@ impl Sender {
         for barrier in batch.barriers {
             match barrier {
                 Barrier::Flush => flush = true,
-                Barrier::Sweep { collections } => {
+                Barrier::Sweep { collections, kept } => {
                     let id = unique_id();
                     let reached = (self.passed, self.as_of);
                     let lanes = self.outgoing.marks(&collections, reached, Some(id), &ticket).await?;
                     // The watcher ends with us.
-                    let _ = self.watcher.send(Watched::Sweep { id, lanes, collections });
+                    let _ = self.watcher.send(Watched::Sweep { id, lanes, collections, kept });
                 }
                 Barrier::Fence { id } => {
                     let reached = (self.passed, self.as_of);

@@ -26,7 +26,7 @@ const LOST_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Watched {
     /// When it is through, rows that the recopy has not seen go.
-    Sweep { id: Uuid, lanes: u64, collections: Vec<CollectionId> },
+    Sweep { id: Uuid, lanes: u64, collections: Vec<CollectionId>, kept: Vec<CollectionId> },
     /// The router waits for it.
     Fence { id: Uuid, lanes: u64 },
     /// What was sent before is not waited for any more. Answered when no sweep is under way.
@@ -96,8 +96,9 @@ impl Watcher {
                 return Ok(());
             }
             let news = match watched {
-                Watched::Sweep { collections, .. } => {
-                    let rows = self.sweep(collections.clone()).await?;
+                Watched::Sweep { collections, kept, .. } => {
+                    let swept = collections.iter().copied().filter(|id| !kept.contains(id));
+                    let rows = self.sweep(swept.collect()).await?;
                     News::Swept { collections: collections.clone(), rows }
                 }
                 _ => News::Passed { fence: id },

@@ -105,6 +105,9 @@ fn pipeline(look: &Look, out: &mut Samples) {
     for row in &look.standing {
         out.put(&names::STANDING, &[&row.collection, &row.table], row.documents as f64);
     }
+    for row in look.parked() {
+        out.put(&names::PARKED, &[&row.collection], 1.0);
+    }
     for row in &look.tallies {
         out.put(&names::POLICY, &[&row.collection, &row.table, &row.column, &row.policy], row.count as f64);
     }

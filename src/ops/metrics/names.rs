@@ -108,6 +108,8 @@ metrics! {
         "Rows that lack a row of another table, or a unique value that another row has.";
     STANDING Pipeline Gauge "slackwater_standing_documents" ["collection", "table"]
         "Documents that wait because a table of their collection cannot be written as it is now; absent while all can.";
+    PARKED Pipeline Gauge "slackwater_collection_parked" ["collection"]
+        "1 for a collection that is gone at the source and of whose rows nobody has said what becomes of them; absent otherwise.";
     POLICY Pipeline Counter "slackwater_policy_total" ["collection", "table", "column", "policy"]
         "How often a policy of the migration file changed or dropped a value.";
     INCIDENTS Pipeline Counter "slackwater_incidents_total" []

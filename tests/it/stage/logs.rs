@@ -18,6 +18,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("partitions were added to this topic", "a test adds some"),
     ("this partition was added later", "a test adds some"),
     (", described are ", "a test adds partitions or changes settings"),
+    ("it is gone at the source; its rows stay", "a collection that was dropped"),
     // Several sources.
     ("it is away; the others begin", "a source is stopped"),
     ("nothing tells their rows apart", "a table that two sources fill, without a constant"),

@@ -20,6 +20,7 @@ use crate::source;
 mod copies;
 pub mod cutover;
 mod doing;
+pub mod gone;
 mod id;
 pub mod lanes;
 pub mod ledger;

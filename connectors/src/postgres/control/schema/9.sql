@@ -6,3 +6,16 @@ UPDATE slackwater.seen AS s SET source = coalesce(
 ALTER TABLE slackwater.seen ALTER COLUMN source SET NOT NULL;
 ALTER TABLE slackwater.seen DROP CONSTRAINT seen_migration_schema_name_table_name_key;
 ALTER TABLE slackwater.seen ADD UNIQUE (migration, schema_name, table_name, source);
+
+-- Collections that are gone at their source after they were copied. Their rows stay until a person decides, or until they are there
+-- again.
+CREATE TABLE slackwater.gone (
+    migration text NOT NULL REFERENCES slackwater.migrations,
+    collection text NOT NULL,
+    -- What happened.
+    text text NOT NULL,
+    since timestamptz NOT NULL DEFAULT now(),
+    -- What a person said: `keep` the rows, or `follow` the source.
+    word text CHECK (word IN ('keep', 'follow')),
+    PRIMARY KEY (migration, collection)
+);
