@@ -1,7 +1,7 @@
 //! A collection is dropped or renamed while people work on its rows: these stay until somebody has said what becomes of them, or until
 //! it is there again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bson::doc;
 use serde_json::Value;
@@ -14,7 +14,7 @@ async fn rows(stage: &Stage) -> i64 {
 }
 
 /// What `status` says of the collection.
-async fn gone(stage: &Stage, file: &PathBuf) -> Value {
+async fn gone(stage: &Stage, file: &Path) -> Value {
     stage.status(file).await["gone"][0].clone()
 }
 

@@ -73,8 +73,10 @@ impl Router {
         if collections.is_empty() {
             return Ok(());
         }
-        let back: Vec<String> =
-            collections.iter().filter(|id| self.gone.remove(id).is_some()).map(|id| self.name(*id)).collect();
+        let gone: Vec<CollectionId> =
+            collections.iter().copied().filter(|id| self.gone.contains_key(id)).collect();
+        self.gone.retain(|id, _| !gone.contains(id));
+        let back: Vec<String> = gone.iter().map(|id| self.name(*id)).collect();
         let mut collections = self.sharing(collections);
         collections.retain(|id| !self.gone.contains_key(id));
         tracing::warn!(kind, text, "history was lost; copying again");
