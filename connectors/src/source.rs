@@ -10,6 +10,8 @@ pub enum Kind {
     /// MongoDB: a moment is a cluster time.
     #[default]
     Mongodb,
+    /// NocoDB: a moment is a millisecond of our own clock, which never goes back.
+    Nocodb,
 }
 
 impl Kind {
@@ -17,6 +19,7 @@ impl Kind {
     pub fn word(self) -> &'static str {
         match self {
             Self::Mongodb => "mongodb",
+            Self::Nocodb => "nocodb",
         }
     }
 
@@ -24,6 +27,7 @@ impl Kind {
     pub fn of(word: &str) -> Option<Self> {
         match word {
             "mongodb" => Some(Self::Mongodb),
+            "nocodb" => Some(Self::Nocodb),
             _ => None,
         }
     }
@@ -32,6 +36,7 @@ impl Kind {
     pub fn moments_per_second(self) -> u64 {
         match self {
             Self::Mongodb => 1 << 32,
+            Self::Nocodb => 1_000,
         }
     }
 
@@ -39,6 +44,7 @@ impl Kind {
     pub fn seconds(self, moment: Moment) -> i64 {
         match self {
             Self::Mongodb => i64::from(moment.upper()),
+            Self::Nocodb => i64::try_from(moment.0 / 1_000).unwrap_or(i64::MAX),
         }
     }
 }
