@@ -3,6 +3,7 @@
 pub mod error;
 pub mod kafka;
 pub mod mongodb;
+pub mod nocodb;
 mod pem;
 pub mod postgres;
 pub mod retry;

@@ -10,6 +10,8 @@ pub enum Kind {
     /// MongoDB: a moment is a cluster time.
     #[default]
     Mongodb,
+    /// NocoDB: a moment is a millisecond of our own clock, which never goes back.
+    Nocodb,
 }
 
 impl Kind {
@@ -17,6 +19,7 @@ impl Kind {
     pub fn word(self) -> &'static str {
         match self {
             Self::Mongodb => "mongodb",
+            Self::Nocodb => "nocodb",
         }
     }
 
@@ -24,6 +27,7 @@ impl Kind {
     pub fn of(word: &str) -> Option<Self> {
         match word {
             "mongodb" => Some(Self::Mongodb),
+            "nocodb" => Some(Self::Nocodb),
             _ => None,
         }
     }
@@ -33,6 +37,24 @@ impl Kind {
     pub fn shared(self, moment: Moment) -> Moment {
         match self {
             Self::Mongodb => moment,
+            Self::Nocodb => Moment(((moment.0 / 1_000) << 32) | ((moment.0 % 1_000) << 22)),
+        }
+    }
+
+    /// Its moments are those of the process that reads it: nobody else can tell one that comes after something.
+    pub fn counts_by_itself(self) -> bool {
+        match self {
+            Self::Mongodb => false,
+            Self::Nocodb => true,
+        }
+    }
+
+    /// Nothing that comes after this batch shows a state from before this moment.
+    pub fn settled(self, batch: &ChangeBatch) -> Moment {
+        match self {
+            Self::Mongodb => batch.passed,
+            // Whatever comes later is read later.
+            Self::Nocodb => batch.position.moment,
         }
     }
 
@@ -40,6 +62,7 @@ impl Kind {
     pub fn seconds(self, moment: Moment) -> i64 {
         match self {
             Self::Mongodb => i64::from(moment.upper()),
+            Self::Nocodb => i64::try_from(moment.0 / 1_000).unwrap_or(i64::MAX),
         }
     }
 }

@@ -61,7 +61,7 @@ impl Stream {
                 return Ok(());
             };
             let batch = self.gather(idle.take(), received);
-            let passed = batch.passed;
+            let settled = batch.settled;
             let nothing = batch.events.is_empty() && batch.barriers.is_empty();
             // While chunks are copied every position is saved: a change that was left to a chunk must not come again, as an
             // older one, after that chunk is in the target.
@@ -69,7 +69,7 @@ impl Stream {
             // A moment of the source's clock comes once a second, and tells that we are not behind.
             if nothing && copied && batch.as_of.is_none() && saved.elapsed() < IDLE_SAVE {
                 // Nothing to write: all that came before is committed, so the moment counts already.
-                advance(&self.end.applied, passed, &self.gauges);
+                advance(&self.end.applied, settled, &self.gauges);
                 idle = Some(batch);
                 continue;
             }
@@ -79,7 +79,7 @@ impl Stream {
             for barrier in barriers {
                 self.passed(barrier).await?;
             }
-            advance(&self.end.applied, passed, &self.gauges);
+            advance(&self.end.applied, settled, &self.gauges);
         }
     }
 
@@ -138,16 +138,16 @@ pub(crate) async fn keep_first(lane: &mut Lane, position: &Position) -> std::res
     lane.write(&mut Transaction::stream(batch), Way::Upsert).await.map(drop)
 }
 
-fn advance(applied: &watch::Sender<Moment>, passed: Moment, gauges: &Gauges) {
+fn advance(applied: &watch::Sender<Moment>, settled: Moment, gauges: &Gauges) {
     applied.send_if_modified(|applied| {
-        let further = passed > *applied;
+        let further = settled > *applied;
         if further {
-            *applied = passed;
+            *applied = settled;
         }
         further
     });
     // A beat without news brings none.
-    if passed > Moment::default() {
+    if settled > Moment::default() {
         gauges.current_at.store(now_millis(), Ordering::Relaxed);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use slackwater_connectors::error::Result;
 use slackwater_connectors::postgres::progress::ChunkDone;
 use slackwater_connectors::source::ChunkRead;
-use slackwater_topics::{Bound, Event, Op, Position};
+use slackwater_topics::{Bound, Event, Key, Op, Position};
 use tokio::sync::{mpsc, oneshot};
 
 use super::router::{Assignment, CopierMessage, Release};
@@ -60,7 +60,8 @@ impl Copier {
 
     async fn copy(&mut self, assignment: Assignment) -> std::result::Result<(), Stopped> {
         let Assignment { chunk, collection, ref range, from, fresh } = assignment;
-        let plan = self.plan.collection(collection);
+        let plan = Arc::clone(&self.plan);
+        let plan = plan.collection(collection);
         // However often it takes: changes since `from` are remembered, so a later read is as good.
         let (source, most_bytes) = (&self.source, self.most_bytes);
         let read = persist(&self.stop, || source.read(&plan.collection, range, from, most_bytes));
@@ -74,6 +75,10 @@ impl Copier {
         if !changed.is_empty() {
             documents.retain(|(key, _)| !changed.contains(key));
         }
+        let keys: Vec<Key> = match self.source.kind().counts_by_itself() {
+            true => documents.iter().map(|(key, _)| key.clone()).collect(),
+            false => Vec::new(),
+        };
         let events = documents.into_iter().map(|(key, document)| Event {
             collection,
             key,
@@ -90,6 +95,10 @@ impl Copier {
             rest: rest.as_ref().map(|rest| (bytes(&rest.lo), bytes(&rest.hi))),
         };
         self.log.append(Chunk { done, events: events.collect(), fresh, seen }).await?;
+        if !keys.is_empty() {
+            let (source, of) = (&self.source, &plan.collection);
+            persist(&self.stop, || source.copied(of, &keys, until)).await?;
+        }
         Gauges::add(&self.gauges.copied, count);
         self.tell(CopierMessage::Done { chunk, collection, cut: rest.and_then(|rest| rest.lo) })
     }

@@ -15,7 +15,7 @@ const OPEN: [&str; 8] =
     ["migration", "namespace", "ids", "snapshot", "defaults", "collections", "not_migrated", "checks"];
 
 /// What is shown of closed sections even where the file cannot be read.
-const WORDS: [&str; 53] = [
+const WORDS: [&str; 60] = [
     "sources",
     "target",
     "mongodb",
@@ -69,6 +69,13 @@ const WORDS: [&str; 53] = [
     "on_drop",
     "park",
     "follow",
+    "url",
+    "token",
+    "base",
+    "every",
+    "sweep",
+    "requests_per_second",
+    "include",
 ];
 
 /// Keys of closed sections whose values are no secrets.

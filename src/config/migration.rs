@@ -1,6 +1,7 @@
 //! The migration file, read and checked as far as that goes without a server.
 
 use std::fmt;
+use std::time::Duration;
 
 use slackwater_connectors::postgres::target::rows::Missing;
 use slackwater_connectors::secret::Secret;
@@ -89,6 +90,27 @@ pub enum System {
         /// Its database.
         database: String,
     },
+    /// A base of NocoDB.
+    Nocodb(Box<NocodbSource>),
+}
+
+/// A base of NocoDB, and how it is asked.
+#[derive(Clone, Debug)]
+pub struct NocodbSource {
+    /// Address of the server.
+    pub url: Secret,
+    /// A token of its API.
+    pub token: Secret,
+    /// The base, by title or id.
+    pub base: String,
+    /// How often is asked what was created or updated.
+    pub every: Duration,
+    /// How often each table is read whole.
+    pub sweep: Duration,
+    /// Requests that are sent in a second at the most.
+    pub requests_per_second: u32,
+    /// Columns, with their tables, that are read although the server computes them.
+    pub include: Vec<(String, String)>,
 }
 
 /// The database that rows go to.

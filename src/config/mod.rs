@@ -21,8 +21,8 @@ pub use cutover::{Check, Cutover, Finish, Freeze, Notice, Statement};
 pub use diagnostics::{At, Diagnostic, Diagnostics, Place, Severity};
 pub(crate) use diagnostics::{FileText, Findings};
 pub use migration::{
-    By, Collection, Column, Convert, InvalidPolicy, KafkaLog, Log, Migration, NullPolicy, Policies, Rule,
-    Snapshot, Source, System, Table, Target, Unit, Unknown, Value, Values,
+    By, Collection, Column, Convert, InvalidPolicy, KafkaLog, Log, Migration, NocodbSource, NullPolicy,
+    Policies, Rule, Snapshot, Source, System, Table, Target, Unit, Unknown, Value, Values,
 };
 pub use outside::Outside;
 pub use path::Path;

@@ -1,11 +1,12 @@
 //! The section `sources`: where documents come from.
 
+use slackwater_connectors::nocodb::Settings;
 use slackwater_connectors::secret::Secret;
 
 use super::cutover;
-use super::diagnostics::{At, Findings};
+use super::diagnostics::{At, Findings, Place};
 use super::fields::{self, Fields};
-use super::migration::{Source, System};
+use super::migration::{NocodbSource, Source, System};
 use super::outside::{Outside, secret};
 use super::tree::Node;
 
@@ -50,20 +51,27 @@ fn source(
     findings: &mut Findings,
 ) -> Option<Source> {
     let mut fields = Fields::of(node, "a source", findings)?;
-    for later in ["nocodb", "postgres"] {
-        if let Some((at, _)) = fields.take(later) {
-            let message = format!("a {later} source is not supported yet");
-            findings.error(at.place, message, "`mongodb` is what this version reads");
-            return None;
-        }
+    if let Some((at, _)) = fields.take("postgres") {
+        let help = "`mongodb` and `nocodb` are what this version reads";
+        findings.error(at.place, "a postgres source is not supported yet", help);
+        return None;
     }
     let freeze = fields.take("freeze");
     let freeze = freeze.and_then(|(_, node)| cutover::freeze(node, programs, findings));
     let ways = [("park", false), ("follow", true)];
     let on_drop = fields.take("on_drop");
     let on_drop = on_drop.and_then(|(_, node)| fields::choice(node, "`on_drop`", &ways, findings));
-    let found = fields.require("mongodb", "`{ mongodb: { uri: …, database: … } }`", findings);
-    fields.finish(&["mongodb", "freeze", "on_drop"], findings);
+    let follows_drops = on_drop.unwrap_or(false);
+    let known = ["mongodb", "nocodb", "freeze", "on_drop"];
+    let found = match fields.take("nocodb") {
+        Some((_, node)) => {
+            fields.finish(&known, findings);
+            let (system, place, unread) = nocodb(node, outside, findings)?;
+            return Some(Source { name: name.clone(), system, freeze, follows_drops, place, unread });
+        }
+        None => fields.require("mongodb", "`{ mongodb: { uri: …, database: … } }`", findings),
+    };
+    fields.finish(&known, findings);
     let mut fields = Fields::of(found?.1, "`mongodb`", findings)?;
     let uri = fields.require("uri", "write `uri: \"${NAME}\"`", findings);
     let place = uri.as_ref().map_or(name.place, |(_, node)| node.place);
@@ -76,12 +84,54 @@ fn source(
         uri: uri.unwrap_or_else(|| Secret::new(String::new())),
         database: database.map(|database| database.expose().to_owned()).unwrap_or_default(),
     };
-    Some(Source {
-        name: name.clone(),
-        system,
-        freeze,
-        follows_drops: on_drop.unwrap_or(false),
-        place,
-        unread,
-    })
+    Some(Source { name: name.clone(), system, freeze, follows_drops, place, unread })
+}
+
+/// The system, the place of its address, and whether it cannot be reached for mistakes.
+fn nocodb(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option<(System, Place, bool)> {
+    let mut fields = Fields::of(node, "`nocodb`", findings)?;
+    let url = fields.require("url", "where the server is: `url: https://nocodb.example`", findings);
+    let place = url.as_ref().map_or(node.place, |(_, node)| node.place);
+    let url = url.and_then(|(_, node)| secret(node, "`url`", outside, findings));
+    let token = fields.require("token", "a token of its API: `token: \"${NOCODB_TOKEN}\"`", findings);
+    let token = token.and_then(|(_, node)| secret(node, "`token`", outside, findings));
+    let base = fields.require("base", "name the base to read, by title or id", findings);
+    let base = base.and_then(|(_, node)| secret(node, "`base`", outside, findings));
+    let usual = Settings::new("", Secret::new(String::new()), "");
+    let every = fields.take("every").and_then(|(_, node)| fields::duration(node, "`every`", findings));
+    let sweep = fields.take("sweep").and_then(|(_, node)| fields::duration(node, "`sweep`", findings));
+    let rate = fields.take("requests_per_second");
+    let rate = rate.and_then(|(_, node)| fields::count(node, "`requests_per_second`", findings));
+    let include = fields.take("include").map(|(_, node)| include(node, findings)).unwrap_or_default();
+    fields.finish(&["url", "token", "base", "every", "sweep", "requests_per_second", "include"], findings);
+    let unread = url.is_none() || token.is_none() || base.is_none();
+    let nothing = || Secret::new(String::new());
+    let system = System::Nocodb(Box::new(NocodbSource {
+        url: url.unwrap_or_else(nothing),
+        token: token.unwrap_or_else(nothing),
+        base: base.map(|base| base.expose().to_owned()).unwrap_or_default(),
+        every: every.unwrap_or(usual.every),
+        sweep: sweep.unwrap_or(usual.sweep),
+        requests_per_second: rate.map_or(usual.requests_per_second, |rate| rate.min(1_000) as u32),
+        include,
+    }));
+    Some((system, place, unread))
+}
+
+/// `Table.Column`.
+fn include(node: &Node, findings: &mut Findings) -> Vec<(String, String)> {
+    let mut include = Vec::new();
+    for node in fields::items(node, "`include`", false, findings).unwrap_or_default() {
+        let Some(name) = fields::text(node, "a column", findings) else { continue };
+        match name.value.split_once('.') {
+            Some((table, column)) if !table.is_empty() && !column.is_empty() => {
+                include.push((table.to_owned(), column.to_owned()));
+            }
+            _ => {
+                let message = format!("`{}` names no column", name.value);
+                findings.error(name.place, message, "columns are named with their table: `Berths.Area`");
+            }
+        }
+    }
+    include
 }

@@ -330,6 +330,6 @@ proptest::proptest! {
 }
 
 fn uri(migration: &Migration) -> &str {
-    let System::Mongodb { uri, .. } = &migration.sources[0].system;
+    let System::Mongodb { uri, .. } = &migration.sources[0].system else { panic!("a MongoDB") };
     uri.expose()
 }

@@ -7,6 +7,7 @@ pub(crate) mod postgres;
 mod text;
 
 use serde_json::json;
+use slackwater_connectors::source::Kind;
 
 use crate::config::{Log, Migration};
 use crate::failure::Failure;
@@ -35,13 +36,16 @@ pub(crate) struct Grants {
 impl Grants {
     /// What this migration needs; `database` is the target's.
     pub(crate) fn of(migration: &Migration, database: &str, names: &Names) -> Result<Self, Failure> {
-        let mongodb = migration.sources.iter().map(|source| mongodb::Grant {
-            source: source.name.value.clone(),
-            database: source.database().to_owned(),
-            role: names.role.clone(),
-            user: names.user.clone(),
-            needs: mongodb::needs(source.database(), migration.freeze_of(source)),
-        });
+        let mongodb =
+            migration.sources.iter().filter(|source| source.kind() == Kind::Mongodb).map(|source| {
+                mongodb::Grant {
+                    source: source.name.value.clone(),
+                    database: source.database().to_owned(),
+                    role: names.role.clone(),
+                    user: names.user.clone(),
+                    needs: mongodb::needs(source.database(), migration.freeze_of(source)),
+                }
+            });
         let kafka = match &migration.log {
             Log::Direct => None,
             Log::Kafka(log) => Some(kafka::Grant {

@@ -27,6 +27,8 @@ pub(crate) struct Batch {
     pub(crate) position: Option<Position>,
     /// Everything at or before this moment is in this batch or before it.
     pub(crate) passed: Moment,
+    /// Nothing behind this batch shows a state from before this moment.
+    pub(crate) settled: Moment,
     /// And everything that the source had at this time of its own clock, milliseconds since 1970.
     pub(crate) as_of: Option<i64>,
     /// Documents that were looked up may show states up to this moment.
@@ -54,6 +56,7 @@ impl Batch {
         self.barriers.append(&mut next.barriers);
         self.position = next.position.or(self.position.take());
         self.passed = self.passed.max(next.passed);
+        self.settled = self.settled.max(next.settled);
         self.as_of = self.as_of.max(next.as_of);
         self.horizon = self.horizon.max(next.horizon);
         self.bytes += next.bytes;

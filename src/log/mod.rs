@@ -7,7 +7,8 @@
 //! # Contract
 //!
 //! - Batches of one source are taken in the order in which they are appended; a barrier is taken behind everything before it.
-//! - [`Log::safe`] tells a moment of the source: no restart brings anything again that happened at or before it.
+//! - [`Log::safe`] tells a moment of the source: no restart brings anything again that happened at or before it, and nothing that comes
+//!   later shows a state from before it.
 //! - A chunk of the copy is appended beside the stream, by a worker of its own. [`ChunkLog::append`] returns when the chunk is marked
 //!   done, together with what keeps it: its rows, or the broker's acknowledgement.
 //! - Capture writes nothing into the target by itself: rows are written by lanes (`apply`), and only they sweep.

@@ -100,6 +100,11 @@ pub struct CollectionPlan {
 }
 
 impl CollectionPlan {
+    /// The names of the document's own fields that are read, without `_id`.
+    pub(crate) fn fields(&self) -> Vec<String> {
+        self.code.document.names().filter(|name| name != "_id").collect()
+    }
+
     /// The tables, as indices into `Plan::tables`, in which each document is one row of its own.
     pub(crate) fn own_tables(&self) -> Vec<usize> {
         let own = |row: &&RowCode| {

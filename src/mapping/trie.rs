@@ -102,6 +102,11 @@ impl Trie {
         0
     }
 
+    /// The names at the top.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        self.nodes[0].children.iter().map(|child| String::from_utf8_lossy(&child.name).into_owned())
+    }
+
     pub(super) fn slots(&self) -> usize {
         self.slots
     }

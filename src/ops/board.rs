@@ -8,6 +8,8 @@ use std::sync::{Mutex, PoisonError};
 pub(crate) enum Place {
     /// A source, by its place in the migration file.
     Source(u16),
+    /// Single collections of a source.
+    Collections(u16),
     /// Kafka, from the producer's side.
     Kafka,
     /// Kafka, from the consumer's side.
@@ -25,7 +27,7 @@ impl Place {
     /// Its name in messages.
     pub(crate) fn word(self) -> &'static str {
         match self {
-            Self::Source(_) => "the source",
+            Self::Source(_) | Self::Collections(_) => "the source",
             Self::Kafka | Self::Consumer => "Kafka",
             Self::Target => "the target",
             Self::Control => "the control store",

@@ -11,6 +11,8 @@ pub(crate) struct Fitness {
     pub(crate) json: serde_json::Value,
     /// The collections that were asked for, in that order.
     pub(crate) collections: Vec<Presence>,
+    /// Of each the names of its fields, where the source declares them.
+    pub(crate) fields: Vec<Option<Vec<String>>>,
     /// Collections that were not asked for.
     pub(crate) others: Vec<String>,
     /// We may ask which collections there are.

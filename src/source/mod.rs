@@ -10,17 +10,23 @@
 
 mod fitness;
 mod mongodb;
+mod nocodb;
 
 use std::time::Duration;
 
-use slackwater_connectors::error::Result;
+use slackwater_connectors::error::{self, Error, Result};
 use slackwater_connectors::mongodb::{ChangeStream, Mongo, Privileges, Start};
+use slackwater_connectors::nocodb::{Noco, Settings};
 use slackwater_connectors::source::{ChangeBatch, ChunkRead, FreezeRight, Heard, Kind, Lookup, Split};
 use slackwater_topics::{CollectionId, Key, Moment, Position, Range};
 
 pub(crate) use fitness::{Finding, Fitness, Presence};
 
+use tokio::sync::watch;
+
 use crate::config::{self, Migration, System};
+use crate::mapping::Plan;
+use crate::ops::store::Store;
 
 /// Batches of changes that wait for their reader; each may have 16 MB.
 const BUFFER: usize = 1;
@@ -46,6 +52,7 @@ pub(crate) fn unmapped(migration: &Migration, source: &str, there: &[String]) ->
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     Mongodb(Mongo),
+    Nocodb(Noco),
 }
 
 /// A source, and what it is called.
@@ -67,6 +74,17 @@ impl Named {
                 let source = Source::Mongodb(Mongo::connect(uri, database).await?);
                 Ok(Self { name, database: database.clone(), source })
             }
+            System::Nocodb(nocodb) => {
+                let settings = Settings {
+                    include: nocodb.include.clone(),
+                    every: nocodb.every,
+                    sweep: nocodb.sweep,
+                    requests_per_second: nocodb.requests_per_second,
+                    ..Settings::new(nocodb.url.expose(), nocodb.token.clone(), nocodb.base.clone())
+                };
+                let noco = Noco::connect(&settings).await?;
+                Ok(Self { name, database: nocodb.base.clone(), source: Source::Nocodb(noco) })
+            }
         }
     }
 
@@ -85,13 +103,15 @@ impl config::Source {
     pub(crate) fn kind(&self) -> Kind {
         match self.system {
             System::Mongodb { .. } => Kind::Mongodb,
+            System::Nocodb(_) => Kind::Nocodb,
         }
     }
 
-    /// What it reads of its server: the name of the database.
+    /// What it reads of its server: the name of the database or the base.
     pub(crate) fn database(&self) -> &str {
         match &self.system {
             System::Mongodb { database, .. } => database,
+            System::Nocodb(nocodb) => &nocodb.base,
         }
     }
 }
@@ -100,12 +120,14 @@ impl config::Source {
 #[derive(Debug)]
 pub(crate) enum Changes {
     Mongodb(ChangeStream),
+    Nocodb(nocodb::Changes),
 }
 
 impl Source {
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Mongodb(_) => Kind::Mongodb,
+            Self::Nocodb(_) => Kind::Nocodb,
         }
     }
 
@@ -113,6 +135,7 @@ impl Source {
     pub(crate) async fn fitness(&self, collections: &[String]) -> Result<Fitness> {
         match self {
             Self::Mongodb(mongo) => mongodb::fitness(mongo, collections).await,
+            Self::Nocodb(noco) => nocodb::fitness(noco, collections).await,
         }
     }
 
@@ -120,6 +143,7 @@ impl Source {
     pub(crate) async fn privileges(&self) -> Option<Privileges> {
         match self {
             Self::Mongodb(mongo) => mongo.privileges().await.ok().flatten(),
+            Self::Nocodb(_) => None,
         }
     }
 
@@ -131,6 +155,7 @@ impl Source {
                 let holding = collections.into_iter().filter(|info| info.holds_documents());
                 Some(holding.map(|info| info.name).collect())
             }
+            Self::Nocodb(noco) => noco.collections().await.ok(),
         }
     }
 
@@ -138,6 +163,7 @@ impl Source {
     pub(crate) async fn now(&self) -> Result<Moment> {
         match self {
             Self::Mongodb(mongo) => mongo.operation_time().await,
+            Self::Nocodb(noco) => Ok(noco.now()),
         }
     }
 
@@ -145,6 +171,7 @@ impl Source {
     pub(crate) async fn hear(&self) -> Result<Heard> {
         match self {
             Self::Mongodb(mongo) => mongo.hello().await,
+            Self::Nocodb(noco) => noco.hear(),
         }
     }
 
@@ -152,13 +179,28 @@ impl Source {
     pub(crate) async fn history_from(&self) -> Option<Moment> {
         match self {
             Self::Mongodb(mongo) => mongo.oplog_from().await,
+            Self::Nocodb(_) => None,
         }
     }
 
-    /// Follows these collections from behind the position.
-    pub(crate) fn follow(&self, from: Position, collections: Vec<(CollectionId, String)>) -> Changes {
+    /// The same source for the process that copies and follows it: what it sends is kept, where the source has no log of its own.
+    pub(crate) async fn remembering(&self, store: Store, plan: &Plan, name: &str) -> Result<Self> {
+        match self {
+            Self::Mongodb(_) => Ok(self.clone()),
+            Self::Nocodb(noco) => Ok(Self::Nocodb(nocodb::remembering(noco, store, plan, name).await?)),
+        }
+    }
+
+    /// Follows these collections from behind the position. `safe`: through which moment the log has everything for good.
+    pub(crate) fn follow(
+        &self,
+        from: Position,
+        collections: Vec<(CollectionId, String)>,
+        safe: watch::Receiver<Moment>,
+    ) -> Changes {
         match self {
             Self::Mongodb(mongo) => Changes::Mongodb(mongo.stream(Start::After(from), collections, BUFFER)),
+            Self::Nocodb(noco) => Changes::Nocodb(nocodb::Changes::follow(noco, &from, BUFFER, safe)),
         }
     }
 
@@ -166,6 +208,7 @@ impl Source {
     pub(crate) async fn split(&self, collection: &str, size: Chunking) -> Result<Split> {
         match self {
             Self::Mongodb(mongo) => mongo.split(collection, size.bytes, size.documents).await,
+            Self::Nocodb(noco) => noco.split(collection, size.bytes, size.documents).await,
         }
     }
 
@@ -179,6 +222,15 @@ impl Source {
     ) -> Result<ChunkRead> {
         match self {
             Self::Mongodb(mongo) => mongo.read_chunk(collection, range, since, most_bytes).await,
+            Self::Nocodb(noco) => noco.read_chunk(collection, range, since, most_bytes).await,
+        }
+    }
+
+    /// The chunk whose read ended at `until` is in the log, with these documents of it.
+    pub(crate) async fn copied(&self, collection: &str, keys: &[Key], until: Moment) -> Result<()> {
+        match self {
+            Self::Mongodb(_) => Ok(()),
+            Self::Nocodb(noco) => noco.copied(collection, keys, until).await,
         }
     }
 
@@ -186,6 +238,7 @@ impl Source {
     pub(crate) async fn look_up(&self, collection: &str, keys: &[Key], since: Moment) -> Result<Lookup> {
         match self {
             Self::Mongodb(mongo) => mongo.lookup(collection, keys, since).await,
+            Self::Nocodb(noco) => noco.lookup(collection, keys, since).await,
         }
     }
 
@@ -193,6 +246,7 @@ impl Source {
     pub(crate) async fn freeze_right(&self) -> Result<FreezeRight> {
         match self {
             Self::Mongodb(mongo) => mongo.freeze_right().await,
+            Self::Nocodb(noco) => Ok(noco.freeze_right()),
         }
     }
 
@@ -200,6 +254,7 @@ impl Source {
     pub(crate) async fn may_mark(&self) -> Result<bool> {
         match self {
             Self::Mongodb(mongo) => mongo.may_note().await,
+            Self::Nocodb(_) => Ok(true),
         }
     }
 
@@ -208,6 +263,7 @@ impl Source {
     pub(crate) async fn oldest_writer(&self) -> Result<Option<Duration>> {
         match self {
             Self::Mongodb(mongo) => mongo.oldest_writer().await,
+            Self::Nocodb(_) => Ok(None),
         }
     }
 
@@ -215,6 +271,7 @@ impl Source {
     pub(crate) async fn freeze(&self, within: Duration) -> Result<Moment> {
         match self {
             Self::Mongodb(mongo) => mongo.block_writes(within).await,
+            Self::Nocodb(_) => Err(unable()),
         }
     }
 
@@ -222,6 +279,7 @@ impl Source {
     pub(crate) async fn unfreeze(&self) -> Result<()> {
         match self {
             Self::Mongodb(mongo) => mongo.unblock_writes().await,
+            Self::Nocodb(_) => Err(unable()),
         }
     }
 
@@ -229,6 +287,7 @@ impl Source {
     pub(crate) async fn is_frozen(&self) -> Result<Option<bool>> {
         match self {
             Self::Mongodb(mongo) => mongo.writes_blocked().await,
+            Self::Nocodb(_) => Ok(None),
         }
     }
 
@@ -237,6 +296,7 @@ impl Source {
     pub(crate) async fn mark(&self, text: &str) -> Result<Moment> {
         match self {
             Self::Mongodb(mongo) => mongo.note(text).await,
+            Self::Nocodb(noco) => Ok(noco.mark()),
         }
     }
 
@@ -244,6 +304,7 @@ impl Source {
     pub(crate) async fn count_quickly(&self, collection: &str) -> Result<u64> {
         match self {
             Self::Mongodb(mongo) => mongo.count_quickly(collection).await,
+            Self::Nocodb(noco) => noco.count_quickly(collection).await,
         }
     }
 
@@ -251,6 +312,7 @@ impl Source {
     pub(crate) async fn count_exactly(&self, collection: &str) -> Result<u64> {
         match self {
             Self::Mongodb(mongo) => mongo.count_exactly(collection).await,
+            Self::Nocodb(noco) => noco.count_exactly(collection).await,
         }
     }
 }
@@ -260,6 +322,7 @@ impl Changes {
     pub(crate) async fn next(&mut self) -> Result<ChangeBatch> {
         match self {
             Self::Mongodb(stream) => stream.next().await,
+            Self::Nocodb(changes) => changes.next().await,
         }
     }
 
@@ -267,6 +330,19 @@ impl Changes {
     pub(crate) fn answer_within(&self, idle: Duration) {
         match self {
             Self::Mongodb(stream) => stream.hurry(idle),
+            Self::Nocodb(changes) => changes.hurry(idle),
         }
     }
+
+    /// What stands in the way of single collections, which stand still.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Mongodb(_) => None,
+            Self::Nocodb(changes) => changes.trouble(),
+        }
+    }
+}
+
+fn unable() -> Error {
+    Error::new(error::Kind::Unsuitable, "stopping the writers", "NocoDB cannot refuse them")
 }

@@ -32,6 +32,7 @@ pub(super) async fn fitness(mongo: &Mongo, collections: &[String]) -> Result<Fit
             "oplog_hours": preflight.oplog_hours,
         }),
         collections: preflight.collections.iter().map(|collection| presence(&collection.presence)).collect(),
+        fields: vec![None; preflight.collections.len()],
         listed: preflight.others.is_some(),
         others: preflight.others.unwrap_or_default(),
         findings,

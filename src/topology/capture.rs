@@ -213,6 +213,8 @@ async fn begin(process: &mut Process, origin: Origin, joined: Joined) -> Result<
     let Joined { owner, first_run, log, chunks, letters, position, now, horizon, lost } = joined;
     let (plan, target, stop) =
         (Arc::clone(&process.plan), process.migration.target.uri.clone(), &process.stop.clone());
+    let remembers = Store::new(&target, Some(&owner), stop);
+    let source = named.source.remembering(remembers, &plan, &named.name).await?;
     // Of a table that stands still nobody knows, so rows are merged into it.
     let known = plan.tables.iter().enumerate().filter(|(_, spec)| !spec.stands);
     let (places, names): (Vec<usize>, Vec<(String, String)>) =
@@ -224,8 +226,9 @@ async fn begin(process: &mut Process, origin: Origin, joined: Joined) -> Result<
     let (heard_in, heard) = watch::channel(None);
     let (phase_in, phase) = cutover::watch::channel();
     let init = Init {
-        source: named.source.clone(),
+        source: source.clone(),
         name: named.name.clone(),
+        place: Place::Collections(slot(&process.migration, &named.name)),
         plan: Arc::clone(&plan),
         store: Store::new(&target, Some(&owner), stop),
         chunking: Chunking { bytes: snapshot.chunk_bytes, documents: snapshot.chunk_documents },
@@ -245,7 +248,7 @@ async fn begin(process: &mut Process, origin: Origin, joined: Joined) -> Result<
     let router = Router::new(init).await.map_err(in_time)?;
     for chunks in chunks {
         let copier = Copier {
-            source: named.source.clone(),
+            source: source.clone(),
             plan: Arc::clone(&plan),
             log: chunks,
             router: to_router.clone(),
@@ -257,7 +260,7 @@ async fn begin(process: &mut Process, origin: Origin, joined: Joined) -> Result<
         process.spawn("copy", copier.run());
     }
     let pulse = Pulse {
-        source: named.source.clone(),
+        source,
         name: named.name.clone(),
         place: Place::Source(slot(&process.migration, &named.name)),
         store: Store::new(&target, Some(&owner), stop),
@@ -276,11 +279,17 @@ async fn begin(process: &mut Process, origin: Origin, joined: Joined) -> Result<
     process.spawn("cutover", watch.run());
     process.spawn("capture", router.run());
     let (collections, tables) = (plan.collections.len(), plan.tables.len());
-    let source = owner.source;
+    let name = owner.source;
     if first_run {
-        tracing::info!(migration = plan.migration, source, collections, tables, "started");
+        tracing::info!(migration = plan.migration, source = name, collections, tables, "started");
     } else {
-        tracing::info!(migration = plan.migration, source, collections, tables, "going on where it stopped");
+        tracing::info!(
+            migration = plan.migration,
+            source = name,
+            collections,
+            tables,
+            "going on where it stopped"
+        );
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Done, IDLE_WAIT, IDLE_WAIT_AT_CUTOVER, IDLE_WAIT_IN_COPY, Router};
 use crate::cutover::watch::Phase;
 use crate::log::{Barrier, Batch};
+use crate::ops::persist::persist;
 
 impl Router {
     /// Whether a cutover is under way.
@@ -27,7 +28,20 @@ impl Router {
     /// again, which does no harm: the leader counts partitions, not arrivals.
     pub(super) async fn fence(&mut self) -> Done {
         let Phase::Near { fence: Some((id, moment)) } = *self.inputs.phase.borrow() else { return Ok(()) };
-        if self.fenced == Some(id) || self.passed < moment {
+        if self.fenced == Some(id) {
+            return Ok(());
+        }
+        let moment = match self.asked {
+            Some((asked, own)) if asked == id => moment.max(own),
+            // The writers are stopped by now, so the present is a moment after all that they wrote.
+            _ if self.source.kind().counts_by_itself() => {
+                let own = persist(&self.stop, || self.source.now()).await?;
+                self.asked = Some((id, own));
+                moment.max(own)
+            }
+            _ => moment,
+        };
+        if self.passed < moment {
             return Ok(());
         }
         self.fenced = Some(id);

@@ -150,7 +150,7 @@ impl Router {
         );
         self.now = self.now.max(now);
         self.recopy(self.all_collections(), "history_lost", &text).await?;
-        self.publish(Vec::new(), Position::new(now, Bytes::new()), now.before()).await
+        self.publish(Vec::new(), (Position::new(now, Bytes::new()), now.before()), now.before()).await
     }
 
     /// A moment as people read it.

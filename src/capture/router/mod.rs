@@ -26,6 +26,7 @@ use crate::cutover::watch::Phase;
 use crate::letters::Letters;
 use crate::log::{Batch, Log, Reach, keep_last};
 use crate::mapping::Plan;
+use crate::ops::board::Place;
 use crate::ops::gauges::Gauges;
 use crate::ops::persist::{Again, Patience, Stopped, ended, persist};
 use crate::ops::stop::Stop;
@@ -120,6 +121,8 @@ pub(crate) struct Init {
     pub(crate) source: Source,
     /// The source's name in the migration file.
     pub(crate) name: String,
+    /// Where trouble with single collections is shown.
+    pub(crate) place: Place,
     pub(crate) plan: Arc<Plan>,
     pub(crate) store: Store,
     pub(crate) chunking: Chunking,
@@ -146,6 +149,7 @@ pub(crate) struct Init {
 /// The router of one source.
 pub(crate) struct Router {
     source: Source,
+    place: Place,
     plan: Arc<Plan>,
     store: Store,
     chunking: Chunking,
@@ -187,6 +191,8 @@ pub(crate) struct Router {
     passed: Moment,
     /// The cutover's fence that was put into the log last.
     fenced: Option<Uuid>,
+    /// The fence that was asked for last, and the moment at which we heard of it, where only we can tell one.
+    asked: Option<(Uuid, Moment)>,
     clock: SourceClock,
     others: others::Others,
     follows_drops: bool,
@@ -260,6 +266,7 @@ impl Router {
             horizons: Horizons::new(plan.collections.len(), init.horizon),
             now: position.moment.max(init.now),
             source,
+            place: init.place,
             plan,
             store,
             chunking: init.chunking,
@@ -286,6 +293,7 @@ impl Router {
             lost: init.lost,
             passed: Moment::default(),
             fenced: None,
+            asked: None,
             clock: SourceClock::default(),
             others: others::Others::new(),
             follows_drops: init.follows_drops,
@@ -321,7 +329,7 @@ impl Router {
     /// The changes behind our position.
     fn follow(&self) -> Changes {
         let collections = self.copying.keys().map(|id| (*id, self.plan.collection(*id).collection.clone()));
-        self.source.follow(self.position.clone(), collections.collect())
+        self.source.follow(self.position.clone(), collections.collect(), self.log.safe.clone())
     }
 
     /// Deals with everything that comes, until the stream of changes fails, or until it is to stop.
@@ -368,6 +376,7 @@ impl Router {
                     Err(error) => return Ok(Err(error)),
                 },
                 _ = letters.tick() => {
+                    self.gauges.board.set(self.place, changes.trouble());
                     self.retry_letters().await?;
                     if !self.is_near() {
                         self.recopy_remade().await?;
@@ -383,18 +392,18 @@ impl Router {
         }
     }
 
-    async fn on_batch(&mut self, batch: ChangeBatch) -> Done {
+    async fn on_batch(&mut self, mut batch: ChangeBatch) -> Done {
         self.now = self.now.max(batch.now);
         let mut events = Vec::with_capacity(batch.changes.len());
         let mut last: Option<Position> = None;
-        for change in batch.changes {
+        for change in std::mem::take(&mut batch.changes) {
             let position = change.position().clone();
             let change = match change {
                 Change::Document(change) => {
                     if self.is_parked(change.collection) && change.kind != ChangeKind::Delete {
                         if let Some(before) = last.take() {
                             let passed = before.moment.before();
-                            self.publish(std::mem::take(&mut events), before, passed).await?;
+                            self.publish(std::mem::take(&mut events), (before, passed), passed).await?;
                         }
                         self.copy_again(vec![change.collection], "there_again", "it is there again").await?;
                     }
@@ -410,14 +419,16 @@ impl Router {
                 // What came before is made safe first, so that a crash finds this change again.
                 if let Some(before) = last.take() {
                     let passed = before.moment.before();
-                    self.publish(std::mem::take(&mut events), before, passed).await?;
+                    self.publish(std::mem::take(&mut events), (before, passed), passed).await?;
                 }
                 let there = self.there(collections, true, &text).await?;
                 self.copy_again(there, kind, &text).await?;
             }
             last = Some(position);
         }
-        self.publish(events, batch.position, batch.passed).await?;
+        let settled = self.source.kind().settled(&batch);
+        let batch_end = (batch.position, batch.passed);
+        self.publish(events, batch_end, settled).await?;
         self.fence().await
     }
 
@@ -492,7 +503,12 @@ impl Router {
     }
 
     /// Resolves what the events do not carry, and appends them to the log.
-    async fn publish(&mut self, mut events: Vec<Event>, position: Position, passed: Moment) -> Done {
+    async fn publish(
+        &mut self,
+        mut events: Vec<Event>,
+        (position, passed): (Position, Moment),
+        settled: Moment,
+    ) -> Done {
         let current = |horizons: &Horizons, event: &Event| horizons.is_current(event, is_complete(event));
         if !events.iter().all(|event| current(&self.horizons, event)) {
             events = self.resolve(keep_last(events), position.moment).await?;
@@ -506,6 +522,7 @@ impl Router {
             events,
             position: Some(position),
             passed,
+            settled,
             as_of,
             horizon: self.horizons.latest(),
             seen: self.seen(),

@@ -54,6 +54,7 @@ struct Sent {
     ticket: Arc<Ticket>,
     position: Option<Position>,
     passed: Moment,
+    settled: Moment,
     as_of: Option<i64>,
     /// It flushes: capture hears when it is acknowledged.
     flush: bool,
@@ -147,8 +148,14 @@ impl Sender {
                 self.outgoing.marks(&self.collections, (self.passed, self.as_of), None, &ticket).await?;
                 ticket.close();
                 // Nothing hangs on this acknowledgement but the knowledge that the broker is there.
-                let sent =
-                    Sent { ticket, position: None, passed: Moment::default(), as_of: None, flush: false };
+                let sent = Sent {
+                    ticket,
+                    position: None,
+                    passed: Moment::default(),
+                    settled: Moment::default(),
+                    as_of: None,
+                    flush: false,
+                };
                 if self.sent.send(sent).await.is_err() {
                     return Ok(());
                 }
@@ -210,7 +217,14 @@ impl Sender {
             }
         }
         ticket.close();
-        let sent = Sent { ticket, position: batch.position, passed: batch.passed, as_of: batch.as_of, flush };
+        let sent = Sent {
+            ticket,
+            position: batch.position,
+            passed: batch.passed,
+            settled: batch.settled,
+            as_of: batch.as_of,
+            flush,
+        };
         Ok(self.sent.send(sent).await.is_ok())
     }
 }
@@ -232,7 +246,7 @@ struct Saver {
 #[derive(Default)]
 struct Unsaved {
     position: Option<Position>,
-    passed: Moment,
+    settled: Moment,
 }
 
 impl Saver {
@@ -310,7 +324,7 @@ impl Saver {
         if sent.position.is_some() {
             unsaved.position = sent.position;
         }
-        unsaved.passed = unsaved.passed.max(sent.passed);
+        unsaved.settled = unsaved.settled.max(sent.settled);
         if let Some(as_of) = sent.as_of {
             self.reach.read(as_of, sent.passed);
         }
@@ -362,11 +376,11 @@ impl Saver {
             }
         }
         patience.over();
-        let passed = unsaved.passed;
+        let settled = unsaved.settled;
         self.last = unsaved.position.take().or(self.last.take());
         self.safe.send_if_modified(|applied| {
-            let further = passed > *applied;
-            *applied = passed.max(*applied);
+            let further = settled > *applied;
+            *applied = settled.max(*applied);
             further
         });
         self.gauges.current_at.store(now_millis(), Ordering::Relaxed);

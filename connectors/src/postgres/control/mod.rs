@@ -27,6 +27,7 @@ pub mod ledger;
 pub mod partitions;
 pub mod pulse;
 mod schema;
+pub mod sent;
 pub mod standing;
 pub mod waiting;
 

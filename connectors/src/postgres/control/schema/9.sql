@@ -19,3 +19,22 @@ CREATE TABLE slackwater.gone (
     word text CHECK (word IN ('keep', 'follow')),
     PRIMARY KEY (migration, collection)
 );
+
+-- What was sent of the records of sources that have no log of their changes. A key is here before its row may be in the target; its
+-- hash is here only while the log has safely taken exactly that content.
+CREATE TABLE slackwater.sent (
+    migration text NOT NULL,
+    source text NOT NULL,
+    collection text NOT NULL,
+    key bytea NOT NULL,
+    hash bytea,
+    PRIMARY KEY (migration, source, collection, key)
+);
+
+-- The largest moment at which anything of such a source was sent: a process that comes later begins behind it.
+CREATE TABLE slackwater.sent_through (
+    migration text NOT NULL,
+    source text NOT NULL,
+    moment bigint NOT NULL,
+    PRIMARY KEY (migration, source)
+);
