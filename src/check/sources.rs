@@ -3,11 +3,12 @@
 use futures_util::future::join_all;
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::mongodb::Privileges;
+use slackwater_connectors::source;
 
 use super::freeze::Concern;
 use super::{Round, freeze, rights};
-use crate::config::spelling::nearest;
-use crate::config::{Migration, Source};
+use crate::config::spelling::{list, nearest};
+use crate::config::{Collection, Migration, Place, Rule, Source};
 use crate::source::{Finding, Fitness, Named, Presence, unmapped};
 use crate::topology::load;
 
@@ -95,12 +96,27 @@ pub(super) fn judge(
         if *presence != Presence::Missing || empty {
             continue;
         }
+        if source.kind() == source::Kind::Nocodb {
+            // Its tables are declared, as the target's are.
+            let message = format!("the base `{}` has no table `{collection}`", source.database());
+            let help = match nearest(collection, there.iter().copied()) {
+                Some(near) => format!("did you mean `{name}.{near}`?"),
+                None => format!("its tables: {}", list(there.iter().copied())),
+            };
+            round.mistake(migration.collections[at].name.place, message, help);
+            continue;
+        }
         let message = format!("`{name}.{collection}` does not exist (yet)");
         let help = match nearest(collection, there.iter().copied()) {
             Some(near) => format!("did you mean `{name}.{near}`?"),
             None => "it is followed from the moment that it is created".to_owned(),
         };
         round.warning(migration.collections[at].name.place, message, help);
+    }
+    for ((at, _), fields) in collections(migration, source).zip(&fitness.fields) {
+        if let Some(fields) = fields {
+            declared(&migration.collections[at], fields, round);
+        }
     }
     for warning in fitness.findings.warnings.iter().filter(told) {
         round.warning(place_of(&warning.collection), &warning.text, "");
@@ -137,4 +153,31 @@ pub(super) fn judge(
         }
     }
     Some((name.clone(), fitness))
+}
+
+/// Columns that the mapping reads and the source does not declare are mistakes.
+fn declared(collection: &Collection, fields: &[String], round: &mut Round) {
+    let mut told: Vec<(&str, Place)> = Vec::new();
+    for table in &collection.tables {
+        let arrays = table.each.iter().map(|each| (&each.value, each.place));
+        let values = table.columns.iter().filter_map(|column| match &column.rule.value {
+            // What is in an element is declared by nobody.
+            Rule::Value(value) if table.each.is_none() || value.path.value.up => {
+                Some((&value.path.value, value.path.place))
+            }
+            _ => None,
+        });
+        for (path, place) in arrays.chain(values) {
+            let Some(first) = path.names.first() else { continue };
+            if !fields.contains(first) && !told.contains(&(first, place)) {
+                told.push((first, place));
+                let message = format!("the table `{}` has no column `{first}`", collection.collection);
+                let help = match nearest(first, fields.iter().map(String::as_str)) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("its columns: {}", list(fields.iter().map(String::as_str))),
+                };
+                round.mistake(place, message, help);
+            }
+        }
+    }
 }

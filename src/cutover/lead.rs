@@ -26,6 +26,7 @@ use slackwater_connectors::postgres::control::cutover::{
 };
 use slackwater_connectors::postgres::target::finish::{Finisher, Sequence};
 use slackwater_connectors::retry::Pauses;
+use slackwater_topics::Moment;
 use uuid::Uuid;
 
 use super::facts::{self, check};
@@ -357,6 +358,7 @@ impl<'a> Leader<'a> {
         for named in &self.sources {
             moments.push((named.name.clone(), named.source.now().await?));
         }
+        let moments = self.as_captures_count(moments).await?;
         let fence = Fence { id: unique_id(), moments };
         if !self.control.rehearse_cutover(id, self.owner, &fence).await? {
             return Err(Abandon::taken_back());
@@ -372,6 +374,23 @@ impl<'a> Leader<'a> {
                 )))
             }
         }
+    }
+
+    /// Moments of a source that has no time of its own are those of the clock of its capture: the last one that it has told takes the
+    /// place of ours. When the capture hears of the fence it waits for its own present besides.
+    async fn as_captures_count(&self, mut moments: Vec<(String, Moment)>) -> Result<Vec<(String, Moment)>> {
+        let counts = |name: &str| {
+            let named = self.sources.iter().find(|named| named.name == name);
+            named.is_some_and(|named| named.source.kind().counts_by_itself())
+        };
+        if moments.iter().any(|(name, _)| counts(name)) {
+            let told = self.control.sources(&self.migration.name).await?;
+            for (name, moment) in moments.iter_mut().filter(|(name, _)| counts(name)) {
+                let row = told.iter().find(|row| row.source == *name);
+                *moment = row.and_then(|row| row.operation_time).unwrap_or_default();
+            }
+        }
+        Ok(moments)
     }
 
     /// Waits until every lane or partition has passed a fence.
@@ -442,6 +461,7 @@ impl<'a> Leader<'a> {
         let begun = Instant::now();
         self.frozen_at.get_or_insert(begun);
         let moments = freeze(self.migration, &self.sources, within).await?;
+        let moments = self.as_captures_count(moments).await?;
         self.record("freeze", freeze_in_words(self.migration), begun);
         Ok(Fence { id: unique_id(), moments })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use slackwater_connectors::postgres::control::waiting::WaitingRows;
 use slackwater_connectors::source::FreezeRight;
 
-use crate::config::{Cutover, Finish, Freeze, Migration, Notice};
+use crate::config::{self, Cutover, Finish, Freeze, Migration, Notice};
 use crate::ops::look::{Look, SILENT_MS, is_up};
 
 /// A list shows at most this many names.
@@ -192,7 +192,7 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
     }
     stopped(look, &mut block);
     joining(look, &mut block);
-    behind(look, migration.cutover.max_lag, &mut block);
+    behind(migration, look, &mut block);
     failed(look, &mut block);
     dangling(look, &mut block);
     for row in &look.standing {
@@ -285,17 +285,25 @@ fn unfinished(look: &Look, block: &mut impl FnMut(&'static str, String, &'static
     block("snapshot_unfinished", text, "wait until `slackwater status` shows all of them as copied");
 }
 
-fn behind(look: &Look, most: Duration, block: &mut impl FnMut(&'static str, String, &'static str)) {
-    let limit = i64::try_from(most.as_millis()).unwrap_or(i64::MAX);
-    match look.lag_ms() {
-        Some(lag) if lag > limit => block(
-            "lag",
-            format!("the target is {} behind, and {} is allowed", time(lag as u128), time(limit as u128)),
-            "wait until it has caught up, or raise `cutover.max_lag`",
-        ),
-        Some(_) => {}
-        None => {
-            block("lag", "it is not known how far the target is behind".into(), "see `slackwater status`")
+fn behind(migration: &Migration, look: &Look, block: &mut impl FnMut(&'static str, String, &'static str)) {
+    for name in look.names() {
+        let source = migration.sources.iter().find(|source| source.name.value == name);
+        // What a source that is asked has taken away is found when everything is read: during the switch that never ends.
+        let asked = source.and_then(config::Source::reads_all_every).unwrap_or_default();
+        let most = (migration.cutover.max_lag + asked).as_millis();
+        let of = if migration.sources.len() > 1 { format!(" of source {name}") } else { String::new() };
+        match look.lag_of(name) {
+            Some(lag) if lag > i64::try_from(most).unwrap_or(i64::MAX) => block(
+                "lag",
+                format!("the target is {} behind{of}, and {} is allowed", time(lag as u128), time(most)),
+                "wait until it has caught up, or raise `cutover.max_lag`",
+            ),
+            Some(_) => {}
+            None => block(
+                "lag",
+                format!("it is not known how far the target is behind{of}"),
+                "see `slackwater status`",
+            ),
         }
     }
 }

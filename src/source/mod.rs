@@ -107,6 +107,14 @@ impl config::Source {
         }
     }
 
+    /// How often everything is read, where deletes are found by that alone.
+    pub(crate) fn reads_all_every(&self) -> Option<Duration> {
+        match &self.system {
+            System::Mongodb { .. } => None,
+            System::Nocodb(nocodb) => Some(nocodb.sweep),
+        }
+    }
+
     /// What it reads of its server: the name of the database or the base.
     pub(crate) fn database(&self) -> &str {
         match &self.system {

@@ -23,6 +23,7 @@ mod kill;
 mod lag;
 mod letters;
 mod mistakes;
+mod nocodb;
 mod references;
 mod refusals;
 mod resume;
