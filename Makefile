@@ -39,7 +39,7 @@ toolchain:
 	@dev/toolchain
 
 services:
-	@dev/services up mongodb postgres kafka
+	@dev/services up mongodb postgres kafka nocodb
 
 bench: toolchain services
 	@eval "$$(dev/services env)" && bench/run
