@@ -4,6 +4,7 @@
 #[path = "../../../connectors/tests/nocodb/base.rs"]
 mod base;
 mod marina;
+mod three;
 
 use std::time::Duration;
 

@@ -22,6 +22,8 @@ const EXPECTED: &[(&str, &str)] = &[
     // Several sources.
     ("it is away; the others begin", "a source is stopped"),
     ("nothing tells their rows apart", "a table that two sources fill, without a constant"),
+    ("NocoDB does not answer", "the way to it is shut"),
+    ("the connection broke", "the way to it is shut"),
     // Documents that do not fit.
     ("documents went to the dead letters", "a test writes such documents, or parents that come late"),
     ("a change is larger than a reply may be", "a document of 16 MB"),

@@ -5,6 +5,7 @@ pub(crate) mod acl;
 pub(crate) mod authority;
 pub(crate) mod broker;
 pub(crate) mod entrances;
+pub(crate) mod gate;
 pub(crate) mod items;
 mod logs;
 pub(crate) mod mongod;
