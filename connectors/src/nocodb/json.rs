@@ -231,7 +231,8 @@ mod tests {
         assert_eq!(read("1e21"), Bson::Double(1e21));
         assert_eq!(read("1.50"), Bson::Double(1.5));
         let decimal = |text: &str| Bson::Decimal128(text.parse().expect("a decimal"));
-        assert_eq!(read("12345678901234567000"), decimal("12345678901234567000"));
+        assert_eq!(read("12345678901234567000"), Bson::Double(12_345_678_901_234_567_000.0), "of a double");
+        assert_eq!(read("12345678901234567891"), decimal("12345678901234567891"));
         assert_eq!(read("0.12345678901234567891"), decimal("0.12345678901234567891"));
         assert_eq!(read("1e400"), decimal("1e400"));
         // More than Decimal128 holds: the nearest that there is.

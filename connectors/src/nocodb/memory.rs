@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::future::BoxFuture;
 use slackwater_topics::{CollectionId, Key, Moment};
 
-use super::mirror::{Mirror, Safe};
+use super::mirror::{Chunk, Mirror, Safe};
 use super::record::{Hash, Record};
 use crate::error::Result;
 use crate::source::ChangeKind;
@@ -200,20 +200,19 @@ impl Memory {
         Ok(())
     }
 
-    /// A chunk is about to be handed out; its read began after `since` and ended at `until`.
+    /// A chunk is about to be handed out; its read ended at `until`.
     pub(super) async fn copying(
         &self,
         collection: CollectionId,
-        read: Vec<(Key, Hash)>,
-        since: Moment,
+        read: &Chunk<'_>,
         until: Moment,
     ) -> Result<()> {
         let store = self.store.lock().await;
-        let keys = self.with(collection, |mirror| mirror.to_copy(&read, since)).unwrap_or_default();
+        let keys = self.with(collection, |mirror| mirror.to_copy(read)).unwrap_or_default();
         if !keys.is_empty() {
             store.sending(&self.name(collection), &keys, until).await?;
         }
-        self.with(collection, |mirror| mirror.copy(read, since, until));
+        self.with(collection, |mirror| mirror.copy(read, until));
         Ok(())
     }
 

@@ -10,7 +10,7 @@
 //! What is in memory knows more: the content that was handed out last. It says whether a record is news, and is thrown away with the
 //! stream that it was handed out by.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use slackwater_topics::{Key, Moment};
 
@@ -47,6 +47,17 @@ enum State {
 pub(super) struct Mirror {
     entries: HashMap<Key, Entry>,
     sweep: u32,
+    /// The last delete that is safe and forgotten. A chunk that began before it may leave a key out that is there again.
+    forgotten: Moment,
+}
+
+/// A chunk that was read.
+pub(super) struct Chunk<'a> {
+    pub(super) records: &'a [(Key, Hash)],
+    /// Whether it would show this key if there were a record of it.
+    pub(super) covers: &'a (dyn Fn(&Key) -> bool + Sync),
+    /// Its read began after this.
+    pub(super) since: Moment,
 }
 
 /// What the store has to be told.
@@ -65,7 +76,7 @@ impl Mirror {
             state: if hash.is_some() { State::Kept } else { State::Unknown },
             seen: 0,
         };
-        Self { entries: kept.into_iter().map(|(key, hash)| (key, entry(hash))).collect(), sweep: 0 }
+        Self { entries: kept.into_iter().map(|(key, hash)| (key, entry(hash))).collect(), ..Self::default() }
     }
 
     /// Nobody knows what became of what was handed out: only the store counts.
@@ -118,24 +129,43 @@ impl Mirror {
         self.entries.iter().filter(|(_, entry)| unseen(entry)).map(|(key, _)| key.clone()).collect()
     }
 
-    /// Of these, which a chunk has read: those that the store has to lose the hash of, or to learn the key of. What the stream handed
-    /// out after `since` is left out of the chunk by whoever applies it, so that stays what counts.
-    pub(super) fn to_copy(&self, read: &[(Key, Hash)], since: Moment) -> Vec<Key> {
+    /// What the store has to be told before a chunk is handed out: keys that it has to learn, and those whose hash the chunk belies, be it
+    /// that it shows something else or that it does not show them (a record may be gone, and come again as it was). What the stream
+    /// handed out after `since` is left out of the chunk by whoever applies it, so that stays what counts.
+    pub(super) fn to_copy(&self, read: &Chunk<'_>) -> Vec<Key> {
         let changes = |key: &Key, hash: &Hash| match self.entries.get(key) {
             None => true,
-            Some(entry) => entry.state == State::Kept && entry.at <= since && entry.hash != *hash,
+            Some(entry) => entry.state == State::Kept && entry.at <= read.since && entry.hash != *hash,
         };
-        read.iter().filter(|(key, hash)| changes(key, hash)).map(|(key, _)| key.clone()).collect()
+        let shown = read.records.iter().filter(|(key, hash)| changes(key, hash)).map(|(key, _)| key.clone());
+        let lacking = self.lacking(read).into_iter();
+        shown.chain(lacking.filter(|key| self.entries[key].state == State::Kept)).collect()
+    }
+
+    /// Keys of the chunk's range that it does not show.
+    fn lacking(&self, read: &Chunk<'_>) -> Vec<Key> {
+        let shown: HashSet<&Key> = read.records.iter().map(|(key, _)| key).collect();
+        let lacks = |key: &Key, entry: &Entry| {
+            let sent = matches!(entry.state, State::Kept | State::Streamed | State::Copied);
+            sent && entry.at <= read.since && (read.covers)(key) && !shown.contains(key)
+        };
+        self.entries.iter().filter(|(key, entry)| lacks(key, entry)).map(|(key, _)| key.clone()).collect()
     }
 
     /// The chunk is handed out; `until` is when its read ended. The store knows.
-    pub(super) fn copy(&mut self, read: Vec<(Key, Hash)>, since: Moment, until: Moment) {
-        for (key, hash) in read {
+    pub(super) fn copy(&mut self, read: &Chunk<'_>, until: Moment) {
+        for key in self.lacking(read) {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                (entry.state, entry.at) = (State::Unknown, until);
+            }
+        }
+        for (key, hash) in read.records {
             // No sweep has seen it: the read may be older than the sweep that is under way.
-            let copied = Entry { hash, at: until, state: State::Copied, seen: 0 };
-            let entry = self.entries.entry(key).or_insert(copied);
-            let same = entry.hash == hash && matches!(entry.state, State::Kept | State::Streamed);
-            if entry.at <= since && !same {
+            let copied = Entry { hash: *hash, at: until, state: State::Copied, seen: 0 };
+            let state = if self.forgotten > read.since { State::Unknown } else { State::Copied };
+            let entry = self.entries.entry(key.clone()).or_insert(Entry { state, ..copied });
+            let same = entry.hash == *hash && matches!(entry.state, State::Kept | State::Streamed);
+            if entry.at <= read.since && !same {
                 *entry = Entry { seen: entry.seen, ..copied };
             }
         }
@@ -175,7 +205,9 @@ impl Mirror {
             }
         }
         for key in &safe.gone {
-            self.entries.remove(key);
+            if let Some(entry) = self.entries.remove(key) {
+                self.forgotten = self.forgotten.max(entry.at);
+            }
         }
     }
 
@@ -199,3 +231,7 @@ impl Mirror {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "mirror_simulation.rs"]
+mod simulation;

@@ -43,24 +43,13 @@ impl Pace {
 
     /// Waits until a request may go. May be cancelled; the turn is lost then.
     pub(super) async fn turn(&self) {
-        let at = {
-            let mut state = self.state();
-            let now = Instant::now();
-            // A second's worth may go at once after a rest.
-            let earliest = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
-            let due = state.next.max(earliest);
-            state.next = due + state.apart;
-            due.max(state.not_before)
-        };
+        let at = self.state().take(Instant::now());
         sleep_until(at).await;
     }
 
     /// The server has refused: nobody asks again for a while. It grows with each refusal, unless the server says how long.
     pub(super) fn refused(&self, wait: Option<Duration>) -> Duration {
-        let mut state = self.state();
-        let wait = wait.map(|wait| wait.min(LONGEST)).unwrap_or_else(|| state.pauses.next_pause());
-        state.not_before = state.not_before.max(Instant::now() + wait);
-        wait
+        self.state().refused(Instant::now(), wait)
     }
 
     /// The server has answered.
@@ -69,34 +58,60 @@ impl Pace {
     }
 }
 
+impl State {
+    /// When the next request may go.
+    fn take(&mut self, now: Instant) -> Instant {
+        // A second's worth may go at once after a rest.
+        let earliest = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
+        let due = self.next.max(earliest);
+        self.next = due + self.apart;
+        due.max(self.not_before)
+    }
+
+    fn refused(&mut self, now: Instant, wait: Option<Duration>) -> Duration {
+        let wait = wait.map(|wait| wait.min(LONGEST)).unwrap_or_else(|| self.pauses.next_pause());
+        self.not_before = self.not_before.max(now + wait);
+        wait
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_second_has_no_more_than_its_share() {
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_second_has_no_more_than_its_share() {
         let pace = Pace::new(5);
-        let start = Instant::now();
-        for _ in 0..20 {
-            pace.turn().await;
+        let mut state = pace.state();
+        // After a rest.
+        let now = state.next + 100 * SECOND;
+        let turns: Vec<Instant> = (0..21).map(|_| state.take(now)).collect();
+        assert!(turns[5] <= now, "a second's worth goes at once");
+        for pair in turns[5..].windows(2) {
+            assert_eq!(pair[1] - pair[0], SECOND / 5);
         }
-        let taken = start.elapsed();
-        assert!(taken >= Duration::from_secs(2), "{taken:?}: five at once, the others five a second");
+        assert_eq!(turns[20], now + 3 * SECOND);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn nobody_asks_while_the_server_wants_rest() {
+    #[test]
+    fn nobody_asks_while_the_server_wants_rest() {
         let pace = Pace::new(1_000);
-        let start = Instant::now();
-        assert_eq!(pace.refused(Some(Duration::from_secs(7))), Duration::from_secs(7));
-        pace.turn().await;
-        assert!(start.elapsed() >= Duration::from_secs(7));
-        let (first, mut last) = (pace.refused(None), Duration::ZERO);
-        for _ in 0..30 {
-            last = pace.refused(None);
-        }
-        assert!(first < Duration::from_secs(4) && last > Duration::from_secs(60), "{first:?} {last:?}");
+        let mut state = pace.state();
+        let now = state.next;
+        assert_eq!(state.refused(now, Some(7 * SECOND)), 7 * SECOND);
+        assert_eq!(state.take(now), now + 7 * SECOND);
+        assert_eq!(state.refused(now, Some(10_000 * SECOND)), LONGEST, "it may have made a mistake");
+    }
+
+    #[test]
+    fn a_server_that_goes_on_refusing_is_asked_seldom() {
+        let pace = Pace::new(1_000);
+        let first = pace.refused(None);
+        let last = (0..30).map(|_| pace.refused(None)).last();
+        assert!(first < 4 * SECOND && last > Some(60 * SECOND), "{first:?} {last:?}");
         pace.answered();
-        assert!(pace.refused(None) < Duration::from_secs(4), "it was back in between");
+        assert!(pace.refused(None) < 4 * SECOND, "it was back in between");
     }
 }

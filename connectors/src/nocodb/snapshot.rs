@@ -6,7 +6,8 @@
 use slackwater_topics::{Bound, Key, Moment, Range};
 
 use super::client::Noco;
-use super::pages::{After, Page, Which, whole_of};
+use super::mirror;
+use super::pages::{After, Page, Which, number, whole_of};
 use super::record::{Hash, Record};
 use super::shape::{KeyShape, Shape};
 use crate::error::{Error, Kind, Result};
@@ -95,7 +96,11 @@ impl Noco {
         }
         chunk.until = self.server.clock.tick();
         if let Some((memory, collection)) = self.remembered(table) {
-            memory.copying(collection, hashes, since, chunk.until).await?;
+            let hi = chunk.rest.as_ref().map_or(which.hi, |rest| bound(&rest.lo));
+            let inside = |key: i64| which.lo.is_none_or(|lo| lo <= key) && hi.is_none_or(|hi| key < hi);
+            let covers = |key: &Key| !whole || number(key).is_some_and(inside);
+            let read = mirror::Chunk { records: &hashes, covers: &covers, since };
+            memory.copying(collection, &read, chunk.until).await?;
         }
         Ok(chunk)
     }
