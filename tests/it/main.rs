@@ -22,6 +22,7 @@ mod kill;
 mod lag;
 mod letters;
 mod mistakes;
+mod oversized;
 mod references;
 mod refusals;
 mod resume;
