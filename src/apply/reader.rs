@@ -84,12 +84,8 @@ impl Reader {
     }
 
     async fn work(mut self) -> std::result::Result<(), Stopped> {
-        let mut work = Work {
-            intakes: BTreeMap::new(),
-            parked: Parked::new(),
-            passed: BTreeMap::new(),
-            looked: None,
-        };
+        let mut work =
+            Work { intakes: BTreeMap::new(), parked: Parked::new(), passed: BTreeMap::new(), looked: None };
         let mut wrote = Instant::now();
         loop {
             let mut pick = self.pick(&mut work).await;

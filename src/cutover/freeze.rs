@@ -91,7 +91,10 @@ pub(super) async fn unfreeze(migration: &Migration, connected: &[Named]) -> Resu
 }
 
 /// Sources that are frozen in a way of their own, and those that are frozen as the section `cutover` says.
-fn by_way<'a>(migration: &'a Migration, sources: &'a [Named]) -> (Vec<(&'a Named, &'a Freeze)>, Vec<&'a Named>) {
+fn by_way<'a>(
+    migration: &'a Migration,
+    sources: &'a [Named],
+) -> (Vec<(&'a Named, &'a Freeze)>, Vec<&'a Named>) {
     let (mut own, mut shared) = (Vec::new(), Vec::new());
     for named in sources {
         let configured = migration.sources.iter().find(|source| source.name.value == named.name);

@@ -155,9 +155,8 @@ impl Look {
             .iter()
             .filter(|row| is_up(row) && matches!(row.role.as_str(), "capture" | "run"))
             .collect();
-        let captures = |row: &ProcessRow, name: &str| {
-            row.name.strip_prefix("capture/").is_none_or(|only| only == name)
-        };
+        let captures =
+            |row: &ProcessRow, name: &str| row.name.strip_prefix("capture/").is_none_or(|only| only == name);
         self.names().into_iter().filter(|name| !live.iter().any(|row| captures(row, name))).collect()
     }
 

@@ -168,11 +168,7 @@ async fn later(mut process: Process, source: config::Source, log: Option<KafkaLo
     Ok(())
 }
 
-async fn once(
-    process: &mut Process,
-    source: &config::Source,
-    log: Option<&KafkaLog>,
-) -> Result<(), Failure> {
+async fn once(process: &mut Process, source: &config::Source, log: Option<&KafkaLog>) -> Result<(), Failure> {
     let origin = prepare(process, source).await?;
     let joined = join(process, &origin, log).await?;
     begin(process, origin, joined).await

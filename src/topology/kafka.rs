@@ -33,16 +33,13 @@ const BUFFER: usize = 1;
 const MOST_IN_ONE: usize = 64 << 20;
 
 /// Takes the source over and starts what sends into its topics.
-pub(super) async fn join(
-    process: &mut Process,
-    origin: &Origin,
-    log: &KafkaLog,
-) -> Result<Joined, Failure> {
-    let mut settings = log.settings("capture");
+pub(super) async fn join(process: &mut Process, origin: &Origin, log: &KafkaLog) -> Result<Joined, Failure> {
+    let mut settings = process.kafka(log, "capture");
     kafka::check(&settings)?;
     let admin = Admin::open(&settings)?;
     let ready = topics_ready(&admin, &process.migration, log).await?;
-    let names: Vec<String> = origin.collections.iter().map(|id| ready[usize::from(id.0)].name.clone()).collect();
+    let names: Vec<String> =
+        origin.collections.iter().map(|id| ready[usize::from(id.0)].name.clone()).collect();
     rights::require(&settings, &names, &log.group, &[Right::Write]).await?;
     let largest = largest_record(&ready);
     let limit = "message.max.bytes";

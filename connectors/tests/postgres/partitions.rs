@@ -28,7 +28,13 @@ pub(crate) async fn begun(database: &Database) -> Control {
 }
 
 pub(crate) fn new_partition(partition: i32, begin: i64) -> NewPartition {
-    NewPartition { topic: TOPIC.into(), partition, collection: "shop.order".into(), source: "shop".into(), begin }
+    NewPartition {
+        topic: TOPIC.into(),
+        partition,
+        collection: "shop.order".into(),
+        source: "shop".into(),
+        begin,
+    }
 }
 
 pub(crate) fn at(time: u32) -> Position {
