@@ -10,7 +10,7 @@ use crate::Result;
 const UNKNOWN_FIELD: i32 = 40415;
 
 /// Makes a collection, with post-images where the server knows them: before 6.0 every update is looked up.
-pub(crate) async fn create(database: &Database, name: &str, images: bool) -> Result<()> {
+pub async fn create(database: &Database, name: &str, images: bool) -> Result<()> {
     let with = doc! {"create": name, "changeStreamPreAndPostImages": {"enabled": images}};
     match database.run_command(with).await {
         Err(error) if matches!(&*error.kind, ErrorKind::Command(command) if command.code == UNKNOWN_FIELD) => {

@@ -6,7 +6,7 @@
 #![warn(missing_docs)]
 
 mod chance;
-mod collection;
+pub mod collection;
 pub mod crm;
 pub mod crm_demo;
 mod error;

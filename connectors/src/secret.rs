@@ -59,6 +59,14 @@ impl Secret {
     }
 }
 
+impl Secret {
+    /// As it is now, or where a file cannot be read, as it was when the program started: a file that is being replaced may be gone for a
+    /// moment.
+    pub(crate) fn expose_now(&self) -> Cow<'_, str> {
+        self.expose_fresh().unwrap_or(Cow::Borrowed(&self.text))
+    }
+}
+
 impl Part {
     /// A file with what was read from it.
     pub fn file(path: &Path, read: &str) -> Self {

@@ -1,15 +1,17 @@
 //! `slackwater run`, `capture` and `apply`: start the tasks, watch over them, stop them.
 //!
-//! The tasks of a process end together: the first one that fails stops the others. On SIGTERM or SIGINT each task ends after its
+//! The tasks of a process end together: the first one that fails stops the others. Where it was Kafka that refused us, they are started
+//! again in the same process: a password or a certificate has changed there, and its file is read anew. On SIGTERM or SIGINT each task ends after its
 //! running transaction, and the next start repeats what was not committed.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slackwater_connectors::error::{Error, Kind};
+use slackwater_connectors::kafka::is_refusal;
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::was_cut;
 use slackwater_connectors::retry::Pauses;
@@ -21,9 +23,10 @@ use crate::ops::gauges::Gauges;
 use crate::ops::health::Health;
 use crate::ops::http;
 use crate::ops::persist::passes;
+use crate::ops::policy::remedy;
 use crate::ops::presence;
-use crate::ops::stop::{self, Stop};
-use crate::topology::{Role, Tasks, load, start};
+use crate::ops::stop::{self, Stop, Stopper};
+use crate::topology::{RENEWAL, Role, Tasks, load, start};
 
 /// How often a start is tried while a server does not answer.
 const START_TRIES: usize = 9;
@@ -31,6 +34,8 @@ const START_TRIES: usize = 9;
 const START_CUTS: usize = 60;
 /// After this, tasks that have not stopped are cut off.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
+/// Who has worked for so long is tried again soon when it is refused.
+const CALM: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(path: &Path, role: Role, listen: Option<SocketAddr>) -> Result<ExitCode, Failure> {
     // Before anything else, because a signal during the start must not be lost.
@@ -40,6 +45,7 @@ pub(super) async fn run(path: &Path, role: Role, listen: Option<SocketAddr>) -> 
         tracing::info!("the migration is switched: there is nothing left to do");
         return Ok(ExitCode::SUCCESS);
     }
+    let file = load::loaded(path)?;
     let health = Arc::new(role.health());
     // Before the work starts, and for as long as the process lives.
     if let Some(address) = listen {
@@ -47,31 +53,91 @@ pub(super) async fn run(path: &Path, role: Role, listen: Option<SocketAddr>) -> 
         tracing::info!(%address, "listening for /metrics, /healthz and /readyz");
         tokio::spawn(http::serve(listener, Arc::clone(&health)));
     }
-    let (stopper, stop) = stop::channel();
-    let (mut tasks, gauges) = tokio::select! {
-        started = start_patiently(path, &role, &health, &stop) => match started {
-            Ok(started) => started,
-            // The target was opened between our two checks.
-            Err(Failure::Server(error)) if was_switched(path, &error).await => {
-                tracing::info!("the migration is switched: there is nothing left to do");
+    let mut again = None;
+    let mut pauses = Pauses::for_server();
+    loop {
+        let (stopper, stop) = stop::channel();
+        let (tasks, gauges) = tokio::select! {
+            started = start_patiently(&file, &role, &health, &stop, again) => match started {
+                Ok(started) => started,
+                // The target was opened between our two checks.
+                Err(Failure::Server(error)) if was_switched(path, &error).await => {
+                    tracing::info!("the migration is switched: there is nothing left to do");
+                    return Ok(ExitCode::SUCCESS);
+                }
+                Err(failure) => return Err(failure),
+            },
+            _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+            _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+        };
+        health.set_working(&gauges);
+        let show =
+            tokio::spawn(progress::show(Arc::clone(&gauges), matches!(role, Role::Capture { .. }), stop));
+        let asked = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        let begun = Instant::now();
+        let ended = work(tasks, stopper, &health, asked).await;
+        if begun.elapsed() > CALM {
+            pauses.reset();
+        }
+        // A failed progress line does not matter.
+        let _ = show.await;
+        match ended {
+            Ended::Renewal => {
+                tracing::info!(
+                    "Kafka takes what the files of its options hold now; beginning anew with that"
+                );
+                again = Some(Duration::ZERO);
+            }
+            Ended::Asked => {
+                presence::farewell(&health, &gauges).await;
+                tracing::info!("stopped; the next start goes on from here");
                 return Ok(ExitCode::SUCCESS);
             }
-            Err(failure) => return Err(failure),
-        },
-        _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
-        _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
-    };
-    health.set_working(&gauges);
-    let show = tokio::spawn(progress::show(Arc::clone(&gauges), matches!(role, Role::Capture { .. }), stop));
+            // Kafka's library gives up where it was sending when it was refused. The start waits for what else it takes.
+            Ended::Failed(error) if is_refusal(&error) => {
+                tracing::warn!(%error, remedy = remedy(&error), "beginning anew; nothing is lost");
+                again = Some(pauses.next_pause());
+            }
+            Ended::Failed(error) if was_switched(path, &error).await => {
+                tracing::info!(
+                    "the migration is switched: the target is the one to write to, and this process is done"
+                );
+                return Ok(ExitCode::SUCCESS);
+            }
+            Ended::Failed(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Why the tasks have ended.
+enum Ended {
+    Asked,
+    Failed(Error),
+    /// To be started again, with what the files hold now.
+    Renewal,
+}
+
+/// Lets the tasks run until one has ended or somebody asks for the end, and stops them all.
+async fn work(mut tasks: Tasks, stopper: Stopper, health: &Health, asked: impl Future<Output = ()>) -> Ended {
     let ended = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
+        () = asked => None,
         ended = tasks.join_next() => ended,
     };
     stopper.stop();
-    health.set_stopping();
+    let renewal = matches!(ended, Some(Ok((RENEWAL, Ok(())))));
+    let refused = matches!(&ended, Some(Ok((_, Err(error)))) if is_refusal(error));
+    if renewal || refused {
+        health.set_starting();
+    } else {
+        health.set_stopping();
+    }
     let mut failure = ended.and_then(failed);
-    if failure.is_none() {
+    if failure.is_none() && !renewal {
         tracing::info!("stopping");
     }
     let rest = async {
@@ -81,23 +147,16 @@ pub(super) async fn run(path: &Path, role: Role, listen: Option<SocketAddr>) -> 
         }
     };
     if tokio::time::timeout(STOP_WITHIN, rest).await.is_err() {
-        tracing::warn!("some tasks did not stop in time and were cut off; nothing is lost");
+        if renewal {
+            tracing::debug!("some tasks did not stop in time and were cut off");
+        } else {
+            tracing::warn!("some tasks did not stop in time and were cut off; nothing is lost");
+        }
     }
-    // A failed progress line does not matter.
-    let _ = show.await;
     match failure {
-        None => {
-            presence::farewell(&health, &gauges).await;
-            tracing::info!("stopped; the next start goes on from here");
-            Ok(ExitCode::SUCCESS)
-        }
-        Some(error) if was_switched(path, &error).await => {
-            tracing::info!(
-                "the migration is switched: the target is the one to write to, and this process is done"
-            );
-            Ok(ExitCode::SUCCESS)
-        }
-        Some(error) => Err(error.into()),
+        Some(error) => Ended::Failed(error),
+        None if renewal => Ended::Renewal,
+        None => Ended::Asked,
     }
 }
 
@@ -136,27 +195,36 @@ fn failed(ended: Result<(&'static str, Result<(), Error>), tokio::task::JoinErro
     }
 }
 
-/// Starts the tasks. Tries again if a connection breaks during the start, but gives up if a server stays away.
+/// Starts the tasks. Tries again if a connection breaks during the start, but gives up if a server stays away. Where they have run before in
+/// this process they are started `again` after a pause, and a server that is away or refuses us is waited for, as while they run.
 async fn start_patiently(
-    path: &Path,
+    file: &load::Loaded,
     role: &Role,
     health: &Arc<Health>,
     stop: &Stop,
+    again: Option<Duration>,
 ) -> Result<(Tasks, Arc<Gauges>), Failure> {
     let mut pauses = Pauses::for_server();
     let (mut tries, mut cuts) = (1, 0);
-    let mut announced = false;
+    let (mut announced, mut warned) = (again.is_some(), false);
+    tokio::time::sleep(again.unwrap_or_default()).await;
     loop {
         let gauges = Arc::new(Gauges::default());
         let starting = async {
             if !announced {
-                load::announce_target(path).await?;
+                load::announce_target(&file.migration).await?;
                 announced = true;
             }
-            start(path, role, (&gauges, health), stop).await
+            start(file, role, (&gauges, health), stop).await
         };
         match starting.await {
             Ok(tasks) => return Ok((tasks, gauges)),
+            Err(Failure::Server(error)) if again.is_some() && passes(&error) => {
+                if !std::mem::replace(&mut warned, true) {
+                    tracing::warn!(%error, remedy = remedy(&error), "waiting for a server; nothing is lost");
+                }
+                tokio::time::sleep(pauses.next_pause()).await;
+            }
             Err(Failure::Server(error)) if was_cut(&error) && cuts < START_CUTS => {
                 tracing::debug!(%error, "the start was cut off; trying again");
                 tokio::time::sleep(pauses.next_pause()).await;

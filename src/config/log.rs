@@ -1,6 +1,6 @@
 //! The section `log`: what lies between capture and apply.
 
-use slackwater_connectors::kafka::{Settings, reserved};
+use slackwater_connectors::kafka::{Refusals, Settings, reserved};
 use slackwater_connectors::secret::Secret;
 use slackwater_topics::Format;
 use slackwater_topics::catalog::{self, CatalogError, Overrides, TopicSpec};
@@ -94,6 +94,7 @@ impl KafkaLog {
             producer: options(&self.producer),
             consumer: options(&self.consumer),
             client_id: format!("slackwater-{part}"),
+            refusals: Refusals::default(),
         }
     }
 }

@@ -88,6 +88,11 @@ impl Health {
         self.about.get()
     }
 
+    /// The tasks are being started, for the first time or again.
+    pub(crate) fn set_starting(&self) {
+        self.state().0 = Lifecycle::Starting;
+    }
+
     /// All tasks are started.
     pub(crate) fn set_working(&self, gauges: &Arc<Gauges>) {
         *self.state() = (Lifecycle::Working, Some(Arc::clone(gauges)));

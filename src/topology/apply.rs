@@ -43,7 +43,7 @@ pub(super) async fn start(
 ) -> Result<(), Failure> {
     let (plan, target, stop) =
         (Arc::clone(&process.plan), process.migration.target.uri.clone(), process.stop.clone());
-    let settings = log.settings("apply");
+    let settings = process.kafka(log, "apply");
     kafka::check(&settings)?;
     let answers = let_in(&settings).await?;
     let mut control = Control::open(&target).await?;
@@ -65,7 +65,7 @@ pub(super) async fn start(
     let own = lanes.first().cloned().unwrap_or_default();
     let store = || Store::new(&target, None, &stop);
     let claims = Claims::new(store(), (&plan.migration, &name), own, names, Arc::clone(&letters));
-    let (handle, wishes) = kafka::handle();
+    let (handle, wishes) = kafka::handle(&settings);
     let mut readers = Vec::new();
     for (lane, epoch) in lanes {
         let sink = Sink::open(&target, &plan.migration, &lane, epoch, Arc::clone(&plan.tables)).await?;

@@ -34,7 +34,7 @@ const MOST_IN_ONE: usize = 64 << 20;
 
 /// Takes the source over and starts what sends into its topics.
 pub(super) async fn join(process: &mut Process, origin: &Origin, log: &KafkaLog) -> Result<Joined, Failure> {
-    let mut settings = log.settings("capture");
+    let mut settings = process.kafka(log, "capture");
     kafka::check(&settings)?;
     let admin = Admin::open(&settings)?;
     let ready = topics_ready(&admin, &process.migration, log).await?;

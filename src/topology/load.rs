@@ -17,6 +17,18 @@ use crate::source::{Fitness, Named};
 /// How often the source is looked at when the connection breaks.
 const TRIES: usize = 4;
 
+/// A migration file as it was when the process began.
+pub(crate) struct Loaded {
+    pub(crate) migration: Arc<Migration>,
+    /// A text that changes when the file does.
+    pub(crate) fingerprint: String,
+}
+
+/// Reads and checks the migration file of a process that goes on.
+pub(crate) fn loaded(path: &Path) -> Result<Loaded, Failure> {
+    Ok(Loaded { migration: Arc::new(migration(path)?), fingerprint: fingerprint(path)? })
+}
+
 /// Reads and checks the migration file, as far as that goes without a server.
 pub(crate) fn migration(path: &Path) -> Result<Migration, Failure> {
     config::load(path)
@@ -24,16 +36,15 @@ pub(crate) fn migration(path: &Path) -> Result<Migration, Failure> {
         .map_err(Failure::Mistakes)
 }
 
-/// A text that changes when the migration file does.
-pub(crate) fn fingerprint(path: &Path) -> Result<String, Failure> {
+fn fingerprint(path: &Path) -> Result<String, Failure> {
     let text =
         std::fs::read(path).map_err(|error| Failure::File { path: path.display().to_string(), error })?;
     Ok(uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &text).simple().to_string())
 }
 
 /// Says which server the target is, and what protects the connection to it.
-pub(crate) async fn announce_target(path: &Path) -> Result<(), Failure> {
-    let target = client::look(&migration(path)?.target.uri).await?;
+pub(crate) async fn announce_target(migration: &Migration) -> Result<(), Failure> {
+    let target = client::look(&migration.target.uri).await?;
     tracing::info!("target: {target}");
     if let Some(warning) = target.warning() {
         tracing::warn!("{warning}");

@@ -11,14 +11,14 @@ mod direct;
 mod kafka;
 pub(crate) mod load;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use slackwater_connectors::error::Error;
+use slackwater_connectors::kafka::{Refusals, Renewal, Settings};
 use tokio::task::JoinSet;
 
 use crate::apply::schema_watch::{Schema, SchemaWatch};
-use crate::config::{Log, Migration};
+use crate::config::{KafkaLog, Log, Migration};
 use crate::failure::Failure;
 use crate::mapping::Plan;
 use crate::ops::gauges::Gauges;
@@ -66,6 +66,8 @@ struct Process {
     stop: Stop,
     /// Tells lanes when the target's tables have changed.
     schema: Schema,
+    /// Of Kafka's clients.
+    refusals: Refusals,
     tasks: Tasks,
 }
 
@@ -79,8 +81,14 @@ impl Process {
             gauges: Arc::clone(&self.gauges),
             stop: self.stop.clone(),
             schema: self.schema.clone(),
+            refusals: self.refusals.clone(),
             tasks: JoinSet::new(),
         }
+    }
+
+    /// How to reach Kafka, for one of our parts.
+    fn kafka(&self, log: &KafkaLog, part: &str) -> Settings {
+        Settings { refusals: self.refusals.clone(), ..log.settings(part) }
     }
 
     fn spawn(&mut self, name: &'static str, task: impl Future<Output = Result<(), Error>> + Send + 'static) {
@@ -88,25 +96,40 @@ impl Process {
     }
 }
 
+/// The task that ends when a broker has refused us and would let us in with what the files of its options hold now: everything is to be
+/// started again then.
+pub(crate) const RENEWAL: &str = "renewal";
+
+async fn renewal(renewal: Renewal, mut stop: Stop) -> Result<(), Error> {
+    tokio::select! {
+        () = stop.wait() => Ok(()),
+        due = renewal.due() => due,
+    }
+}
+
 /// Prepares everything and starts the tasks.
 pub(crate) async fn start(
-    path: &Path,
+    file: &load::Loaded,
     role: &Role,
     (gauges, health): (&Arc<Gauges>, &Arc<Health>),
     stop: &Stop,
 ) -> Result<Tasks, Failure> {
-    let migration = load::migration(path)?;
+    let migration = Arc::clone(&file.migration);
     health.is_about(About {
         named: Named::of(&migration),
         target: migration.target.uri.clone(),
         kafka: matches!(migration.log, Log::Kafka(_)),
     });
     let plan = load::plan_at_start(&migration).await?;
-    let migration = Arc::new(migration);
     let (watch, schema) = SchemaWatch::new(Arc::clone(&migration), &plan, Arc::clone(gauges), stop.clone());
-    let fingerprint = load::fingerprint(path)?;
+    let (fingerprint, refusals) = (file.fingerprint.clone(), Refusals::default());
     let (gauges, stop) = (Arc::clone(gauges), stop.clone());
-    let mut process = Process { migration, plan, fingerprint, gauges, stop, schema, tasks: JoinSet::new() };
+    let mut process =
+        Process { migration, plan, fingerprint, gauges, stop, schema, refusals, tasks: JoinSet::new() };
+    if let Log::Kafka(log) = &file.migration.log {
+        let due = renewal(Renewal::of(&process.kafka(log, "renewal")), process.stop.clone());
+        process.spawn(RENEWAL, due);
+    }
     let present = presence::run(Arc::clone(health), Arc::clone(&process.gauges), process.stop.clone());
     match (role, process.migration.log.clone()) {
         (Role::Run, Log::Direct) => {

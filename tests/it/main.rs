@@ -24,6 +24,7 @@ mod lag;
 mod letters;
 mod mistakes;
 mod nocodb;
+mod oversized;
 mod references;
 mod refusals;
 mod resume;

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bson::doc;
 use serde_json::Value as Json;
-use slackwater_connectors::kafka::{Admin, NewTopic, Observed, Producer, Record, Settings, Ticket};
+use slackwater_connectors::kafka::{Admin, NewTopic, Observed, Producer, Record, Refusals, Settings, Ticket};
 use slackwater_topics::{
     CollectionId, Document, Event, Key, Mark, Moment, Op, Part, Position, Stamp, debezium, encode,
 };
@@ -101,6 +101,7 @@ where
         producer: Vec::new(),
         consumer: Vec::new(),
         client_id: "slackwater-it".into(),
+        refusals: Refusals::default(),
     };
     let admin = Admin::open(&settings).expect("an admin");
     let desk = Desk { prefix, folder, settings, admin };

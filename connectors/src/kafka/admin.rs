@@ -77,8 +77,8 @@ impl Admin {
         // What its lines say is in our errors, and the clients that send and read log the same while they run.
         quiet.set_log_level(RDKafkaLogLevel::Emerg);
         Ok(Self {
-            admin: Arc::new(settings.open(&quiet, Report::default())?),
-            client: Arc::new(settings.open(&quiet, Report::default())?),
+            admin: Arc::new(settings.open(&quiet, Report::of(settings))?),
+            client: Arc::new(settings.open(&quiet, Report::of(settings))?),
             settings: settings.clone(),
         })
     }
@@ -126,7 +126,7 @@ impl Admin {
         config.set_log_level(RDKafkaLogLevel::Emerg);
         // A client of its own: it would follow what it was asked for from then on.
         let asked = tokio::task::spawn_blocking(move || {
-            let client: BaseProducer<Report> = settings.open(&config, Report::default())?;
+            let client: BaseProducer<Report> = settings.open(&config, Report::of(&settings))?;
             for name in names {
                 let seen = client.client().fetch_metadata(Some(&name), ANSWER);
                 let seen = seen.map_err(|error| explain("looking at the topics", &error))?;

@@ -159,10 +159,10 @@ impl Handle {
 #[derive(Debug)]
 pub struct Wishes(UnboundedReceiver<Wish>, Arc<Trouble>);
 
-/// A way to speak to a consumer that is still to be started.
-pub fn handle() -> (Handle, Wishes) {
+/// A way to speak to a consumer that is still to be started with these settings.
+pub fn handle(settings: &Settings) -> (Handle, Wishes) {
     let (wishes, heard) = unbounded_channel();
-    let trouble = Arc::new(Trouble::default());
+    let trouble = Arc::new(Trouble::of(settings));
     (Handle { wishes, trouble: Arc::clone(&trouble) }, Wishes(heard, trouble))
 }
 
@@ -543,8 +543,9 @@ impl<D: Desk> Reading<D> {
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed,
             ) => Err(explain(DOING, error).into()),
-            // Brokers that are away are waited for by the library.
+            // Brokers that are away or refuse us are waited for by the library. With a group such errors come this way only.
             error => {
+                self.consumer.context().trouble.note_refusal(error);
                 tracing::debug!(%error, "reading from Kafka");
                 Ok(())
             }

@@ -23,6 +23,13 @@ pub(super) fn of_code(doing: impl Into<String>, code: Code) -> Error {
     Error::new(kind(code), doing, what(code)).code(format!("{code:?}"))
 }
 
+/// Whether a broker was reached and did not let us in: by the password or the certificate, and not for the lack of a right.
+pub fn is_refusal(error: &Error) -> bool {
+    let refusals = [Code::Authentication, Code::SaslAuthenticationFailed, Code::SSL];
+    error.kind == Kind::Denied
+        && error.code.as_ref().is_some_and(|code| refusals.iter().any(|known| format!("{known:?}") == *code))
+}
+
 fn without_code(doing: impl Into<String>, error: &KafkaError) -> Error {
     // Answers to administration carry their code as text only.
     if let KafkaError::AdminOp(code) = error {
@@ -307,6 +314,19 @@ mod tests {
         ] {
             assert_eq!(kind(code), expected, "{code:?}");
         }
+    }
+
+    #[test]
+    fn who_is_not_let_in_is_told_from_who_lacks_a_right() {
+        for (code, expected) in [
+            (Code::Authentication, true),
+            (Code::SSL, true),
+            (Code::TopicAuthorizationFailed, false),
+            (Code::BrokerTransportFailure, false),
+        ] {
+            assert_eq!(is_refusal(&of_code("sending", code)), expected, "{code:?}");
+        }
+        assert!(!is_refusal(&Error::new(Kind::Denied, "connecting", "refused")));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod error;
 mod group;
 mod handshake;
 mod producer;
+mod renewal;
 mod report;
 mod rights;
 mod settings;
@@ -19,7 +20,9 @@ mod ticket;
 
 pub use admin::{Admin, NewTopic, Observed};
 pub use consumer::{Claims, Delivery, Desk, Handle, Membership, Partition, Raw, Wishes, handle, start};
+pub use error::is_refusal;
 pub use producer::{Producer, Record};
+pub use renewal::{Refusals, Renewal};
 pub use rights::{Right, lacking};
 pub use settings::{Settings, check, reserved};
 pub use tail::{Found, Start, Tail};

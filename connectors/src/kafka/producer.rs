@@ -74,7 +74,7 @@ impl Producer {
             topics: topics.iter().map(|(name, partitions)| Topic::new(name, *partitions)).collect(),
             largest: largest(&config)?,
             recent: AtomicUsize::new(0),
-            trouble: Trouble::default(),
+            trouble: Trouble::of(settings),
             failure: Failure::default(),
             client: OnceLock::new(),
         };
@@ -186,7 +186,9 @@ fn consequence(error: &KafkaError) -> bool {
 /// another way, and later.
 fn refusal(text: &str) -> Option<RDKafkaErrorCode> {
     use RDKafkaErrorCode as Code;
-    const REFUSALS: [Code; 13] = [
+    const REFUSALS: [Code; 15] = [
+        Code::Authentication,
+        Code::SSL,
         Code::MessageSizeTooLarge,
         Code::InvalidMessageSize,
         Code::MessageBatchTooLarge,
@@ -354,6 +356,9 @@ mod tests {
         let text = "ProduceRequest for orders [3] with 1 message(s) failed: Broker: Message size too large \
                     (broker 1 PID{Id:1,Epoch:0}, base seq 7): unable to satisfy gap-less guarantee";
         assert_eq!(refusal(text), Some(RDKafkaErrorCode::MessageSizeTooLarge));
+        let text = "ProduceRequest for orders [0] with 1 message(s) failed: Local: Authentication failure (broker 0 \
+                    PID{Id:0,Epoch:0}, base seq 513): unable to satisfy gap-less guarantee";
+        assert_eq!(refusal(text), Some(RDKafkaErrorCode::Authentication));
         assert_eq!(refusal("ProduceRequest for orders [3] failed: of late (broker 1)"), None);
         assert_eq!(refusal(""), None);
     }

@@ -12,6 +12,9 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer as _, ProducerContext};
 
+use super::renewal::Refusals;
+use super::settings::Settings;
+
 /// More than any client has to tell at once, so that listening ends.
 const EVENTS: u32 = 1_000_000;
 
@@ -54,6 +57,7 @@ pub(super) struct Trouble {
     down: AtomicBool,
     code: Mutex<Option<RDKafkaErrorCode>>,
     hint: Mutex<Option<Hint>>,
+    refusals: Refusals,
 }
 
 /// What librdkafka's own words tell beyond the code. The words themselves may hold values and are not kept.
@@ -98,10 +102,29 @@ impl Hint {
     }
 }
 
+/// The broker was reached and does not let us in.
+fn refuses(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::SSL
+            | Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::UnsupportedSASLMechanism
+            | Code::IllegalSASLState
+    )
+}
+
 impl Trouble {
+    /// Of a client with these settings.
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self { refusals: settings.refusals.clone(), ..Self::default() }
+    }
+
     /// Keeps the error, unless it says less than the one before: that all brokers are down says nothing of why.
     pub(super) fn note(&self, error: &KafkaError) {
         let Some(code) = error.rdkafka_error_code() else { return };
+        self.note_refusal(error);
         let mut kept = self.code.lock().unwrap_or_else(PoisonError::into_inner);
         if code != RDKafkaErrorCode::AllBrokersDown || kept.is_none() {
             *kept = Some(code);
@@ -112,7 +135,14 @@ impl Trouble {
         }
     }
 
-    /// The same with librdkafka's own words.
+    /// Notes for all clients with these settings that the broker was reached and does not let us in, if that is what the error says.
+    pub(super) fn note_refusal(&self, error: &KafkaError) {
+        if error.rdkafka_error_code().is_some_and(refuses) {
+            self.refusals.note();
+        }
+    }
+
+    /// As [`Self::note`], with librdkafka's own words.
     pub(super) fn note_with(&self, error: &KafkaError, reason: &str) {
         if let Some(hint) = Hint::of(reason) {
             *self.hint.lock().unwrap_or_else(PoisonError::into_inner) = Some(hint);
@@ -127,15 +157,7 @@ impl Trouble {
 
     /// The broker was reached and does not let us in: waiting does not help.
     pub(super) fn refuses(&self) -> bool {
-        use RDKafkaErrorCode as Code;
-        let refusals = [
-            Code::SSL,
-            Code::Authentication,
-            Code::SaslAuthenticationFailed,
-            Code::UnsupportedSASLMechanism,
-            Code::IllegalSASLState,
-        ];
-        self.hint().is_some() || self.code().is_some_and(|code| refusals.contains(&code))
+        self.hint().is_some() || self.code().is_some_and(refuses)
     }
 
     /// It works.
@@ -166,6 +188,13 @@ pub(super) struct Report {
     pub(super) trouble: Trouble,
     /// How many lines and errors came.
     heard: AtomicU64,
+}
+
+impl Report {
+    /// Of a client with these settings.
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self { trouble: Trouble::of(settings), ..Self::default() }
+    }
 }
 
 /// Takes all that a client without a thread of its own has to tell.

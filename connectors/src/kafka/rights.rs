@@ -8,12 +8,12 @@
 //! We considered the operations that brokers list with a topic (KIP-430); the client's library has no safe call for them.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{
     BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig,
@@ -63,16 +63,11 @@ pub async fn lacking(
 struct Quiet {
     refused: Mutex<BTreeSet<String>>,
     answered: Mutex<usize>,
-    committed: Mutex<Option<KafkaResult<()>>>,
 }
 
 impl Quiet {
     fn answered(&self) -> usize {
         *self.answered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn committed(&self) -> Option<KafkaResult<()>> {
-        self.committed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -98,11 +93,7 @@ impl ProducerContext for Quiet {
     }
 }
 
-impl ConsumerContext for Quiet {
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-    }
-}
+impl ConsumerContext for Quiet {}
 
 fn denied(error: &KafkaError) -> bool {
     let denied =
@@ -153,7 +144,7 @@ fn consumer(settings: &Settings, group: &str) -> Result<BaseConsumer<Quiet>> {
 }
 
 /// Closing waits for the group's coordinator, and somebody whom it does not answer would wait for ever.
-fn leave(consumer: BaseConsumer<Quiet>) {
+fn leave(consumer: impl Send + 'static) {
     std::thread::spawn(move || drop(consumer));
 }
 
@@ -198,33 +189,33 @@ fn read_with(consumer: &BaseConsumer<Quiet>, topics: &[String]) -> Result<Vec<St
 }
 
 fn joins(settings: &Settings, group: &str) -> Result<Vec<String>> {
-    let consumer = consumer(settings, group)?;
-    let refused = joins_with(&consumer, group);
+    let consumer = Arc::new(consumer(settings, group)?);
+    let refused = joins_with(&consumer);
     leave(consumer);
-    refused
+    Ok(refused?.then(|| group.to_owned()).into_iter().collect())
 }
 
-fn joins_with(consumer: &BaseConsumer<Quiet>, group: &str) -> Result<Vec<String>> {
+/// A refusal comes as an error among the records. The answer to an offset that was sent comes only to somebody who waits for it
+/// (rust-rdkafka #856), and that wait has no end of its own.
+fn joins_with(consumer: &Arc<BaseConsumer<Quiet>>) -> Result<bool> {
     let fail = |error: KafkaError| explain(DOING, &error);
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(NO_TOPIC, 0, Offset::Offset(0)).map_err(fail)?;
-    consumer.commit(&list, CommitMode::Async).map_err(fail)?;
+    let (waiting, (answer, answered)) = (Arc::clone(consumer), mpsc::channel());
+    std::thread::spawn(move || {
+        // Nobody listens any more if it took too long.
+        let _ = answer.send(waiting.commit(&list, CommitMode::Sync));
+        drop(waiting);
+    });
+    let refuses = |error: &KafkaError| error.rdkafka_error_code() == Some(Code::GroupAuthorizationFailed);
     let end = Instant::now() + ANSWER;
-    let is_group = |error: &KafkaError| error.rdkafka_error_code() == Some(Code::GroupAuthorizationFailed);
     while Instant::now() < end {
-        if let Some(Err(error)) = consumer.poll(LOOK)
-            && is_group(&error)
-        {
-            return Ok(vec![group.to_owned()]);
+        if consumer.poll(LOOK).is_some_and(|outcome| outcome.is_err_and(|error| refuses(&error))) {
+            return Ok(true);
         }
-        if let Some(answer) = consumer.context().committed() {
-            return Ok(answer
-                .err()
-                .filter(|error| is_group(error))
-                .map(|_| group.to_owned())
-                .into_iter()
-                .collect());
+        if let Ok(answer) = answered.try_recv() {
+            return Ok(answer.is_err_and(|error| refuses(&error)));
         }
     }
-    Ok(Vec::new())
+    Ok(false)
 }

@@ -10,6 +10,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseProducer;
 
+use super::renewal::Refusals;
 use super::report::{self, Report};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub consumer: Vec<(String, Secret)>,
     /// Our name at the brokers: in their logs, metrics and quotas.
     pub client_id: String,
+    /// Where it is noted that a broker refused one of the clients. Copies of the settings share it.
+    pub refusals: Refusals,
 }
 
 impl fmt::Debug for Settings {
@@ -110,7 +113,7 @@ pub fn check(settings: &Settings) -> Result<()> {
     if settings.brokers.split(',').all(|broker| broker.trim().is_empty()) {
         return Err(unsuitable("there is no broker: say at least one as host:port"));
     }
-    for (name, value) in settings.options.iter().chain(&settings.producer).chain(&settings.consumer) {
+    for (name, value) in settings.all() {
         if let Some(why) = reserved(name) {
             return Err(unsuitable(format!("the option {name} cannot be set: {why}")));
         }
@@ -132,6 +135,11 @@ pub fn check(settings: &Settings) -> Result<()> {
 }
 
 impl Settings {
+    /// The options of all kinds of clients.
+    pub(super) fn all(&self) -> impl Iterator<Item = &(String, Secret)> {
+        self.options.iter().chain(&self.producer).chain(&self.consumer)
+    }
+
     /// For a client that neither produces nor consumes.
     pub(super) fn client(&self) -> ClientConfig {
         self.with(&[])
@@ -205,7 +213,7 @@ impl Settings {
         let mut config = ClientConfig::new();
         config.set_log_level(report::level());
         for (name, value) in self.options.iter().chain(more) {
-            config.set(canonical(name), value.expose());
+            config.set(canonical(name), value.expose_now());
         }
         // A peer that is gone without a word is noticed, and one that is back is found soon.
         default(&mut config, "socket.keepalive.enable", "true");
@@ -220,8 +228,7 @@ impl Settings {
 
     /// The options that a complaint speaks of. The complaint itself may hold values and is not shown.
     fn named(&self, complaint: &str) -> Vec<String> {
-        let ours =
-            self.options.iter().chain(&self.producer).chain(&self.consumer).map(|(name, _)| name.as_str());
+        let ours = self.all().map(|(name, _)| name.as_str());
         let mut names: Vec<String> = ours
             .filter(|name| {
                 complaint
@@ -296,6 +303,7 @@ mod tests {
             producer: vec![],
             consumer: vec![],
             client_id: "slackwater-test".into(),
+            refusals: Refusals::default(),
         }
     }
 

@@ -202,6 +202,11 @@ impl Mongo {
         self.version
     }
 
+    /// Whether it has `$changeStreamSplitLargeEvent`. The versions between 6.0 and 7.0 do not.
+    pub(super) fn cuts_large_events(&self) -> bool {
+        ((6, 0, 9)..(6, 1, 0)).contains(&self.version) || self.version >= (7, 0, 0)
+    }
+
     pub(super) fn wanted(&self) -> &Wanted {
         &self.wanted
     }

@@ -75,6 +75,11 @@ impl Reply {
         self.bytes.slice_ref(part)
     }
 
+    /// The whole reply.
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
     /// The token of a change stream's reply.
     pub(super) fn token(&self) -> Option<&Bytes> {
         self.token.as_ref()

@@ -5,12 +5,14 @@
 //! the task opens the stream again behind the last batch that went into the channel: nothing is left out, nothing
 //! comes twice. Nothing is kept here: after a crash the reader starts from the position that it has saved.
 //!
-//! An event that is too large for a reply stops MongoDB's cursor. Then events are asked for one by one up to it, it is
-//! fetched without its document, and the stream goes on (see [`Pace`]).
+//! An event that is too large for a reply stops MongoDB's cursor. Servers that can cut such an event are asked to. With the
+//! others, and where an event cannot be cut, events are asked for one by one up to it, it is fetched without what its update
+//! changed and at last without its document, and the stream goes on (see [`Pace`]).
 
 use std::time::Duration;
 
 use bson::{RawDocumentBuf, Timestamp, doc};
+use bytes::Bytes;
 use slackwater_topics::{CollectionId, Moment, Position};
 use tokio::sync::{mpsc, watch};
 
@@ -74,7 +76,7 @@ impl ChangeStream {
 
 impl Mongo {
     /// Follows these collections. At most `buffer` batches wait for the reader, and three more are on their way; each
-    /// has at most 16 MB.
+    /// has at most 16 MB, and where an event is larger than that, what is before it in fragments.
     pub fn stream(&self, start: Start, watched: Vec<(CollectionId, String)>, buffer: usize) -> ChangeStream {
         let (sender, batches) = mpsc::channel(buffer.max(1));
         let (link, connected) = watch::channel(false);
@@ -85,6 +87,7 @@ impl Mongo {
             place: start,
             passed: Moment::default(),
             pace: Pace::Full,
+            fragments: Vec::new(),
             out: sender,
             link,
             idle: idle_seen,
@@ -99,10 +102,19 @@ impl Mongo {
 enum Pace {
     /// As many as a reply holds.
     Full,
+    /// The same, with one that is too large in fragments; with the bytes that came since. The server writes each event down once
+    /// more for it, which makes it slower by a tenth, so it is asked for where there is need.
+    Cut(usize),
     /// One a reply, because one of the next is too large; with the bytes that came since.
     Single(usize),
     /// One, without its document: this is the large one.
     WithoutDocument,
+}
+
+impl Pace {
+    fn is_single(self) -> bool {
+        matches!(self, Self::Single(_) | Self::WithoutDocument)
+    }
 }
 
 /// Why a cursor is done with.
@@ -124,6 +136,8 @@ struct Follower {
     place: Start,
     passed: Moment,
     pace: Pace,
+    /// Of an event whose rest is still to come; `place` is before it.
+    fragments: Vec<Bytes>,
     out: mpsc::Sender<Result<ChangeBatch>>,
     link: watch::Sender<bool>,
     idle: watch::Receiver<Duration>,
@@ -168,8 +182,10 @@ impl Follower {
             Ok(command) => command,
             Err(error) => return End::Failed(error),
         };
+        // They come again from their first one.
+        self.fragments.clear();
         let idle = *self.idle.borrow_and_update();
-        let batch_size = (self.pace != Pace::Full).then_some(1);
+        let batch_size = self.pace.is_single().then_some(1);
         let mut fetched = Fetched::start(&self.mongo, command, idle, batch_size);
         loop {
             let batch = tokio::select! {
@@ -208,31 +224,45 @@ impl Follower {
     /// What an error of the driver means for the stream.
     fn ended(&mut self, error: &mongodb::error::Error) -> End {
         let cleaned = cleaned("following the changes", error);
-        if code_of(error) == Some(TOO_LARGE) {
-            self.pace = match self.pace {
-                Pace::Full => Pace::Single(0),
-                Pace::Single(_) => Pace::WithoutDocument,
-                Pace::WithoutDocument => return End::Failed(cleaned),
-            };
-            return End::Again;
-        }
-        if resumable(error) { End::Broken(cleaned) } else { End::Failed(cleaned) }
+        let too_large = code_of(error) == Some(TOO_LARGE);
+        self.pace = match self.pace {
+            _ if resumable(error) => return End::Broken(cleaned),
+            Pace::Full if too_large && self.mongo.cuts_large_events() => Pace::Cut(0),
+            // It cannot be cut at its fields, a new primary is too old to cut, or `place` is an event that was not cut and would be
+            // now: whatever it is, the old way can do without.
+            Pace::Cut(_) => Pace::Single(0),
+            Pace::Full if too_large => Pace::Single(0),
+            Pace::Single(_) if too_large => Pace::WithoutDocument,
+            _ => return End::Failed(cleaned),
+        };
+        End::Again
     }
 
-    fn read(&self, batch: mongodb::raw_batch_cursor::RawBatch) -> Result<Option<ChangeBatch>> {
+    fn read(&mut self, batch: mongodb::raw_batch_cursor::RawBatch) -> Result<Option<ChangeBatch>> {
         let doing = "following the changes";
         let unreadable = |broken| Error::new(Kind::Data, doing, format!("the server's reply: {broken}"));
         let reply = Reply::new(batch).map_err(unreadable)?;
         let mut changes = Vec::new();
-        let mut any = false;
+        let (mut any, mut fragment) = (false, false);
+        let before: usize = self.fragments.iter().map(Bytes::len).sum();
         for event in reply.documents() {
             any = true;
-            changes.extend(change::read(event.map_err(unreadable)?, &reply, &self.watched)?);
+            let event = event.map_err(unreadable)?;
+            let read = change::read(event, reply.bytes(), &self.watched, &mut self.fragments)?;
+            fragment = read.fragment;
+            changes.extend(read.change);
         }
         if self.pace == Pace::WithoutDocument {
             self.warn_oversized(&changes);
         }
-        let Some(token) = reply.token().cloned() else {
+        let token = if fragment {
+            // The reply's own would be that of the fragment.
+            let Some(last) = changes.last() else { return Ok(None) };
+            Some(last.position().token.clone())
+        } else {
+            reply.token().cloned()
+        };
+        let Some(token) = token else {
             return Err(Error::new(
                 Kind::Unsuitable,
                 doing,
@@ -251,7 +281,7 @@ impl Follower {
             position: Position { moment: time, token },
             passed: passed.max(self.passed),
             now: reply.operation_time,
-            bytes: reply.len(),
+            bytes: before + reply.len(),
         };
         let known = matches!(&self.place, Start::After(place) if *place == batch.position);
         Ok((any || !known || batch.passed > self.passed).then_some(batch))
@@ -266,11 +296,11 @@ impl Follower {
             return Some(End::ReaderGone);
         }
         let pace = match self.pace {
-            Pace::Full => Pace::Full,
-            Pace::Single(_) if empty => Pace::Full,
-            Pace::Single(before) if before + bytes > PAST_LARGE => Pace::Full,
+            Pace::Cut(before) if !self.fragments.is_empty() => Pace::Cut(before + bytes),
+            Pace::Cut(before) | Pace::Single(before) if empty || before + bytes > PAST_LARGE => Pace::Full,
+            Pace::Cut(before) => Pace::Cut(before + bytes),
             Pace::Single(before) => Pace::Single(before + bytes),
-            Pace::WithoutDocument => Pace::Full,
+            Pace::Full | Pace::WithoutDocument => Pace::Full,
         };
         let again = invalidated || (pace == Pace::Full && self.pace != Pace::Full);
         self.pace = pace;
@@ -323,6 +353,8 @@ impl Follower {
         // stage more to run for each event.
         match self.pace {
             Pace::Full => {}
+            // It has to be the last one.
+            Pace::Cut(_) => pipeline.push(doc! {"$changeStreamSplitLargeEvent": {}}),
             Pace::Single(_) => pipeline.push(doc! {"$project": {"updateDescription": 0}}),
             Pace::WithoutDocument => {
                 pipeline.push(doc! {"$project": {"updateDescription": 0, "fullDocument": 0}})
@@ -330,7 +362,7 @@ impl Follower {
         }
         let command = doc! {
             "aggregate": 1,
-            "cursor": {"batchSize": if self.pace == Pace::Full { MOST_EVENTS } else { 1 }},
+            "cursor": {"batchSize": if self.pace.is_single() { 1 } else { MOST_EVENTS }},
             "pipeline": pipeline,
             "readConcern": {"level": "majority"},
         };

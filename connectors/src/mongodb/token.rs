@@ -63,6 +63,20 @@ pub fn is_high_water_mark(token: &[u8]) -> bool {
     token.get(9) == Some(&0x2b) && token.get(11) == Some(&0x29)
 }
 
+/// The token of an event, from that of one of its fragments, the first being number zero: less the fragment's number, which is
+/// the last part of the key. `None` where it does not end so.
+pub(super) fn of_event(token: &[u8], fragment: u32) -> Option<Bytes> {
+    let (key, _) = parts(token)?;
+    let number: &[u8] = match fragment {
+        0 => &[0x29],
+        // A number of one byte is kept twice as large.
+        1..64 => &[0x2b, u8::try_from(fragment * 2).ok()?],
+        _ => return None,
+    };
+    let event = key.strip_suffix(&[0x04])?.strip_suffix(number)?;
+    Some([event, &[0x04], &token[key.len()..]].concat().into())
+}
+
 fn parts(token: &[u8]) -> Option<(&[u8], &[u8])> {
     match token {
         [] => None,
@@ -127,6 +141,25 @@ mod tests {
         assert!(is_mark("8200000005000000012B0229296E04"));
         assert!(is_mark("8200000005000000012B0429296E1404"));
         assert!(!is_mark("8200000005000000012B022C0100296E04"));
+    }
+
+    #[test]
+    fn a_fragment_has_the_token_of_its_event() {
+        let bits = Binary { subtype: BinarySubtype::Generic, bytes: vec![0x42] };
+        for (fragment, number) in [(0, "29"), (1, "2B02"), (2, "2B04"), (63, "2B7E")] {
+            for bits in [None, Some(bits.clone())] {
+                let of = |data: String| {
+                    let mut document = doc! {"_data": data};
+                    document.extend(bits.clone().map(|bits| ("_typeBits".to_owned(), bits.into())));
+                    token(&document).expect("a token")
+                };
+                let cut = of(format!("8200000005000000012B042C0100296E{number}04"));
+                let whole = of("8200000005000000012B042C0100296E04".into());
+                assert_eq!(of_event(&cut, fragment), Some(whole.clone()), "{number}");
+                assert_eq!(of_event(&whole, fragment), None, "{number}");
+                assert_eq!(of_event(&cut, fragment + 1), None, "{number}");
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
-use slackwater_connectors::kafka::{Admin, NewTopic, Producer, Record, Settings, Ticket};
+use slackwater_connectors::kafka::{Admin, NewTopic, Producer, Record, Refusals, Settings, Ticket};
 use slackwater_connectors::secret::Secret;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -29,6 +29,7 @@ pub(crate) fn settings(brokers: &str) -> Settings {
         producer: vec![],
         consumer: vec![],
         client_id: "slackwater-test".into(),
+        refusals: Refusals::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 mod access;
 #[path = "../stage/authority.rs"]
 mod authority;
+mod large;
 mod lookup;
 #[path = "../stage/ports.rs"]
 mod ports;

@@ -9,13 +9,13 @@ use slackwater_topics::{CollectionId, Position};
 
 use crate::server::{Scratch, any_id, document, key, until};
 
-const IMAGES: fn() -> Document = || doc! {"changeStreamPreAndPostImages": {"enabled": true}};
+pub(crate) const IMAGES: fn() -> Document = || doc! {"changeStreamPreAndPostImages": {"enabled": true}};
 
 fn changes(batches: &[ChangeBatch]) -> Vec<&Change> {
     batches.iter().flat_map(|batch| &batch.changes).collect()
 }
 
-fn of_documents(batches: &[ChangeBatch]) -> Vec<&DocumentChange> {
+pub(crate) fn of_documents(batches: &[ChangeBatch]) -> Vec<&DocumentChange> {
     fn document(change: &Change) -> Option<&DocumentChange> {
         match change {
             Change::Document(change) => Some(change),
@@ -25,16 +25,16 @@ fn of_documents(batches: &[ChangeBatch]) -> Vec<&DocumentChange> {
     changes(batches).into_iter().filter_map(document).collect()
 }
 
-fn names(names: &[&str]) -> Vec<(CollectionId, String)> {
+pub(crate) fn names(names: &[&str]) -> Vec<(CollectionId, String)> {
     names.iter().enumerate().map(|(place, name)| (CollectionId(place as u16), (*name).to_owned())).collect()
 }
 
-async fn now(scratch: &Scratch, watched: &[&str]) -> ChangeStream {
+pub(crate) async fn now(scratch: &Scratch, watched: &[&str]) -> ChangeStream {
     let start = scratch.mongo.operation_time().await.expect("a time");
     scratch.mongo.stream(Start::At(start), names(watched), 4)
 }
 
-async fn some(stream: &mut ChangeStream, count: usize) -> Vec<ChangeBatch> {
+pub(crate) async fn some(stream: &mut ChangeStream, count: usize) -> Vec<ChangeBatch> {
     until(stream, |batches| changes(batches).len() >= count).await
 }
 
@@ -206,39 +206,6 @@ async fn goes_on_after_the_database_was_dropped() {
     let mut again = scratch.mongo.stream(Start::After(changes[3].position().clone()), names(&["a"]), 1);
     let rest = until(&mut again, |batches| !of_documents(batches).is_empty()).await;
     assert_eq!(of_documents(&rest)[0].key, key(2));
-}
-
-/// An `_id` occurs in the event twice and in its token, as hexadecimal text, a third time.
-#[tokio::test]
-async fn a_change_that_is_too_large_comes_without_its_document() {
-    let scratch = Scratch::shared().await;
-    scratch.create("large", doc! {}).await;
-    let large = scratch.collection("large");
-    let mut stream = now(&scratch, &["large"]).await;
-    let id = "k".repeat(2 << 20);
-    large.insert_one(doc! {"_id": 1}).await.expect("inserted");
-    large.insert_one(doc! {"_id": id.clone(), "fill": "x".repeat(11 << 20)}).await.expect("inserted");
-    large.insert_one(doc! {"_id": 2}).await.expect("inserted");
-    let batches = some(&mut stream, 3).await;
-    let told: Vec<_> =
-        of_documents(&batches).iter().map(|change| (change.key.clone(), change.document.is_some())).collect();
-    assert!(told == [(key(1), true), (key(id.clone()), false), (key(2), true)]);
-    let lookup = scratch.mongo.lookup("large", &[key(id)], batches[0].passed).await.expect("a lookup");
-    assert_eq!(lookup.found[0].1.len(), document(&lookup.found[0].1).to_vec().expect("a document").len());
-}
-
-/// The document and the list of what changed in it do not fit into one reply together.
-#[tokio::test]
-async fn a_large_update_comes_whole() {
-    let scratch = Scratch::shared().await;
-    scratch.create("large", IMAGES()).await;
-    let large = scratch.collection("large");
-    let mut stream = now(&scratch, &["large"]).await;
-    large.insert_one(doc! {"_id": 1, "a": "x".repeat(7 << 20)}).await.expect("inserted");
-    let change = doc! {"$set": {"b": "y".repeat(7 << 20)}};
-    large.update_one(doc! {"_id": 1}, change).await.expect("updated");
-    let batches = some(&mut stream, 2).await;
-    assert!(of_documents(&batches)[1].document.as_ref().is_some_and(|document| document.len() > 14 << 20));
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod offsets;
 mod outage;
 mod rebalance;
 mod replay;
+mod rotation;
 mod secure;
 mod several;
 mod zombie;

@@ -191,7 +191,7 @@ impl Broker {
         std::fs::write(folder.join("server.properties"), properties).expect("a file can be written");
         let broker = Self { child: None, folder, port, cluster };
         let format = [&["format", "-t", "c2xhY2t3YXRlci10ZXN0cw"], users, &["-c"]].concat();
-        let formatted = broker.java("kafka.tools.StorageTool", &format).status().await;
+        let formatted = broker.java_with_properties("kafka.tools.StorageTool", &format).status().await;
         let formatted = formatted.expect("java is there: JAVA_HOME, or the path");
         assert!(formatted.success(), "a data folder can be made: {}", broker.tail());
         broker
@@ -211,7 +211,7 @@ impl Broker {
     /// Starts the process, and does not wait for it.
     pub(crate) fn launch(&mut self) {
         assert!(self.child.is_none(), "the broker runs");
-        let child = self.java("kafka.Kafka", &[]).spawn();
+        let child = self.java_with_properties("kafka.Kafka", &[]).spawn();
         self.child = Some(child.expect("java is there: JAVA_HOME, or the path"));
     }
 
@@ -266,6 +266,23 @@ impl Broker {
         ended.expect("it ends when told").expect("a child process")
     }
 
+    /// Gives a user of SCRAM another password. Connections that are open stay.
+    pub(crate) async fn set_password(&self, user: &str, password: &str) {
+        let (address, change) = (self.address(), format!("SCRAM-SHA-512=[password={password}]"));
+        let words =
+            ["--bootstrap-server", &address, "--alter", "--entity-type", "users", "--entity-name", user];
+        let arguments = [&words[..], &["--add-config", &change]].concat();
+        let changed = self.java("kafka.admin.ConfigCommand", &arguments).status().await;
+        let changed = changed.expect("java is there: JAVA_HOME, or the path");
+        assert!(changed.success(), "a password can be changed: {}", self.tail());
+    }
+
+    fn java_with_properties(&self, class: &str, arguments: &[&str]) -> Command {
+        let mut command = self.java(class, arguments);
+        command.arg(self.folder.join("server.properties"));
+        command
+    }
+
     fn java(&self, class: &str, arguments: &[&str]) -> Command {
         let log = File::options().create(true).append(true).open(self.log()).expect("a log file");
         let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java"));
@@ -275,7 +292,6 @@ impl Broker {
             .arg(Path::new(&variable("SLACKWATER_KAFKA_LIB")).join("*"))
             .arg(class)
             .args(arguments)
-            .arg(self.folder.join("server.properties"))
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log file"))

@@ -274,6 +274,16 @@ impl Slackwater {
         line.trim_end_matches("kB").trim().parse::<u64>().expect("a number") >> 10
     }
 
+    /// How many of its threads have this name.
+    pub(crate) fn threads(&mut self, name: &str) -> usize {
+        self.still_runs();
+        let id = self.child.id().expect("a process that runs");
+        let threads =
+            std::fs::read_dir(format!("/proc/{id}/task")).expect("Linux tells of threads").flatten();
+        let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+        names.filter(|found| found.trim_end() == name).count()
+    }
+
     /// Where what it says is written.
     pub(crate) fn log(&self) -> &Path {
         &self.log
