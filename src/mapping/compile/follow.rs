@@ -10,6 +10,7 @@ use slackwater_connectors::postgres::target::rows::{RowFormat, TableSpec};
 use super::conversions::Surroundings;
 use super::{Compiler, serial, set_levels};
 use crate::config::{Collection, Diagnostic, Findings, Migration, Severity};
+use crate::mapping::Sensitive;
 use crate::mapping::plan::{Code, CollectionPlan, Plan};
 use crate::mapping::trie::Trie;
 
@@ -93,6 +94,7 @@ fn still(collection: &Collection, tables: Vec<usize>) -> CollectionPlan {
         stands: true,
         level: 0,
         tables,
+        sensitive: Sensitive::of(collection),
         code: Code {
             document: Trie::new(),
             rows: Vec::new(),

@@ -20,6 +20,7 @@ pub(super) use self::order::groups;
 use self::table::{Built, Columns, First, Origin};
 use super::encode::IdForm;
 use super::plan::{Code, CollectionPlan, EachCode, Plan, RowCode, Take};
+use super::sensitive::Sensitive;
 use super::trie::Trie;
 use crate::config::spelling::nearest;
 use crate::config::{Collection, Diagnostics, Findings, Migration, Path, Rule, Table};
@@ -187,6 +188,7 @@ impl<'a> Compiler<'a, '_> {
             stands: false,
             level: 0,
             tables,
+            sensitive: Sensitive::of(collection),
             code: Code { document, rows: row_codes, each: each_codes, rest, id_values },
         })
     }
