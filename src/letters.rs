@@ -76,7 +76,7 @@ fn letter(plan: &Plan, event: &Event, kind: String, text: String) -> DeadLetter 
         text,
         table: None,
         column: None,
-        document: event.document.clone(),
+        document: plan.collection(event.collection).sensitive.blanked(&event.document),
     }
 }
 

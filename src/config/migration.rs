@@ -246,6 +246,8 @@ pub struct Column {
     pub rule: At<Rule>,
     /// What happens where there is none, or none that fits.
     pub policies: Policies,
+    /// The value is shown to nobody, and kept nowhere but in the table and the topic.
+    pub sensitive: bool,
 }
 
 /// Where a column's value comes from.

@@ -31,8 +31,20 @@ const CONVERSIONS: [&str; 14] = [
 /// Rules that make their value themselves.
 const MAKERS: [&str; 6] = ["uuid", "serial", "parent", "rest", "const", "index"];
 /// Options allowed next to a rule.
-const OPTIONS: [&str; 12] = [
-    "null", "invalid", "default", "missing", "trim", "lower", "empty", "unit", "map", "unknown", "to", "hex",
+const OPTIONS: [&str; 13] = [
+    "null",
+    "invalid",
+    "default",
+    "missing",
+    "trim",
+    "lower",
+    "empty",
+    "unit",
+    "map",
+    "unknown",
+    "to",
+    "hex",
+    "sensitive",
 ];
 
 const INVALID: [(&str, InvalidPolicy); 5] = [
@@ -99,6 +111,7 @@ pub(super) fn constant(name: &At<String>, node: &Node, findings: &mut Findings) 
         name: name.clone(),
         rule: At::new(Rule::Const(At::new(scalar, node.place)), node.place),
         policies: Defaults::NONE.policies(),
+        sensitive: false,
     })
 }
 
@@ -114,7 +127,7 @@ pub(super) fn column(
         let path = checked_path(node, in_element, findings)?;
         let value = plain(path, Convert::Auto);
         let rule = At::new(Rule::Value(value), node.place);
-        return Some(Column { name: name.clone(), rule, policies: defaults.policies() });
+        return Some(Column { name: name.clone(), rule, policies: defaults.policies(), sensitive: false });
     }
     let mut fields = Fields::of(node, "a column", findings)?;
     let found: Vec<&str> =
@@ -155,13 +168,30 @@ pub(super) fn column(
     if converts {
         read_policies(&mut fields, &mut policies, findings);
     }
+    let sensitive = match &rule {
+        Some(rule @ (Rule::Value(_) | Rule::Rest)) => is_sensitive(rule, &mut fields, in_element, findings),
+        _ => false,
+    };
     for option in OPTIONS {
         if let Some((at, _)) = fields.take(option) {
             findings.error(at.place, format!("`{option}` does not go with `{word}`"), fits(option));
         }
     }
     fields.finish(&known_words(), findings);
-    Some(Column { name: name.clone(), rule: At::new(rule?, key.place), policies })
+    Some(Column { name: name.clone(), rule: At::new(rule?, key.place), policies, sensitive })
+}
+
+/// Whether the value is to be shown to nobody.
+fn is_sensitive(rule: &Rule, fields: &mut Fields<'_>, in_element: bool, findings: &mut Findings) -> bool {
+    let Some((key, node)) = fields.take("sensitive") else { return false };
+    if let Rule::Value(value) = rule {
+        let path = &value.path.value;
+        if (!in_element || path.up) && path.names.first().is_some_and(|name| name == "_id") {
+            let help = "every message and every dead letter names its document by it; leave `sensitive` out";
+            findings.error(key.place, "the id of a document cannot be sensitive", help);
+        }
+    }
+    fields::boolean(node, "`sensitive`", findings).unwrap_or(false)
 }
 
 fn known_words() -> Vec<&'static str> {
@@ -174,6 +204,7 @@ fn fits(option: &str) -> &'static str {
         "to" | "hex" => "it belongs to `ref`",
         "unit" => "it belongs to `timestamp`, `date` and `from`",
         "trim" | "lower" => "it belongs to `text`, `enum`, `array` and `from`",
+        "sensitive" => "it belongs to rules that take something out of the document, and to `rest`",
         _ => "it belongs to rules that convert a value of the document",
     }
 }

@@ -304,6 +304,36 @@ fn secrets_may_stand_in_files() {
     assert!(found.to_string().contains("`/run/secrets/none`"), "{found}");
 }
 
+#[test]
+fn what_can_be_sensitive() {
+    const HEAD: &str = "migration: m
+sources: { legacy: { mongodb: { uri: \"${MONGO}\", database: d } } }
+target: { postgres: { uri: \"${PG}\", schema: s } }
+collections:
+  legacy.people:
+    - into: people
+      columns: { id: { uuid: _id }, a: { text: a, sensitive: true }, b: { text: b, sensitive: false }, c: { rest: jsonb, sensitive: true } }
+    - into: notes
+      each: notes[]
+      columns: { id: { uuid: each, by: index }, a: { text: _id, sensitive: true }, b: COLUMN }
+";
+    let whole = |column: &str| read(&HEAD.replace("COLUMN", column));
+    let good = whole("words").expect("a good file");
+    let tables = good.collections[0].tables.iter();
+    let sensitive: Vec<bool> =
+        tables.flat_map(|table| table.columns.iter().map(|column| column.sensitive)).collect();
+    // In an element `_id` is a field like others.
+    assert_eq!(sensitive, [false, true, false, true, false, true, false]);
+    for (column, said) in [
+        ("{ text: ^._id, sensitive: true }", "the id of a document cannot be sensitive"),
+        ("{ parent: id, sensitive: true }", "`sensitive` does not go with `parent`"),
+        ("{ text: words, sensitive: often }", "`sensitive`"),
+    ] {
+        let found = whole(column).expect_err("a mistake");
+        assert!(found.list().len() == 1 && found.to_string().contains(said), "{column}: {found}");
+    }
+}
+
 /// What the reference shows must be what the program takes.
 #[test]
 fn the_reference_is_right() {

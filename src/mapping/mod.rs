@@ -11,6 +11,7 @@ mod mapper;
 mod plan;
 mod rejection;
 mod row;
+mod sensitive;
 mod trie;
 
 pub(crate) use asks::{Ask, of as asks};
@@ -20,6 +21,7 @@ pub(crate) use encode::Texts;
 pub use mapper::Mapper;
 pub use plan::{CollectionPlan, Plan};
 pub use rejection::{Adjustment, Reason, Rejection, Tally};
+pub(crate) use sensitive::Sensitive;
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use slackwater_connectors::postgres::target::serial::Series;
 use slackwater_topics::{CollectionId, Namespace};
 
 use super::encode::{Conv, IdForm, Json, Lenient};
+use super::sensitive::Sensitive;
 use super::trie::Trie;
 use crate::config::{Diagnostics, InvalidPolicy, NullPolicy};
 
@@ -96,6 +97,8 @@ pub struct CollectionPlan {
     pub after: Vec<CollectionId>,
     /// Its tables, as indices into `Plan::tables`, the document's own first.
     pub tables: Vec<usize>,
+    /// What of its documents is shown to nobody.
+    pub(crate) sensitive: Sensitive,
     pub(super) code: Code,
 }
 

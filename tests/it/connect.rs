@@ -279,6 +279,17 @@ async fn writes(stage: &Stage, process: &mut Slackwater) {
     .await;
 }
 
+/// Nothing is lost, and no password is in the log.
+async fn ends_equal(stage: Stage, file: &Path, load: Load, process: Slackwater) {
+    let mut processes = [process];
+    load.end(&stage, file, &mut processes).await;
+    let [process] = processes;
+    let log = std::fs::read_to_string(process.log()).expect("a log");
+    assert!(!log.contains("a-secret"), "a password is in the log");
+    process.stop().await;
+    stage.clear().await;
+}
+
 /// The password, the authority and the server's certificate change while writers write: no restart, nothing is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_and_certificates_that_change() {
@@ -324,13 +335,7 @@ async fn passwords_and_certificates_that_change() {
         stage.target.batch_execute(cut).await.expect(cut);
         writes(&stage, &mut process).await;
     }
-    let mut processes = [process];
-    load.end(&stage, &file, &mut processes).await;
-    let [process] = processes;
-    let log = std::fs::read_to_string(process.log()).expect("a log");
-    assert!(!log.contains("a-secret"), "a password is in the log");
-    process.stop().await;
-    stage.clear().await;
+    ends_equal(stage, &file, load, process).await;
 }
 
 /// The same with MongoDB's password. It asks for one only where a connection begins, so connections are cut.
@@ -381,13 +386,7 @@ async fn passwords_of_the_source_that_change() {
         cuts("off".into()).await.expect("connections hold");
         writes(&stage, &mut process).await;
     }
-    let mut processes = [process];
-    load.end(&stage, &file, &mut processes).await;
-    let [process] = processes;
-    let log = std::fs::read_to_string(process.log()).expect("a log");
-    assert!(!log.contains("a-secret"), "a password is in the log");
-    process.stop().await;
-    stage.clear().await;
+    ends_equal(stage, &file, load, process).await;
 }
 
 /// The primary goes away, and the standby takes its place under live writers.

@@ -1,6 +1,7 @@
 //! Canaries in every place where a secret can be: users and passwords of all servers, options of connection strings, the
 //! environment, files, settings of Kafka's clients, addresses of webhooks. They are used, with everything logged that can be, and
-//! are in nothing that slackwater says or leaves behind: output, logs, metrics, its tables, reports, topics.
+//! are in nothing that slackwater says or leaves behind: output, logs, metrics, its tables, reports, topics. Values of fields that are
+//! `sensitive` are in none of that either, but for the topics, which hold documents.
 //!
 //! How files are shown that are broken at the place of a secret is tested in `src/config/tests/secrecy.rs`.
 
@@ -15,6 +16,7 @@ use crate::lag::{address, ask};
 use crate::stage::broker::{self, Broker, Guarded};
 use crate::stage::items;
 use crate::stage::mongod::{Flavour, Mongod};
+use crate::stage::records::Topics;
 use crate::stage::{PATIENCE, Slackwater, Stage, postgres, state, until, variable};
 
 /// All canaries begin like that.
@@ -353,6 +355,122 @@ async fn nothing_that_kafka_is_told_shows_a_secret() {
     traces.verdict();
     drop(broker);
     clear(stage).await;
+}
+
+const PEOPLE: &str = "CREATE TABLE people (id uuid PRIMARY KEY, n integer, code varchar(8), mail text CHECK (mail NOT LIKE '%@no'), contact jsonb);
+                      CREATE TABLE notes (id uuid PRIMARY KEY, person_id uuid, words text, at integer);
+                      CREATE INDEX ON notes (person_id);";
+
+const PEOPLE_FILE: &str = r#"migration: people
+sources:
+  legacy: { mongodb: { uri: "${SLACKWATER_MONGODB_URI}", database: "${SOURCE_DATABASE}" } }
+target: { postgres: { uri: "${SLACKWATER_POSTGRES_URL}", schema: public } }
+collections:
+  legacy.people:
+    - into: people
+      columns:
+        id: { uuid: _id }
+        n: { integer: n, sensitive: true }
+        code: { text: code, sensitive: true }
+        mail: { text: mail, sensitive: true }
+        contact: { jsonb: contact, sensitive: true }
+    - into: notes
+      each: notes[]
+      columns:
+        id: { uuid: each, by: index }
+        person_id: { parent: id }
+        words: { text: words, sensitive: true }
+        at: { integer: at }
+"#;
+
+/// Documents whose sensitive values are canaries: some go into the tables, each of the others is refused for another reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_sensitive_value_is_shown() {
+    let mut stage = Stage::new("sensitive").await;
+    stage.variables = vec![("RUST_LOG", EVERYTHING.into()), ("RUST_BACKTRACE", "full".into())];
+    stage.target.batch_execute(PEOPLE).await.expect("tables can be created");
+    let person = |id: &str| {
+        doc! {
+            "_id": id, "n": 1, "code": "kanari", "mail": "kanari@yes", "contact": {"street": "kanari", "old": ["kanari"]},
+            "notes": [{"words": "kanari", "at": 1}, {"words": "kanari kanari", "at": 2}],
+        }
+    };
+    let with = |id: &str, field: &str, value: bson::Bson| {
+        let mut person = person(id);
+        person.insert(field, value);
+        person
+    };
+    let people = [
+        person("good"),
+        with("kind", "n", "kanari".into()),
+        with("length", "code", "kanari kanari".into()),
+        with("check", "mail", "kanari@no".into()),
+        with("text", "mail", "kanari\0".into()),
+        with("shape", "mail", doc! {"kanari": "kanari"}.into()),
+        with("array", "notes", "kanari".into()),
+        with("element", "notes", vec![doc! {"words": "kanari", "at": "no number"}].into()),
+        with("strange element", "notes", vec!["kanari"].into()),
+    ];
+    let collection = stage.source.collection::<bson::Document>("people");
+    collection.insert_many(&people[..5]).await.expect("documents can be inserted");
+    let prefix = format!("sw.{}", stage.name);
+    let log = format!(
+        "log:\n  kafka:\n    brokers: \"{}\"\n    group: {prefix}\n    \
+         topics: {{ prefix: {prefix}, partitions: 1, replication: 1 }}\n",
+        broker::shared()
+    );
+    let topics = Topics::new(&broker::shared(), &prefix);
+    topics.delete().await;
+    let file = stage.file("people.yaml", &format!("{PEOPLE_FILE}{log}"));
+    let file = path(&file);
+    let mut traces = Traces::default();
+    assert_eq!(traces.command(&stage, &["topics", "apply", file]).await.0, Some(0));
+    let listening = address();
+    let mut run = stage.start(&["run", file, "--listen", &listening], "run");
+    collection.insert_many(&people[5..]).await.expect("documents can be inserted");
+    let letters = "SELECT encode(key, 'escape'), kind, document FROM slackwater.dead_letters";
+    let refused = until("all are written or refused", PATIENCE, async || {
+        run.still_runs();
+        let letters = state::rows(&stage.target, letters).await;
+        let there = stage.target.query_one("SELECT count(*) FROM people", &[]).await.expect("rows");
+        (letters.len() + there.get::<_, i64>(0) as usize == people.len()).then_some(letters)
+    })
+    .await;
+    let kinds: Vec<String> = refused.iter().map(|row| row.get(1)).collect();
+    println!("{kinds:?}");
+    assert!(kinds.len() >= 5, "{kinds:?}");
+    for letter in &refused {
+        let document = bson::Document::from_reader(letter.get::<_, &[u8]>(2)).expect("a document");
+        assert_eq!(document.get_str("mail").ok(), Some("(sensitive)"), "{document}");
+        assert_eq!(document.get_str("contact").ok(), Some("(sensitive)"), "{document}");
+    }
+    listen(&mut traces, &listening).await;
+    let tail =
+        ["topics", "tail", file, "legacy.people", "--from", "beginning", "--limit", "9", "--documents"];
+    let tail_json = [&tail[..], &["--json"]].concat();
+    for arguments in [&tail[..], &tail_json] {
+        let (code, said) = traces.command(&stage, arguments).await;
+        assert!(code == Some(0) && said.contains("(sensitive)"), "{said}");
+    }
+    let report = stage.folder.join("report");
+    for arguments in [
+        &["check", file][..],
+        &["status", file],
+        &["status", file, "--json"],
+        &["cutover", file, "--plan"],
+        &["cutover", file, "--report", path(&report)],
+    ] {
+        assert!(matches!(traces.command(&stage, arguments).await.0, Some(0 | 8)), "{arguments:?}");
+    }
+    traces.state(&stage).await;
+    run.stop().await;
+    traces.folder(&stage.folder, &["log", "json", "html"]);
+    for what in ["run.log", "dead_letters", "/metrics", "tail"] {
+        assert!(traces.all(what) > 0, "there is no trace of {what}");
+    }
+    traces.verdict();
+    topics.delete().await;
+    stage.clear().await;
 }
 
 /// Addresses that do not work, with the code of the commands that find it out.

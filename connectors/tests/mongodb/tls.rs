@@ -68,6 +68,19 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
+/// Speaks TLS to those who want it.
+fn shows<'a>(certificate: &'a Path, root: &'a Path) -> [&'a str; 7] {
+    [
+        "--tlsMode",
+        "preferTLS",
+        "--tlsCertificateKeyFile",
+        text(certificate),
+        "--tlsCAFile",
+        text(root),
+        "--tlsAllowConnectionsWithoutCertificates",
+    ]
+}
+
 /// A replica set that speaks TLS to those who want it, and asks who they are.
 struct Scene {
     papers: Papers,
@@ -85,20 +98,9 @@ impl Scene {
         std::fs::write(&key, "c2xhY2t3YXRlcg==").expect("a key file");
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&key, private).expect("rights");
-        let mongod = Mongod::replica_set(&[
-            "--keyFile",
-            text(&key),
-            "--tlsMode",
-            "preferTLS",
-            "--tlsCertificateKeyFile",
-            text(&certificate),
-            "--tlsCAFile",
-            text(&root),
-            "--tlsAllowConnectionsWithoutCertificates",
-            "--setParameter",
-            "authenticationMechanisms=SCRAM-SHA-1,SCRAM-SHA-256,MONGODB-X509",
-        ])
-        .await;
+        let mechanisms = "authenticationMechanisms=SCRAM-SHA-1,SCRAM-SHA-256,MONGODB-X509";
+        let own = ["--keyFile", text(&key), "--setParameter", mechanisms];
+        let mongod = Mongod::replica_set(&[&own[..], &shows(&certificate, &root)].concat()).await;
         let first = mongod.client(&mongod.uri()).await.database("admin");
         let create = doc! {"createUser": "root", "pwd": "a-secret", "roles": ["root"]};
         first.run_command(create).await.expect("the first user is let in from this machine");
@@ -184,15 +186,7 @@ async fn a_certificate_that_ends() {
     let papers = Papers::new("ends").await;
     let issued = papers.authority.issue_for("ends", Wish::named("localhost", LOCAL), 8).await;
     let (certificate, root) = (issued.together(), papers.authority.file());
-    let mongod = Mongod::start(&[
-        "--tlsMode",
-        "preferTLS",
-        "--tlsCertificateKeyFile",
-        text(&certificate),
-        "--tlsCAFile",
-        text(&root),
-        "--tlsAllowConnectionsWithoutCertificates",
-    ]);
+    let mongod = Mongod::start(&shows(&certificate, &root));
     mongod.client(&mongod.direct()).await;
     let uri = format!("{}&{}", mongod.direct(), papers.ca());
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);

@@ -7,6 +7,8 @@ use serde_json::{Value as Json, json};
 use slackwater_connectors::kafka::Found;
 use slackwater_topics::{CollectionId, Document, Key, Op, Record, Value, debezium, extjson};
 
+use crate::mapping::Sensitive;
+
 /// A record, ready to be printed.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -27,9 +29,12 @@ enum Name {
 }
 
 impl Line {
-    /// Reads a record. `documents`: whether to print the document.
-    pub(super) fn of(found: &Found, collection: &str, documents: bool) -> Self {
-        let content = read(found, collection);
+    /// Reads a record. `documents`: the document is to be printed, less these fields.
+    pub(super) fn of(found: &Found, collection: &str, documents: Option<&Sensitive>) -> Self {
+        let mut content = read(found, collection);
+        if let (Ok(Record::Event(event, _)), Some(sensitive)) = (&mut content, documents) {
+            event.document = sensitive.blanked(&event.document);
+        }
         let key = match (&content, &found.key) {
             (Ok(Record::Event(event, _)), _) => Some(Name::Canonical(event.key.clone())),
             (Ok(Record::Tombstone), Some(bytes)) => name(bytes),
@@ -41,7 +46,7 @@ impl Line {
             size: found.value.as_ref().map_or(0, Bytes::len),
             key,
             content,
-            documents,
+            documents: documents.is_some(),
         }
     }
 
@@ -284,7 +289,8 @@ mod tests {
     }
 
     fn shown(found: &Found, documents: bool) -> (String, Json) {
-        let line = Line::of(found, "legacy.users", documents);
+        let none = Sensitive::default();
+        let line = Line::of(found, "legacy.users", documents.then_some(&none));
         let (text, json) = (line.text(), line.json());
         assert!(!text.contains(char::is_control) && !json.contains('\n'), "{text}\n{json}");
         (text, serde_json::from_str(&json).expect("JSON"))

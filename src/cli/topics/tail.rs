@@ -13,6 +13,7 @@ use super::line::Line;
 use super::{kafka_log, topic_of};
 use crate::failure::Failure;
 use crate::log::kafka::topics::client;
+use crate::mapping::Sensitive;
 use crate::topology::load;
 
 #[derive(Debug, Args)]
@@ -54,7 +55,10 @@ pub(super) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let log = kafka_log(&migration)?;
     let topic = topic_of(&migration, log, &arguments.collection)?;
     let settings = client(&migration, log, "tail")?;
-    let reading = read(arguments, Tail::open(&settings, &topic, arguments.partition, arguments.from).await?);
+    let found = migration.collections.iter().find(|found| found.name.value == arguments.collection);
+    let sensitive = found.map(Sensitive::of).unwrap_or_default();
+    let tail = Tail::open(&settings, &topic, arguments.partition, arguments.from).await?;
+    let reading = read(arguments, tail, &sensitive);
     tokio::select! {
         ended = reading => ended?,
         asked = asked_to_stop() => asked?,
@@ -63,10 +67,11 @@ pub(super) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 }
 
 /// Prints records until the limit is reached or stdout is closed.
-async fn read(arguments: &Arguments, mut tail: Tail) -> Result<(), Failure> {
+async fn read(arguments: &Arguments, mut tail: Tail, sensitive: &Sensitive) -> Result<(), Failure> {
     let mut left = arguments.limit.unwrap_or(u64::MAX);
     while left > 0 {
-        let line = Line::of(&tail.next().await?, &arguments.collection, arguments.documents);
+        let documents = arguments.documents.then_some(sensitive);
+        let line = Line::of(&tail.next().await?, &arguments.collection, documents);
         let text = if arguments.json { line.json() } else { line.text() };
         if writeln!(std::io::stdout(), "{text}").is_err() {
             break;

@@ -10,6 +10,7 @@ use slackwater_connectors::postgres::target::rows::{Apart, RowFormat, TableSpec}
 use super::conversions::Surroundings;
 use super::{Compiler, serial, set_levels};
 use crate::config::{Collection, Diagnostic, Findings, Migration, Severity};
+use crate::mapping::Sensitive;
 use crate::mapping::plan::{Code, CollectionPlan, Plan};
 use crate::mapping::trie::Trie;
 
@@ -94,6 +95,7 @@ fn still(collection: &Collection, tables: Vec<usize>) -> CollectionPlan {
         level: 0,
         after: Vec::new(),
         tables,
+        sensitive: Sensitive::of(collection),
         code: Code {
             document: Trie::new(),
             rows: Vec::new(),

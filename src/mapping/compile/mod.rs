@@ -21,6 +21,7 @@ pub(super) use self::order::groups;
 use self::table::{Built, Columns, First, Origin};
 use super::encode::IdForm;
 use super::plan::{Code, CollectionPlan, EachCode, Plan, RowCode, Take};
+use super::sensitive::Sensitive;
 use super::trie::Trie;
 use crate::config::spelling::nearest;
 use crate::config::{Collection, Diagnostics, Findings, Migration, Path, Rule, Table};
@@ -190,6 +191,7 @@ impl<'a> Compiler<'a, '_> {
             level: 0,
             after: Vec::new(),
             tables,
+            sensitive: Sensitive::of(collection),
             code: Code { document, rows: row_codes, each: each_codes, rest, id_values },
         })
     }
