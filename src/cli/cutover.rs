@@ -39,7 +39,11 @@ pub(super) async fn run(path: &Path, request: Request) -> Result<ExitCode, Failu
         return show(&migration, request.json).await;
     }
     let plan = load::plan(&migration).await?;
-    let sources = Named::connect_all(&migration.sources).await?;
+    let sources = match request.abort {
+        // One that is away does not keep the others frozen.
+        true => Named::connect_to_those_that_answer(&migration.sources).await,
+        false => Named::connect_all(&migration.sources).await?,
+    };
     let on_step = |step: &DoneStep| show_step(step, request.json);
     let leader = Leader::new(&migration, &plan, sources, &on_step).await?;
     let outcome = if request.abort {
@@ -69,7 +73,8 @@ async fn revert_cutover(
     plan: &Plan,
     on_step: &(dyn Fn(&DoneStep) + Sync),
 ) -> Result<Outcome, Failure> {
-    let leader = Leader::new(migration, plan, Named::connect_all(&migration.sources).await?, on_step).await?;
+    let sources = Named::connect_to_those_that_answer(&migration.sources).await;
+    let leader = Leader::new(migration, plan, sources, on_step).await?;
     Ok(leader.abort("it was interrupted").await?.unwrap_or(Outcome::Blocked(Vec::new())))
 }
 
@@ -89,10 +94,7 @@ async fn show(migration: &Migration, json: bool) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     // A source that does not answer becomes a blocker.
-    let mut sources = Vec::new();
-    for source in &migration.sources {
-        sources.extend(Named::connect(source).await.ok());
-    }
+    let sources = Named::connect_to_those_that_answer(&migration.sources).await;
     let busy = row.as_ref().filter(|row| row.state != CutoverState::Reverted).map(|row| leader_of(Some(row)));
     let facts = facts::gather(migration, &control, &sources, busy).await?;
     let found = blockers(migration, &facts);

@@ -634,6 +634,12 @@ impl<'a> Leader<'a> {
                     {
                         self.control = control;
                     }
+                    let missing =
+                        self.migration.sources.iter().filter(|source| {
+                            self.sources.iter().all(|named| named.name != source.name.value)
+                        });
+                    let back = Named::connect_to_those_that_answer(missing).await;
+                    self.sources.extend(back);
                 }
                 Err(error) => return Err(error),
             }

@@ -11,7 +11,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::control::cutover::{CutoverRow, CutoverState};
@@ -31,8 +30,6 @@ const CALM: Duration = Duration::from_millis(500);
 const NEAR: Duration = Duration::from_millis(4);
 /// A cutover that stays armed is followed closely only for this long.
 const MOST_ARMED_MS: i64 = 120_000;
-/// How long a source may take to let us in before the others are unfrozen without it; it is tried again.
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How long past the deadline the leader itself may take to unfreeze.
 const GRACE_MS: i64 = 1_000;
 
@@ -159,9 +156,8 @@ impl Watch {
     /// Unfreezes all sources, not only the one that we follow. One that is away does not keep the others frozen.
     async fn let_go(&self) -> Result<()> {
         let ours = |source: &&config::Source| *self.migration.freeze_of(source) == Freeze::BlockWrites;
-        let asked = self.migration.sources.iter().filter(ours);
-        let asked = asked.map(|source| tokio::time::timeout(CONNECT_WITHIN, Named::connect(source)));
-        let sources: Vec<Named> = join_all(asked).await.into_iter().flatten().flatten().collect();
+        let ours = self.migration.sources.iter().filter(ours);
+        let sources = Named::connect_to_those_that_answer(ours).await;
         unfreeze(&self.migration, &sources).await
     }
 }

@@ -14,15 +14,15 @@ mod nocodb;
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use slackwater_connectors::error::{self, Error, Result};
 use slackwater_connectors::mongodb::{ChangeStream, Mongo, Privileges, Start};
 use slackwater_connectors::nocodb::{Noco, Settings};
 use slackwater_connectors::source::{ChangeBatch, ChunkRead, FreezeRight, Heard, Kind, Lookup, Split};
 use slackwater_topics::{CollectionId, Key, Moment, Position, Range};
+use tokio::sync::watch;
 
 pub(crate) use fitness::{Finding, Fitness, Presence};
-
-use tokio::sync::watch;
 
 use crate::config::{self, Migration, System};
 use crate::mapping::Plan;
@@ -30,6 +30,9 @@ use crate::ops::store::Store;
 
 /// Batches of changes that wait for their reader; each may have 16 MB.
 const BUFFER: usize = 1;
+
+/// A source that takes longer to let us in counts as away, where the others are not to wait for it.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 
 /// How large chunks are.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +89,15 @@ impl Named {
                 Ok(Self { name, database: nocodb.base.clone(), source: Source::Nocodb(noco) })
             }
         }
+    }
+
+    /// Connects to those that answer, side by side.
+    pub(crate) async fn connect_to_those_that_answer<'s>(
+        sources: impl IntoIterator<Item = &'s config::Source>,
+    ) -> Vec<Self> {
+        let asked =
+            sources.into_iter().map(|source| tokio::time::timeout(ANSWERS_WITHIN, Self::connect(source)));
+        join_all(asked).await.into_iter().flatten().flatten().collect()
     }
 
     /// Connects to all sources of a migration.
