@@ -374,7 +374,15 @@ async fn all_three_are_switched_under_load() {
         let [a, b] = writers;
         let (a, b) = (a.end().await, b.end().await);
         assert_eq!(three.differs([&a, &b]).await, None, "round {round}");
-        println!("{round}: freeze to open {gap} ms, {} and {} people", a.len(), b.len());
+        let steps = report["steps"].as_array().expect("steps").iter();
+        let steps = steps.filter(|step| step["at_ms"].as_f64() >= Some(0.0));
+        let steps: Vec<String> = steps.map(|step| format!("{} {}", step["step"], step["took_ms"])).collect();
+        println!(
+            "{round}: freeze to open {gap} ms ({}), {} and {} people",
+            steps.join(", "),
+            a.len(),
+            b.len()
+        );
         gaps.push(gap);
         let thaw = doc! {"setUserWriteBlockMode": 1, "global": false};
         three.stage.source.client().database("admin").run_command(thaw).await.expect("it can be unfrozen");
