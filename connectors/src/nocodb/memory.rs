@@ -14,12 +14,15 @@ use super::record::{Hash, Record};
 use crate::error::Result;
 use crate::source::ChangeKind;
 
+/// A key, with the hash of the content that the log has safely taken; none where that is not known.
+pub type Kept = (Key, Option<Hash>);
+
 /// Keeps what the target has of a source's tables. A call that returns has been written durably; all of it, or nothing.
 ///
 /// A process that was superseded must not be able to write: its calls end with [`crate::error::Kind::Fenced`].
 pub trait Remembers: Send + Sync {
-    /// The keys of a table, with the hash of the content that the log has safely taken; none where that is not known.
-    fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Vec<(Key, Option<Hash>)>>>;
+    /// The keys of a table.
+    fn load<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Vec<Kept>>>;
 
     /// The largest moment that [`Self::sending`] was ever told.
     fn sent_through(&self) -> BoxFuture<'_, Result<Moment>>;

@@ -24,7 +24,7 @@ mod table;
 mod times;
 
 pub use client::{ColumnInfo, Noco, Preflight, TableInfo, WatchedTable};
-pub use memory::Remembers;
+pub use memory::{Kept, Remembers};
 pub use meta::Listed;
 pub use record::Hash;
 pub use settings::Settings;

@@ -15,11 +15,11 @@ use crate::target::{Target, numbers};
 pub(crate) struct Dice(u64);
 
 impl Dice {
-    /// From the seed in `SLACKWATER_SEED`, or a new one.
+    /// From the seed in `SLACKWATER_TEST_SEED`, or a new one.
     pub(crate) fn new(what: &str) -> Self {
-        let given = std::env::var("SLACKWATER_SEED").ok().and_then(|seed| seed.parse().ok());
+        let given = std::env::var("SLACKWATER_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed: u64 = given.unwrap_or_else(|| RandomState::new().hash_one(what));
-        println!("{what}: SLACKWATER_SEED={seed}");
+        println!("{what}: SLACKWATER_TEST_SEED={seed}");
         Self(seed)
     }
 
@@ -171,12 +171,12 @@ async fn random_edits_arrive() {
     let store = Store::shared();
     let mut target = Target::default();
     let mut position = Position::default();
-    for _ in 0..4 {
+    for _ in 0..3 {
         // A process of its own each time: only the store and the position are left of the one before.
         let noco = marina.noco(&store).await;
         let mut stream = noco.stream(&position, 1).expect("a stream");
-        for _ in 0..3 {
-            for _ in 0..15 {
+        for _ in 0..2 {
+            for _ in 0..12 {
                 marina.edit(&mut dice).await;
             }
             target.catch_up(&mut stream, &noco).await;
@@ -185,7 +185,7 @@ async fn random_edits_arrive() {
         position.moment = noco.now();
         drop(stream);
         // While nobody looks.
-        for _ in 0..10 {
+        for _ in 0..8 {
             marina.edit(&mut dice).await;
         }
     }
@@ -248,7 +248,7 @@ async fn tables_of_several_pages() {
     target.catch_up(&mut stream, &noco).await;
     marina.holds(&target);
     let mut dice = Dice::new("tables_of_several_pages");
-    for _ in 0..6 {
+    for _ in 0..3 {
         for _ in 0..12 {
             marina.edit(&mut dice).await;
         }

@@ -168,9 +168,7 @@ async fn links_of_every_kind() {
     }
     base.connect(&here, "own mm", 2, &[4, 2]).await;
     base.connect(&here, "own hm", 2, &[4, 3]).await;
-    for some in all.chunks(100) {
-        base.connect(&here, "mmA", 3, some).await;
-    }
+    base.fill(&here, "mmA", 3, &all).await;
 
     let noco = base.noco().await;
     let chunk = noco.read_chunk("Here, (1)", &Range::all(), noco.now(), usize::MAX).await.expect("a chunk");
