@@ -195,6 +195,14 @@ impl Source {
         }
     }
 
+    /// Somebody waits for what was written before now: a pass over everything that has begun already is of no use.
+    pub(crate) fn begin_afresh(&self) {
+        match self {
+            Self::Mongodb(_) => {}
+            Self::Nocodb(noco) => noco.begin_afresh(),
+        }
+    }
+
     /// The oldest change that it still has, where it says so.
     pub(crate) async fn history_from(&self) -> Option<Moment> {
         match self {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use slackwater_topics::Moment;
@@ -39,6 +40,8 @@ pub(super) struct Server {
     pub(super) reading: tokio::sync::Mutex<()>,
     /// Somebody has heard of a change.
     pub(super) poked: Notify,
+    /// Somebody waits for a pass that begins from now on: the rest of the present one is of no use.
+    pub(super) afresh: AtomicBool,
     version: Option<String>,
     shapes: Mutex<HashMap<String, Arc<Shape>>>,
 }
@@ -128,6 +131,7 @@ impl Noco {
             clock: Clock::default(),
             reading: tokio::sync::Mutex::default(),
             poked: Notify::new(),
+            afresh: AtomicBool::new(false),
             version,
             shapes: Mutex::default(),
         };
@@ -155,6 +159,11 @@ impl Noco {
     /// Somebody has heard of a change: the next poll comes at once.
     pub fn poke(&self) {
         self.server.poked.notify_one();
+    }
+
+    /// While a switch is near: the present pass is given up for one that begins now.
+    pub fn begin_afresh(&self) {
+        self.server.afresh.store(true, Ordering::Release);
     }
 
     /// The source's present: what was acknowledged before this call is at or before the moment.

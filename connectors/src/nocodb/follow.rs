@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use slackwater_topics::{Key, Moment, Position};
@@ -158,6 +159,10 @@ impl Follower {
     }
 
     async fn step(&mut self) -> Step {
+        if self.noco.server.afresh.swap(false, Ordering::AcqRel) {
+            self.sweep = None;
+            self.pass_from = self.noco.server.clock.tick();
+        }
         match self.work() {
             Work::Poll => self.poll().await,
             Work::Sweep => self.sweep_page().await,

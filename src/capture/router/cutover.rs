@@ -37,6 +37,7 @@ impl Router {
             _ if self.source.kind().counts_by_itself() => {
                 let own = persist(&self.stop, || self.source.now()).await?;
                 self.asked = Some((id, own));
+                self.source.begin_afresh();
                 moment.max(own)
             }
             _ => moment,
