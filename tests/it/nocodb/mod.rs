@@ -1,7 +1,7 @@
 //! NocoDB as a source, on the real server: live edits of every kind through its API, processes that are killed, a switch, and a MongoDB
 //! beside it. What the target has to show is known from the edits alone.
 
-#[path = "../../../connectors/tests/nocodb/base.rs"]
+#[path = "../../../connectors/tests/stage/base.rs"]
 mod base;
 mod marina;
 mod three;
