@@ -429,3 +429,91 @@ pub(super) fn pair(
     let (own, other) = (find(own)?, find(other)?);
     Ok(whole(own).zip(whole(other)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::shape::Column;
+    use super::*;
+
+    fn column(id: &str) -> Column {
+        Column { id: id.to_owned(), title: id.to_owned() }
+    }
+
+    fn shape() -> Shape {
+        Shape {
+            table: "t".into(),
+            title: "T".into(),
+            key: KeyShape::Number(column("c_id")),
+            fields: Vec::new(),
+            links: Vec::new(),
+            unreadable: Vec::new(),
+            created: Some(column("c_cr")),
+            updated: Some(column("c_up")),
+        }
+    }
+
+    #[test]
+    fn filters_are_in_the_servers_words() {
+        let all = Which::default();
+        assert_eq!(filter(&shape(), all, After::Start), "");
+        assert_eq!(filter(&shape(), all, After::Key(7)), "(c_id,gt,7)");
+        let range = Which { lo: Some(3), hi: Some(9), since: None };
+        assert_eq!(filter(&shape(), range, After::Start), "(c_id,gte,3)~and(c_id,lt,9)");
+        assert_eq!(filter(&shape(), range, After::Key(5)), "(c_id,gt,5)~and(c_id,lt,9)");
+        let since = Which { since: Some(86_401), ..all };
+        let time = "exactDate,1970-01-02 00:00:01+00:00";
+        let times = format!("((c_up,gte,{time})~or(c_cr,gte,{time}))");
+        assert_eq!(filter(&shape(), since, After::Start), times);
+        assert_eq!(filter(&shape(), since, After::Key(5)), format!("(c_id,gt,5)~and{times}"));
+        let text = Shape { key: KeyShape::Other(vec![column("c_id")]), updated: None, ..shape() };
+        assert_eq!(filter(&text, since, After::Offset(50)), format!("(c_cr,gte,{time})"));
+    }
+
+    #[test]
+    fn a_page_that_is_not_what_was_asked_for_is_refused() {
+        let record = |key: i64| Record {
+            key: Key::of(Value::Int64(key)).expect("a key"),
+            hash: [0; 16],
+            document: Bytes::new(),
+            id: Bytes::new(),
+        };
+        let page = |keys: &[i64]| keys.iter().map(|key| record(*key)).collect::<Vec<_>>();
+        assert!(in_order(&page(&[3, 5]), After::Start).is_ok());
+        assert!(in_order(&page(&[3, 5]), After::Key(2)).is_ok());
+        assert!(in_order(&page(&[3, 5]), After::Key(3)).is_err(), "it was here already");
+        assert!(in_order(&page(&[5, 3]), After::Start).is_err());
+        assert!(in_order(&page(&[3, 3]), After::Start).is_err());
+    }
+
+    #[test]
+    fn pages_shrink_and_grow_again_unless_they_were_too_large() {
+        let failure = |code: &str| Error::new(Kind::Unreachable, "reading", "no").code(code);
+        let size = Size::new(1_000);
+        size.refused(1_000, &failure(TOO_SLOW));
+        assert_eq!(size.now(), 500);
+        size.refused(500, &failure("HTTP 500"));
+        assert_eq!(size.now(), 500);
+        size.fits(500);
+        assert_eq!(size.now(), 1_000);
+        size.refused(1_000, &failure(TOO_LARGE));
+        size.fits(500);
+        assert_eq!(size.now(), 500);
+        (0..20).for_each(|_| size.refused(size.now(), &failure(TOO_LARGE)));
+        assert_eq!(size.now(), SMALLEST);
+    }
+
+    #[test]
+    fn keys_as_an_address_has_them() {
+        let key = |document: bson::Document| {
+            let bytes = document.to_vec().expect("bytes");
+            let id = Document::new(&bytes).and_then(|document| document.get(b"_id"));
+            Key::of(id.expect("a document").expect("an id")).expect("a key")
+        };
+        assert_eq!(path_of(&key(bson::doc! {"_id": "a/b ü"})).as_deref(), Some("a/b ü"));
+        assert_eq!(path_of(&key(bson::doc! {"_id": 12_i64})).as_deref(), Some("12"));
+        let two = key(bson::doc! {"_id": {"A": 1, "B": "x_y"}});
+        assert_eq!(path_of(&two).as_deref(), Some("1___x\\_y"));
+        assert_eq!(path_of(&key(bson::doc! {"_id": true})), None);
+        assert_eq!((number(&key(bson::doc! {"_id": 5})), number(&two)), (Some(5), None));
+    }
+}
