@@ -1,15 +1,19 @@
 # make demo    the whole thing on your machine: servers, build, 100 000 documents, live writers, the switch, comparison
+# make demo-marina  the same with NocoDB and MongoDB as the sources: 3 200 records and their links, people at work
 # make test    formatter, lints, licences, unit tests, integration tests on real servers
 # make test-cluster   the whole way in a Kubernetes of one node (Linux and root; not part of make test)
 # make test-versions  the tests' core on other versions of Postgres and MongoDB (not part of make test)
 # make install the program, its manual pages and completions, under PREFIX (/usr/local); `make uninstall` removes them
 # make bench   speed beside Python scripts and bare loops, in one run
-.PHONY: demo test install uninstall test-cluster test-versions lint manifests unit it bench fmt services toolchain down
+.PHONY: demo demo-marina test install uninstall test-cluster test-versions lint manifests unit it bench fmt services toolchain down
 SHELL := /bin/bash
 PREFIX ?= /usr/local
 
 demo: toolchain
 	@dev/demo
+
+demo-marina: toolchain
+	@dev/demo marina
 
 test: toolchain
 	@dev/test

@@ -7,11 +7,13 @@
 
 mod chance;
 pub mod collection;
+pub mod command;
 pub mod crm;
 pub mod crm_demo;
 mod error;
 mod identity;
 mod json;
+pub mod marina;
 mod oracle;
 mod rendering;
 pub mod tangle;

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 use mongodb::{Client, Database};
+use slackwater_migrations::command::{Target, duration, judge, stop_after, thaw};
 use slackwater_migrations::crm_demo::{self, Pace, World, Writers};
-use slackwater_migrations::{Error, Finding, Result, Watcher};
-use tokio::sync::watch;
-use tokio_postgres::NoTls;
+use slackwater_migrations::{Error, Result, Watcher};
 
 /// The CRM example: fills a MongoDB database, writes to it, and compares it with the tables in Postgres.
 #[derive(Parser)]
@@ -28,13 +27,6 @@ struct Source {
     /// The database with the CRM's documents
     #[arg(long, env = "CRM_DATABASE", default_value = "crm_demo")]
     database: String,
-}
-
-#[derive(Args)]
-struct Target {
-    /// Where Postgres is, with the database that has the tables
-    #[arg(long, env = "SLACKWATER_POSTGRES_URL", hide_env_values = true)]
-    postgres: String,
 }
 
 #[derive(Subcommand)]
@@ -103,71 +95,10 @@ enum Command {
     },
 }
 
-fn duration(text: &str) -> std::result::Result<Duration, String> {
-    let (number, unit) = text.split_at(text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len()));
-    let seconds: f64 = number.parse().map_err(|_| "a number and a unit: 20s, 5m, 1h".to_owned())?;
-    let factor = match unit {
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3_600.0,
-        _ => return Err("the units are s, m and h".into()),
-    };
-    Duration::try_from_secs_f64(seconds * factor).map_err(|error| error.to_string())
-}
-
 impl Source {
     async fn open(&self) -> Result<Database> {
         Ok(Client::with_uri_str(&self.mongodb).await?.database(&self.database))
     }
-}
-
-impl Target {
-    /// Points to a database of this name, which is re-created.
-    async fn renew(&mut self, name: &str) -> Result<()> {
-        let server = self.open().await?;
-        let quoted = format!("\"{}\"", name.replace('"', "\"\""));
-        server.batch_execute(&format!("DROP DATABASE IF EXISTS {quoted} WITH (FORCE)")).await?;
-        server.batch_execute(&format!("CREATE DATABASE {quoted}")).await?;
-        let (address, options) = self.postgres.split_once('?').unwrap_or((&self.postgres, ""));
-        let Some((server, _)) = address.rsplit_once('/') else {
-            return Err(Error::Unexpected("the address of Postgres has to end in /DATABASE".to_owned()));
-        };
-        let options = if options.is_empty() { String::new() } else { format!("?{options}") };
-        self.postgres = format!("{server}/{name}{options}");
-        Ok(())
-    }
-
-    async fn open(&self) -> Result<tokio_postgres::Client> {
-        let (client, connection) = tokio_postgres::connect(&self.postgres, NoTls).await?;
-        tokio::spawn(connection);
-        Ok(client)
-    }
-}
-
-/// True once time is over or a signal came.
-fn stop_after(during: Option<Duration>) -> Result<watch::Receiver<bool>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let unexpected = |error: std::io::Error| Error::Unexpected(error.to_string());
-    let mut terminate = signal(SignalKind::terminate()).map_err(unexpected)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(unexpected)?;
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        let over = async {
-            match during {
-                Some(during) => tokio::time::sleep(during).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            () = over => {}
-        }
-        let _ = sender.send(true);
-        // Kept, because a sender that is gone would end the watcher's waiting too.
-        sender.closed().await;
-    });
-    Ok(receiver)
 }
 
 async fn run(command: Command) -> Result<ExitCode> {
@@ -209,21 +140,9 @@ async fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Compare { source, target, values } => {
             let report = crm_demo::compare(&source.open().await?, &mut target.open().await?).await?;
-            print!("{report}");
-            for finding in report.tables.iter().flat_map(|table| &table.findings).filter(|_| values) {
-                if let Finding::Different { id, columns } = finding {
-                    for (column, wanted, found) in columns {
-                        println!("{id} {column}: {wanted:?} expected, {found:?} found");
-                    }
-                }
-            }
-            println!("{}", if report.is_equal() { "equal" } else { "NOT equal" });
-            return Ok(ExitCode::from(u8::from(!report.is_equal())));
+            return Ok(ExitCode::from(u8::from(!judge(&report, values))));
         }
-        Command::Thaw { source } => {
-            let admin = source.open().await?.client().database("admin");
-            admin.run_command(bson::doc! {"setUserWriteBlockMode": 1, "global": false}).await?;
-        }
+        Command::Thaw { source } => thaw(&source.open().await?).await?,
         Command::Watch { target, during } => {
             let watcher = Watcher::spawn(target.postgres, crm_demo::WATCHED, stop_after(during)?);
             let watcher = watcher.await.map_err(|error| Error::Unexpected(error.to_string()))??;

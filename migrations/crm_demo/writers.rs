@@ -10,10 +10,7 @@ use std::time::{Duration, Instant};
 use bson::{Bson, Document, Timestamp, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::action::Action as _;
-use mongodb::error::{
-    Error as DriverError, ErrorKind, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT,
-    WriteFailure,
-};
+use mongodb::error::{Error as DriverError, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
 use mongodb::options::{Acknowledgment, ReturnDocument, WriteConcern};
 use mongodb::{ClientSession, Collection, Database};
 use tokio::sync::watch;
@@ -23,12 +20,11 @@ use uuid::Uuid;
 use super::operation::{Change, Operation, Step};
 use super::team::Team;
 use super::{Kind, MIGRATION};
+use crate::collection::is_blocked;
 use crate::{Chance, Error, Ids, Result};
 
 /// Tries of a transaction that the server asks to try again.
 const TRIES: u32 = 20;
-/// What a server answers whose writers are blocked, who have lost their right to write, or whose operation it has ended for that.
-const BLOCKED: [i32; 3] = [371, 13, 11601];
 /// How often a writer that is refused tries again.
 const AGAIN: Duration = Duration::from_millis(5);
 
@@ -209,15 +205,6 @@ async fn teams(database: &Database, run: u16, writers: u8) -> Result<Vec<Vec<Tea
         shares[(number.unsigned_abs() % u32::from(writers)) as usize].push(team);
     }
     Ok(shares)
-}
-
-/// The server refuses all writers.
-fn is_blocked(error: &DriverError) -> bool {
-    match &*error.kind {
-        ErrorKind::Command(command) => BLOCKED.contains(&command.code),
-        ErrorKind::Write(WriteFailure::WriteError(error)) => BLOCKED.contains(&error.code),
-        _ => false,
-    }
 }
 
 struct Writer {
