@@ -109,6 +109,8 @@ pub struct NocodbSource {
     pub sweep: Duration,
     /// Requests that are sent in a second at the most.
     pub requests_per_second: u32,
+    /// What an address of ours has to end with, so that NocoDB may call it when something changes.
+    pub webhook: Option<Secret>,
     /// Columns, with their tables, that are read although the server computes them.
     pub include: Vec<(String, String)>,
 }

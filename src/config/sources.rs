@@ -10,6 +10,9 @@ use super::migration::{NocodbSource, Source, System};
 use super::outside::{Outside, secret};
 use super::tree::Node;
 
+/// Who knows the address may have the base asked at once, and no more.
+const SHORTEST_HOOK: usize = 16;
+
 /// `programs`: those of all commands.
 pub(super) fn sources(
     node: &Node,
@@ -102,8 +105,13 @@ fn nocodb(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option
     let sweep = fields.take("sweep").and_then(|(_, node)| fields::duration(node, "`sweep`", findings));
     let rate = fields.take("requests_per_second");
     let rate = rate.and_then(|(_, node)| fields::count(node, "`requests_per_second`", findings));
+    let webhook = fields.take("webhook");
+    let webhook = webhook.and_then(|(_, node)| hook(node, outside, findings));
     let include = fields.take("include").map(|(_, node)| include(node, findings)).unwrap_or_default();
-    fields.finish(&["url", "token", "base", "every", "sweep", "requests_per_second", "include"], findings);
+    fields.finish(
+        &["url", "token", "base", "every", "sweep", "requests_per_second", "webhook", "include"],
+        findings,
+    );
     let unread = url.is_none() || token.is_none() || base.is_none();
     let nothing = || Secret::new(String::new());
     let system = System::Nocodb(Box::new(NocodbSource {
@@ -113,9 +121,23 @@ fn nocodb(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option
         every: every.unwrap_or(usual.every),
         sweep: sweep.unwrap_or(usual.sweep),
         requests_per_second: rate.map_or(usual.requests_per_second, |rate| rate.min(1_000) as u32),
+        webhook,
         include,
     }));
     Some((system, place, unread))
+}
+
+/// The end of an address: enough of it that nobody guesses it.
+fn hook(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option<Secret> {
+    let word = secret(node, "`webhook`", outside, findings)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if word.expose().len() < SHORTEST_HOOK || !word.expose().bytes().all(plain) {
+        let message = format!("`webhook` needs {SHORTEST_HOOK} or more letters, digits, `-` or `_`");
+        let help = "it is the end of an address that only NocoDB may know: `webhook: \"${NOCODB_WEBHOOK}\"`";
+        findings.error(node.place, message, help);
+        return None;
+    }
+    Some(word)
 }
 
 /// `Table.Column`.

@@ -63,7 +63,12 @@ pub(crate) struct Health {
     reported: AtomicU64,
     state: Mutex<(Lifecycle, Option<Arc<Gauges>>)>,
     about: OnceLock<About>,
+    /// Ends of addresses that may be called when a source has changed, and what is done then.
+    hooks: Mutex<Vec<(Secret, Hook)>>,
 }
+
+/// What is done when somebody says that a source has changed.
+pub(crate) type Hook = Arc<dyn Fn() + Send + Sync>;
 
 impl Health {
     pub(crate) fn new(role: ProcessRole, name: String, instance: i64) -> Self {
@@ -75,6 +80,7 @@ impl Health {
             reported: AtomicU64::new(0),
             state: Mutex::default(),
             about: OnceLock::new(),
+            hooks: Mutex::default(),
         }
     }
 
@@ -82,6 +88,20 @@ impl Health {
     pub(crate) fn is_about(&self, about: About) {
         // If the start is tried again, it reads the same file.
         let _ = self.about.set(about);
+    }
+
+    /// From now on a call of the address that ends with this word does something.
+    pub(crate) fn hears_of(&self, word: Secret, hook: Hook) {
+        let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        hooks.retain(|(known, _)| known.expose() != word.expose());
+        hooks.push((word, hook));
+    }
+
+    /// Somebody has called the address that ends with this word. Whether anybody wants to know.
+    pub(crate) fn heard_of(&self, word: &str) -> bool {
+        let hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = hooks.iter().find(|(known, _)| known.expose() == word);
+        found.inspect(|(_, hook)| hook()).is_some()
     }
 
     pub(crate) fn about(&self) -> Option<&About> {

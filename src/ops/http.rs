@@ -90,6 +90,14 @@ pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>) {
 
 impl Endpoint {
     async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        // A hint, and no more: nothing is read of what comes with it.
+        if let (&Method::POST, Some(word)) = (method, path.strip_prefix("/changed/")) {
+            return if self.health.heard_of(word) {
+                response(StatusCode::OK, TEXT, "ok\n".to_owned())
+            } else {
+                response(StatusCode::NOT_FOUND, TEXT, "not found\n".to_owned())
+            };
+        }
         if method != Method::GET && method != Method::HEAD {
             let mut refused =
                 response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD are allowed\n".to_owned());

@@ -89,7 +89,9 @@ fn sources(look: &Look) -> Vec<Value> {
             "silent_ms": row.silent_ms,
         })
     };
-    look.sources.iter().map(source).collect()
+    let unheard = |name: &&str| look.sources.iter().all(|row| row.source != **name);
+    let of_nobody = |name: &str| json!({ "name": name, "lag_ms": null, "trouble": null });
+    look.sources.iter().map(source).chain(look.names().into_iter().filter(unheard).map(of_nobody)).collect()
 }
 
 fn processes(look: &Look) -> Vec<Value> {

@@ -18,6 +18,7 @@ use futures_util::future::join_all;
 use slackwater_connectors::error::{self, Error, Result};
 use slackwater_connectors::mongodb::{ChangeStream, Mongo, Privileges, Start};
 use slackwater_connectors::nocodb::{Noco, Settings};
+use slackwater_connectors::secret::Secret;
 use slackwater_connectors::source::{ChangeBatch, ChunkRead, FreezeRight, Heard, Kind, Lookup, Split};
 use slackwater_topics::{CollectionId, Key, Moment, Position, Range};
 use tokio::sync::watch;
@@ -119,6 +120,14 @@ impl config::Source {
         }
     }
 
+    /// The end of the address that may be called when something has changed.
+    pub(crate) fn webhook(&self) -> Option<&Secret> {
+        match &self.system {
+            System::Mongodb { .. } => None,
+            System::Nocodb(nocodb) => nocodb.webhook.as_ref(),
+        }
+    }
+
     /// How often everything is read, where deletes are found by that alone.
     pub(crate) fn reads_all_every(&self) -> Option<Duration> {
         match &self.system {
@@ -179,6 +188,22 @@ impl Source {
         }
     }
 
+    /// Whether a collection is there; `None` where nobody can say.
+    pub(crate) async fn has(&self, collection: &str) -> Option<bool> {
+        match self {
+            Self::Mongodb(_) => Some(self.collections().await?.iter().any(|name| name == collection)),
+            Self::Nocodb(noco) => noco.has(collection).await.ok(),
+        }
+    }
+
+    /// A hint that something has changed.
+    pub(crate) fn poke(&self) {
+        match self {
+            Self::Mongodb(_) => {}
+            Self::Nocodb(noco) => noco.poke(),
+        }
+    }
+
     /// The source's present: what was acknowledged before this call is at or before the moment.
     pub(crate) async fn now(&self) -> Result<Moment> {
         match self {
@@ -236,7 +261,10 @@ impl Source {
     pub(crate) async fn split(&self, collection: &str, size: Chunking) -> Result<Split> {
         match self {
             Self::Mongodb(mongo) => mongo.split(collection, size.bytes, size.documents).await,
-            Self::Nocodb(noco) => noco.split(collection, size.bytes, size.documents).await,
+            Self::Nocodb(noco) => {
+                let split = noco.split(collection, size.bytes, size.documents).await;
+                nocodb::or_gone(noco, collection, split, || Split { documents: 0, bounds: Vec::new() }).await
+            }
         }
     }
 
@@ -250,7 +278,17 @@ impl Source {
     ) -> Result<ChunkRead> {
         match self {
             Self::Mongodb(mongo) => mongo.read_chunk(collection, range, since, most_bytes).await,
-            Self::Nocodb(noco) => noco.read_chunk(collection, range, since, most_bytes).await,
+            Self::Nocodb(noco) => {
+                let read = noco.read_chunk(collection, range, since, most_bytes).await;
+                let none = || ChunkRead {
+                    documents: Vec::new(),
+                    from: since,
+                    until: noco.now(),
+                    rest: None,
+                    bytes: 0,
+                };
+                nocodb::or_gone(noco, collection, read, none).await
+            }
         }
     }
 
@@ -266,7 +304,11 @@ impl Source {
     pub(crate) async fn look_up(&self, collection: &str, keys: &[Key], since: Moment) -> Result<Lookup> {
         match self {
             Self::Mongodb(mongo) => mongo.lookup(collection, keys, since).await,
-            Self::Nocodb(noco) => noco.lookup(collection, keys, since).await,
+            Self::Nocodb(noco) => {
+                let found = noco.lookup(collection, keys, since).await;
+                let none = || Lookup { found: Vec::new(), at: noco.now().max(since) };
+                nocodb::or_gone(noco, collection, found, none).await
+            }
         }
     }
 

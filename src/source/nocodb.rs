@@ -69,6 +69,25 @@ fn judge(watched: &WatchedTable, findings: &mut Findings) {
     }
 }
 
+/// What was read of a table; nothing where there is no such table any more. A person may have said that its rows are to go.
+pub(super) async fn or_gone<T>(
+    noco: &Noco,
+    table: &str,
+    read: Result<T>,
+    nothing: impl FnOnce() -> T,
+) -> Result<T> {
+    match read {
+        Err(error) if error.kind == Kind::Unsuitable => {
+            if noco.has(table).await? {
+                Err(error)
+            } else {
+                Ok(nothing())
+            }
+        }
+        read => read,
+    }
+}
+
 /// What was sent, in the control store.
 struct Sent(Mutex<Store>);
 

@@ -215,6 +215,10 @@ async fn begin(process: &mut Process, origin: Origin, joined: Joined) -> Result<
         (Arc::clone(&process.plan), process.migration.target.uri.clone(), &process.stop.clone());
     let remembers = Store::new(&target, Some(&owner), stop);
     let source = named.source.remembering(remembers, &plan, &named.name).await?;
+    if let Some(word) = configured.and_then(config::Source::webhook) {
+        let called = source.clone();
+        process.health.hears_of(word.clone(), Arc::new(move || called.poke()));
+    }
     // Of a table that stands still nobody knows, so rows are merged into it.
     let known = plan.tables.iter().enumerate().filter(|(_, spec)| !spec.stands);
     let (places, names): (Vec<usize>, Vec<(String, String)>) =

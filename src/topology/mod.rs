@@ -63,6 +63,7 @@ struct Process {
     /// Changes when the migration file does.
     fingerprint: String,
     gauges: Arc<Gauges>,
+    health: Arc<Health>,
     stop: Stop,
     /// Tells lanes when the target's tables have changed.
     schema: Schema,
@@ -79,6 +80,7 @@ impl Process {
             plan: Arc::clone(&self.plan),
             fingerprint: self.fingerprint.clone(),
             gauges: Arc::clone(&self.gauges),
+            health: Arc::clone(&self.health),
             stop: self.stop.clone(),
             schema: self.schema.clone(),
             refusals: self.refusals.clone(),
@@ -124,8 +126,17 @@ pub(crate) async fn start(
     let (watch, schema) = SchemaWatch::new(Arc::clone(&migration), &plan, Arc::clone(gauges), stop.clone());
     let (fingerprint, refusals) = (file.fingerprint.clone(), Refusals::default());
     let (gauges, stop) = (Arc::clone(gauges), stop.clone());
-    let mut process =
-        Process { migration, plan, fingerprint, gauges, stop, schema, refusals, tasks: JoinSet::new() };
+    let mut process = Process {
+        migration,
+        plan,
+        fingerprint,
+        gauges,
+        health: Arc::clone(health),
+        stop,
+        schema,
+        refusals,
+        tasks: JoinSet::new(),
+    };
     if let Log::Kafka(log) = &file.migration.log {
         let due = renewal(Renewal::of(&process.kafka(log, "renewal")), process.stop.clone());
         process.spawn(RENEWAL, due);

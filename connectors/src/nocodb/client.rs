@@ -198,6 +198,11 @@ impl Noco {
         Ok(tables.into_iter().map(|table| table.title).collect())
     }
 
+    /// Whether it has a table with this title or id.
+    pub async fn has(&self, table: &str) -> Result<bool> {
+        Ok(self.server.find(table).await?.is_some())
+    }
+
     /// Looks at these tables.
     pub async fn preflight(&self, tables: &[String]) -> Result<Preflight> {
         let listed = self.server.http.tables(&self.server.base.id).await?;

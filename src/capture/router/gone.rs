@@ -32,18 +32,17 @@ impl Router {
         if self.follows_drops {
             return Ok(collections);
         }
-        let known = self.source.collections().await;
-        let is_there = |name: &String| known.as_ref().map_or(!dropped, |known| known.contains(name));
         let mut there = Vec::with_capacity(collections.len());
         for id in collections {
             let copied = self.copying.get(&id).is_some_and(|copying| copying.state == CopyState::Copied);
-            let name = &self.plan.collection(id).collection;
-            if self.gone.get(&id) == Some(&Some(Word::Keep)) && !is_there(name) {
+            let kept = self.gone.get(&id) == Some(&Some(Word::Keep));
+            if !copied && !kept {
+                there.push(id);
                 continue;
             }
-            if !copied || is_there(name) {
+            if self.source.has(&self.plan.collection(id).collection).await.unwrap_or(!dropped) {
                 there.push(id);
-            } else if !self.is_parked(id) {
+            } else if !kept && !self.is_parked(id) {
                 self.park(id, text).await?;
             }
         }
@@ -92,9 +91,11 @@ impl Router {
         let mut back = Vec::new();
         if self.looked_for_gone.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
             self.looked_for_gone = Some(Instant::now());
-            let known = self.source.collections().await.unwrap_or_default();
-            let parked = self.gone.keys().copied().filter(|id| self.is_parked(*id) && !followed.contains(id));
-            back.extend(parked.filter(|id| known.contains(&self.plan.collection(*id).collection)));
+            for id in self.gone.keys().copied().filter(|id| self.is_parked(*id) && !followed.contains(id)) {
+                if self.source.has(&self.plan.collection(id).collection).await == Some(true) {
+                    back.push(id);
+                }
+            }
         }
         self.copy_again(followed, "followed", "as a person said, its rows go as it went").await?;
         self.copy_again(back, "there_again", "it is there again").await

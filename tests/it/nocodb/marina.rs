@@ -77,6 +77,12 @@ impl Marina {
         )
     }
 
+    /// The table of boats is deleted, with all that is in it.
+    pub(super) async fn sink(&mut self) {
+        self.base.ask("DELETE", &format!("meta/tables/{}", self.boats.id), Value::Null).await;
+        self.afloat.clear();
+    }
+
     /// The numbers of all boats.
     pub(super) fn boats(&self) -> Vec<i64> {
         self.afloat.keys().copied().collect()

@@ -16,6 +16,7 @@ use self::marina::{Marina, SCHEMA};
 use crate::letters::letters;
 use crate::stage::broker::shared;
 use crate::stage::pipeline::{Log, Pipeline};
+use crate::stage::ports::free_ports;
 use crate::stage::{PATIENCE, Slackwater, Stage, number, until};
 
 /// Each pass costs a request a table at least, and the server has other tests to serve.
@@ -225,4 +226,68 @@ async fn beside_a_mongodb_in_one_migration() {
     assert_eq!(sources, [("base".into(), "nocodb".into()), ("legacy".into(), "mongodb".into())]);
     processes.remove(0).stop().await;
     trial.clear(processes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_table_that_is_deleted_wait_for_a_word() {
+    let mut chance = Chance::new(number("SLACKWATER_TEST_SEED", 5));
+    let mut trial = Trial::set("nocodb_deleted", false).await;
+    trial.marina.fill(&mut chance, 30).await;
+    let mut processes = vec![trial.start(0)];
+    trial.equal(&mut processes).await;
+    let boats = trial.marina.boats().len() as i64;
+    let rows = async || {
+        let row = trial.stage.target.query_one("SELECT count(*) FROM boats", &[]).await;
+        row.expect("boats can be counted").get::<_, i64>(0)
+    };
+    trial.marina.sink().await;
+    until("it is said that it is gone", PATIENCE, async || {
+        processes.iter_mut().for_each(Slackwater::still_runs);
+        let status = trial.stage.status(&trial.file).await;
+        (status["gone"][0]["collection"] == "base.Boats").then_some(())
+    })
+    .await;
+    assert_eq!(rows().await, boats, "people may be working on them");
+    let output = trial.stage.output(&["resolve", trial.path(), "base.Boats", "--follow"]).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    trial.equal(&mut processes).await;
+    assert_eq!(rows().await, 0);
+    processes.remove(0).stop().await;
+    trial.clear(processes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_makes_the_next_poll_come_at_once() {
+    let mut chance = Chance::new(number("SLACKWATER_TEST_SEED", 9));
+    let mut trial = Trial::set("nocodb_webhook", false).await;
+    let word = "a-word-that-nobody-guesses";
+    let seldom = format!("every: 3600s, sweep: 3600s, webhook: {word}");
+    let text = trial.marina.file();
+    let text = text.replace("every: 300ms, sweep: 1500ms", &seldom);
+    assert!(text.contains(word));
+    trial.file = trial.stage.file("seldom.yaml", &text);
+    trial.marina.fill(&mut chance, 20).await;
+    let [port] = free_ports();
+    let at = format!("127.0.0.1:{port}");
+    let mut process = trial.stage.start(&["run", trial.path(), "--listen", &at], "run");
+    let client = reqwest::Client::new();
+    let post = async |end: &str| {
+        let sent = client.post(format!("http://{at}/changed/{end}")).send().await.ok()?;
+        Some(sent.status().as_u16())
+    };
+    for _ in 0..2 {
+        until("it is equal as soon as it is called", PATIENCE, async || {
+            process.still_runs();
+            post(word).await;
+            trial.marina.differs(&trial.stage.target).await.is_none().then_some(())
+        })
+        .await;
+        for _ in 0..5 {
+            trial.marina.edit(&mut chance).await;
+        }
+    }
+    assert_eq!(post("a-word-that-is-wrong").await, Some(404));
+    assert!(!process.said(word), "the word is a secret");
+    process.stop().await;
+    trial.clear(Vec::new()).await;
 }
