@@ -46,6 +46,9 @@ const METHODS: &[(&str, &str)] = &[("Card", "card"), ("Cash", "cash")];
 const INVOICE_STATES: &[(&str, &str)] =
     &[("Draft", "draft"), ("Sent", "sent"), ("Paid", "paid"), ("Void", "void")];
 
+/// An address of nobody, as Postgres casts an `inet` to text.
+const NOWHERE: &str = "0.0.0.0/32";
+
 /// What a record is linked to, by its number.
 type Links = HashMap<i64, Vec<i64>>;
 
@@ -89,7 +92,7 @@ impl Rows {
             Some(collection(of.table)),
             Some(id.to_string()),
             Some("migration".into()),
-            Some("0.0.0.0".into()),
+            Some(NOWHERE.into()),
             of.moment("CreatedAt")?,
         ];
         self.put(&AUDIT_LOGS, &cells)
@@ -318,7 +321,7 @@ impl Rows {
             constant("legacy.payments"),
             Some(origin),
             constant("migration"),
-            constant("0.0.0.0"),
+            constant(NOWHERE),
             at,
         ];
         self.put(&AUDIT_LOGS, &cells)

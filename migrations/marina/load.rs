@@ -9,7 +9,7 @@ use super::base::{Base, Server};
 use super::tables::{LINKS, TABLES, described};
 use super::{
     BERTHS, BERTHS_OF_INTEREST, EXPENSES, EXPENSES_OF_INVOICE, INTERESTS, INTERESTS_OF_BERTH, INVOICES,
-    records,
+    INVOICES_OF_INTEREST, records,
 };
 use crate::{Chance, Error, Result};
 
@@ -60,41 +60,46 @@ pub async fn build(
     }
     base.look().await?;
     progress("a base of 4 tables and 4 links");
-    let made = |table, count: u64, make: fn(&mut Chance, u64) -> Value| {
+    let made = |kind, table, count: u64, make: fn(&mut Chance, u64) -> Value| {
         let base = &base;
         async move {
-            let mut chance = Chance::of(seed, count, 0);
+            let mut chance = Chance::of(seed, kind, 0);
             let records: Vec<Value> = (1..=count).map(|number| make(&mut chance, number)).collect();
             base.create_records(table, &records).await
         }
     };
     // Each table in its own order, so that the same seed gives the same numbers.
     let (interests, berths, expenses, invoices) = tokio::try_join!(
-        made(INTERESTS, size.interests, |chance, _| records::interest(chance)),
-        made(BERTHS, size.berths, records::berth),
-        made(EXPENSES, size.expenses, |chance, _| records::expense(chance)),
-        made(INVOICES, size.invoices, records::invoice),
+        made(1, INTERESTS, size.interests, |chance, _| records::interest(chance)),
+        made(2, BERTHS, size.berths, records::berth),
+        made(3, EXPENSES, size.expenses, |chance, _| records::expense(chance)),
+        made(4, INVOICES, size.invoices, records::invoice),
     )?;
     let count = interests.len() + berths.len() + expenses.len() + invoices.len();
     progress(&format!("{count} records"));
     let mut chance = Chance::of(seed, 0, 1);
     let mut links = Links::default();
+    // A call connects one record with many others and takes its time, so few records have many links. What belongs to one
+    // record only is given to one, as calls are made side by side.
     for interest in &interests {
         if chance.percent(70) {
             links.add(BERTHS, INTERESTS_OF_BERTH, *chance.pick(&berths), *interest);
         }
-        for _ in 0..chance.below(4) {
-            links.add(INTERESTS, BERTHS_OF_INTEREST, *interest, *chance.pick(&berths));
-        }
-        if chance.percent(60) {
-            links.add(INTERESTS, "Invoices", *interest, *chance.pick(&invoices));
-        }
     }
+    let buyers = &interests[..interests.len().div_ceil(5)];
     for invoice in &invoices {
-        for _ in 0..chance.below(6) {
-            links.add(INVOICES, EXPENSES_OF_INVOICE, *invoice, *chance.pick(&expenses));
+        if chance.percent(60) {
+            links.add(INTERESTS, INVOICES_OF_INTEREST, *chance.pick(buyers), *invoice);
         }
     }
+    let mut many = |table, link, to: &[i64], from: &[i64], share, most| {
+        for id in from {
+            let count = if chance.percent(share) { 1 + chance.below(most) } else { 0 };
+            (0..count).for_each(|_| links.add(table, link, *id, *chance.pick(to)));
+        }
+    };
+    many(INTERESTS, BERTHS_OF_INTEREST, &berths, &interests, 40, 6);
+    many(INVOICES, EXPENSES_OF_INVOICE, &expenses, &invoices, 35, 12);
     let count = links.make(&base).await?;
     progress(&format!("{count} links"));
     Ok(base)

@@ -32,12 +32,12 @@ const BERTHS: &str = "Berths";
 const EXPENSES: &str = "Expenses";
 const INVOICES: &str = "Invoices";
 
-/// A link, by its title.
+/// A link, by its title. The other side of one is called as its table is.
 const BERTH: &str = "Berth";
 const BERTHS_OF_INTEREST: &str = "Berths of Interest";
 const INTEREST: &str = "Interest";
-/// The other side of [`BERTH`], and a link of invoices.
 const INTERESTS_OF_BERTH: &str = "Interests";
+const INVOICES_OF_INTEREST: &str = "Invoices";
 const EXPENSES_OF_INVOICE: &str = "Expenses";
 
 /// The collection of MongoDB.

@@ -145,3 +145,20 @@ async fn who_wants_it_so_follows_drops() {
     copied.process.stop().await;
     copied.stage.clear().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_had_nothing_is_not_asked_about() {
+    let mut copied = Copied::set("gone_empty", "").await;
+    items::collection(&copied.stage).delete_many(doc! {}).await.expect("items can be deleted");
+    assert_eq!(items::equal(&copied.stage, &mut copied.process, PATIENCE).await, 0);
+    items::collection(&copied.stage).drop().await.expect("a collection can be dropped");
+    until("it is copied again", PATIENCE, async || {
+        copied.process.still_runs();
+        let told = state::incidents(&copied.stage.target).await;
+        told.iter().any(|incident| incident.contains("recopied")).then_some(())
+    })
+    .await;
+    assert!(gone(&copied.stage, &copied.file).await.is_null());
+    copied.process.stop().await;
+    copied.stage.clear().await;
+}

@@ -43,7 +43,15 @@ impl Router {
             if self.source.has(&self.plan.collection(id).collection).await.unwrap_or(!dropped) {
                 there.push(id);
             } else if !kept && !self.is_parked(id) {
-                self.park(id, text).await?;
+                // A collection that never was, or that had nothing, leaves nothing to ask about.
+                let tables = self.tables_of(id);
+                let asked = async { self.store.control().await?.has_rows(&tables).await };
+                // Where nobody can say there may be some.
+                if asked.await.unwrap_or(true) {
+                    self.park(id, text).await?;
+                } else {
+                    there.push(id);
+                }
             }
         }
         Ok(there)
@@ -103,11 +111,13 @@ impl Router {
 
     /// Whether rows of a table are kept for a collection that is gone: then nobody knows which of the others may go.
     pub(super) fn keeps_rows_of(&self, collection: CollectionId) -> bool {
-        let tables = |id: CollectionId| {
-            let tables = self.plan.tables_of(&[id]).into_iter().map(|table| &self.plan.tables[table].table);
-            tables.map(|table| (table.schema.clone(), table.name.clone())).collect::<Vec<_>>()
-        };
-        let mine = tables(collection);
-        self.gone.keys().any(|id| tables(*id).iter().any(|table| mine.contains(table)))
+        let mine = self.tables_of(collection);
+        self.gone.keys().any(|id| self.tables_of(*id).iter().any(|table| mine.contains(table)))
+    }
+
+    /// The tables of a collection, each with its schema.
+    fn tables_of(&self, id: CollectionId) -> Vec<(String, String)> {
+        let tables = self.plan.tables_of(&[id]).into_iter().map(|table| &self.plan.tables[table].table);
+        tables.map(|table| (table.schema.clone(), table.name.clone())).collect()
     }
 }

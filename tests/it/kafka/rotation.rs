@@ -7,7 +7,7 @@ use crate::stage::pipeline::Pipeline;
 use crate::stage::ports::free_ports;
 use crate::stage::records::Topics;
 use crate::stage::trial::{CATCH_UP, Load};
-use crate::stage::{PATIENCE, Slackwater, Stage, number, until};
+use crate::stage::{Slackwater, Stage, number, until};
 
 /// Nobody is let in for longer without saying the password again, as in clusters whose passwords change.
 const AGAIN_WITHIN_MS: u32 = 3_000;
@@ -78,7 +78,7 @@ async fn passwords_that_change() {
             std::fs::write(&password, &secret).expect("a file");
             broker.set_password("app", &secret).await;
         }
-        until("all have begun anew with what the file holds now", PATIENCE, async || {
+        until("all have begun anew with what the file holds now", CATCH_UP, async || {
             processes.iter_mut().for_each(Slackwater::still_runs);
             processes.iter().all(|process| begun(process) >= turn).then_some(())
         })
@@ -90,7 +90,7 @@ async fn passwords_that_change() {
         assert!(!process.said("a-secret"), "a password is in the log of {}", process.name());
     }
     let [mut one, mut two, mut capture] = processes;
-    until("nothing is left of former clients", PATIENCE, async || {
+    until("nothing is left of former clients", CATCH_UP, async || {
         let threads =
             [one.threads("kafka-consumer"), two.threads("kafka-consumer"), capture.threads("kafka-producer")];
         println!("{threads:?}");

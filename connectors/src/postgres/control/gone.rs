@@ -8,6 +8,7 @@ use super::Control;
 use super::doing::Doing as _;
 use super::ledger::Incident;
 use crate::error::Result;
+use crate::postgres::target::statements::quote;
 
 /// What a person says of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,18 @@ impl Control {
             })
         })
         .await
+    }
+
+    /// Whether any of these tables holds a row.
+    pub async fn has_rows(&self, tables: &[(String, String)]) -> Result<bool> {
+        let doing = "looking whether rows are there";
+        for (schema, table) in tables {
+            let sql = format!("SELECT EXISTS (SELECT FROM {}.{})", quote(schema), quote(table));
+            if self.rows(doing, &sql, &[], |row: &Row| row.try_get(0)).await?.contains(&true) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Notes that a collection of our source is gone. What was said of an earlier time does not count any more.
