@@ -133,10 +133,12 @@ async fn one(seed: u64, kafka: bool, sources: usize) {
     stage.target.batch_execute(&tangle::sql(&made)).await.expect("the tables can be created");
     let pool = 6 + chance.below(30);
     let mut documents = Rows::new();
+    for source in 1..sources {
+        // What a run before has left, which failed.
+        database_of(&stage, source, sources).drop().await.expect("a database can go");
+    }
     for (index, _) in made.iter().enumerate() {
         let database = database_of(&stage, index, sources);
-        // What a run before has left, which failed.
-        database.collection::<Document>(&format!("c{index}")).drop().await.expect("a collection can go");
         database.create_collection(format!("c{index}")).await.expect("a collection");
     }
     for _ in 0..pool / 2 {

@@ -217,7 +217,7 @@ impl Broker {
 
     /// Waits until the whole cluster is there, and every partition has its leader and copies.
     pub(crate) async fn ready(&mut self) {
-        let end = Instant::now() + PATIENCE;
+        let (mut end, mut again) = (Instant::now() + PATIENCE, false);
         loop {
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().expect("a child")) {
                 panic!("the broker ended by itself ({status}):\n{}", self.tail());
@@ -225,6 +225,14 @@ impl Broker {
             let (address, cluster) = (self.address(), self.cluster);
             let ready = tokio::task::spawn_blocking(move || leads(&address, cluster, cluster)).await;
             let Err(lacks) = ready.expect("a task") else { break };
+            // Seen on a busy machine: a broker that has come back never follows one of its partitions again.
+            if Instant::now() >= end && !again {
+                println!("{lacks}, for {PATIENCE:?}: the broker is started once more");
+                self.kill().await;
+                self.launch();
+                (end, again) = (Instant::now() + PATIENCE, true);
+                continue;
+            }
             assert!(
                 Instant::now() < end,
                 "the broker at {}: {lacks}, for {PATIENCE:?}:\n{}",

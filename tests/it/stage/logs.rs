@@ -22,6 +22,7 @@ const EXPECTED: &[(&str, &str)] = &[
     // Several sources.
     ("it is away; the others begin", "a source is stopped"),
     ("nothing tells their rows apart", "a table that two sources fill, without a constant"),
+    ("beginning anew; nothing is lost", "a password that changes"),
     ("NocoDB does not answer", "the way to it is shut"),
     ("the connection broke", "the way to it is shut"),
     // Documents that do not fit.
