@@ -23,6 +23,8 @@ const EXPECTED: &[(&str, &str)] = &[
     ("it is away; the others begin", "a source is stopped"),
     ("nothing tells their rows apart", "a table that two sources fill, without a constant"),
     ("beginning anew; nothing is lost", "a password that changes"),
+    ("put it back, or change the migration file", "columns of NocoDB that a test deletes"),
+    (" was deleted table=", "a table of NocoDB that a test deletes"),
     ("NocoDB does not answer", "the way to it is shut"),
     ("the connection broke", "the way to it is shut"),
     // Documents that do not fit.
