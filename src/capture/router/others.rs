@@ -2,6 +2,7 @@
 //!
 //! It is a matter of speed alone. A source that does not get on is not waited for: rows that lack something wait by themselves.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use slackwater_connectors::postgres::control::pulse::SourceRow;
@@ -24,13 +25,15 @@ const BEGINS_WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct Others {
     begun: Instant,
     looked: Option<Instant>,
+    /// These are copied, or are not waited for any more: each is asked about until then, and not for every chunk.
+    passed: HashSet<CollectionId>,
     /// Somebody has something to do, and was not given it.
     pub(super) held_up: bool,
 }
 
 impl Others {
     pub(super) fn new() -> Self {
-        Self { begun: Instant::now(), looked: None, held_up: false }
+        Self { begun: Instant::now(), looked: None, passed: HashSet::new(), held_up: false }
     }
 }
 
@@ -40,6 +43,7 @@ impl Router {
         let first = turn.iter().filter(|id| self.copying.get(id).is_some_and(|copying| !copying.recopy));
         let mut wanted: Vec<CollectionId> =
             first.flat_map(|id| self.plan.collection(*id).after.iter().copied()).collect();
+        wanted.retain(|id| !self.others.passed.contains(id));
         wanted.sort_unstable();
         wanted.dedup();
         self.others.held_up = false;
@@ -56,6 +60,9 @@ impl Router {
         self.others.looked = Some(Instant::now());
         let began = self.others.begun.elapsed() < BEGINS_WITHIN;
         self.others.held_up = waits(&self.plan, &wanted, &rows, &sources, began);
+        if !self.others.held_up {
+            self.others.passed.extend(wanted);
+        }
         Ok(!self.others.held_up)
     }
 }
