@@ -292,7 +292,7 @@ impl<'a> Leader<'a> {
             if rehearsals >= REHEARSALS && took <= most {
                 break took.as_millis();
             }
-            if begun.elapsed() > REHEARSAL_WITHIN {
+            if begun.elapsed() > self.rehearsal_within() {
                 let (took, most) = (time(took.as_millis()), time(most.as_millis()));
                 return Err(Abandon::Because(format!(
                     "fence_slow: a fence takes {took}, and half of the deadline is {most}"
@@ -351,6 +351,11 @@ impl<'a> Leader<'a> {
         }
     }
 
+    /// Who gives the freeze more time gives it to its rehearsal as well: a source that is asked takes a pass over all that it has.
+    fn rehearsal_within(&self) -> Duration {
+        REHEARSAL_WITHIN.max(self.migration.cutover.deadline)
+    }
+
     /// Sends a fence all the way while the source is still written to: if it does not pass now, it would not pass in the
     /// freeze.
     async fn rehearse(&self, id: Uuid) -> std::result::Result<(), Abandon> {
@@ -363,14 +368,15 @@ impl<'a> Leader<'a> {
         if !self.control.rehearse_cutover(id, self.owner, &fence).await? {
             return Err(Abandon::taken_back());
         }
-        match tokio::time::timeout(REHEARSAL_WITHIN, self.passed(&fence)).await {
+        let within = self.rehearsal_within();
+        match tokio::time::timeout(within, self.passed(&fence)).await {
             Ok(passed) => Ok(passed?),
             Err(_) => {
                 let progress = self.control.fence_progress(&self.migration.name, &fence).await?;
                 Err(Abandon::Because(format!(
                     "applier_stopped: a fence did not pass {} within {}",
                     missing(&progress),
-                    time(REHEARSAL_WITHIN.as_millis())
+                    time(within.as_millis())
                 )))
             }
         }
