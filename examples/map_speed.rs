@@ -83,7 +83,8 @@ fn main() {
         estimated_rows: -1,
         triggers: Vec::new(),
     };
-    let catalog = Catalog { tables: [(("public".to_owned(), "users".to_owned()), table)].into() };
+    let tables = [(("public".to_owned(), "users".to_owned()), table)].into();
+    let catalog = Catalog { tables, ..Catalog::default() };
     let file = config::parse("speed.yaml", FILE, &|_| None).expect("a file");
     let plan = Arc::new(compile(&file, &catalog).expect("a plan"));
     let events: Vec<Event> = (0..1000_u32)

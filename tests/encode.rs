@@ -68,7 +68,8 @@ impl Encoder {
             estimated_rows: -1,
             triggers: Vec::new(),
         };
-        let catalog = Catalog { tables: [(("public".to_owned(), "t".to_owned()), table)].into() };
+        let tables = [(("public".to_owned(), "t".to_owned()), table)].into();
+        let catalog = Catalog { tables, ..Catalog::default() };
         let file = format!(
             "migration: t\nsources: {{ m: {{ mongodb: {{ uri: x, database: d }} }} }}\ntarget: {{ postgres: {{ uri: x }} }}\ncollections:\n  m.t: {{ into: t, columns: {{ id: {{ uuid: _id }}, v: {rule} }} }}\n"
         );

@@ -27,7 +27,7 @@ use super::schema_watch::Schema;
 use super::transaction::{Origin, Transaction};
 use crate::letters::{Letters, refused, rejected, standing};
 use crate::log::keep_last;
-use crate::mapping::{self, Mapper, Plan, Texts};
+use crate::mapping::{self, Inputs, Mapper, Plan, Texts};
 use crate::ops::board::Place;
 use crate::ops::gauges::Gauges;
 use crate::ops::metrics::{self, Retry};
@@ -122,7 +122,7 @@ impl Lane {
         let given = transaction.notes();
         let events = &transaction.events;
         let mut attempt = Attempt { way, careful: false, asked: false };
-        self.mapper.refuse(Texts::new());
+        self.mapper.refuse(Texts::new(), Inputs::new());
         self.mapper.tidy();
         let tables = if way == Way::Copy { self.tables_of(events) } else { Vec::new() };
         let mut patience = Patience::new(&self.stop).shown(&self.gauges, Place::Target);
@@ -293,7 +293,8 @@ impl Lane {
         Ok(true)
     }
 
-    /// Whether the target refuses texts of these documents that only it can read. They are invalid from then on.
+    /// Whether the target refuses texts of these documents that only it can read, or fails to compute something of them. They are invalid
+    /// from then on.
     async fn ask(&mut self, events: &[Event]) -> Result<bool> {
         reset(&mut self.records, &self.plan);
         self.mapper.keep_texts();
@@ -303,7 +304,8 @@ impl Lane {
         }
         let _ = self.mapper.take_tallies();
         let mut refused = Texts::new();
-        for (oid, texts) in self.mapper.take_texts() {
+        let (texts, inputs) = self.mapper.take_texts();
+        for (oid, texts) in texts {
             let Some(kind) = self.plan.kind(oid) else { continue };
             let texts = texts.into_iter().filter_map(|text| String::from_utf8(text).ok()).collect();
             let bad = self.sink.refused(kind, texts).await?;
@@ -311,8 +313,15 @@ impl Lane {
                 refused.insert(oid, bad.into_iter().map(String::into_bytes).collect());
             }
         }
-        let any = !refused.is_empty();
-        self.mapper.refuse(refused);
+        let mut failing = Inputs::new();
+        for ((table, column), inputs) in inputs {
+            let bad = self.sink.failing(table, column, inputs.into_iter().collect()).await?;
+            if !bad.is_empty() {
+                failing.insert((table, column), bad.into_iter().collect());
+            }
+        }
+        let any = !refused.is_empty() || !failing.is_empty();
+        self.mapper.refuse(refused, failing);
         Ok(any)
     }
 

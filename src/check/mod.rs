@@ -10,7 +10,6 @@ use std::path::Path;
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::postgres::client::{self, Server};
 use slackwater_connectors::postgres::target::catalog::Catalog;
-use slackwater_connectors::postgres::target::introspect;
 use slackwater_connectors::postgres::target::rights::{Rights, When, of as rights_of};
 
 use crate::config::{self, Diagnostics, Findings, Finish, Log, Migration, Place};
@@ -167,7 +166,7 @@ async fn catalog(migration: &Migration) -> Option<Result<(Server, Catalog, Right
     let tables = load::tables(migration);
     Some(tokio::try_join!(
         client::look(&target.uri),
-        introspect::read(&target.uri, &tables),
+        load::catalog(migration),
         rights_of(&target.uri, &tables)
     ))
 }

@@ -160,14 +160,18 @@ fn declared(collection: &Collection, fields: &[String], round: &mut Round) {
     let mut told: Vec<(&str, Place)> = Vec::new();
     for table in &collection.tables {
         let arrays = table.each.iter().map(|each| (&each.value, each.place));
-        let values = table.columns.iter().filter_map(|column| match &column.rule.value {
+        let columns = table.columns.iter().flat_map(|column| column.parts());
+        let conditions = table.when.iter().flat_map(|when| when.value.paths());
+        let conditions = conditions.filter(|path| table.each.is_none() || path.value.up);
+        let values = columns.filter_map(|column| match &column.rule.value {
             // What is in an element is declared by nobody.
             Rule::Value(value) if table.each.is_none() || value.path.value.up => {
                 Some((&value.path.value, value.path.place))
             }
             _ => None,
         });
-        for (path, place) in arrays.chain(values) {
+        let conditions = conditions.map(|path| (&path.value, path.place));
+        for (path, place) in arrays.chain(values).chain(conditions) {
             let Some(first) = path.names.first() else { continue };
             if !fields.contains(first) && !told.contains(&(first, place)) {
                 told.push((first, place));

@@ -10,6 +10,7 @@ use slackwater_topics::Namespace;
 use super::cutover::{Check, Cutover, Freeze};
 use super::diagnostics::{At, FileText, Place};
 use super::path::Path;
+use super::predicate::Predicate;
 use super::tree::Scalar;
 
 /// A whole migration.
@@ -210,6 +211,8 @@ pub struct Collection {
     pub collection: String,
     /// The tables that its documents become rows of.
     pub tables: Vec<Table>,
+    /// A document that fits none of the tables is refused.
+    pub reject_others: Option<Place>,
     /// Some table has mistakes, and is left out above.
     pub incomplete: bool,
 }
@@ -223,6 +226,8 @@ pub struct Table {
     pub into: At<String>,
     /// The array whose elements become rows; none for a row a document.
     pub each: Option<At<Path>>,
+    /// Only documents, or elements, of which this holds.
+    pub when: Option<At<Predicate>>,
     /// The columns that identify a row, where it is not the primary key.
     pub key: Vec<At<String>>,
     /// What fills the columns.
@@ -250,6 +255,17 @@ pub struct Column {
     pub policies: Policies,
     /// The value is shown to nobody, and kept nowhere but in the table and the topic.
     pub sensitive: bool,
+}
+
+impl Column {
+    /// Itself, and what it is computed from.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Self> {
+        let inputs = match &self.rule.value {
+            Rule::Sql(sql) => &sql.with[..],
+            _ => &[],
+        };
+        std::iter::once(self).chain(inputs)
+    }
 }
 
 /// Where a column's value comes from.
@@ -280,6 +296,19 @@ pub enum Rule {
         /// 0 or 1.
         from: i64,
     },
+    /// The name under which the element stands in its object.
+    Key,
+    /// An expression that the target computes.
+    Sql(Box<Sql>),
+}
+
+/// An expression of SQL over values of the document.
+#[derive(Clone, Debug)]
+pub struct Sql {
+    /// The expression.
+    pub text: At<String>,
+    /// What its names stand for, as if each were a column.
+    pub with: Vec<Column>,
 }
 
 /// What tells the elements of an array apart.

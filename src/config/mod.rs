@@ -11,6 +11,7 @@ mod log;
 mod migration;
 mod outside;
 mod path;
+mod predicate;
 mod rules;
 mod sections;
 mod sources;
@@ -22,10 +23,11 @@ pub use diagnostics::{At, Diagnostic, Diagnostics, Place, Severity};
 pub(crate) use diagnostics::{FileText, Findings};
 pub use migration::{
     By, Collection, Column, Convert, InvalidPolicy, KafkaLog, Log, Migration, NocodbSource, NullPolicy,
-    Policies, Rule, Snapshot, Source, System, Table, Target, Unit, Unknown, Value, Values,
+    Policies, Rule, Snapshot, Source, Sql, System, Table, Target, Unit, Unknown, Value, Values,
 };
 pub use outside::Outside;
 pub use path::Path;
+pub use predicate::{Predicate, Side, Test};
 pub use tree::Scalar;
 
 /// Reads a migration file's text. `name` is what messages call the file; `environment` gives the values of `${NAME}`,

@@ -1,7 +1,8 @@
-//! The place of a value in a document: `a.b`, `tags[].name`, `.` (the element), `^.x` (of the document, from an element).
+//! The place of a value in a document: `a.b`, `tags[].name`, `prices{}` (the fields of an object), `.` (the element), `^.x` (of the
+//! document, from an element).
 //!
 //! A backslash takes the next character as it is, for names with dots or brackets in them. A number is the place in an
-//! array: `lines.0.sku`.
+//! array, `-1` the last one: `lines.0.sku`.
 
 use std::fmt;
 
@@ -14,6 +15,8 @@ pub struct Path {
     pub names: Vec<String>,
     /// After `[]`: the names to follow within each element.
     pub each: Option<Vec<String>>,
+    /// It was `{}`: the elements are the fields of an object.
+    pub fields: bool,
 }
 
 impl Path {
@@ -24,7 +27,7 @@ impl Path {
             Some(rest) => (true, rest.strip_prefix('.').ok_or("after `^` comes a dot: `^.name`")?),
             None => (false, text),
         };
-        let mut path = Self { up, names: Vec::new(), each: None };
+        let mut path = Self { up, names: Vec::new(), each: None, fields: false };
         if rest == "." && !up {
             return Ok(path);
         }
@@ -40,8 +43,12 @@ impl Path {
                         return Err("it ends with a dot".into());
                     }
                 }
-                '[' => {
-                    if letters.next() != Some(']') {
+                '[' | '{' => {
+                    path.fields = letter == '{';
+                    if path.fields && letters.next() != Some('}') {
+                        return Err("`{` must be followed by `}`: `prices{}` means every field".into());
+                    }
+                    if !path.fields && letters.next() != Some(']') {
                         return Err("`[` must be followed by `]`: `tags[]` means every element".into());
                     }
                     if path.each.is_some() {
@@ -51,7 +58,7 @@ impl Path {
                     path.each = Some(Vec::new());
                     closed = true;
                 }
-                _ if closed => return Err("after `[]` comes a dot or nothing".into()),
+                _ if closed => return Err("after `[]` and `{}` comes a dot or nothing".into()),
                 '\\' => name.push(letters.next().ok_or("it ends with a backslash")?),
                 letter => name.push(letter),
             }
@@ -88,7 +95,7 @@ impl Path {
 fn escaped(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for letter in name.chars() {
-        if matches!(letter, '.' | '[' | '\\') {
+        if matches!(letter, '.' | '[' | '{' | '\\') {
             text.push('\\');
         }
         text.push(letter);
@@ -106,7 +113,7 @@ impl fmt::Display for Path {
         }
         f.write_str(&self.stem())?;
         if let Some(inner) = &self.each {
-            f.write_str("[]")?;
+            f.write_str(if self.fields { "{}" } else { "[]" })?;
             for name in inner {
                 write!(f, ".{}", escaped(name))?;
             }
@@ -121,7 +128,19 @@ mod tests {
 
     #[test]
     fn comes_back_as_written() {
-        for text in ["a", "a.b.c", "tags[]", "a.tags[].b.c", ".", "^.x.y", r"a\.b.c", "lines.0.sku", "$x"] {
+        for text in [
+            "a",
+            "a.b.c",
+            "tags[]",
+            "a.tags[].b.c",
+            ".",
+            "^.x.y",
+            r"a\.b.c",
+            "lines.0.sku",
+            "$x",
+            "prices{}",
+            r"a\{b",
+        ] {
             assert_eq!(Path::parse(text).expect(text).to_string(), text);
         }
         assert_eq!(Path::parse(r"a\.b.c").expect("a path").names, ["a.b", "c"]);
@@ -130,7 +149,9 @@ mod tests {
 
     #[test]
     fn refuses() {
-        for text in ["", "a.", ".a", "a..b", "a[0]", "a[]b", "a[].b[]", "^", "^x", "[]", "a\\"] {
+        for text in
+            ["", "a.", ".a", "a..b", "a[0]", "a[]b", "a{b}", "a{}[]", "a[].b[]", "^", "^x", "[]", "a\\"]
+        {
             assert!(Path::parse(text).is_err(), "{text}");
         }
     }

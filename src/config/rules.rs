@@ -5,7 +5,7 @@ use slackwater_connectors::postgres::target::rows::Missing;
 use super::diagnostics::{At, Findings, Place};
 use super::fields::{self, Fields};
 use super::migration::{
-    By, Column, Convert, InvalidPolicy, NullPolicy, Policies, Rule, Unit, Unknown, Value,
+    By, Column, Convert, InvalidPolicy, NullPolicy, Policies, Rule, Sql, Unit, Unknown, Value,
 };
 use super::path::Path;
 use super::spelling::{list, nearest};
@@ -29,9 +29,9 @@ const CONVERSIONS: [&str; 14] = [
     "ref",
 ];
 /// Rules that make their value themselves.
-const MAKERS: [&str; 6] = ["uuid", "serial", "parent", "rest", "const", "index"];
+const MAKERS: [&str; 8] = ["uuid", "serial", "parent", "rest", "const", "index", "key", "sql"];
 /// Options allowed next to a rule.
-const OPTIONS: [&str; 13] = [
+const OPTIONS: [&str; 14] = [
     "null",
     "invalid",
     "default",
@@ -44,6 +44,7 @@ const OPTIONS: [&str; 13] = [
     "unknown",
     "to",
     "hex",
+    "with",
     "sensitive",
 ];
 
@@ -159,13 +160,15 @@ pub(super) fn column(
     };
     let (key, argument) = fields.take(word)?;
     let converts = CONVERSIONS.contains(&word);
-    let rule = if converts {
-        conversion(word, argument, &mut fields, in_element, findings).map(Rule::Value)
-    } else {
-        maker(word, argument, key.place, &mut fields, in_element, findings)
+    let rule = match word {
+        _ if converts => conversion(word, argument, &mut fields, in_element, findings).map(Rule::Value),
+        "sql" => {
+            sql(argument, &mut fields, in_element, defaults, findings).map(|sql| Rule::Sql(Box::new(sql)))
+        }
+        _ => maker(word, argument, key.place, &mut fields, in_element, findings),
     };
     let mut policies = defaults.policies();
-    if converts {
+    if converts || word == "sql" {
         read_policies(&mut fields, &mut policies, findings);
     }
     let sensitive = match &rule {
@@ -179,6 +182,46 @@ pub(super) fn column(
     }
     fields.finish(&known_words(), findings);
     Some(Column { name: name.clone(), rule: At::new(rule?, key.place), policies, sensitive })
+}
+
+/// An expression, and what its names stand for.
+fn sql(
+    argument: &Node,
+    fields: &mut Fields<'_>,
+    in_element: bool,
+    defaults: Defaults,
+    findings: &mut Findings,
+) -> Option<Sql> {
+    let text = fields::text(argument, "`sql`", findings)?;
+    let mut with = Vec::new();
+    let mut complete = true;
+    if let Some((_, node)) = fields.take("with") {
+        for (name, node) in Fields::of(node, "`with`", findings)?.into_entries() {
+            let Some(input) = column(name, node, in_element, defaults, findings) else {
+                complete = false;
+                continue;
+            };
+            let fits = matches!(
+                input.rule.value,
+                Rule::Value(_)
+                    | Rule::Own { serial: false }
+                    | Rule::Element { serial: false, .. }
+                    | Rule::Index { .. }
+                    | Rule::Key
+                    | Rule::Rest
+            );
+            if !fits {
+                let help = "inputs are values of the document: `first: name.first`, `count: { integer: n }`";
+                findings.error(input.rule.place, format!("`{}` cannot be an input", name.value), help);
+                complete = false;
+            }
+            if let Some(place) = input.policies.missing_at {
+                findings.error(place, "`missing` does not go with an input", "write it beside `sql`");
+            }
+            with.push(input);
+        }
+    }
+    complete.then_some(Sql { text, with })
 }
 
 /// Whether the value is to be shown to nobody.
@@ -202,6 +245,7 @@ fn fits(option: &str) -> &'static str {
     match option {
         "map" | "unknown" => "it belongs to `enum`",
         "to" | "hex" => "it belongs to `ref`",
+        "with" => "it belongs to `sql`",
         "unit" => "it belongs to `timestamp`, `date` and `from`",
         "trim" | "lower" => "it belongs to `text`, `enum`, `array` and `from`",
         "sensitive" => "it belongs to rules that take something out of the document, and to `rest`",
@@ -274,7 +318,7 @@ fn conversion(
     let unit = matches!(word, "timestamp" | "date" | "from").then(|| fields.take("unit")).flatten();
     let unit = unit.and_then(|(_, node)| fields::choice(node, "`unit`", &units, findings));
     let path = path?;
-    if path.value.each.is_some() && !matches!(word, "array" | "from") {
+    if path.value.each.is_some() && !matches!(word, "array" | "from" | "ref" | "enum") {
         findings.error(
             path.place,
             format!("`{}` selects many values, `{word}` takes one", path.value),
@@ -349,7 +393,7 @@ fn maker(
     in_element: bool,
     findings: &mut Findings,
 ) -> Option<Rule> {
-    if !in_element && matches!(word, "parent" | "index") {
+    if !in_element && matches!(word, "parent" | "index" | "key") {
         let help = "add `each: array[]` to the table, or use a rule that takes a value of the document";
         findings.error(place, format!("`{word}` has a meaning only in a table with `each`"), help);
         return None;
@@ -364,6 +408,14 @@ fn maker(
         "const" => {
             let scalar = fields::scalar(argument, "`const`", findings)?.clone();
             Some(Rule::Const(At::new(scalar, argument.place)))
+        }
+        "key" => {
+            let help = "write `key: each`: the name under which the element stands in its object";
+            if fields::text(argument, "`key`", findings)?.value != "each" {
+                findings.error(argument.place, "`key` is of the element", help);
+                return None;
+            }
+            Some(Rule::Key)
         }
         _ => {
             let from = fields::choice(argument, "`index`", &[("0", 0), ("1", 1)], findings)?;
@@ -383,7 +435,7 @@ fn own_id(
     let written = fields::text(argument, &format!("`{word}`"), findings)?;
     match written.value.as_str() {
         "each" if in_element => {
-            let help = "say what tells elements apart: `by: path`, `by: .` or `by: index`";
+            let help = "say what tells elements apart: `by: path`, `by: .`, `by: key` or `by: index`";
             let (_, node) = fields.require("by", help, findings)?;
             if fields::scalar(node, "`by`", findings)?.text == "index" {
                 return Some(Rule::Element { serial, by: By::Index });

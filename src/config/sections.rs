@@ -9,10 +9,11 @@ use super::fields::{self, Fields};
 use super::log;
 use super::migration::{Collection, Log, Migration, Snapshot, Source, Table, Target};
 use super::outside::{Outside, secret};
+use super::predicate::predicate;
 use super::rules::{self, Defaults};
 use super::sources::sources;
 use super::spelling::{list, nearest};
-use super::tree::Node;
+use super::tree::{Node, Shape};
 
 /// What Postgres keeps of a name.
 pub(crate) const LONGEST_NAME: usize = 63;
@@ -199,10 +200,27 @@ fn collections(
             let help = "give it a table (`into: …`), or list it under `not_migrated`";
             findings.error(node.place, format!("nothing becomes of `{}`", name.value), help);
         }
-        let tables: Vec<Table> = nodes.iter().filter_map(|node| table(node, defaults, findings)).collect();
+        let mut tables: Vec<Table> = Vec::new();
+        let (mut reject_others, mut incomplete) = (None, nodes.is_empty());
+        for node in nodes {
+            match otherwise(node, findings) {
+                Some(place) => reject_others = Some(place),
+                None => match table(node, defaults, findings) {
+                    Some(table) => tables.push(table),
+                    None => incomplete = true,
+                },
+            }
+        }
+        if let Some(place) = reject_others {
+            let own = || tables.iter().filter(|table| table.each.is_none());
+            if !incomplete && (own().count() == 0 || own().any(|table| table.when.is_none())) {
+                let message = format!("every document of `{}` fits some table, or none is asked", name.value);
+                findings.error(place, message, "`otherwise` goes with tables that all have `when`");
+            }
+        }
         if let Some((source, collection)) = parts {
-            let incomplete = tables.len() < nodes.len() || nodes.is_empty();
-            collections.push(Collection { name: name.clone(), source, collection, tables, incomplete });
+            let name = name.clone();
+            collections.push(Collection { name, source, collection, tables, reject_others, incomplete });
         }
     }
     if collections.len() > usize::from(u16::MAX) {
@@ -211,7 +229,18 @@ fn collections(
     collections
 }
 
-const TABLE: [&str; 5] = ["into", "each", "key", "set", "columns"];
+const TABLE: [&str; 6] = ["into", "each", "when", "key", "set", "columns"];
+
+/// `- otherwise: reject`, beside the tables.
+fn otherwise(node: &Node, findings: &mut Findings) -> Option<Place> {
+    let Shape::Map(entries) = &node.shape else { return None };
+    let [(key, word)] = &entries[..] else { return None };
+    if key.value != "otherwise" {
+        return None;
+    }
+    fields::choice(word, "`otherwise`", &[("reject", ())], findings);
+    Some(key.place)
+}
 
 fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Table> {
     let mut fields = Fields::of(node, "a table", findings)?;
@@ -223,11 +252,17 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
         let path = fields::path(node, "`each`", findings)?;
         let fits = !path.value.up && path.value.each.as_ref().is_some_and(Vec::is_empty);
         if !fits {
-            let help = "write `each: lines[]` or `each: order.lines[]`";
-            findings.error(node.place, "`each` must be an array of the document", help);
+            let help = "write `each: lines[]`, `each: order.lines[]`, or `each: prices{}` for the fields of an object";
+            findings.error(node.place, "`each` must be an array or an object of the document", help);
         }
         fits.then_some(path)
     });
+    let condition = fields.take("when");
+    let unread_condition = condition.is_some();
+    let when = condition.and_then(|(_, node)| {
+        predicate(node, in_element, findings).map(|condition| At::new(condition, node.place))
+    });
+    let unread_condition = unread_condition && when.is_none();
     let mut key = Vec::new();
     if let Some((_, node)) = fields.take("key") {
         for node in fields::items(node, "`key`", true, findings).unwrap_or_default() {
@@ -267,10 +302,10 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
     }
     fields.finish(&TABLE, findings);
     let (schema, into) = into?;
-    if in_element && each.is_none() {
+    if (in_element && each.is_none()) || unread_condition {
         return None;
     }
-    Some(Table { schema, into, each, key, columns, unread })
+    Some(Table { schema, into, each, when, key, columns, unread })
 }
 
 /// `table` or `schema.table`.

@@ -3,8 +3,8 @@
 //! YAML is read into this generic shape first, so that a wrong shape in one corner does not hide the mistakes of the
 //! others. Plain scalars keep the text as written (`1.10` stays `1.10`, `null` is the word until somebody asks).
 //!
-//! Paths hold `[]`, which YAML takes without quotes only outside of `{ … }`. Nobody should have to know that, so `[]`
-//! right behind a name is hidden from the YAML reader by a letter of the same two bytes; every span stays right.
+//! Paths hold `[]` and `{}`, which YAML takes without quotes only outside of `{ … }`. Nobody should have to know that, so both are
+//! hidden from the YAML reader right behind a name, each by a letter of the same two bytes; every span stays right.
 
 use std::fmt;
 
@@ -67,30 +67,47 @@ impl Node {
     }
 }
 
-/// Stands for `[]` while YAML is read: two bytes in UTF-8, and assigned to no script.
-const HIDDEN: char = '\u{378}';
+/// What stands for them while YAML is read: two bytes in UTF-8, and assigned to no script.
+const HIDDEN: [(&str, char); 2] = [("[]", '\u{378}'), ("{}", '\u{379}')];
+
+/// The letters are in use, so nothing can be hidden behind them.
+fn are_taken(text: &str) -> bool {
+    HIDDEN.iter().any(|(_, letter)| text.contains(*letter))
+}
 
 fn hide_brackets(text: &str) -> String {
-    if text.contains(HIDDEN) {
+    if are_taken(text) {
         return text.to_owned();
     }
+    HIDDEN.iter().fold(text.to_owned(), |text, (brackets, letter)| hide(&text, brackets, *letter))
+}
+
+fn hide(text: &str, brackets: &str, letter: char) -> String {
     let mut hidden = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find("[]") {
+    while let Some(at) = rest.find(brackets) {
         hidden.push_str(&rest[..at]);
         let behind_name = rest[..at]
             .chars()
             .next_back()
             .is_some_and(|letter| letter.is_alphanumeric() || "_-$".contains(letter));
         if behind_name {
-            hidden.push(HIDDEN);
+            hidden.push(letter);
         } else {
-            hidden.push_str("[]");
+            hidden.push_str(brackets);
         }
-        rest = &rest[at + 2..];
+        rest = &rest[at + brackets.len()..];
     }
     hidden.push_str(rest);
     hidden
+}
+
+/// As it was written.
+fn shown(value: String, text: &str) -> String {
+    if are_taken(text) {
+        return value;
+    }
+    HIDDEN.iter().fold(value, |value, (brackets, letter)| value.replace(*letter, brackets))
 }
 
 /// Reads the text. A syntax error is reported and ends it, for what follows cannot be told apart.
@@ -251,7 +268,7 @@ fn node(raw: Spanned<Raw>, text: &str) -> Node {
 
 fn scalar(value: Option<String>, place: Place, text: &str) -> Scalar {
     let written = text.get(place.offset..place.offset + place.length).unwrap_or_default().trim();
-    let value = value.map(|value| if text.contains(HIDDEN) { value } else { value.replace(HIDDEN, "[]") });
+    let value = value.map(|value| shown(value, text));
     match (value, written.as_bytes().first()) {
         (Some(value), Some(b'"' | b'\'' | b'|' | b'>')) => Scalar { text: value, quoted: true },
         // As written, where the parser gave a typed value; its own text where the two differ (folded lines).

@@ -36,13 +36,15 @@ impl Elements {
     ) -> Result<(), Rejection> {
         let array = match row.slot(code.array) {
             None | Some(Value::Null | Value::Undefined) => return Ok(()),
-            Some(Value::Array(array)) => array,
+            Some(Value::Array(array)) if !code.fields => array,
+            Some(Value::Document(object)) if code.fields => object,
             Some(other) => {
-                let text = format!("a value of type {} is not an array", other.type_name());
+                let wanted = if code.fields { "an object" } else { "an array" };
+                let text = format!("a value of type {} is not {wanted}", other.type_name());
                 return Err(self.refuse(code, row, Problem::new(Reason::Type, text)));
             }
         };
-        let columns = code.row.columns.len();
+        let columns = code.row.columns.len() + code.row.inputs.len();
         let table = code.row.table;
         self.bytes.clear();
         self.bounds.clear();
@@ -50,7 +52,7 @@ impl Elements {
         let mut element_slots: Slots<'a> = recycle(std::mem::take(slots));
         let mut count = 0;
         for (index, element) in array.elements().enumerate() {
-            let (_, value) = element.map_err(|_| self.refuse(code, row, Problem::malformed()))?;
+            let (name, value) = element.map_err(|_| self.refuse(code, row, Problem::malformed()))?;
             let filled = match value {
                 Value::Document(inner) | Value::Array(inner) => code.element.fill(inner, &mut element_slots),
                 _ => {
@@ -60,12 +62,28 @@ impl Elements {
                 }
             };
             filled.map_err(|_| self.refuse(code, row, Problem::malformed()))?;
-            let element = Element { value, slots: &element_slots, index, path: &code.path };
-            for (at, column) in code.row.columns.iter().enumerate() {
+            let element = Element { value, slots: &element_slots, index, name, path: &code.path };
+            let fits = row.element_fits(code.row.when.as_ref(), element);
+            if !fits.map_err(|_| self.refuse(code, row, Problem::malformed()))? {
+                continue;
+            }
+            let first = self.bounds.len();
+            let inputs = code.row.inputs.iter().map(|(at, input)| (*at, input));
+            for (at, column) in code.row.columns.iter().enumerate().chain(inputs) {
                 self.bounds.push(self.bytes.len());
                 row.element_column(table, at, column, parents, Some(element), &mut self.bytes)?;
             }
             self.bounds.push(self.bytes.len());
+            for (at, inputs) in &code.row.computed {
+                let place = |input: &usize| first + code.row.columns.len() + input;
+                let fields = inputs
+                    .iter()
+                    .map(place)
+                    .map(|place| &self.bytes[self.bounds[place]..self.bounds[place + 1]]);
+                if !row.computes(table, *at, &code.row.columns[*at], fields)? {
+                    self.bytes[self.bounds[first + at] + 4] = 0;
+                }
+            }
             self.key.clear();
             for at in &code.row.key {
                 let start = self.bounds[count * (columns + 1) + at];
@@ -104,7 +122,7 @@ impl Elements {
 
     fn refuse(&self, code: &EachCode, row: &Row<'_, '_>, problem: Problem) -> Rejection {
         let mut rejection = row.refuse(code.row.table, &code.row.columns[code.owner], problem);
-        rejection.path = format!("{}[]", code.path);
+        rejection.path = format!("{}{}", code.path, if code.fields { "{}" } else { "[]" });
         rejection
     }
 }

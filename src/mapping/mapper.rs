@@ -12,9 +12,9 @@ use slackwater_topics::{CollectionId, Document, Event, Key, Op, Value};
 use uuid::Uuid;
 
 use super::elements::Elements;
-use super::encode::{Scratch, Texts};
-use super::plan::{CollectionPlan, Plan};
-use super::rejection::{Adjustment, Reason, Rejection, Tally};
+use super::encode::{Inputs, Scratch, Texts};
+use super::plan::{Code, CollectionPlan, Plan, RowCode, Take};
+use super::rejection::{Adjustment, Reason, Rejection, Tally, of_document, unreadable};
 use super::row::Row;
 use super::trie::{Slots, recycle};
 
@@ -38,10 +38,22 @@ pub struct Mapper {
     parents: Vec<Vec<u8>>,
     elements: Elements,
     id: Vec<u8>,
+    /// Which of the document's rows are written; of collections with conditions only.
+    fits: Vec<bool>,
+    /// Where the fields of the row at hand that are computed, or inputs, begin.
+    places: Places,
     marks: Vec<Mark>,
     /// What policies did to the document at hand: table, column, what.
     adjusted: Vec<(usize, usize, Adjustment)>,
     tallies: HashMap<Counted, (u64, Vec<Key>)>,
+}
+
+/// Where fields of a row are, in the bytes of all rows.
+#[derive(Debug, Default)]
+struct Places {
+    flags: Vec<usize>,
+    /// Where each input begins, and where the last one ends.
+    inputs: Vec<(usize, usize)>,
 }
 
 /// Where a table's rows, deletes and owners ended before the document at hand.
@@ -65,6 +77,8 @@ impl Mapper {
             parents: Vec::new(),
             elements: Elements::default(),
             id: Vec::new(),
+            fits: Vec::new(),
+            places: Places::default(),
             marks: Vec::new(),
             adjusted: Vec::new(),
             tallies: HashMap::new(),
@@ -121,19 +135,22 @@ impl Mapper {
         tallies
     }
 
-    /// From now on the texts that only the database can read are kept.
+    /// From now on what only the database can judge is kept: texts of its types, and what its expressions are made of.
     pub(crate) fn keep_texts(&mut self) {
         self.scratch.reading.written = Some(Texts::new());
+        self.scratch.computing.written = Some(Inputs::new());
     }
 
-    /// The texts that were kept; no more are.
-    pub(crate) fn take_texts(&mut self) -> Texts {
-        self.scratch.reading.written.take().unwrap_or_default()
+    /// What was kept; no more is.
+    pub(crate) fn take_texts(&mut self) -> (Texts, Inputs) {
+        let Scratch { reading, computing, .. } = &mut self.scratch;
+        (reading.written.take().unwrap_or_default(), computing.written.take().unwrap_or_default())
     }
 
-    /// The database refuses these texts: they are invalid, until this is said again.
-    pub(crate) fn refuse(&mut self, texts: Texts) {
+    /// The database refuses these: they are invalid, until this is said again.
+    pub(crate) fn refuse(&mut self, texts: Texts, inputs: Inputs) {
         self.scratch.reading.refused = texts;
+        self.scratch.computing.refused = inputs;
     }
 
     /// The ids whose numbers were asked for and not known, by series. If there are any, what was mapped is void.
@@ -163,9 +180,9 @@ impl Mapper {
         self.marks.extend(collection.tables.iter().map(|table| {
             let write = &out.tables[*table];
             let deletes = match op {
-                Op::Delete => write.deletes.iter().map(|values| values.mark()).collect(),
-                // Nothing but a delete writes them; an empty list costs nothing.
-                Op::Snapshot | Op::Upsert => Vec::new(),
+                Op::Snapshot | Op::Upsert if !collection.code.routed => Vec::new(),
+                // Nothing else writes them; an empty list costs nothing.
+                _ => write.deletes.iter().map(|values| values.mark()).collect(),
             };
             Mark { table: *table, rows: write.rows.mark(), owners: write.owners.mark(), deletes }
         }));
@@ -213,31 +230,34 @@ impl Mapper {
         }
         let mut row =
             Row::new(plan, collection, &event.key, &slots, &rest, &mut self.scratch, &mut self.adjusted);
-        for (index, code) in code.rows.iter().enumerate() {
-            let write = &mut out.tables[code.table];
-            write.rows.begin();
-            for (at, column) in code.columns.iter().enumerate() {
-                let bytes = write.rows.field(at);
-                let start = bytes.len();
-                row.column(code.table, at, column, &self.parents, bytes)?;
-                if index == 0
-                    && let Some(parent) = code.parents.iter().position(|parent| *parent == at)
-                {
-                    keep(&mut self.parents, parent, &bytes[start..]);
-                }
-            }
-            if code.claimed {
-                row.document_id(write.rows.field(code.columns.len()));
-                row.document_name(write.rows.field(code.columns.len() + 1));
-            }
-            write.rows.end();
+        if code.routed {
+            route(code, &row, &mut self.fits)?;
         }
-        for code in &code.each {
+        for (index, own) in code.rows.iter().enumerate() {
+            if !code.routed || self.fits[index] {
+                write_row(own, &mut row, &mut self.parents, &mut self.places, out)?;
+                continue;
+            }
+            // Rows of elements go by the id of the row that they belong to, whether that stands or not.
+            keep_parents(own, &mut row, &mut self.parents);
             let copy = out.copy;
-            let write = &mut out.tables[code.row.table];
-            self.elements.write(code, &mut row, &self.parents, &mut self.element_slots, write)?;
+            let stands = || own.rivals.iter().any(|rival| self.fits[*rival]);
+            let first = || own.rivals.iter().all(|rival| *rival > index);
+            if !copy && first() && !stands() {
+                take_row(own, &mut row, &self.parents, out)?;
+            }
+        }
+        for each in &code.each {
+            let copy = out.copy;
+            let write = &mut out.tables[each.row.table];
+            let owner = &self.parents[each.owner_parent];
+            if !code.routed || self.fits[each.owner_row] {
+                self.elements.write(each, &mut row, &self.parents, &mut self.element_slots, write)?;
+            } else if owner.len() <= 4 {
+                continue;
+            }
             if !copy {
-                write.owners.push().extend_from_slice(&self.parents[code.owner_parent]);
+                write.owners.push().extend_from_slice(owner);
             }
         }
         self.slots = recycle(slots);
@@ -267,33 +287,11 @@ impl Mapper {
             Row::new(plan, collection, &event.key, &slots, &[], &mut self.scratch, &mut self.adjusted);
         let mut reached = true;
         for (index, code) in code.rows.iter().enumerate() {
-            let write = &mut out.tables[code.table];
-            if code.claimed {
-                write.deletes.iter_mut().for_each(|values| row.document_id(values.push()));
-                continue;
+            if take_row(code, &mut row, &self.parents, out).is_err() {
+                // A document that was refused for its key has no rows of elements either.
+                reached &= index != 0;
             }
-            let marks: Vec<_> = write.deletes.iter().map(|values| values.mark()).collect();
-            for (values, at) in write.deletes.iter_mut().zip(&code.found) {
-                let column = &code.columns[*at];
-                if row.column(code.table, *at, column, &self.parents, values.push()).is_err() {
-                    write.deletes.iter_mut().zip(&marks).for_each(|(values, mark)| values.rewind(*mark));
-                    // A document that was refused for its key has no rows of elements either.
-                    reached &= index != 0;
-                    break;
-                }
-            }
-            if index > 0 {
-                continue;
-            }
-            for (parent, at) in code.parents.iter().enumerate() {
-                let mut bytes = Vec::new();
-                // Parents other than the owner need the document; nobody reads those here.
-                if row.column(code.table, *at, &code.columns[*at], &self.parents, &mut bytes).is_ok() {
-                    keep(&mut self.parents, parent, &bytes);
-                } else {
-                    keep(&mut self.parents, parent, &[]);
-                }
-            }
+            keep_parents(code, &mut row, &mut self.parents);
         }
         for code in code.each.iter().filter(|_| reached) {
             let owner = &self.parents[code.owner_parent];
@@ -305,6 +303,99 @@ impl Mapper {
         self.slots = recycle(slots);
         self.id = id;
         Ok(())
+    }
+}
+
+/// Which rows of the document are written: of several for one table the first that fits.
+fn route(code: &Code, row: &Row<'_, '_>, fits: &mut Vec<bool>) -> Result<(), Rejection> {
+    fits.clear();
+    for own in &code.rows {
+        let taken = own.rivals.iter().any(|rival| fits.get(*rival) == Some(&true));
+        fits.push(!taken && row.fits(own.when.as_ref())?);
+    }
+    if code.reject_others && !fits.contains(&true) {
+        return Err(of_document(Reason::Route, "it fits none of the collection's tables"));
+    }
+    Ok(())
+}
+
+/// Writes the document's row of one table.
+fn write_row(
+    code: &RowCode,
+    row: &mut Row<'_, '_>,
+    parents: &mut Vec<Vec<u8>>,
+    places: &mut Places,
+    out: &mut WriteSet,
+) -> Result<(), Rejection> {
+    let write = &mut out.tables[code.table];
+    write.rows.begin();
+    places.flags.clear();
+    for (at, column) in code.columns.iter().enumerate() {
+        let bytes = write.rows.field(at);
+        let start = bytes.len();
+        row.column(code.table, at, column, parents, bytes)?;
+        if let Some((_, parent)) = code.parents.iter().find(|(parent, _)| *parent == at) {
+            keep(parents, *parent, &bytes[start..]);
+        }
+        if matches!(column.take, Take::Computed) {
+            places.flags.push(start);
+        }
+    }
+    let mut behind = code.columns.len();
+    if !code.computed.is_empty() {
+        places.inputs.clear();
+        for (at, input) in &code.inputs {
+            let bytes = write.rows.field(behind);
+            let start = bytes.len();
+            row.column(code.table, *at, input, parents, bytes)?;
+            places.inputs.push((start, bytes.len()));
+            behind += 1;
+        }
+        for ((at, inputs), flag) in code.computed.iter().zip(&places.flags) {
+            let bytes = write.rows.as_bytes();
+            let fields =
+                inputs.iter().map(|input| places.inputs[*input]).map(|(start, end)| &bytes[start..end]);
+            if !row.computes(code.table, *at, &code.columns[*at], fields)? {
+                write.rows.set(flag + 4, 0);
+            }
+        }
+    }
+    if code.claimed {
+        row.document_id(write.rows.field(behind));
+        row.document_name(write.rows.field(behind + 1));
+    }
+    write.rows.end();
+    Ok(())
+}
+
+/// Takes the document's row of one table away. Where its key cannot be made, there is none.
+fn take_row(
+    code: &RowCode,
+    row: &mut Row<'_, '_>,
+    parents: &[Vec<u8>],
+    out: &mut WriteSet,
+) -> Result<(), Rejection> {
+    let write = &mut out.tables[code.table];
+    if code.claimed {
+        write.deletes.iter_mut().for_each(|values| row.document_id(values.push()));
+        return Ok(());
+    }
+    let marks: Vec<_> = write.deletes.iter().map(|values| values.mark()).collect();
+    for (values, at) in write.deletes.iter_mut().zip(&code.found) {
+        if let Err(refused) = row.column(code.table, *at, &code.columns[*at], parents, values.push()) {
+            write.deletes.iter_mut().zip(&marks).for_each(|(values, mark)| values.rewind(*mark));
+            return Err(refused);
+        }
+    }
+    Ok(())
+}
+
+/// What rows of elements take over of a row that is not written. Columns other than the id need the document; nobody reads those here.
+fn keep_parents(code: &RowCode, row: &mut Row<'_, '_>, parents: &mut Vec<Vec<u8>>) {
+    for (at, parent) in &code.parents {
+        let mut bytes = Vec::new();
+        let made = row.column(code.table, *at, &code.columns[*at], parents, &mut bytes);
+        keep(parents, *parent, if made.is_ok() { &bytes } else { &[] });
     }
 }
 
@@ -327,14 +418,4 @@ fn keep(parents: &mut Vec<Vec<u8>>, index: usize, bytes: &[u8]) {
     }
     parents[index].clear();
     parents[index].extend_from_slice(bytes);
-}
-
-fn unreadable(text: &str) -> Rejection {
-    Rejection {
-        table: String::new(),
-        column: String::new(),
-        path: String::new(),
-        kind: Reason::Malformed,
-        text: text.to_owned(),
-    }
 }

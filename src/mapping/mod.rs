@@ -5,6 +5,7 @@
 
 mod asks;
 mod compile;
+mod condition;
 mod elements;
 mod encode;
 mod mapper;
@@ -16,8 +17,8 @@ mod trie;
 
 pub(crate) use asks::{Ask, of as asks};
 pub use compile::compile;
-pub(crate) use compile::{follow, judge};
-pub(crate) use encode::Texts;
+pub(crate) use compile::{expressions, follow, judge};
+pub(crate) use encode::{Inputs, Texts};
 pub use mapper::Mapper;
 pub use plan::{CollectionPlan, Plan};
 pub use rejection::{Adjustment, Reason, Rejection, Tally};

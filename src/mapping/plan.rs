@@ -7,6 +7,7 @@ use slackwater_connectors::postgres::target::rows::TableSpec;
 use slackwater_connectors::postgres::target::serial::Series;
 use slackwater_topics::{CollectionId, Namespace};
 
+use super::condition::Condition;
 use super::encode::{Conv, IdForm, Json, Lenient};
 use super::sensitive::Sensitive;
 use super::trie::Trie;
@@ -129,6 +130,10 @@ pub(super) struct Code {
     pub(super) rest: bool,
     /// Some key is made of the value of `_id`, not of its hash.
     pub(super) id_values: bool,
+    /// Some table takes some documents only.
+    pub(super) routed: bool,
+    /// A document that fits no table is refused.
+    pub(super) reject_others: bool,
 }
 
 #[derive(Debug)]
@@ -142,20 +147,31 @@ pub(super) struct RowCode {
     pub(super) found: Vec<usize>,
     /// As in `TableSpec`: the row ends with the document's id and name.
     pub(super) claimed: bool,
-    /// Columns whose value rows of elements take over.
-    pub(super) parents: Vec<usize>,
+    /// Columns whose value rows of elements take over, each with its place among all parents of the collection.
+    pub(super) parents: Vec<(usize, usize)>,
+    /// What computed columns are made of: the column, and the input as if it were one.
+    pub(super) inputs: Vec<(usize, ColumnCode)>,
+    /// Columns that are computed, and which of the inputs each takes.
+    pub(super) computed: Vec<(usize, Vec<usize>)>,
+    /// Only documents, or elements, of which this holds.
+    pub(super) when: Option<Condition>,
+    /// Other rows of the document for the same table: the first one that fits is written.
+    pub(super) rivals: Vec<usize>,
 }
 
 #[derive(Debug)]
 pub(super) struct EachCode {
     pub(super) row: RowCode,
-    /// Slot of the array.
+    /// Slot of the array, or of the object.
     pub(super) array: usize,
+    /// The elements are the fields of an object.
+    pub(super) fields: bool,
     /// Its path, which ids of elements are made with.
     pub(super) path: String,
     pub(super) element: Trie,
-    /// The column with the id of the document's row, and which of its parents that is.
+    /// The column with the id of the document's row, which of the document's rows that is, and which of its parents.
     pub(super) owner: usize,
+    pub(super) owner_row: usize,
     pub(super) owner_parent: usize,
 }
 
@@ -203,11 +219,16 @@ pub(super) enum Take {
     Const(Vec<u8>),
     /// Place in the array.
     Index { from: i64, conv: Conv },
+    /// Name of the field that the element is.
+    Name { conv: Conv },
+    /// It is computed there, unless its inputs are known to fail.
+    Computed,
 }
 
 #[derive(Debug)]
 pub(super) enum ById {
     Index,
+    Name,
     Itself,
     Slot(usize),
 }

@@ -21,6 +21,8 @@ pub enum Reason {
     Label,
     /// Nested too deeply.
     Depth,
+    /// None of the collection's tables takes such a document.
+    Route,
     /// The bytes are not a document.
     Malformed,
 }
@@ -36,6 +38,7 @@ impl Reason {
             Self::Text => "text",
             Self::Label => "label",
             Self::Depth => "depth",
+            Self::Route => "route",
             Self::Malformed => "malformed",
         }
     }
@@ -67,6 +70,21 @@ impl fmt::Display for Rejection {
 }
 
 impl std::error::Error for Rejection {}
+
+/// The document as a whole.
+pub(super) fn unreadable(text: &str) -> Rejection {
+    of_document(Reason::Malformed, text)
+}
+
+pub(super) fn of_document(kind: Reason, text: &str) -> Rejection {
+    Rejection {
+        table: String::new(),
+        column: String::new(),
+        path: String::new(),
+        kind,
+        text: text.to_owned(),
+    }
+}
 
 /// What a policy did to a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

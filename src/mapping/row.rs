@@ -4,13 +4,16 @@ use slackwater_connectors::postgres::target::rows::TableSpec;
 use slackwater_topics::{Key, Value};
 use uuid::Uuid;
 
+use super::condition::{Condition, Inside};
 use super::encode::{Conv, Fit, IdForm, Problem, Scratch, append_id};
 use super::plan::{ById, CollectionPlan, ColumnCode, Plan, Take};
-use super::rejection::{Adjustment, Reason, Rejection};
+use super::rejection::{Adjustment, Reason, Rejection, unreadable};
 use super::trie::Slots;
 use crate::config::{InvalidPolicy, NullPolicy};
 
 const NULL: [u8; 4] = (-1_i32).to_be_bytes();
+/// The field of a computed column: yes, compute it.
+const COMPUTE: [u8; 5] = [0, 0, 0, 1, 1];
 
 /// The element that a row is made of.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +21,8 @@ pub(super) struct Element<'e, 'a> {
     pub(super) value: Value<'a>,
     pub(super) slots: &'e Slots<'a>,
     pub(super) index: usize,
+    /// The name of the field that it is, in an object or an array.
+    pub(super) name: &'a [u8],
     /// Path of the array.
     pub(super) path: &'e str,
 }
@@ -116,6 +121,12 @@ impl<'r, 'a> Row<'r, 'a> {
                 let written = json.write_object(self.rest.iter().copied(), code.lenient(), out);
                 return self.close(table, at, code, written, start, out);
             }
+            Take::Computed => {
+                // Whether it is computed is told when its inputs are written.
+                out.extend_from_slice(&COMPUTE);
+                return Ok(());
+            }
+            Take::Name { conv } => (element.map(|element| Value::String(element.name)), conv),
             Take::Index { from, conv } => {
                 let index = element.map_or(0, |element| element.index as i64);
                 (Some(Value::Int64(index + from)), conv)
@@ -225,6 +236,7 @@ impl<'r, 'a> Row<'r, 'a> {
         let element = element.ok_or_else(none)?;
         let value = match by {
             ById::Index => Some(Value::Int64(element.index as i64)),
+            ById::Name => Some(Value::String(element.name)),
             ById::Itself => Some(element.value),
             ById::Slot(slot) => element.slots.get(*slot).copied().flatten(),
         };
@@ -232,6 +244,57 @@ impl<'r, 'a> Row<'r, 'a> {
             value.filter(|value| !matches!(value, Value::Null | Value::Undefined)).ok_or_else(none)?;
         let key = Key::of(value)?;
         Ok(self.plan.namespace.element_id(&self.collection.name, self.key, element.path, &key))
+    }
+
+    /// Whether a computed column of this row can be computed, as far as is known. `inputs` are the fields that it takes.
+    pub(super) fn computes<'f>(
+        &mut self,
+        table: usize,
+        at: usize,
+        code: &ColumnCode,
+        inputs: impl Iterator<Item = &'f [u8]> + Clone,
+    ) -> Result<bool, Rejection> {
+        let reading = &mut self.scratch.computing;
+        if let Some(written) = &mut reading.written {
+            written.entry((table, at)).or_default().insert(inputs.clone().map(<[u8]>::to_vec).collect());
+        }
+        if reading.refused.is_empty() {
+            return Ok(true);
+        }
+        let fields: Vec<Vec<u8>> = inputs.map(<[u8]>::to_vec).collect();
+        if !reading.refused.get(&(table, at)).is_some_and(|refused| refused.contains(&fields)) {
+            return Ok(true);
+        }
+        match code.invalid {
+            InvalidPolicy::Null if !code.required => {
+                self.adjusted.push((table, at, Adjustment::InvalidToNull));
+                Ok(false)
+            }
+            InvalidPolicy::Default => {
+                self.adjusted.push((table, at, Adjustment::InvalidToDefault));
+                Ok(false)
+            }
+            _ => {
+                let problem = Problem::new(Reason::Range, "the target cannot compute it of these inputs");
+                Err(self.refuse(table, code, problem))
+            }
+        }
+    }
+
+    /// The condition holds of the document.
+    pub(super) fn fits(&self, when: Option<&Condition>) -> Result<bool, Rejection> {
+        let broken = |_| unreadable("the document's bytes are broken");
+        when.map_or(Ok(true), |when| when.holds(self.slots, None)).map_err(broken)
+    }
+
+    /// The condition holds of an element.
+    pub(super) fn element_fits(
+        &self,
+        when: Option<&Condition>,
+        element: Element<'_, 'a>,
+    ) -> Result<bool, slackwater_topics::Malformed> {
+        let inside = Inside { value: element.value, slots: element.slots };
+        when.map_or(Ok(true), |when| when.holds(self.slots, Some(inside)))
     }
 
     /// A complaint that names the place, never the value.

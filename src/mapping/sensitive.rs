@@ -17,7 +17,8 @@ impl Sensitive {
     pub(crate) fn of(collection: &Collection) -> Self {
         let mut ways = Vec::new();
         for table in &collection.tables {
-            for column in table.columns.iter().filter(|column| column.sensitive) {
+            let columns = table.columns.iter().flat_map(|column| column.parts());
+            for column in columns.filter(|column| column.sensitive) {
                 ways.push(match &column.rule.value {
                     Rule::Value(value) => {
                         let path = &value.path.value;

@@ -9,7 +9,9 @@ use slackwater_topics::{CollectionId, Document, Event, Key, Namespace, Op, Posit
 use super::*;
 use crate::config;
 
+mod computed;
 mod noise;
+mod routes;
 
 const HEAD: &str = "migration: test\nsources: { m: { mongodb: { uri: x, database: d } } }\ntarget: { postgres: { uri: x } }\ncollections:\n";
 
@@ -105,7 +107,7 @@ fn refers(mut from: Table, column: &str, to: &str) -> Table {
 
 fn catalog(tables: Vec<Table>) -> Catalog {
     let named = |table: Table| ((table.schema.clone(), table.name.clone()), table);
-    Catalog { tables: tables.into_iter().map(named).collect() }
+    Catalog { tables: tables.into_iter().map(named).collect(), ..Catalog::default() }
 }
 
 fn try_plan(collections: &str, tables: Vec<Table>) -> Result<Plan, config::Diagnostics> {

@@ -8,6 +8,9 @@ use slackwater_topics::{Document, Malformed, Value};
 /// Values by slot; none where the document has no such field.
 pub(super) type Slots<'a> = Vec<Option<Value<'a>>>;
 
+/// The name of an array's last element.
+const LAST: &[u8] = b"-1";
+
 /// The names that are read, as a tree.
 #[derive(Debug)]
 pub(super) struct Trie {
@@ -27,6 +30,8 @@ struct Child {
     name: Box<[u8]>,
     slot: Option<usize>,
     node: Option<usize>,
+    /// Nothing takes the value: it is only looked at.
+    kept: bool,
 }
 
 fn hash(name: &[u8]) -> usize {
@@ -75,17 +80,27 @@ impl Trie {
 
     /// The slot of a path, made where it is new.
     pub(super) fn slot(&mut self, names: &[String]) -> usize {
+        self.place(names, false)
+    }
+
+    /// The same for who only looks at the value: it is still among the fields that nothing takes.
+    pub(super) fn look(&mut self, names: &[String]) -> usize {
+        self.place(names, true)
+    }
+
+    fn place(&mut self, names: &[String], looks: bool) -> usize {
         let mut node = 0;
         for (depth, name) in names.iter().enumerate() {
             let known = self.nodes[node].children.iter().position(|child| *child.name == *name.as_bytes());
             let at = known.unwrap_or_else(|| {
-                let child = Child { name: name.as_bytes().into(), slot: None, node: None };
+                let child = Child { name: name.as_bytes().into(), slot: None, node: None, kept: true };
                 self.nodes[node].children.push(child);
                 self.nodes[node].index();
                 self.nodes[node].children.len() - 1
             });
             let fresh = self.nodes.len();
             let child = &mut self.nodes[node].children[at];
+            child.kept &= looks;
             if depth + 1 == names.len() {
                 let slot = *child.slot.get_or_insert_with(|| {
                     self.slots += 1;
@@ -160,6 +175,9 @@ impl Trie {
                 unread(name, value);
                 continue;
             };
+            if child.kept {
+                unread(name, value);
+            }
             if let Some(slot) = child.slot
                 && slots[slot].is_none()
             {
@@ -168,7 +186,26 @@ impl Trie {
             // Arrays too: their elements have their places as names.
             if let (Some(node), Value::Document(inner) | Value::Array(inner)) = (child.node, value) {
                 self.walk(node, inner, slots, &mut |_, _| {})?;
+                if let (Some(last), Value::Array(array)) = (self.nodes[node].find(LAST), value) {
+                    self.last(last, array, slots)?;
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// The last element of an array, by its own name.
+    fn last<'a>(&self, child: &Child, array: Document<'a>, slots: &mut Slots<'a>) -> Result<(), Malformed> {
+        let mut last = None;
+        for element in array.elements() {
+            last = Some(element?.1);
+        }
+        let Some(value) = last else { return Ok(()) };
+        if let Some(slot) = child.slot {
+            slots[slot] = Some(value);
+        }
+        if let (Some(node), Value::Document(inner) | Value::Array(inner)) = (child.node, value) {
+            self.walk(node, inner, slots, &mut |_, _| {})?;
         }
         Ok(())
     }
@@ -203,6 +240,17 @@ mod tests {
         assert_eq!(slots[paths[3]], Some(Value::Int32(9)));
         assert!(matches!(slots[paths[4]], Some(Value::Document(_))));
         assert_eq!(rest.iter().map(|(name, _)| *name).collect::<Vec<_>>(), [&b"z"[..], b"b2"]);
+    }
+
+    #[test]
+    fn the_last_element_has_a_name() {
+        let mut trie = Trie::new();
+        let names = |path: &str| path.split('.').map(str::to_owned).collect::<Vec<_>>();
+        let paths = ["a.-1.x", "b.-1", "c.-1"].map(|path| trie.slot(&names(path)));
+        let raw = doc! {"a": [{"x": 1}, {"x": 2}], "b": {"-1": 3}, "c": []}.to_vec().expect("a document");
+        let mut slots = Vec::new();
+        trie.fill(Document::new(&raw).expect("a document"), &mut slots).expect("well formed");
+        assert_eq!(paths.map(|slot| slots[slot]), [Some(Value::Int32(2)), Some(Value::Int32(3)), None]);
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! From the path of a migration file to a plan and two servers that are fit for it. Writes nothing.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::postgres::client;
+use slackwater_connectors::postgres::target::catalog::Catalog;
+use slackwater_connectors::postgres::target::expressions::{Expression, complaints};
 use slackwater_connectors::postgres::target::introspect;
 use slackwater_connectors::retry::Pauses;
 
@@ -54,8 +57,26 @@ pub(crate) async fn announce_target(migration: &Migration) -> Result<(), Failure
 
 /// Compiles it against the target's catalogue.
 pub(crate) async fn plan(migration: &Migration) -> Result<Arc<Plan>, Failure> {
-    let catalog = introspect::read(&migration.target.uri, &tables(migration)).await?;
+    let catalog = catalog(migration).await?;
     mapping::compile(migration, &catalog).map(Arc::new).map_err(Failure::Mistakes)
+}
+
+/// What the target has, and what it has against the file's expressions.
+pub(crate) async fn catalog(migration: &Migration) -> Result<Catalog, Error> {
+    let mut catalog = introspect::read(&migration.target.uri, &tables(migration)).await?;
+    // Of a table or a column that is not there something else is said.
+    let known = |expression: &Expression| {
+        let table = catalog.tables.get(&(expression.schema.clone(), expression.table.clone()));
+        table.is_some_and(|table| table.column(&expression.column).is_some())
+    };
+    let expressions: Vec<Expression> = mapping::expressions(migration).into_iter().filter(known).collect();
+    let schemas: BTreeSet<&str> = expressions.iter().map(|one| one.schema.as_str()).collect();
+    let complaints = complaints(&migration.target.uri, &schemas, &expressions).await?;
+    let named = |Expression { schema, table, column, sql, .. }| [schema, table, column, sql];
+    let found = expressions.into_iter().zip(complaints);
+    catalog.complaints =
+        found.filter_map(|(expression, complaint)| Some((named(expression), complaint?))).collect();
+    Ok(catalog)
 }
 
 /// The same for a process that writes: tables that have changed while it ran before, and stand still, do not keep it from starting.

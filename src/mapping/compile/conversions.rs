@@ -1,6 +1,8 @@
 //! Which rule can fill which type, and with what conversion.
 
-use slackwater_connectors::postgres::target::catalog::Type;
+use std::collections::BTreeMap;
+
+use slackwater_connectors::postgres::target::catalog::{Catalog, Complaint, Type};
 use slackwater_connectors::postgres::target::serial::Series;
 use slackwater_connectors::postgres::target::shape::carrier;
 
@@ -107,19 +109,22 @@ pub(super) struct Surroundings<'a> {
     pub(super) file: &'a config::Migration,
     /// Keys that come from sequences.
     pub(super) series: &'a [Series],
+    /// What the target has against expressions.
+    pub(super) complaints: &'a BTreeMap<[String; 4], Complaint>,
     /// The rows of the table travel in a shape: arrays hold what carries their elements.
     pub(super) shaped: bool,
 }
 
 impl<'a> Surroundings<'a> {
     /// What is in the file.
-    pub(super) fn of(file: &'a config::Migration, series: &'a [Series]) -> Self {
+    pub(super) fn of(file: &'a config::Migration, series: &'a [Series], catalog: &'a Catalog) -> Self {
         Self {
             namespace: file.namespace,
             schema: &file.target.schema,
             collections: &file.collections,
             file,
             series,
+            complaints: &catalog.complaints,
             shaped: false,
         }
     }
@@ -135,6 +140,18 @@ pub(super) fn conversion(
     around: &Surroundings<'_>,
     findings: &mut Findings,
 ) -> Option<Conv> {
+    // A rule for many values is a rule for each of them.
+    let many = value.path.value.each.is_some()
+        && matches!(value.convert, Convert::Ref { .. } | Convert::Enum { .. });
+    if many && let Some(element) = kind.element.as_deref().filter(|element| !is_foreign(element)) {
+        let of_each = config::Value {
+            path: config::At::new(config::Path { each: None, ..value.path.value.clone() }, value.path.place),
+            ..value.clone()
+        };
+        let conv = conversion(&of_each, policies, column, element, place, around, findings)?;
+        let oid = if around.shaped { carrier(element).oid } else { element.oid };
+        return Some(Conv::array(conv, oid, inner_names(value)));
+    }
     let base = Base::of(kind);
     let word = value.convert.word();
     if word != "from" && !base.rules().contains(&word) {
@@ -210,12 +227,21 @@ pub(super) fn conversion(
             let own_words = policies.invalid_at.is_some();
             let quote = !own_words
                 || matches!(policies.invalid, config::InvalidPolicy::Strip | config::InvalidPolicy::Clamp);
-            let inner = value.path.value.each.iter().flatten();
-            let inner = inner.map(|name| name.as_bytes().into()).collect();
+            let inner = inner_names(value);
             let form = Form { trim: value.trim, lower: value.lower, unit, quote, shaped: around.shaped };
             Some(by_type(kind, &form, inner))
         }
     }
+}
+
+/// The names to follow within each element.
+fn inner_names(value: &config::Value) -> Vec<Box<[u8]>> {
+    value.path.value.each.iter().flatten().map(|name| name.as_bytes().into()).collect()
+}
+
+/// Text, such as a field's name, as a value of this type.
+pub(super) fn of_text(kind: &Type, shaped: bool) -> Conv {
+    by_type(kind, &Form { trim: false, lower: false, unit: None, quote: true, shaped }, Vec::new())
 }
 
 /// What a rule says beside its path.

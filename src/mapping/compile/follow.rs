@@ -22,7 +22,7 @@ pub(crate) fn follow(
     before: Option<&Plan>,
 ) -> (Plan, Vec<(usize, Diagnostic)>) {
     let series = serial::all(file, catalog);
-    let around = Surroundings::of(file, &series);
+    let around = Surroundings::of(file, &series, catalog);
     let mut tables: Vec<Option<TableSpec>> = Vec::new();
     let mut collections = Vec::new();
     let mut mistakes = Vec::new();
@@ -102,6 +102,8 @@ fn still(collection: &Collection, tables: Vec<usize>) -> CollectionPlan {
             each: Vec::new(),
             rest: false,
             id_values: false,
+            routed: false,
+            reject_others: false,
         },
     }
 }

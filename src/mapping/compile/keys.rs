@@ -175,21 +175,31 @@ fn named(rule: &Table, table: &catalog::Table, findings: &mut Findings) -> Optio
     Some(columns)
 }
 
-/// The owner's column and which column of the document's row it takes, for rows made of elements.
+/// To which of the document's rows the rows of an array belong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    /// The column with the id of that row.
+    pub(super) at: usize,
+    /// Which row of the document it is, and its column there.
+    pub(super) row: usize,
+    pub(super) parent: usize,
+}
+
+/// The owner of rows made of elements. `rows`: the columns of each row that the document has.
 pub(super) fn owner(
     rule: &Table,
     table: &catalog::Table,
     key: &[usize],
     built: &[Built],
-    first: &[Built],
+    rows: &[&[Built]],
     findings: &mut Findings,
-) -> Option<(usize, usize)> {
+) -> Option<Owner> {
     let each: &At<_> = rule.each.as_ref()?;
-    let parents: Vec<(usize, usize)> = built
+    let parents: Vec<Owner> = built
         .iter()
         .enumerate()
         .filter_map(|(at, built)| match built.origin {
-            Origin::Parent(parent) => Some((at, parent)),
+            Origin::Parent(row, parent) => Some(Owner { at, row, parent }),
             _ => None,
         })
         .collect();
@@ -204,29 +214,30 @@ pub(super) fn owner(
         }
         return None;
     }
-    let identifies =
-        |parent: usize| matches!(first[parent].origin, Origin::Own | Origin::Id { whole: true, .. });
-    let Some(owner) = parents.iter().copied().find(|(_, parent)| identifies(*parent)) else {
-        let place = built[parents[0].0].place;
+    let identifies = |owner: &Owner| {
+        matches!(rows[owner.row][owner.parent].origin, Origin::Own | Origin::Id { whole: true, .. })
+    };
+    let Some(owner) = parents.iter().copied().find(identifies) else {
+        let place = built[parents[0].at].place;
         let help = "take a column that is `{ uuid: _id }` or the value of `_id`";
         findings.error(place, "this column of the document's row does not identify the document", help);
         return None;
     };
-    let own = |at: &usize| *at == owner.0 || matches!(built[*at].origin, Origin::ElementId);
+    let own = |at: &usize| *at == owner.at || matches!(built[*at].origin, Origin::ElementId);
     if !key.iter().any(own) {
         let place = key.first().map_or(each.place, |at| built[*at].place);
         let help = format!(
             "put `{}` into the key, or make it of the element: `{{ uuid: each, by: … }}`",
-            table.columns[built[owner.0].column].name
+            table.columns[built[owner.at].column].name
         );
         findings.error(place, "the key does not tell rows of different documents apart", help);
     }
-    let column = built[owner.0].column;
+    let column = built[owner.at].column;
     if !table.indexes.iter().any(|index| index.first() == Some(&column)) {
         let name = &table.columns[column].name;
         let message = format!("no index of `{}` begins with `{name}`", table.name);
         let help = format!("rows of a document are found by it: CREATE INDEX ON {} ({name})", table.name);
-        findings.warning(built[owner.0].place, message, help);
+        findings.warning(built[owner.at].place, message, help);
     }
     Some(owner)
 }

@@ -1,10 +1,12 @@
 //! The migration file against the target's catalogue: everything that can be known before the first row moves.
 
 mod apart;
+mod computed;
 mod conversions;
 mod follow;
 mod keys;
 mod order;
+mod routes;
 mod serial;
 mod table;
 
@@ -14,13 +16,15 @@ use slackwater_connectors::postgres::target::catalog::{self, Catalog};
 use slackwater_connectors::postgres::target::rows::{RowFormat, TableSpec};
 use slackwater_connectors::postgres::target::shape::Shape;
 
+pub(crate) use self::computed::expressions;
 use self::conversions::{Surroundings, is_foreign};
 pub(crate) use self::follow::follow;
 use self::keys::Found;
 pub(super) use self::order::groups;
 use self::table::{Built, Columns, First, Origin};
+use super::condition::Condition;
 use super::encode::IdForm;
-use super::plan::{Code, CollectionPlan, EachCode, Plan, RowCode, Take};
+use super::plan::{Code, CollectionPlan, ColumnCode, EachCode, Plan, RowCode, Take};
 use super::sensitive::Sensitive;
 use super::trie::Trie;
 use crate::config::spelling::nearest;
@@ -39,7 +43,7 @@ pub fn compile(file: &Migration, catalog: &Catalog) -> Result<Plan, Diagnostics>
 /// The same for as much of a migration as could be read. None if there are errors, before or now.
 pub(crate) fn judge(file: &Migration, catalog: &Catalog, findings: &mut Findings) -> Option<Plan> {
     let series = serial::all(file, catalog);
-    let around = Surroundings::of(file, &series);
+    let around = Surroundings::of(file, &series, catalog);
     let mut specs = Vec::new();
     let mut collections = Vec::new();
     for collection in &file.collections {
@@ -71,6 +75,9 @@ struct Own<'a> {
     key: Vec<usize>,
     found: Vec<usize>,
     claimed: bool,
+    when: Option<Condition>,
+    computed: Vec<(usize, Vec<usize>)>,
+    inputs: Vec<(usize, ColumnCode)>,
 }
 
 struct Compiler<'a, 'f> {
@@ -94,18 +101,31 @@ impl<'a> Compiler<'a, '_> {
                 complete = false;
                 continue;
             };
-            let built = self.columns(rule, table, &mut document, &mut Trie::new(), (None, false));
-            let Some(Found { key, found, claimed }) = keys::of_document(rule, table, &built, self.findings)
-            else {
-                complete = false;
-                let (key, found) = (Vec::new(), Vec::new());
-                own_rows.push(Own { rule, table, spec: usize::MAX, built, key, found, claimed: false });
-                continue;
+            let mut built = self.columns(rule, table, &mut document, &mut Trie::new(), (Vec::new(), false));
+            let when = rule.when.as_ref().map(|when| Condition::compile(&when.value, &mut document, None));
+            let found = keys::of_document(rule, table, &built, self.findings);
+            complete &= found.is_some();
+            let mut row = Own {
+                rule,
+                table,
+                spec: usize::MAX,
+                built: Vec::new(),
+                key: Vec::new(),
+                found: Vec::new(),
+                claimed: false,
+                when,
+                computed: Vec::new(),
+                inputs: Vec::new(),
             };
-            let by = Found { key: key.clone(), found: found.clone(), claimed };
-            let spec = self.spec((collection, rule), table, &built, by, None);
-            let found = found.unwrap_or_else(|| key.clone());
-            own_rows.push(Own { rule, table, spec, built, key, found, claimed });
+            if let Some(Found { key, found, claimed }) = found {
+                row.key.clone_from(&key);
+                row.found = found.clone().unwrap_or_else(|| key.clone());
+                row.claimed = claimed;
+                let by = Found { key, found, claimed };
+                (row.spec, row.computed, row.inputs) =
+                    self.spec((collection, rule), table, &mut built, by, None);
+            }
+            own_rows.push(Own { built, ..row });
         }
         let mut element_rows = Vec::new();
         for rule in elements {
@@ -114,64 +134,93 @@ impl<'a> Compiler<'a, '_> {
                 continue;
             };
             let mut element = Trie::new();
-            let first = own_rows.first();
-            let parent = first.map(|own| First { rule: own.rule, table: own.table, built: &own.built });
-            let built =
-                self.columns(rule, table, &mut document, &mut element, (parent, collection.incomplete));
+            let rows = || {
+                let row = |own: &Own<'a>| (own.rule, own.table);
+                own_rows.iter().map(row).zip(own_rows.iter().map(|own| &own.built[..]))
+            };
+            let rows: Vec<First<'_>> =
+                rows().map(|((rule, table), built)| First { rule, table, built }).collect();
+            let mut built =
+                self.columns(rule, table, &mut document, &mut element, (rows, collection.incomplete));
+            let condition = |when: &crate::config::At<crate::config::Predicate>| {
+                Condition::compile(&when.value, &mut document, Some(&mut element))
+            };
+            let when = rule.when.as_ref().map(condition);
             let key = keys::key(rule, table, &built, self.findings);
-            let theirs = first.map_or(&[][..], |own| &own.built);
+            let theirs: Vec<&[Built]> = own_rows.iter().map(|own| &own.built[..]).collect();
             let key_columns = key.as_deref().unwrap_or_default();
-            let owner = keys::owner(rule, table, key_columns, &built, theirs, self.findings);
+            let owner = keys::owner(rule, table, key_columns, &built, &theirs, self.findings);
             let (Some(key), Some(owner)) = (key, owner) else {
                 complete = false;
                 continue;
             };
+            if let Some(at) = key.iter().find(|at| built[**at].expression.is_some()) {
+                let name = &built[*at].code.name;
+                let message =
+                    format!("`{name}` is part of the key, and computed: two elements could be one row");
+                let help = "take a key that is made of the element: `{ uuid: each, by: … }`";
+                self.findings.error(built[*at].place, message, help);
+            }
             let by = Found { key: key.clone(), found: None, claimed: false };
-            let spec = self.spec((collection, rule), table, &built, by, Some(owner.0));
+            let (spec, computed, inputs) =
+                self.spec((collection, rule), table, &mut built, by, Some(owner.at));
             let found = key.clone();
-            element_rows.push((
-                rule,
-                Own { rule, table, spec, built, key, found, claimed: false },
-                owner,
-                element,
-            ));
+            let row = Own { rule, table, spec, built, key, found, claimed: false, when, computed, inputs };
+            element_rows.push((rule, row, owner, element));
+        }
+        if complete {
+            routes::check(&own_rows, self.findings);
         }
         if !complete || self.findings.has_errors() {
             return None;
         }
-        // Which columns of the first row are taken over, in the order in which they are first asked for.
-        let mut parents: Vec<usize> = Vec::new();
+        // Which columns of the document's rows are taken over, in the order in which they are first asked for.
+        let mut parents: Vec<(usize, usize)> = Vec::new();
         let mut each_codes = Vec::new();
         for (rule, mut row, owner, element) in element_rows {
-            let mut place = |parent: usize| {
+            let mut place = |parent: (usize, usize)| {
                 parents.iter().position(|known| *known == parent).unwrap_or_else(|| {
                     parents.push(parent);
                     parents.len() - 1
                 })
             };
             for column in &mut row.built {
-                if let (Take::Parent(parent), Origin::Parent(_)) = (&mut column.code.take, column.origin) {
-                    *parent = place(*parent);
+                if let (Take::Parent(parent), Origin::Parent(row, at)) =
+                    (&mut column.code.take, column.origin)
+                {
+                    *parent = place((row, at));
                 }
             }
-            let owner_parent = place(owner.1);
+            let owner_parent = place((owner.row, owner.parent));
             let path = &rule.each.as_ref()?.value;
-            let row = row_code(row, Vec::new());
+            let row = row_code(row, Vec::new(), Vec::new());
             let array = document.slot(&path.names);
             each_codes.push(EachCode {
                 row,
                 array,
+                fields: path.fields,
                 path: path.stem(),
                 element,
-                owner: owner.0,
+                owner: owner.at,
+                owner_row: owner.row,
                 owner_parent,
             });
         }
+        let rivals: Vec<Vec<usize>> = (0..own_rows.len()).map(|at| routes::rivals(&own_rows, at)).collect();
+        let of_row = |row: usize| {
+            let places = parents.iter().enumerate().filter(move |(_, (of, _))| *of == row);
+            places.map(|(place, (_, at))| (*at, place)).collect::<Vec<_>>()
+        };
+        let rows = own_rows.into_iter().zip(rivals).enumerate();
         let row_codes: Vec<RowCode> =
-            own_rows.into_iter().map(|own| row_code(own, std::mem::take(&mut parents))).collect();
+            rows.map(|(row, (own, rivals))| row_code(own, of_row(row), rivals)).collect();
         let takes = || row_codes.iter().chain(each_codes.iter().map(|each| &each.row));
         let tables = takes().map(|row| row.table).collect();
-        let rest = takes().flat_map(|row| &row.columns).any(|column| matches!(column.take, Take::Rest(_)));
+        let columns = || {
+            let inputs = takes().flat_map(|row| row.inputs.iter().map(|(_, code)| code));
+            takes().flat_map(|row| &row.columns).chain(inputs)
+        };
+        let rest = columns().any(|column| matches!(column.take, Take::Rest(_)));
         if rest {
             self.warn_of_parts(collection);
         }
@@ -180,9 +229,10 @@ impl<'a> Compiler<'a, '_> {
                 let column = &row.columns[*at];
                 matches!(column.take, Take::Document { .. })
             };
-            row.found.iter().chain(&row.parents).any(of_id)
+            row.found.iter().chain(row.parents.iter().map(|(at, _)| at)).any(of_id)
         };
         let id_values = row_codes.iter().any(id_value);
+        let routed = row_codes.iter().any(|row| row.when.is_some());
         Some(CollectionPlan {
             name: collection.name.value.clone(),
             source: collection.source.clone(),
@@ -192,7 +242,15 @@ impl<'a> Compiler<'a, '_> {
             after: Vec::new(),
             tables,
             sensitive: Sensitive::of(collection),
-            code: Code { document, rows: row_codes, each: each_codes, rest, id_values },
+            code: Code {
+                document,
+                rows: row_codes,
+                each: each_codes,
+                rest,
+                id_values,
+                routed,
+                reject_others: collection.reject_others.is_some(),
+            },
         })
     }
 
@@ -202,28 +260,32 @@ impl<'a> Compiler<'a, '_> {
         table: &'a catalog::Table,
         document: &mut Trie,
         element: &mut Trie,
-        (first, incomplete): (Option<First<'_>>, bool),
+        (rows, incomplete): (Vec<First<'_>>, bool),
     ) -> Vec<Built> {
         let named = rule.columns.iter().filter_map(|column| table.column(&column.name.value));
-        let shaped = named.into_iter().any(|column| is_foreign(&table.columns[column].kind));
+        let computes = rule.columns.iter().any(|column| matches!(column.rule.value, Rule::Sql(_)));
+        let shaped = computes || named.into_iter().any(|column| is_foreign(&table.columns[column].kind));
         let around = &Surroundings { shaped, ..*self.around };
-        Columns { rule, table, around, document, element, first, incomplete, findings: self.findings }.build()
+        Columns { rule, table, around, document, element, rows, incomplete, findings: self.findings }.build()
     }
 
-    /// Index of the new specification.
+    /// Index of the new specification, its computed columns, and what they are made of.
     fn spec(
         &mut self,
         (collection, rule): (&Collection, &Table),
         table: &catalog::Table,
-        built: &[Built],
+        built: &mut [Built],
         by: Found,
         owner: Option<usize>,
-    ) -> usize {
+    ) -> (usize, Vec<(usize, Vec<usize>)>, Vec<(usize, ColumnCode)>) {
         let Found { key, found, claimed } = by;
+        let (computed, types, inputs) = computed::taken(built);
+        let places = computed::places(&computed);
         let apart = apart::of(self.file, &collection.source, rule, claimed, self.findings);
         let columns: Vec<usize> = built.iter().map(|built| built.column).collect();
         let text = |column: &usize| (*column, is_foreign(&table.columns[*column].kind));
-        let shape = Shape::of(table, &columns.iter().map(text).collect::<Vec<_>>(), claimed);
+        let texts: Vec<(usize, bool)> = columns.iter().map(text).collect();
+        let shape = Shape::computing(table, &texts, claimed, computed, &types);
         let record = match &shape {
             Some(shape) => RowFormat::shaped(shape),
             None => RowFormat::record(table, &columns),
@@ -251,7 +313,7 @@ impl<'a> Compiler<'a, '_> {
             claimed,
             owner,
         });
-        self.specs.len() - 1
+        (self.specs.len() - 1, places, inputs)
     }
 
     fn find_table(&mut self, rule: &Table) -> Option<&'a catalog::Table> {
@@ -294,12 +356,15 @@ impl<'a> Compiler<'a, '_> {
             let Some(other) = collection.tables[..index].iter().find(same) else { continue };
             let constant =
                 |rule: &Table| rule.columns.iter().any(|column| matches!(column.rule.value, Rule::Const(_)));
-            if rule.each.is_some() || other.each.is_some() || !(constant(rule) && constant(other)) {
+            let apart = |rule: &Table| rule.when.is_some();
+            let both = (constant(rule) && constant(other)) || (apart(rule) && apart(other));
+            if rule.each.is_some() || other.each.is_some() || !both {
                 let message = format!(
                     "`{}` is filled twice by `{}`, first in line {}",
                     rule.into.value, collection.name.value, other.into.place.line
                 );
-                let help = "each would take away the other's rows: use two tables, or one rule";
+                let help =
+                    "each would take away the other's rows: use two tables, one rule, or `when` in both";
                 self.findings.error(rule.into.place, message, help);
             }
         }
@@ -311,7 +376,7 @@ impl<'a> Compiler<'a, '_> {
             let mut paths: Vec<(&Path, crate::config::Place)> = Vec::new();
             for table in &collection.tables {
                 paths.extend(table.each.iter().map(|each| (&each.value, each.place)));
-                for column in &table.columns {
+                for column in table.columns.iter().flat_map(|column| column.parts()) {
                     if let Rule::Value(value) = &column.rule.value
                         && (table.each.is_none() || value.path.value.up)
                     {
@@ -340,8 +405,8 @@ impl<'a> Compiler<'a, '_> {
     }
 }
 
-fn row_code(row: Own<'_>, parents: Vec<usize>) -> RowCode {
-    let Own { spec: table, built, key, found, claimed, .. } = row;
+fn row_code(row: Own<'_>, parents: Vec<(usize, usize)>, rivals: Vec<usize>) -> RowCode {
+    let Own { spec: table, built, key, found, claimed, when, computed, inputs, .. } = row;
     let mut columns: Vec<_> = built.into_iter().map(|built| built.code).collect();
     for at in &key {
         // Unique constraints let nulls through, and then no row would be found again.
@@ -350,7 +415,7 @@ fn row_code(row: Own<'_>, parents: Vec<usize>) -> RowCode {
             columns[*at].null = crate::config::NullPolicy::Reject;
         }
     }
-    RowCode { table, columns, key, found, claimed, parents }
+    RowCode { table, columns, key, found, claimed, parents, inputs, computed, when, rivals }
 }
 
 fn same_table(spec: &TableSpec, name: &(String, String)) -> bool {

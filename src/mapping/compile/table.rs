@@ -1,6 +1,6 @@
 //! One table of one collection: its columns, checked and compiled.
 
-use slackwater_connectors::postgres::target::catalog::{self, OnDelete};
+use slackwater_connectors::postgres::target::catalog::{self, OnDelete, Type};
 use slackwater_connectors::postgres::target::rows::Missing;
 
 use super::super::encode::{Conv, IdForm, Json};
@@ -25,8 +25,10 @@ pub(super) enum Origin {
     },
     Const,
     ElementId,
-    /// Index into the mapped columns of the document's row.
-    Parent(usize),
+    /// Which of the document's rows, and the index into its mapped columns.
+    Parent(usize, usize),
+    /// The target makes it of the inputs: nothing is known of it here.
+    Computed,
     Other,
 }
 
@@ -39,6 +41,19 @@ pub(super) struct Built {
     /// What becomes of the row if what the column refers to is not there.
     pub(super) missing: Missing,
     pub(super) code: ColumnCode,
+    /// Where the target computes it.
+    pub(super) expression: Option<Expression>,
+}
+
+/// An expression, and its inputs.
+pub(super) struct Expression {
+    pub(super) sql: String,
+    /// Each as if it were a column: what the expression calls it, what it is, and how it is written.
+    pub(super) inputs: Vec<(Column, Type, ColumnCode)>,
+    /// What stands in the place of a null, as SQL.
+    pub(super) for_null: Option<String>,
+    /// What stands there where nothing can be computed, as SQL.
+    pub(super) otherwise: String,
 }
 
 /// The document's own row, as far as rows of elements need it.
@@ -54,7 +69,8 @@ pub(super) struct Columns<'a, 'f> {
     pub(super) around: &'a Surroundings<'a>,
     pub(super) document: &'a mut Trie,
     pub(super) element: &'a mut Trie,
-    pub(super) first: Option<First<'a>>,
+    /// The rows that the document has, in the order of the file.
+    pub(super) rows: Vec<First<'a>>,
     /// A table of the collection could not be read; that has been reported.
     pub(super) incomplete: bool,
     pub(super) findings: &'f mut Findings,
@@ -125,6 +141,9 @@ impl Columns<'_, '_> {
             self.findings.error(rule.name.place, message, "take the rule out");
             return None;
         }
+        if let Rule::Sql(sql) = &rule.rule.value {
+            return self.computed(rule, sql, index);
+        }
         let (take, origin, path) = self.take(rule, column)?;
         let default = self.default(rule, column)?;
         let required = column.not_null;
@@ -153,10 +172,10 @@ impl Columns<'_, '_> {
             empty_is_null,
             required,
         };
-        Some(Built { column: index, place: rule.name.place, origin, missing, code })
+        Some(Built { column: index, place: rule.name.place, origin, missing, code, expression: None })
     }
 
-    fn missing(&mut self, policies: &Policies, index: usize, column: &catalog::Column) -> Missing {
+    pub(super) fn missing(&mut self, policies: &Policies, index: usize, column: &catalog::Column) -> Missing {
         let mut keys = self.table.foreign_keys.iter().filter(|key| key.columns.contains(&index)).peekable();
         let refers = keys.peek().is_some();
         let cascades = keys.any(|key| key.on_delete != OnDelete::Refuse);
@@ -184,7 +203,7 @@ impl Columns<'_, '_> {
         policies.missing
     }
 
-    fn null_policy(&mut self, policies: &Policies, column: &catalog::Column) -> NullPolicy {
+    pub(super) fn null_policy(&mut self, policies: &Policies, column: &catalog::Column) -> NullPolicy {
         if policies.null == NullPolicy::Keep && column.not_null {
             if let Some(place) = policies.null_at {
                 let message = format!("`{}` may not be null, so nulls cannot be kept", column.name);
@@ -195,7 +214,7 @@ impl Columns<'_, '_> {
         policies.null
     }
 
-    fn check_invalid(&mut self, policies: &Policies, column: &catalog::Column) {
+    pub(super) fn check_invalid(&mut self, policies: &Policies, column: &catalog::Column) {
         if policies.invalid == InvalidPolicy::Null
             && column.not_null
             && let Some(place) = policies.invalid_at
@@ -205,7 +224,7 @@ impl Columns<'_, '_> {
         }
     }
 
-    fn default(&mut self, rule: &Column, column: &catalog::Column) -> Option<Vec<u8>> {
+    pub(super) fn default(&mut self, rule: &Column, column: &catalog::Column) -> Option<Vec<u8>> {
         let Some(default) = &rule.policies.default else { return Some(Vec::new()) };
         if default.value.is_null() && column.not_null {
             let message = format!("`{}` may not be null", column.name);
@@ -215,7 +234,11 @@ impl Columns<'_, '_> {
         self.constant(default, column)
     }
 
-    fn constant(&mut self, scalar: &At<crate::config::Scalar>, column: &catalog::Column) -> Option<Vec<u8>> {
+    pub(super) fn constant(
+        &mut self,
+        scalar: &At<crate::config::Scalar>,
+        column: &catalog::Column,
+    ) -> Option<Vec<u8>> {
         match conversions::constant(&scalar.value, &column.kind, self.around.shaped) {
             Ok(field) => Some(field),
             Err(message) => {
@@ -230,7 +253,7 @@ impl Columns<'_, '_> {
         }
     }
 
-    fn take(&mut self, rule: &Column, column: &catalog::Column) -> Option<(Take, Origin, String)> {
+    pub(super) fn take(&mut self, rule: &Column, column: &catalog::Column) -> Option<(Take, Origin, String)> {
         let (name, place) = (&column.name, rule.rule.place);
         let base = Base::of(&column.kind);
         let refuse = |findings: &mut Findings, word: &str, wanted: &str| {
@@ -275,8 +298,10 @@ impl Columns<'_, '_> {
                     refuse(self.findings, "uuid", "uuid");
                     return None;
                 };
+                let fields = self.rule.each.as_ref().is_some_and(|each| each.value.fields);
                 let (by, path) = match by {
                     By::Index => (ById::Index, "index".into()),
+                    By::Path(path) if fields && path.value.names == ["key"] => (ById::Name, "key".into()),
                     By::Path(path) if path.value.is_element() => (ById::Itself, ".".into()),
                     By::Path(path) => {
                         (ById::Slot(self.element.slot(&path.value.names)), path.value.to_string())
@@ -313,6 +338,17 @@ impl Columns<'_, '_> {
                     None
                 }
             },
+            Rule::Key => {
+                if !self.rule.each.as_ref().is_some_and(|each| each.value.fields) {
+                    let help = "`each: prices{}` goes through the fields of an object; the place in an array is `index`";
+                    self.findings.error(place, "elements of an array have no names", help);
+                    return None;
+                }
+                let conv = conversions::of_text(&column.kind, self.around.shaped);
+                Some((Take::Name { conv }, Origin::Other, "key".into()))
+            }
+            // It has a way of its own.
+            Rule::Sql(_) => None,
             Rule::Value(value) => {
                 let conv = conversions::conversion(
                     value,
@@ -349,42 +385,64 @@ impl Columns<'_, '_> {
         }
     }
 
+    /// `column` of the document's first row, or `table.column`.
     fn parent(&mut self, parent: &At<String>, column: &catalog::Column) -> Option<(Take, Origin, String)> {
-        let Some(first) = &self.first else {
+        if self.rows.is_empty() {
             if self.incomplete {
                 return None;
             }
             let help = "put a table without `each` before it: its rows are what the elements belong to";
             self.findings.error(parent.place, "the collection has no row that this could belong to", help);
             return None;
+        }
+        let named = |table: &str| self.rows.iter().position(|row| row.rule.into.value == table);
+        let (row, name) = match parent.value.split_once('.') {
+            Some((table, name)) => match named(table) {
+                Some(row) => (row, name),
+                None if self.incomplete => return None,
+                None => {
+                    let tables = || self.rows.iter().map(|row| row.rule.into.value.as_str());
+                    let help = match nearest(table, tables()) {
+                        Some(near) => format!("did you mean `{near}.{name}`?"),
+                        None => format!("its documents become rows of {}", list(tables())),
+                    };
+                    let message = format!("no document of the collection becomes a row of `{table}`");
+                    self.findings.error(parent.place, message, help);
+                    return None;
+                }
+            },
+            None => (0, parent.value.as_str()),
         };
-        let names = || first.built.iter().map(|built| built.code.name.as_str());
-        let Some(at) = names().position(|name| name == parent.value) else {
-            if first.rule.names(&parent.value) {
+        let theirs = &self.rows[row];
+        let names = || theirs.built.iter().map(|built| built.code.name.as_str());
+        let Some(at) = names().position(|known| known == name) else {
+            if theirs.rule.names(name) {
                 return None;
             }
-            let table = &first.table.name;
-            let help = match nearest(&parent.value, names()) {
+            let table = &theirs.table.name;
+            let help = match nearest(name, names()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("filled are {}", list(names())),
             };
-            self.findings.error(
-                parent.place,
-                format!("nothing fills a column `{}` of `{table}`", parent.value),
-                help,
-            );
+            let message = format!("nothing fills a column `{name}` of `{table}`");
+            self.findings.error(parent.place, message, help);
             return None;
         };
-        let theirs = &first.table.columns[first.built[at].column].kind;
-        if theirs.base_oid != column.kind.base_oid {
+        if theirs.built[at].expression.is_some() {
+            let message = format!("`{name}` is computed by the target, and not known where rows are made");
+            self.findings.error(parent.place, message, "compute it here as well, from `^.field`");
+            return None;
+        }
+        let kind = &theirs.table.columns[theirs.built[at].column].kind;
+        if kind.base_oid != column.kind.base_oid {
             let message = format!(
-                "`{}` is {}, `{}.{}` is {}",
-                column.name, column.kind.name, first.table.name, parent.value, theirs.name
+                "`{}` is {}, `{}.{name}` is {}",
+                column.name, column.kind.name, theirs.table.name, kind.name
             );
             self.findings.error(parent.place, message, "give both the same type");
             return None;
         }
         // The index among the parents is put in when all of them are known.
-        Some((Take::Parent(at), Origin::Parent(at), parent.value.clone()))
+        Some((Take::Parent(at), Origin::Parent(row, at), parent.value.clone()))
     }
 }

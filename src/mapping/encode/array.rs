@@ -74,7 +74,10 @@ impl Array {
 }
 
 /// What is at the end of these names, unless it is null or not there.
-pub(super) fn follow<'a>(mut value: Value<'a>, names: &[Box<[u8]>]) -> Result<Option<Value<'a>>, Problem> {
+pub(in crate::mapping) fn follow<'a>(
+    mut value: Value<'a>,
+    names: &[Box<[u8]>],
+) -> Result<Option<Value<'a>>, Problem> {
     for name in names {
         value = match value {
             Value::Document(document) | Value::Array(document) => match document.get(name)? {

@@ -75,7 +75,8 @@ pub(super) fn truncated(digits: &[u8], exponent: i32) -> (i128, bool) {
     (whole, fraction)
 }
 
-fn float(value: Value<'_>, scratch: &mut Scratch) -> Result<f64, Problem> {
+/// The nearest double.
+pub(in crate::mapping) fn float(value: Value<'_>, scratch: &mut Scratch) -> Result<f64, Problem> {
     if let Value::Double(number) = value {
         return Ok(number);
     }

@@ -18,12 +18,14 @@ use std::collections::{HashMap, HashSet};
 
 use slackwater_topics::{Key, Namespace, Value};
 
+pub(super) use array::follow;
 pub(crate) use foreign::Texts;
 pub(super) use foreign::{Foreign, Form, form_of};
+pub(super) use integer::float as as_float;
 pub(super) use json::Json;
 pub(super) use numeric::Shape as NumericShape;
 pub(super) use text::{Enum, Text, Unknown};
-pub(super) use time::Unit;
+pub(super) use time::{Unit, parse as micros_of_text};
 
 use super::rejection::Reason;
 
@@ -86,7 +88,20 @@ pub(super) struct Scratch {
     digits: Vec<u8>,
     text: Vec<u8>,
     pub(super) reading: foreign::Reading,
+    pub(super) computing: Computing,
     pub(super) numbers: Numbers,
+}
+
+/// Inputs of computed columns, as fields: by table of the plan and column of the mapping.
+pub(crate) type Inputs = HashMap<(usize, usize), HashSet<Vec<Vec<u8>>>>;
+
+/// What is known of expressions that the target computes.
+#[derive(Debug, Default)]
+pub(super) struct Computing {
+    /// The target fails to compute anything of these.
+    pub(super) refused: Inputs,
+    /// What was written, where somebody wants to know.
+    pub(super) written: Option<Inputs>,
 }
 
 /// How the id of a document or an element is written.

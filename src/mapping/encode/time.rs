@@ -193,7 +193,7 @@ pub(super) fn iso_text(millis: i64, out: &mut Vec<u8>) -> bool {
 }
 
 /// ISO-8601: a day, or a day and a time with or without a zone. Microseconds since 1970; without a zone it is UTC.
-fn parse(text: &[u8]) -> Option<i128> {
+pub(in crate::mapping) fn parse(text: &[u8]) -> Option<i128> {
     let mut reader = Reader { rest: text };
     let mut year = i64::from(reader.number(4)?);
     // Years of five and six digits, as Postgres writes them.

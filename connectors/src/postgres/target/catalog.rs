@@ -9,6 +9,17 @@ use std::collections::BTreeMap;
 pub struct Catalog {
     /// Tables by schema and name.
     pub tables: BTreeMap<(String, String), Table>,
+    /// What is wrong with expressions of the file, by schema, table, column and expression.
+    pub complaints: BTreeMap<[String; 4], Complaint>,
+}
+
+/// Something that the server has against an expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: String,
 }
 
 /// A table.

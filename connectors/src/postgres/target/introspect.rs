@@ -211,7 +211,7 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
     }
     let tables =
         found.into_values().map(|table| ((table.schema.clone(), table.name.clone()), table)).collect();
-    Ok(Catalog { tables })
+    Ok(Catalog { tables, ..Catalog::default() })
 }
 
 /// Names of the tables in a schema, partitions left out.

@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod drift;
+pub mod expressions;
 pub mod finish;
 pub mod introspect;
 mod notes;

@@ -107,6 +107,11 @@ impl Rows {
         self.count += 1;
     }
 
+    /// Changes one byte of what was written.
+    pub fn set(&mut self, place: usize, byte: u8) {
+        self.bytes[place] = byte;
+    }
+
     /// Takes the started row back.
     pub fn abandon(&mut self) {
         self.bytes.truncate(self.start);

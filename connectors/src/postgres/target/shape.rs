@@ -4,6 +4,8 @@
 //! table's row type, but of a type of ours with text in those places: a *shape*. A statement reads a shape through
 //! [`Shape::source`], which casts each column to what it really is, so the rest of the statement is the same as for any table.
 //!
+//! A column that is computed travels as a boolean, whether to compute it, and what its expression is made of travels behind the columns.
+//!
 //! **Invariant**: a shape is made of types that every server has, and of nothing of the target's. It never stands in the way of a
 //! team that changes or drops a type of its own, its name tells what is in it, and so it is made once and never changed.
 
@@ -24,11 +26,12 @@ pub struct Carrier {
 }
 
 const TEXT: Carrier = Carrier { oid: 25, array: 1009, name: "text" };
+const BOOLEAN: Carrier = Carrier { oid: 16, array: 1000, name: "boolean" };
 
 /// What has a binary form that we write.
 const CARRIERS: [Carrier; 20] = [
     TEXT,
-    Carrier { oid: 16, array: 1000, name: "boolean" },
+    BOOLEAN,
     Carrier { oid: 17, array: 1001, name: "bytea" },
     Carrier { oid: 20, array: 1016, name: "bigint" },
     Carrier { oid: 21, array: 1005, name: "smallint" },
@@ -84,10 +87,28 @@ impl Place {
     }
 }
 
+/// A column that an expression makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Computed {
+    /// The column, as an index into those that are filled.
+    pub column: usize,
+    /// The expression.
+    pub sql: String,
+    /// What it calls its inputs, and which of the shape's inputs those are.
+    pub inputs: Vec<(String, usize)>,
+    /// What stands in the place of a null, as SQL.
+    pub for_null: Option<String>,
+    /// What stands there where nothing is to be computed, as SQL.
+    pub otherwise: String,
+}
+
 /// How the rows of one table travel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
     places: Vec<Place>,
+    computed: Vec<Computed>,
+    /// What expressions are made of, behind the columns.
+    inputs: Vec<Place>,
     /// After the columns come the document's id, and its name for people.
     document: bool,
 }
@@ -101,9 +122,33 @@ impl Shape {
     /// For these columns of a table, in their order; `true` for those that are written as text. `document`: the rows say of which
     /// document they are. None where neither is so.
     pub fn of(table: &Table, columns: &[(usize, bool)], document: bool) -> Option<Self> {
-        let place = |(column, text): &(usize, bool)| Place::of(&table.columns[*column].kind, *text);
-        let needed = document || columns.iter().any(|(_, text)| *text);
-        needed.then(|| Self { places: columns.iter().map(place).collect(), document })
+        Self::computing(table, columns, document, Vec::new(), &[])
+    }
+
+    /// The same, with columns that are made of `inputs`.
+    pub fn computing(
+        table: &Table,
+        columns: &[(usize, bool)],
+        document: bool,
+        computed: Vec<Computed>,
+        inputs: &[Type],
+    ) -> Option<Self> {
+        let needed = document || !computed.is_empty() || columns.iter().any(|(_, text)| *text);
+        let place = |(at, (column, text)): (usize, &(usize, bool))| match computed
+            .iter()
+            .any(|computed| computed.column == at)
+        {
+            true => Place { carrier: BOOLEAN, array: false, text: false },
+            false => Place::of(&table.columns[*column].kind, *text),
+        };
+        let places = columns.iter().enumerate().map(place).collect();
+        let inputs = inputs.iter().map(|kind| Place::of(kind, false)).collect();
+        needed.then(|| Self { places, computed, inputs, document })
+    }
+
+    /// The columns that are computed.
+    pub fn computed(&self) -> &[Computed] {
+        &self.computed
     }
 
     /// What says whose a row is.
@@ -111,9 +156,14 @@ impl Shape {
         DOCUMENT.into_iter().filter(|_| self.document)
     }
 
+    /// Columns, then inputs.
+    fn carried(&self) -> impl Iterator<Item = &Place> {
+        self.places.iter().chain(&self.inputs)
+    }
+
     /// OIDs of its columns.
     pub(super) fn oids(&self) -> impl Iterator<Item = u32> {
-        self.places.iter().map(Place::oid).chain(self.document().map(|carrier| carrier.oid))
+        self.carried().map(Place::oid).chain(self.document().map(|carrier| carrier.oid))
     }
 
     /// Which columns are written as text.
@@ -123,7 +173,7 @@ impl Shape {
 
     fn attributes(&self) -> String {
         let names =
-            self.places.iter().map(Place::name).chain(self.document().map(|carrier| carrier.name.to_owned()));
+            self.carried().map(Place::name).chain(self.document().map(|carrier| carrier.name.to_owned()));
         let named = names.enumerate().map(|(at, name)| format!("c{at} {name}"));
         named.collect::<Vec<_>>().join(", ")
     }
@@ -159,22 +209,82 @@ impl Shape {
 
     /// The rows of parameter `number`, as the table has them.
     pub(super) fn source(&self, table: &Table, columns: &[usize], number: usize) -> String {
+        let computes = |at: usize| self.computed.iter().find(|computed| computed.column == at);
         let listed = self.places.iter().zip(columns).enumerate().map(|(at, (place, column))| {
             let column = &table.columns[*column];
             let carried = format!("s.c{at}");
             let value = match place.text {
+                _ if computes(at).is_some() => format!("x{at}.v"),
                 true => read(&carried, &column.kind),
                 false if place.oid() == column.kind.oid => carried,
                 false => format!("{carried}::{}", element_type(&column.kind)),
             };
             format!("{value} AS {}", quote(&column.name))
         });
-        let names =
-            [DOCUMENT_ID, DOCUMENT_NAME].into_iter().zip(self.places.len()..).filter(|_| self.document);
+        let behind = self.places.len() + self.inputs.len();
+        let names = [DOCUMENT_ID, DOCUMENT_NAME].into_iter().zip(behind..).filter(|_| self.document);
         let listed: Vec<String> =
             listed.chain(names.map(|(name, at)| format!("s.c{at} AS {name}"))).collect();
-        format!("(SELECT {} FROM unnest(${number}::{}[]) AS s)", listed.join(", "), self.name())
+        let made: String = self
+            .computed
+            .iter()
+            .map(|computed| {
+                let kind = &table.columns[columns[computed.column]].kind;
+                format!(", LATERAL ({}) AS x{}", self.expression(computed, kind), computed.column)
+            })
+            .collect();
+        format!("(SELECT {} FROM unnest(${number}::{}[]) AS s{made})", listed.join(", "), self.name())
     }
+
+    /// The value `v` of one computed column, of a row `s`.
+    fn expression(&self, computed: &Computed, kind: &Type) -> String {
+        let Computed { column, sql, inputs, for_null, otherwise } = computed;
+        let behind = self.places.len();
+        let named: Vec<String> =
+            inputs.iter().map(|(name, at)| format!("s.c{} AS {}", behind + at, quote(name))).collect();
+        let cast = element_type(kind);
+        // A comment may end the expression.
+        let value = match for_null {
+            Some(default) => format!("coalesce(({sql}\n)::{cast}, {default})"),
+            None => format!("({sql}\n)::{cast}"),
+        };
+        format!(
+            "SELECT CASE WHEN s.c{column} THEN {value} ELSE {otherwise} END AS v FROM (SELECT {}) AS w",
+            named.join(", ")
+        )
+    }
+
+    /// How many of the rows of `$1` have a value in this computed column, once it was computed and given the column's length.
+    pub(super) fn try_computed(&self, table: &Table, columns: &[usize], computed: &Computed) -> String {
+        const PADDED: u32 = 1042;
+        const VARYING: u32 = 1043;
+        let kind = &table.columns[columns[computed.column]].kind;
+        let value = match kind.base_oid {
+            PADDED if kind.modifier > 0 => {
+                format!("pg_catalog.bpchar(x.v::pg_catalog.bpchar, {}, false)", kind.modifier)
+            }
+            VARYING if kind.modifier > 0 => {
+                format!("pg_catalog.varchar(x.v::pg_catalog.varchar, {}, false)", kind.modifier)
+            }
+            // A cast to a number with places or to a domain does what an assignment does.
+            _ if kind.element.is_none() && !is_bits(kind) => format!("x.v::{}", kind.name),
+            _ => "x.v".to_owned(),
+        };
+        format!(
+            "SELECT count({value}) FROM unnest($1::{}[]) AS s, LATERAL ({}) AS x",
+            self.name(),
+            self.expression(computed, kind)
+        )
+    }
+
+    /// Where the inputs of a computed column are in a row, in the order in which it names them.
+    pub fn inputs_of(&self, computed: &Computed) -> Vec<usize> {
+        computed.inputs.iter().map(|(_, at)| self.places.len() + at).collect()
+    }
+}
+
+fn is_bits(kind: &Type) -> bool {
+    matches!(kind.base_oid, 1560 | 1562)
 }
 
 /// Text as a value of this type, as far as a cast goes. Money is read as people of the server's locale write it; a number is one
@@ -203,14 +313,51 @@ mod tests {
         let tree = kind(90_000, "public.ltree");
         let number = kind(23, "integer");
         let array = Type { element: Some(Box::new(number.clone())), ..kind(1007, "integer[]") };
-        let shape = Shape { places: vec![Place::of(&tree, true), Place::of(&array, false)], document: false };
+        let of = |places| Shape { places, computed: Vec::new(), inputs: Vec::new(), document: false };
+        let shape = of(vec![Place::of(&tree, true), Place::of(&array, false)]);
         assert_eq!(shape.attributes(), "c0 text, c1 integer[]");
         assert_eq!(shape.oids().collect::<Vec<_>>(), [25, 1007]);
         assert_eq!(shape.name(), shape.clone().name());
-        let other =
-            Shape { places: vec![Place::of(&tree, true), Place::of(&number, false)], document: false };
+        let other = of(vec![Place::of(&tree, true), Place::of(&number, false)]);
         assert_ne!(shape.name(), other.name());
         assert!(shape.name().len() < 63, "{}", shape.name());
+    }
+
+    #[test]
+    fn a_computed_column_is_made_of_inputs_behind_the_columns() {
+        let column = |name: &str, kind: Type| crate::postgres::target::catalog::Column {
+            name: name.into(),
+            kind,
+            ..Default::default()
+        };
+        let table = Table {
+            schema: "public".into(),
+            name: "people".into(),
+            columns: vec![column("id", kind(2950, "uuid")), column("full \"name\"", kind(25, "text"))],
+            ..Table::default()
+        };
+        let computed = Computed {
+            column: 1,
+            sql: "concat_ws(' ', first, last) -- done".into(),
+            inputs: vec![("last".into(), 1), ("first".into(), 0)],
+            for_null: Some("'none'::text".into()),
+            otherwise: "NULL".into(),
+        };
+        let inputs = [kind(25, "text"), kind(20, "bigint")];
+        let shape = Shape::computing(&table, &[(0, false), (1, false)], true, vec![computed], &inputs)
+            .expect("a shape");
+        assert_eq!(shape.attributes(), "c0 uuid, c1 boolean, c2 text, c3 bigint, c4 uuid, c5 text");
+        assert_eq!(
+            shape.source(&table, &[0, 1], 1),
+            format!(
+                "(SELECT s.c0 AS \"id\", x1.v AS \"full \"\"name\"\"\", s.c4 AS \"slackwater document id\", s.c5 AS \
+                 \"slackwater document name\" FROM unnest($1::{}[]) AS s, LATERAL (SELECT CASE WHEN s.c1 THEN \
+                 coalesce((concat_ws(' ', first, last) -- done\n)::text, 'none'::text) ELSE NULL END AS v FROM (SELECT \
+                 s.c3 AS \"last\", s.c2 AS \"first\") AS w) AS x1)",
+                shape.name()
+            )
+        );
+        assert_eq!(shape.inputs_of(&shape.computed()[0]), [3, 2]);
     }
 
     #[test]

@@ -219,7 +219,7 @@ fn list(spec: &TableSpec, prefix: &str, indices: impl Iterator<Item = usize>) ->
 }
 
 /// The type without its modifiers: a cast to `varchar(3)` would cut a key in silence and find another row by it.
-pub(super) fn element_type(kind: &Type) -> String {
+pub fn element_type(kind: &Type) -> String {
     match kind.oid {
         // Without a modifier these names mean a length of one.
         1042 => return "pg_catalog.bpchar".into(),
