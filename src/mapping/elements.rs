@@ -44,7 +44,7 @@ impl Elements {
                 return Err(self.refuse(code, row, Problem::new(Reason::Type, text)));
             }
         };
-        let columns = code.row.columns.len() + code.row.inputs.len();
+        let columns = code.row.columns.len() + code.row.made.inputs.len();
         let table = code.row.table;
         self.bytes.clear();
         self.bounds.clear();
@@ -68,13 +68,13 @@ impl Elements {
                 continue;
             }
             let first = self.bounds.len();
-            let inputs = code.row.inputs.iter().map(|(at, input)| (*at, input));
+            let inputs = code.row.made.inputs.iter().map(|(at, input)| (*at, input));
             for (at, column) in code.row.columns.iter().enumerate().chain(inputs) {
                 self.bounds.push(self.bytes.len());
                 row.element_column(table, at, column, parents, Some(element), &mut self.bytes)?;
             }
             self.bounds.push(self.bytes.len());
-            for (at, inputs) in &code.row.computed {
+            for (at, inputs) in &code.row.made.computed {
                 let place = |input: &usize| first + code.row.columns.len() + input;
                 let fields = inputs
                     .iter()

@@ -238,12 +238,14 @@ impl Mapper {
                 write_row(own, &mut row, &mut self.parents, &mut self.places, out)?;
                 continue;
             }
+            let stands = own.rivals.iter().any(|rival| self.fits[*rival]);
+            if stands {
+                continue;
+            }
             // Rows of elements go by the id of the row that they belong to, whether that stands or not.
             keep_parents(own, &mut row, &mut self.parents);
-            let copy = out.copy;
-            let stands = || own.rivals.iter().any(|rival| self.fits[*rival]);
-            let first = || own.rivals.iter().all(|rival| *rival > index);
-            if !copy && first() && !stands() {
+            let first = own.rivals.iter().all(|rival| *rival > index);
+            if first && !out.copy {
                 take_row(own, &mut row, &self.parents, out)?;
             }
         }
@@ -251,7 +253,11 @@ impl Mapper {
             let copy = out.copy;
             let write = &mut out.tables[each.row.table];
             let owner = &self.parents[each.owner_parent];
-            if !code.routed || self.fits[each.owner_row] {
+            let stands = || {
+                let rivals = &code.rows[each.owner_row].rivals;
+                self.fits[each.owner_row] || rivals.iter().any(|rival| self.fits[*rival])
+            };
+            if !code.routed || stands() {
                 self.elements.write(each, &mut row, &self.parents, &mut self.element_slots, write)?;
             } else if owner.len() <= 4 {
                 continue;
@@ -342,16 +348,16 @@ fn write_row(
         }
     }
     let mut behind = code.columns.len();
-    if !code.computed.is_empty() {
+    if !code.made.computed.is_empty() {
         places.inputs.clear();
-        for (at, input) in &code.inputs {
+        for (at, input) in &code.made.inputs {
             let bytes = write.rows.field(behind);
             let start = bytes.len();
             row.column(code.table, *at, input, parents, bytes)?;
             places.inputs.push((start, bytes.len()));
             behind += 1;
         }
-        for ((at, inputs), flag) in code.computed.iter().zip(&places.flags) {
+        for ((at, inputs), flag) in code.made.computed.iter().zip(&places.flags) {
             let bytes = write.rows.as_bytes();
             let fields =
                 inputs.iter().map(|input| places.inputs[*input]).map(|(start, end)| &bytes[start..end]);

@@ -149,14 +149,20 @@ pub(super) struct RowCode {
     pub(super) claimed: bool,
     /// Columns whose value rows of elements take over, each with its place among all parents of the collection.
     pub(super) parents: Vec<(usize, usize)>,
-    /// What computed columns are made of: the column, and the input as if it were one.
-    pub(super) inputs: Vec<(usize, ColumnCode)>,
-    /// Columns that are computed, and which of the inputs each takes.
-    pub(super) computed: Vec<(usize, Vec<usize>)>,
+    pub(super) made: Made,
     /// Only documents, or elements, of which this holds.
     pub(super) when: Option<Condition>,
     /// Other rows of the document for the same table: the first one that fits is written.
     pub(super) rivals: Vec<usize>,
+}
+
+/// What the target computes of a row.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    /// What it is made of: a column that takes it, and the input as if it were a column.
+    pub(super) inputs: Vec<(usize, ColumnCode)>,
+    /// Columns that are computed, and which of the inputs each takes.
+    pub(super) computed: Vec<(usize, Vec<usize>)>,
 }
 
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use slackwater_connectors::postgres::target::expressions;
 use slackwater_connectors::postgres::target::shape::Computed;
 use slackwater_connectors::postgres::target::statements::element_type;
 
-use super::super::plan::{ColumnCode, Take};
+use super::super::plan::{ColumnCode, Made, Take};
 use super::table::{Built, Columns, Expression, Origin};
 use crate::config::{At, Column, Convert, InvalidPolicy, Migration, NullPolicy, Policies, Rule, Sql, Value};
 
@@ -200,8 +200,8 @@ impl Columns<'_, '_> {
 
 /// Takes the expressions out of the columns: how the target computes them, the types of all inputs, and how those are written.
 /// What several expressions take is written once.
-pub(super) fn taken(built: &mut [Built]) -> (Vec<Computed>, Vec<Type>, Vec<(usize, ColumnCode)>) {
-    let (mut computed, mut types, mut codes) = (Vec::new(), Vec::new(), Vec::new());
+pub(super) fn taken(built: &mut [Built]) -> (Vec<Computed>, Vec<Type>, Made) {
+    let (mut computed, mut types, mut codes) = (Vec::<Computed>::new(), Vec::new(), Vec::new());
     let mut known: Vec<Column> = Vec::new();
     for (at, built) in built.iter_mut().enumerate() {
         let Some(expression) = &mut built.expression else { continue };
@@ -223,7 +223,9 @@ pub(super) fn taken(built: &mut [Built]) -> (Vec<Computed>, Vec<Type>, Vec<(usiz
             otherwise: expression.otherwise.clone(),
         });
     }
-    (computed, types, codes)
+    let places = |computed: &Computed| computed.inputs.iter().map(|(_, at)| *at).collect();
+    let made = computed.iter().map(|computed| (computed.column, places(computed))).collect();
+    (computed, types, Made { inputs: codes, computed: made })
 }
 
 /// Two inputs that are always the same, whatever they are called.
@@ -241,10 +243,4 @@ fn same(one: &Column, other: &Column) -> bool {
         && a.convert.word() == b.convert.word()
         && options(a) == options(b)
         && policies(one) == policies(other)
-}
-
-/// Which of the inputs each computed column takes.
-pub(super) fn places(computed: &[Computed]) -> Vec<(usize, Vec<usize>)> {
-    let places = |computed: &Computed| computed.inputs.iter().map(|(_, at)| *at).collect();
-    computed.iter().map(|computed| (computed.column, places(computed))).collect()
 }

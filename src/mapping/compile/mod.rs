@@ -24,7 +24,7 @@ pub(super) use self::order::groups;
 use self::table::{Built, Columns, First, Origin};
 use super::condition::Condition;
 use super::encode::IdForm;
-use super::plan::{Code, CollectionPlan, ColumnCode, EachCode, Plan, RowCode, Take};
+use super::plan::{Code, CollectionPlan, EachCode, Made, Plan, RowCode, Take};
 use super::sensitive::Sensitive;
 use super::trie::Trie;
 use crate::config::spelling::nearest;
@@ -76,8 +76,7 @@ struct Own<'a> {
     found: Vec<usize>,
     claimed: bool,
     when: Option<Condition>,
-    computed: Vec<(usize, Vec<usize>)>,
-    inputs: Vec<(usize, ColumnCode)>,
+    made: Made,
 }
 
 struct Compiler<'a, 'f> {
@@ -114,16 +113,14 @@ impl<'a> Compiler<'a, '_> {
                 found: Vec::new(),
                 claimed: false,
                 when,
-                computed: Vec::new(),
-                inputs: Vec::new(),
+                made: Made::default(),
             };
             if let Some(Found { key, found, claimed }) = found {
                 row.key.clone_from(&key);
                 row.found = found.clone().unwrap_or_else(|| key.clone());
                 row.claimed = claimed;
                 let by = Found { key, found, claimed };
-                (row.spec, row.computed, row.inputs) =
-                    self.spec((collection, rule), table, &mut built, by, None);
+                (row.spec, row.made) = self.spec((collection, rule), table, &mut built, by, None);
             }
             own_rows.push(Own { built, ..row });
         }
@@ -162,10 +159,9 @@ impl<'a> Compiler<'a, '_> {
                 self.findings.error(built[*at].place, message, help);
             }
             let by = Found { key: key.clone(), found: None, claimed: false };
-            let (spec, computed, inputs) =
-                self.spec((collection, rule), table, &mut built, by, Some(owner.at));
+            let (spec, made) = self.spec((collection, rule), table, &mut built, by, Some(owner.at));
             let found = key.clone();
-            let row = Own { rule, table, spec, built, key, found, claimed: false, when, computed, inputs };
+            let row = Own { rule, table, spec, built, key, found, claimed: false, when, made };
             element_rows.push((rule, row, owner, element));
         }
         if complete {
@@ -207,17 +203,23 @@ impl<'a> Compiler<'a, '_> {
             });
         }
         let rivals: Vec<Vec<usize>> = (0..own_rows.len()).map(|at| routes::rivals(&own_rows, at)).collect();
-        let of_row = |row: usize| {
-            let places = parents.iter().enumerate().filter(move |(_, (of, _))| *of == row);
-            places.map(|(place, (_, at))| (*at, place)).collect::<Vec<_>>()
+        // Whichever of the alternatives is written, rows of elements take over from it.
+        let of_row = |row: usize| -> Vec<(usize, usize)> {
+            let column = |(of, at): &(usize, usize)| {
+                let column = own_rows[*of].built[*at].column;
+                let here = own_rows[row].built.iter().position(|built| built.column == column);
+                here.filter(|_| *of == row || rivals[row].contains(of))
+            };
+            parents.iter().enumerate().filter_map(|(place, parent)| Some((column(parent)?, place))).collect()
         };
-        let rows = own_rows.into_iter().zip(rivals).enumerate();
+        let places: Vec<Vec<(usize, usize)>> = (0..own_rows.len()).map(of_row).collect();
+        let rows = own_rows.into_iter().zip(places).zip(rivals);
         let row_codes: Vec<RowCode> =
-            rows.map(|(row, (own, rivals))| row_code(own, of_row(row), rivals)).collect();
+            rows.map(|((own, places), rivals)| row_code(own, places, rivals)).collect();
         let takes = || row_codes.iter().chain(each_codes.iter().map(|each| &each.row));
         let tables = takes().map(|row| row.table).collect();
         let columns = || {
-            let inputs = takes().flat_map(|row| row.inputs.iter().map(|(_, code)| code));
+            let inputs = takes().flat_map(|row| row.made.inputs.iter().map(|(_, code)| code));
             takes().flat_map(|row| &row.columns).chain(inputs)
         };
         let rest = columns().any(|column| matches!(column.take, Take::Rest(_)));
@@ -269,7 +271,7 @@ impl<'a> Compiler<'a, '_> {
         Columns { rule, table, around, document, element, rows, incomplete, findings: self.findings }.build()
     }
 
-    /// Index of the new specification, its computed columns, and what they are made of.
+    /// Index of the new specification, and what the target computes.
     fn spec(
         &mut self,
         (collection, rule): (&Collection, &Table),
@@ -277,10 +279,9 @@ impl<'a> Compiler<'a, '_> {
         built: &mut [Built],
         by: Found,
         owner: Option<usize>,
-    ) -> (usize, Vec<(usize, Vec<usize>)>, Vec<(usize, ColumnCode)>) {
+    ) -> (usize, Made) {
         let Found { key, found, claimed } = by;
-        let (computed, types, inputs) = computed::taken(built);
-        let places = computed::places(&computed);
+        let (computed, types, made) = computed::taken(built);
         let apart = apart::of(self.file, &collection.source, rule, claimed, self.findings);
         let columns: Vec<usize> = built.iter().map(|built| built.column).collect();
         let text = |column: &usize| (*column, is_foreign(&table.columns[*column].kind));
@@ -313,7 +314,7 @@ impl<'a> Compiler<'a, '_> {
             claimed,
             owner,
         });
-        (self.specs.len() - 1, places, inputs)
+        (self.specs.len() - 1, made)
     }
 
     fn find_table(&mut self, rule: &Table) -> Option<&'a catalog::Table> {
@@ -406,7 +407,7 @@ impl<'a> Compiler<'a, '_> {
 }
 
 fn row_code(row: Own<'_>, parents: Vec<(usize, usize)>, rivals: Vec<usize>) -> RowCode {
-    let Own { spec: table, built, key, found, claimed, when, computed, inputs, .. } = row;
+    let Own { spec: table, built, key, found, claimed, when, made, .. } = row;
     let mut columns: Vec<_> = built.into_iter().map(|built| built.code).collect();
     for at in &key {
         // Unique constraints let nulls through, and then no row would be found again.
@@ -415,7 +416,7 @@ fn row_code(row: Own<'_>, parents: Vec<(usize, usize)>, rivals: Vec<usize>) -> R
             columns[*at].null = crate::config::NullPolicy::Reject;
         }
     }
-    RowCode { table, columns, key, found, claimed, parents, inputs, computed, when, rivals }
+    RowCode { table, columns, key, found, claimed, parents, made, when, rivals }
 }
 
 fn same_table(spec: &TableSpec, name: &(String, String)) -> bool {

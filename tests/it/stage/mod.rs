@@ -6,6 +6,7 @@ pub(crate) mod authority;
 pub(crate) mod broker;
 pub(crate) mod entrances;
 pub(crate) mod gate;
+pub(crate) mod ground;
 pub(crate) mod items;
 mod logs;
 pub(crate) mod mongod;

@@ -48,8 +48,9 @@ pub(crate) async fn ends_as(
         let letters = letters(stage).await;
         if now != last {
             let more = now.0.iter().filter(|row| !wanted.0.contains(row)).count();
+            let missing = wanted.0.iter().find(|row| !now.0.contains(row));
             println!(
-                "{} of {} rows, {more} others, {} held of {}, {letters:?}",
+                "{} of {} rows, {more} others, {} held of {}, {letters:?}; missing: {missing:?}",
                 now.0.len(),
                 wanted.0.len(),
                 now.1,

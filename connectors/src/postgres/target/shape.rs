@@ -143,7 +143,7 @@ impl Shape {
         };
         let places = columns.iter().enumerate().map(place).collect();
         let inputs = inputs.iter().map(|kind| Place::of(kind, false)).collect();
-        needed.then(|| Self { places, computed, inputs, document })
+        needed.then_some(Self { places, computed, inputs, document })
     }
 
     /// The columns that are computed.
