@@ -9,6 +9,7 @@ use slackwater_topics::Namespace;
 
 use super::cutover::{Check, Cutover, Freeze};
 use super::diagnostics::{At, FileText, Place};
+use super::form::Form;
 use super::path::Path;
 use super::tree::Scalar;
 
@@ -210,6 +211,8 @@ pub struct Collection {
     pub collection: String,
     /// The tables that its documents become rows of.
     pub tables: Vec<Table>,
+    /// What its rows are made by.
+    pub form: Form,
     /// Some table has mistakes, and is left out above.
     pub incomplete: bool,
 }

@@ -7,6 +7,7 @@ mod blot;
 mod cutover;
 mod diagnostics;
 mod fields;
+mod form;
 mod log;
 mod migration;
 mod outside;
@@ -20,6 +21,8 @@ mod tree;
 pub use cutover::{Check, Cutover, Finish, Freeze, Notice, Statement};
 pub use diagnostics::{At, Diagnostic, Diagnostics, Place, Severity};
 pub(crate) use diagnostics::{FileText, Findings};
+pub(crate) use form::digest;
+pub use form::{ColumnForm, Form, TableForm};
 pub use migration::{
     By, Collection, Column, Convert, InvalidPolicy, KafkaLog, Log, Migration, NocodbSource, NullPolicy,
     Policies, Rule, Snapshot, Source, System, Table, Target, Unit, Unknown, Value, Values,

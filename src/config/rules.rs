@@ -30,6 +30,12 @@ const CONVERSIONS: [&str; 14] = [
 ];
 /// Rules that make their value themselves.
 const MAKERS: [&str; 6] = ["uuid", "serial", "parent", "rest", "const", "index"];
+
+/// The rule makes its value itself, so no policy of the file holds for it.
+pub(super) fn is_maker(word: &str) -> bool {
+    MAKERS.contains(&word)
+}
+
 /// Options allowed next to a rule.
 const OPTIONS: [&str; 13] = [
     "null",

@@ -6,6 +6,7 @@ use slackwater_topics::Namespace;
 use super::cutover;
 use super::diagnostics::{At, Findings, Place};
 use super::fields::{self, Fields};
+use super::form::{self, Usual};
 use super::log;
 use super::migration::{Collection, Log, Migration, Snapshot, Source, Table, Target};
 use super::outside::{Outside, secret};
@@ -16,6 +17,9 @@ use super::tree::Node;
 
 /// What Postgres keeps of a name.
 pub(crate) const LONGEST_NAME: usize = 63;
+
+/// The schema of tables that are named without one, where the file names none either.
+const PUBLIC: &str = "public";
 
 const SECTIONS: [&str; 12] = [
     "migration",
@@ -52,12 +56,14 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         log::log(node, name, outside, findings)
     });
     let snapshot = fields.take("snapshot").map(|(_, node)| snapshot(node, findings)).unwrap_or_default();
-    let defaults = fields.take("defaults").map(|(_, node)| Defaults::read(node, findings));
-    let defaults = defaults.unwrap_or(Defaults::NONE);
+    let defaults = fields.take("defaults").map(|(_, node)| (Defaults::read(node, findings), Usual::of(node)));
+    let (defaults, usual) = defaults.unwrap_or((Defaults::NONE, Usual::default()));
     let known = sources.as_deref().unwrap_or_default();
-    let collections = fields
-        .require("collections", "say what becomes of each collection", findings)
-        .map(|(_, node)| collections(node, known, defaults, findings));
+    let collections =
+        fields.require("collections", "say what becomes of each collection", findings).map(|(_, node)| {
+            let schema = target.as_ref().map_or(PUBLIC, |target| target.schema.as_str());
+            collections(node, known, (defaults, &usual, schema), findings)
+        });
     let not_migrated = fields.take("not_migrated");
     let not_migrated = not_migrated.map(|(_, node)| left_behind(node, known, findings)).unwrap_or_default();
     let checks = fields.take("checks").map(|(_, node)| cutover::checks(node, findings)).unwrap_or_default();
@@ -81,7 +87,7 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         sources: sources.unwrap_or_default(),
         target: target.unwrap_or_else(|| Target {
             uri: Secret::new(String::new()),
-            schema: "public".to_owned(),
+            schema: PUBLIC.to_owned(),
             place: root.place,
             unread: true,
         }),
@@ -122,7 +128,7 @@ fn target(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option
     let uri = uri.and_then(|(_, node)| secret(node, "`uri`", outside, findings));
     let schema = fields.take("schema").and_then(|(_, node)| identifier(node, "the schema", findings));
     fields.finish(&["uri", "schema"], findings);
-    let schema = schema.map_or_else(|| "public".to_owned(), |schema| schema.value);
+    let schema = schema.map_or_else(|| PUBLIC.to_owned(), |schema| schema.value);
     let unread = uri.is_none();
     Some(Target { uri: uri.unwrap_or_else(|| Secret::new(String::new())), schema, place, unread })
 }
@@ -187,7 +193,7 @@ fn left_behind(node: &Node, sources: &[Source], findings: &mut Findings) -> Vec<
 fn collections(
     node: &Node,
     sources: &[Source],
-    defaults: Defaults,
+    (defaults, usual, schema): (Defaults, &Usual, &str),
     findings: &mut Findings,
 ) -> Vec<Collection> {
     let Some(fields) = Fields::of(node, "`collections`", findings) else { return Vec::new() };
@@ -202,7 +208,8 @@ fn collections(
         let tables: Vec<Table> = nodes.iter().filter_map(|node| table(node, defaults, findings)).collect();
         if let Some((source, collection)) = parts {
             let incomplete = tables.len() < nodes.len() || nodes.is_empty();
-            collections.push(Collection { name: name.clone(), source, collection, tables, incomplete });
+            let form = form::of(nodes, usual, schema);
+            collections.push(Collection { name: name.clone(), source, collection, tables, form, incomplete });
         }
     }
     if collections.len() > usize::from(u16::MAX) {
