@@ -35,7 +35,7 @@ fn read(text: &str) -> Migration {
 
 fn plan(migration: &Migration) -> Plan {
     let mut tables = vec![
-        table("users", &["id uuid key", "name text", "age integer", "raw jsonb", "nick text"]),
+        table("users", &["id uuid key", "name text", "age integer", "raw jsonb", "nick text not default"]),
         table("tags", &["user_id uuid key", "tag text key", "note text"]),
         table("orgs", &["id uuid key", "kind text", "name text"]),
         table("people", &["id uuid key", "name text"]),
