@@ -1,6 +1,9 @@
 //! A migration file that changes while its migration runs: after each change the target is what a first copy by the new file would have
 //! made, whoever is killed meanwhile, and rows that do not differ are not written. What may not change is refused.
 
+mod by_hand;
+mod said;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -9,14 +12,10 @@ use slackwater_migrations::Chance;
 use tokio_postgres::Client;
 
 use crate::stage::pipeline::{Log, Pipeline};
-use crate::stage::{PATIENCE, Slackwater, Stage, broker, items, number, postgres, state, until};
+use crate::stage::{PATIENCE, Slackwater, Stage, broker, number, postgres, state, until};
 
 /// As documented: another process has taken over.
 const TAKEN_OVER: i32 = 7;
-/// As documented: mistakes in the migration file.
-const MISTAKES: i32 = 3;
-/// As documented: what is there is not what the command needs.
-const UNSUITABLE: i32 = 4;
 
 const SCHEMA: &str = "
 CREATE TABLE users (id uuid PRIMARY KEY, n bigint, name text, mood text, note text, v bigint, raw jsonb);
@@ -401,23 +400,9 @@ async fn changes_under_writes_and_kills_with_kafka() {
     pipeline.clear().await;
 }
 
-/// The items' file with another rule for the name.
-fn items_file(name: &str) -> String {
-    items::FILE.replace("name: { text: name }", &format!("name: {name}"))
-}
-
 async fn xmins(stage: &Stage) -> BTreeMap<i64, (String, String)> {
     let rows = stage.target.query("SELECT n, name, xmin::text FROM items", &[]).await.expect("rows");
     rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect()
-}
-
-async fn check(stage: &Stage, file: &std::path::Path, more: &[&str]) -> (Option<i32>, String) {
-    let mut arguments = vec!["check", file.to_str().expect("UTF-8")];
-    arguments.extend(more);
-    let output = stage.output(&arguments).await;
-    let said =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    (output.status.code(), said)
 }
 
 async fn copied(stage: &Stage, process: &mut Slackwater, generation: i32) {
@@ -427,294 +412,4 @@ async fn copied(stage: &Stage, process: &mut Slackwater, generation: i32) {
         (state::copied(&stage.target).await && copy.generation == generation).then_some(())
     })
     .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn only_rows_that_differ_are_written_and_the_rest_is_said() {
-    let stage = Stage::new("changes_said").await;
-    stage.target.batch_execute(items::SCHEMA).await.expect("the table can be created");
-    // Every third name is in capitals already.
-    let documents = (0..3_000_i64).map(|n| {
-        let name = if n % 3 == 0 { format!("ITEM {n}") } else { format!("item {n}") };
-        doc! {"_id": n, "n": n, "name": name, "v": 1_i64, "old": format!("old {n}")}
-    });
-    items::collection(&stage).insert_many(documents).await.expect("items can be inserted");
-    let file = stage.file("migration.yaml", items::FILE);
-    let mut process = stage.run(&file);
-    copied(&stage, &mut process, 1).await;
-    let process_log = process.log().to_owned();
-    process.stop().await;
-    let before = xmins(&stage).await;
-
-    // Other words for the same change nothing.
-    let same = items::FILE.replace("name: { text: name }", "name: { empty: keep, text: 'name' } # a comment");
-    stage.file("migration.yaml", &same.replace("workers: 4", "workers: 3"));
-    let (code, said) = check(&stage, &file, &[]).await;
-    assert!(code == Some(0) && !said.contains("what the file changes"), "{said}");
-    std::fs::remove_file(process_log).expect("the log");
-    let mut process = stage.run(&file);
-    until("it goes on", PATIENCE, async || {
-        process.still_runs();
-        process.said("going on where it stopped").then_some(())
-    })
-    .await;
-    assert!(!process.said("the migration file has changed"));
-    process.stop().await;
-    assert_eq!(xmins(&stage).await, before);
-
-    stage.file("migration.yaml", &items_file("{ text: name, lower: true }"));
-    let (code, said) = check(&stage, &file, &[]).await;
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("what the file changes\n  items.name: 3 000 rows to be written again\n"), "{said}");
-    let (_, json) = check(&stage, &file, &["--json"]).await;
-    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    let change = &json["changes"][0];
-    assert_eq!((change["kind"].as_str(), change["copied_again"].as_bool()), (Some("other_rule"), Some(true)));
-    let mut process = stage.run(&file);
-    copied(&stage, &mut process, 2).await;
-    assert!(process.said("the migration file has changed: items.name: 3 000 rows to be written again"));
-    let after = xmins(&stage).await;
-    for (n, (name, xmin)) in &after {
-        assert_eq!(*name, format!("item {n}"));
-        assert_eq!(before[n].1 == *xmin, n % 3 != 0, "item {n} was written if it differed, and only then");
-    }
-    process.stop().await;
-
-    // A key that changes is refused at its place, before anything happens.
-    let other_key = items::FILE.replace("id: { uuid: _id }", "id: { uuid: _id }\n        n2: { integer: n }");
-    stage.target.batch_execute("ALTER TABLE items ADD COLUMN n2 bigint UNIQUE").await.expect("a column");
-    let other_key = other_key.replace("    - into: items\n", "    - into: items\n      key: [n2]\n");
-    stage
-        .target
-        .batch_execute("UPDATE items SET n2 = n; ALTER TABLE items ALTER n2 SET NOT NULL")
-        .await
-        .expect("set");
-    stage.file("migration.yaml", &other_key);
-    for command in ["check", "run"] {
-        let output = stage.output(&[command, file.to_str().expect("UTF-8")]).await;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(MISTAKES), "{command}: {said}");
-        assert!(
-            said.contains("rows of `public.items` are found by `id` until now") && said.contains("key: [n2]"),
-            "{said}"
-        );
-        assert!(said.contains("slackwater reset FILE --rows"), "{said}");
-    }
-    stage.clear().await;
-}
-
-/// An applier with the old file writes nothing after the capture has begun with the new one, and one with the new file waits for it.
-#[tokio::test(flavor = "multi_thread")]
-async fn appliers_go_by_the_file_of_the_capture() {
-    let stage = Stage::new("changes_order").await;
-    stage.target.batch_execute(items::SCHEMA).await.expect("the table can be created");
-    items::insert(&stage, 0..500).await;
-    let pipeline =
-        Pipeline::on(stage, items::FILE, &Log { partitions: 2, ..Log::at(&broker::shared()) }).await;
-    let stage = &pipeline.stage;
-    let mut capture = pipeline.capture("capture");
-    let mut old = pipeline.apply("old", None);
-    copied(stage, &mut capture, 1).await;
-    let text = std::fs::read_to_string(&pipeline.file).expect("the file");
-    std::fs::write(
-        &pipeline.file,
-        text.replace("{ text: name }", "{ text: name, default: none, lower: true }"),
-    )
-    .expect("the file can be written");
-    let new = pipeline.apply("new", None);
-    until("the new applier waits", PATIENCE, async || {
-        old.still_runs();
-        new.said("waiting for a capture with this migration file").then_some(())
-    })
-    .await;
-    // The old one works meanwhile.
-    items::collection(stage).update_many(doc! {}, doc! {"$set": {"name": "Other"}}).await.expect("changed");
-    let named = async |name: &str| {
-        let sql = format!("SELECT count(*) FROM items WHERE name = '{name}'");
-        stage.target.query_one(&sql, &[]).await.expect("a count").get::<_, i64>(0)
-    };
-    until("the old applier writes", PATIENCE, async || (named("Other").await == 500).then_some(())).await;
-    capture.stop().await;
-    let mut capture = pipeline.capture("capture");
-    let ended = until("the old applier ends", PATIENCE, async || old.ended()).await;
-    assert_eq!(ended.code(), Some(TAKEN_OVER), "{}", old.tail());
-    assert!(old.said("the migration goes on with another migration file"), "{}", old.tail());
-    until("the new one makes all rows again", PATIENCE, async || (named("other").await == 500).then_some(()))
-        .await;
-    copied(stage, &mut capture, 2).await;
-    capture.stop().await;
-    new.stop().await;
-    pipeline.clear().await;
-}
-
-/// Somebody has changed rows by hand, and has them made again while the process runs.
-async fn recopied_by_hand(stage: &Stage, file: &std::path::Path, processes: &mut [Slackwater]) {
-    let path = file.to_str().expect("UTF-8");
-    let before = xmins(stage).await;
-    // The 5 in the third group: an identifier that the migration could have made.
-    let spoil = "UPDATE items SET name = 'spoilt' WHERE n % 7 = 0; DELETE FROM items WHERE n % 7 = 1;
-                 INSERT INTO items VALUES ('00000000-0000-5000-8000-000000000000', -1, 'left over', 1),
-                                          ('00000000-0000-4000-8000-000000000000', -2, 'of the new system', 1),
-                                          ('00000000-0000-5000-8000-000000000003', -3, 'held by another', 1);
-                 CREATE TABLE public.others (item uuid REFERENCES items);
-                 INSERT INTO public.others VALUES ('00000000-0000-5000-8000-000000000003')";
-    stage.target.batch_execute(spoil).await.expect("rows can be spoilt");
-    let output = stage.output(&["recopy", path, "legacy.itms"]).await;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        output.status.code() == Some(UNSUITABLE) && said.contains("did you mean `legacy.items`?"),
-        "{said}"
-    );
-    let output = stage.output(&["recopy", path, "legacy.items", "--json"]).await;
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(answer["begins"], "now");
-    until("what was spoilt is mended", PATIENCE, async || {
-        processes.iter_mut().for_each(Slackwater::still_runs);
-        let after = xmins(stage).await;
-        let mended = before.iter().all(|(n, (name, _))| after.get(n).is_some_and(|(now, _)| now == name));
-        (mended && !after.contains_key(&-1) && state::copied(&stage.target).await).then_some(())
-    })
-    .await;
-    let after = xmins(stage).await;
-    assert!(after.get(&-2).is_some_and(|(name, _)| name == "of the new system"), "it is not ours");
-    assert!(after.contains_key(&-3), "another table refers to it");
-    let kept = |n: &i64| n % 7 > 1;
-    assert!(
-        before.iter().filter(|(n, _)| kept(n)).all(|(n, row)| after[n] == *row),
-        "the others were not written"
-    );
-    let status = stage.status(file).await;
-    assert_eq!(status["recopies"], serde_json::json!([]));
-    let incidents = state::incidents(&stage.target).await;
-    assert!(incidents.iter().any(|text| text.contains("a person asked for it")), "{incidents:?}");
-    let kept = "stay, because rows of public.others refer to them (others_item_fkey)";
-    assert!(incidents.iter().any(|text| text.contains(kept)), "{incidents:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_person_has_a_collection_copied_again() {
-    let stage = Stage::new("recopy").await;
-    let file = items::prepare(&stage).await;
-    items::insert(&stage, 0..1_000).await;
-    let output = stage.output(&["recopy", file.to_str().expect("UTF-8")]).await;
-    assert_eq!(output.status.code(), Some(UNSUITABLE), "it has never run");
-    let mut process = stage.run(&file);
-    copied(&stage, &mut process, 1).await;
-    let mut processes = [process];
-    recopied_by_hand(&stage, &file, &mut processes).await;
-    let [process] = processes;
-    process.stop().await;
-    // With nobody at work the next start does it.
-    let output = stage.output(&["recopy", file.to_str().expect("UTF-8"), "--json"]).await;
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(answer["begins"], "with the next start");
-    assert_eq!(stage.status(&file).await["recopies"][0]["kind"], "asked");
-    let mut process = stage.run(&file);
-    copied(&stage, &mut process, 3).await;
-    process.stop().await;
-    stage.clear().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_person_has_a_collection_copied_again_with_kafka() {
-    let stage = Stage::new("recopy_kafka").await;
-    stage.target.batch_execute(items::SCHEMA).await.expect("the table can be created");
-    items::insert(&stage, 0..1_000).await;
-    let pipeline =
-        Pipeline::on(stage, items::FILE, &Log { partitions: 2, ..Log::at(&broker::shared()) }).await;
-    let mut capture = pipeline.capture("capture");
-    let applier = pipeline.apply("one", None);
-    until("it is copied", PATIENCE, async || {
-        capture.still_runs();
-        (xmins(&pipeline.stage).await.len() == 1_000 && state::copied(&pipeline.stage.target).await)
-            .then_some(())
-    })
-    .await;
-    let mut processes = [capture, applier];
-    recopied_by_hand(&pipeline.stage, &pipeline.file, &mut processes).await;
-    for process in processes {
-        process.stop().await;
-    }
-    pipeline.clear().await;
-}
-
-/// `slackwater reset`, as it ends and what it says.
-async fn reset(stage: &Stage, file: &std::path::Path, more: &[&str]) -> (Option<i32>, String) {
-    let mut arguments = vec!["reset", file.to_str().expect("UTF-8")];
-    arguments.extend(more);
-    let output = stage.output(&arguments).await;
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_migration_is_forgotten() {
-    let stage = Stage::new("reset").await;
-    stage.target.batch_execute(items::SCHEMA).await.expect("the table can be created");
-    items::insert(&stage, 0..300).await;
-    let pipeline =
-        Pipeline::on(stage, items::FILE, &Log { partitions: 2, ..Log::at(&broker::shared()) }).await;
-    let (stage, file) = (&pipeline.stage, &pipeline.file);
-    let count = async || xmins(stage).await.len();
-    let start = || [pipeline.capture("capture"), pipeline.apply("one", None)];
-    let mut processes = start();
-    until("it is copied", PATIENCE, async || {
-        processes.iter_mut().for_each(Slackwater::still_runs);
-        (count().await == 300).then_some(())
-    })
-    .await;
-    let (code, said) = reset(stage, file, &["--yes", "items"]).await;
-    assert!(code == Some(UNSUITABLE) && said.contains("are at work: apply/"), "{said}");
-    for process in processes {
-        process.stop().await;
-    }
-    for wrong in [&[][..], &["--yes", "itemz"]] {
-        let (code, said) = reset(stage, file, wrong).await;
-        assert!(code == Some(UNSUITABLE) && said.contains("items"), "{said}");
-    }
-    assert!(!state::rows(&stage.target, "SELECT FROM slackwater.migrations").await.is_empty());
-
-    // The state alone: rows and topics stay, and a start begins from the beginning.
-    let (code, said) = reset(stage, file, &["--yes", "items"]).await;
-    assert_eq!(code, Some(0), "{said}");
-    let tables = "SELECT c.relname::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'migration'
-                  WHERE c.relnamespace = 'slackwater'::regnamespace AND c.relkind = 'r'";
-    for table in state::rows(&stage.target, tables).await {
-        let name: String = table.get(0);
-        let sql = format!("SELECT FROM slackwater.{name}");
-        assert!(state::rows(&stage.target, &sql).await.is_empty(), "{name} knows of it");
-    }
-    assert_eq!(count().await, 300);
-    let topics = || async { pipeline.topics.offsets().await.len() };
-    assert_eq!(topics().await, 2);
-    items::insert(stage, 300..310).await;
-    let mut processes = start();
-    until("it is copied again", PATIENCE, async || {
-        processes.iter_mut().for_each(Slackwater::still_runs);
-        (count().await == 310 && state::copied(&stage.target).await).then_some(())
-    })
-    .await;
-    for process in processes {
-        process.stop().await;
-    }
-
-    // Everything: but rows of the new system stay.
-    let foreign =
-        "INSERT INTO items VALUES ('00000000-0000-4000-8000-000000000000', -2, 'of the new system', 1)";
-    stage.target.batch_execute(foreign).await.expect("a row");
-    let (code, said) = reset(stage, file, &["--rows", "--topics", "--yes", "items"]).await;
-    assert!(code == Some(0) && said.contains("310 rows of public.items are deleted"), "{said}");
-    assert_eq!(xmins(stage).await.into_keys().collect::<Vec<_>>(), [-2]);
-    assert_eq!(topics().await, 0);
-    pipeline.make_topics().await;
-    let mut processes = start();
-    until("it is copied from the beginning", PATIENCE, async || {
-        processes.iter_mut().for_each(Slackwater::still_runs);
-        (count().await == 311).then_some(())
-    })
-    .await;
-    for process in processes {
-        process.stop().await;
-    }
-    pipeline.clear().await;
 }
