@@ -37,6 +37,8 @@ pub struct Migration {
     /// How the switch is made.
     pub cutover: Cutover,
     pub(crate) file: FileText,
+    /// Changes when the text of the file does, or that of one which it includes.
+    pub(crate) fingerprint: String,
 }
 
 impl Migration {
@@ -52,7 +54,7 @@ impl Migration {
 }
 
 /// `*` stands for any letters, none included.
-fn fits(name: &str, pattern: &str) -> bool {
+pub(super) fn fits(name: &str, pattern: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return name == pattern };
     let Some(mut name) = name.strip_prefix(start) else { return false };
     let mut parts: Vec<&str> = rest.split('*').collect();

@@ -8,6 +8,7 @@ mod cutover;
 mod diagnostics;
 mod fields;
 mod form;
+mod include;
 mod log;
 mod migration;
 mod outside;
@@ -38,7 +39,8 @@ pub fn parse(
     text: &str,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Migration, Diagnostics> {
-    parse_with(name, text, &Outside { environment, file: &|path| std::fs::read_to_string(path) })
+    let file = |path: &std::path::Path| std::fs::read_to_string(path);
+    parse_with(name, text, &Outside { environment, file: &file, folder: &outside::files_in })
 }
 
 /// The same, with everything that is not in the text passed in.
@@ -52,11 +54,14 @@ pub fn parse_with(name: &str, text: &str, outside: &Outside<'_>) -> Result<Migra
 /// As much of the file as can be understood, and what is wrong with it.
 fn draft(name: &str, text: &str, outside: &Outside<'_>) -> (Option<Migration>, Findings) {
     let mut findings = Findings::new(FileText::new(name, text));
-    let migration = tree::read(text, &mut findings).and_then(|mut root| {
-        findings.reveal(text, &root);
+    let mut fingerprint = text.to_owned();
+    let migration = tree::read(0, text, &mut findings).and_then(|mut root| {
+        findings.reveal(0, text, &root);
         blot::hide_keys(&mut root);
+        include::include(&mut root, std::path::Path::new(name), outside, &mut fingerprint, &mut findings);
         sections::migration(&root, outside, &mut findings)
     });
+    let migration = migration.map(|migration| Migration { fingerprint: digest(&fingerprint), ..migration });
     (migration, findings)
 }
 
@@ -64,7 +69,8 @@ fn draft(name: &str, text: &str, outside: &Outside<'_>) -> (Option<Migration>, F
 pub(crate) fn load_draft(path: &std::path::Path) -> std::io::Result<(Option<Migration>, Findings)> {
     let text = std::fs::read_to_string(path)?;
     let environment = |name: &str| std::env::var(name).ok();
-    let outside = Outside { environment: &environment, file: &|path| std::fs::read_to_string(path) };
+    let file = |path: &std::path::Path| std::fs::read_to_string(path);
+    let outside = Outside { environment: &environment, file: &file, folder: &outside::files_in };
     Ok(draft(&path.display().to_string(), &text, &outside))
 }
 

@@ -21,7 +21,7 @@ pub(crate) const LONGEST_NAME: usize = 63;
 /// The schema of tables that are named without one, where the file names none either.
 const PUBLIC: &str = "public";
 
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "migration",
     "namespace",
     "ids",
@@ -34,6 +34,7 @@ const SECTIONS: [&str; 12] = [
     "not_migrated",
     "checks",
     "cutover",
+    "include",
 ];
 
 pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option<Migration> {
@@ -66,6 +67,8 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         });
     let not_migrated = fields.take("not_migrated");
     let not_migrated = not_migrated.map(|(_, node)| left_behind(node, known, findings)).unwrap_or_default();
+    // The parts are there already.
+    let _ = fields.take("include");
     let checks = fields.take("checks").map(|(_, node)| cutover::checks(node, findings)).unwrap_or_default();
     let cutover = fields.take("cutover").map(|(_, node)| cutover::cutover(node, outside, findings));
     let mut cutover = cutover.unwrap_or_default();
@@ -73,8 +76,8 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
     fields.finish(&SECTIONS, findings);
     for left in &not_migrated {
         if let Some(both) = collections.iter().flatten().find(|found| found.name.value == left.value) {
-            let line = both.name.place.line;
-            let message = format!("`{}` is mapped in line {line} and not migrated as well", left.value);
+            let line = findings.line(both.name.place, left.place);
+            let message = format!("`{}` is mapped in {line} and not migrated as well", left.value);
             findings.error(left.place, message, "take it out of one of the two");
         }
     }
@@ -98,6 +101,7 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         checks,
         cutover,
         file: findings.file(),
+        fingerprint: String::new(),
     };
     log::check_topics(&migration, findings);
     Some(migration)
@@ -259,8 +263,8 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
         for (name, node) in list.into_entries() {
             checked_name(&name.value, name.place, "a column", findings);
             if let Some(twice) = columns.iter().find(|column| column.name.value == name.value) {
-                let line = twice.name.place.line;
-                let message = format!("`{}` has two rules, the first in line {line} (`set`)", name.value);
+                let line = findings.line(twice.name.place, name.place);
+                let message = format!("`{}` has two rules, the first in {line} (`set`)", name.value);
                 findings.error(name.place, message, "keep one of them");
             }
             match rules::column(name, node, in_element, defaults, findings) {

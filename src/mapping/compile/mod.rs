@@ -295,9 +295,10 @@ impl<'a> Compiler<'a, '_> {
             let constant =
                 |rule: &Table| rule.columns.iter().any(|column| matches!(column.rule.value, Rule::Const(_)));
             if rule.each.is_some() || other.each.is_some() || !(constant(rule) && constant(other)) {
+                let first = self.findings.line(other.into.place, rule.into.place);
                 let message = format!(
-                    "`{}` is filled twice by `{}`, first in line {}",
-                    rule.into.value, collection.name.value, other.into.place.line
+                    "`{}` is filled twice by `{}`, first in {first}",
+                    rule.into.value, collection.name.value
                 );
                 let help = "each would take away the other's rows: use two tables, or one rule";
                 self.findings.error(rule.into.place, message, help);
