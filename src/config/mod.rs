@@ -80,5 +80,11 @@ pub fn load(path: &std::path::Path) -> std::io::Result<Result<Migration, Diagnos
     Ok(parse(&path.display().to_string(), &text, &|name| std::env::var(name).ok()))
 }
 
+/// Every word that may stand in a rule.
+#[cfg(test)]
+pub(crate) fn rule_words() -> Vec<&'static str> {
+    rules::known_words()
+}
+
 #[cfg(test)]
 mod tests;

@@ -200,7 +200,7 @@ fn is_sensitive(rule: &Rule, fields: &mut Fields<'_>, in_element: bool, findings
     fields::boolean(node, "`sensitive`", findings).unwrap_or(false)
 }
 
-fn known_words() -> Vec<&'static str> {
+pub(super) fn known_words() -> Vec<&'static str> {
     CONVERSIONS.iter().chain(&MAKERS).chain(&OPTIONS).chain(&["by"]).copied().collect()
 }
 

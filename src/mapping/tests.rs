@@ -9,6 +9,7 @@ use slackwater_topics::{CollectionId, Document, Event, Key, Namespace, Op, Posit
 use super::*;
 use crate::config;
 
+mod files;
 mod noise;
 
 const HEAD: &str = "migration: test\nsources: { m: { mongodb: { uri: x, database: d } } }\ntarget: { postgres: { uri: x } }\ncollections:\n";

@@ -44,6 +44,10 @@ impl Sink {
                 }
                 Err(error) => error,
             };
+            // A reference of ours is put under watch, and then no row is kept by it.
+            if self.teaches(&error) {
+                return Err(self.learn(error).await);
+            }
             match self.holder(index, &error).await? {
                 Some(new) if holders.iter().all(|known| known.constraint != new.constraint) => {
                     holders.push(new)
