@@ -1,8 +1,9 @@
 //! The replicator. From above to below: the command line, the topology that it starts, capture, cutover, apply, the log between
-//! them, sources, dead letters, the mapping, and what everything uses.
+//! them, sources, dead letters, what a changed file means, the mapping, and what everything uses.
 
 mod apply;
 mod capture;
+mod changes;
 mod check;
 mod cli;
 pub mod config;

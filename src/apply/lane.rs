@@ -455,6 +455,11 @@ impl Lane {
                     tracing::debug!(lane = self.name, %error, "it is not known any more which rows have to go");
                     return Ok(None);
                 }
+                if error.kind == Kind::Data {
+                    // Such as a trigger of the team's that lets no row go. What is there of this table stays.
+                    tracing::warn!(%error, "rows that no document makes any more stay in the table");
+                    break;
+                }
                 if patience.after(error).await? != Again::Soon {
                     self.reopen(&mut patience).await?;
                 }

@@ -9,9 +9,11 @@ use std::path::Path;
 
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::postgres::client::{self, Server};
+use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::target::catalog::Catalog;
 use slackwater_connectors::postgres::target::rights::{Rights, When, of as rights_of};
 
+use crate::changes::{Change, compare, count};
 use crate::config::{self, Diagnostics, Findings, Finish, Log, Migration, Place};
 use crate::failure::Failure;
 use crate::grants::postgres::takes_numbers;
@@ -37,6 +39,8 @@ pub(crate) struct Report {
     pub(crate) sources: Vec<(String, Fitness)>,
     /// The topics, if the log is Kafka and they could be looked at.
     pub(crate) topics: Option<Vec<Ready>>,
+    /// What the file changes for rows that are there, a line each.
+    pub(crate) changes: Vec<(Change, String)>,
     pub(crate) found: Diagnostics,
     /// The exit code, if there are errors.
     pub(crate) code: Option<u8>,
@@ -88,6 +92,7 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
             target: None,
             sources: Vec::new(),
             topics: None,
+            changes: Vec::new(),
             found,
             code: Some(MISTAKES),
         });
@@ -95,7 +100,7 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
     let mut round = Round { mistaken: findings.has_errors(), findings, kinds: Vec::new() };
     let (catalog, sources, topics) =
         tokio::join!(catalog(&migration), sources::look(&migration), log(&migration));
-    let (mut plan, mut target) = (None, None);
+    let (mut plan, mut target, mut changes) = (None, None, Vec::new());
     finish::programs(&migration, &mut round);
     match catalog {
         None => {}
@@ -107,6 +112,9 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
             target = Some(server);
             let before = round.findings.errors();
             plan = mapping::judge(&migration, &catalog, &mut round.findings);
+            if let Some(plan) = &plan {
+                changes = changed(&migration, plan, &mut round).await;
+            }
             round.mistaken |= round.findings.errors() > before;
             finish::sql(&migration, &mut round).await;
             let sequences = migration.cutover.after.contains(&Finish::Sequences);
@@ -152,9 +160,26 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
         migration: Some(migration),
         sources: fit,
         topics,
+        changes,
         found,
         code,
     })
+}
+
+/// What the file changes, compared with what the rows that are there were made by.
+async fn changed(migration: &Migration, plan: &Plan, round: &mut Round) -> Vec<(Change, String)> {
+    // A control store of an older version kept nothing of it, and one that does not answer is complained of elsewhere.
+    let Ok(Some(control)) = Control::peek(&migration.target.uri).await else { return Vec::new() };
+    let Ok(before) = control.mapping(&migration.name).await else { return Vec::new() };
+    let changes = compare(migration, plan, before.as_ref());
+    changes.complain(&mut round.findings);
+    let counts = count::count(&migration.target.uri, &changes).await;
+    let told = changes.list.into_iter().map(|change| {
+        let rows = change.table.as_ref().and_then(|table| counts.get(table)).copied();
+        let text = change.text(rows);
+        (change, text)
+    });
+    told.collect()
 }
 
 /// What the target has, and the rights that we lack there; none if the file does not say where it is.

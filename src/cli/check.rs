@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use slackwater_connectors::postgres::client::Server;
 
+use crate::changes::Change;
 use crate::check::{Report, check};
 use crate::failure::Failure;
 use crate::log::kafka::topics::Ready;
@@ -75,6 +76,10 @@ fn as_text(report: &Report, plan: &Plan) -> String {
         table.add_row([name.as_str(), &tables.join(", "), images]);
     }
     text += &format!("{table}\n");
+    if !report.changes.is_empty() {
+        text += "\nwhat the file changes\n";
+        report.changes.iter().for_each(|(_, line)| text += &format!("  {line}\n"));
+    }
     let asks = asks(plan);
     if !asks.is_empty() {
         text += "\nwhat your schema asks of us\n";
@@ -113,9 +118,21 @@ fn as_json(report: &Report) -> serde_json::Value {
         "topics": report.topics.as_ref().map(|topics| topics.iter().map(as_topic).collect::<Vec<_>>()),
         "collections": report.plan.as_ref().map(of_plan).unwrap_or_default(),
         "asks": report.plan.as_ref().map(asked).unwrap_or_default(),
+        "changes": report.changes.iter().map(|(change, text)| as_change(change, text)).collect::<Vec<_>>(),
         "errors": report.found.errors(),
         "warnings": report.found.list().len() - report.found.errors(),
         "diagnostics": report.found.list(),
+    })
+}
+
+fn as_change(change: &Change, text: &str) -> serde_json::Value {
+    json!({
+        "kind": change.what.word(),
+        "collection": change.collection,
+        "table": change.table,
+        "column": change.column,
+        "copied_again": change.what.recopies(),
+        "text": text,
     })
 }
 

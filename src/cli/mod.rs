@@ -6,6 +6,8 @@ mod exit;
 mod grants;
 mod logging;
 mod progress;
+mod recopy;
+mod reset;
 mod resolve;
 mod run;
 mod shell;
@@ -161,6 +163,25 @@ The exit codes are listed in `slackwater --help`.")]
 
 The exit codes are listed in `slackwater --help`.")]
     Resolve(resolve::Arguments),
+    /// Copies collections again, beside the stream: the process at work begins within a second, or the next start does.
+    #[command(after_help = "Examples:
+  slackwater recopy migration.yaml
+  slackwater recopy migration.yaml legacy.users legacy.organisations
+
+Rows that are as they should be are not written, and rows that their documents do not make go. `slackwater status` shows how far it is.
+A changed migration file needs no such command: the next start copies again what has changed.
+
+The exit codes are listed in `slackwater --help`.")]
+    Recopy(recopy::Arguments),
+    /// Forgets a migration: the next start begins from the beginning. Rows and topics stay unless you ask for more.
+    #[command(after_help = "Examples:
+  slackwater reset migration.yaml --yes crm
+  slackwater reset migration.yaml --topics --rows --yes crm
+
+Without --yes it asks for the migration's name. Refused while a process of the migration is at work.
+
+The exit codes are listed in `slackwater --help`.")]
+    Reset(reset::Arguments),
     /// Plans, creates, checks and prints the Kafka topics of a migration.
     #[command(subcommand)]
     Topics(topics::Command),
@@ -206,6 +227,8 @@ pub fn main() -> ExitCode {
             }
             Command::Grants(arguments) => grants::run(arguments),
             Command::Resolve(arguments) => resolve::run(arguments).await,
+            Command::Recopy(arguments) => recopy::run(arguments).await,
+            Command::Reset(arguments) => reset::run(arguments).await,
             Command::Topics(command) => topics::run(&command).await,
             Command::Completions { shell } => Ok(shell::completions(shell, Cli::command())),
             Command::Man { folder } => Ok(shell::manual(folder.as_deref(), Cli::command())),

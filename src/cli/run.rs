@@ -18,6 +18,8 @@ use slackwater_connectors::retry::Pauses;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::progress;
+use crate::changes::digest_of;
+use crate::config::Migration;
 use crate::failure::Failure;
 use crate::ops::gauges::Gauges;
 use crate::ops::health::Health;
@@ -109,9 +111,24 @@ pub(super) async fn run(path: &Path, role: Role, listen: Option<SocketAddr>) -> 
                 );
                 return Ok(ExitCode::SUCCESS);
             }
+            Ended::Failed(error)
+                if error.kind == Kind::Fenced && goes_on_otherwise(&file.migration).await =>
+            {
+                let what = "the migration goes on with another migration file, by which rows are made in another way; what this \
+                            process has not written, the others write";
+                let help = "start this process with the same file as the capture";
+                return Err(Error::new(Kind::Fenced, "working", what).help(help).into());
+            }
             Ended::Failed(error) => return Err(error.into()),
         }
     }
+}
+
+/// Whether a capture works by another mapping than ours.
+async fn goes_on_otherwise(migration: &Migration) -> bool {
+    let Ok(Some(control)) = Control::peek(&migration.target.uri).await else { return false };
+    let Ok(Some(recorded)) = control.mapping(&migration.name).await else { return false };
+    recorded.digest.is_some_and(|digest| digest != digest_of(migration))
 }
 
 /// Why the tasks have ended.

@@ -11,8 +11,17 @@ use super::diagnostics::At;
 use super::tree::{Node, Shape};
 
 /// Sections without secrets.
-const OPEN: [&str; 8] =
-    ["migration", "namespace", "ids", "snapshot", "defaults", "collections", "not_migrated", "checks"];
+const OPEN: [&str; 9] = [
+    "migration",
+    "namespace",
+    "ids",
+    "snapshot",
+    "defaults",
+    "collections",
+    "not_migrated",
+    "checks",
+    "include",
+];
 
 /// What is shown of closed sections even where the file cannot be read.
 const WORDS: [&str; 60] = [

@@ -21,6 +21,8 @@ pub struct Place {
     pub column: usize,
     pub(crate) offset: usize,
     pub(crate) length: usize,
+    /// The migration file is 0, those that it includes follow.
+    pub(crate) file: u16,
 }
 
 /// A value with its place in the file.
@@ -54,6 +56,8 @@ pub enum Severity {
 pub struct Diagnostic {
     /// How bad it is.
     pub severity: Severity,
+    /// The file: the migration file, or one that it includes.
+    pub file: String,
     /// Line, from 1.
     pub line: usize,
     /// Column, from 1.
@@ -67,29 +71,55 @@ pub struct Diagnostic {
     place: Place,
 }
 
-/// All that was found in one file.
+impl Diagnostic {
+    /// In a file that the migration file includes.
+    pub(crate) fn is_included(&self) -> bool {
+        self.place.file > 0
+    }
+}
+
+/// All that was found.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Diagnostics {
     source: FileText,
     list: Vec<Diagnostic>,
 }
 
-/// A file's name and its text, as far as it may be shown.
+/// The names of the migration file and of those that it includes, and their texts, as far as they may be shown.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct FileText {
-    name: Arc<str>,
-    shown: Arc<str>,
+    files: Vec<(Arc<str>, Arc<str>)>,
 }
 
 impl FileText {
     pub(crate) fn new(name: &str, text: &str) -> Self {
-        Self { name: name.into(), shown: blot_secrets(text).into() }
+        let mut file = Self { files: Vec::new() };
+        file.add(name, text);
+        file
+    }
+
+    /// One more; its number.
+    fn add(&mut self, name: &str, text: &str) -> u16 {
+        self.files.push((name.into(), blot_secrets(text).into()));
+        (self.files.len() - 1) as u16
+    }
+
+    fn name(&self, file: u16) -> &str {
+        self.files.get(usize::from(file)).map_or("", |(name, _)| name)
+    }
+
+    /// A line, as it is named in what is said of another place.
+    pub(crate) fn line(&self, place: Place, from: Place) -> String {
+        match place.file == from.file {
+            true => format!("line {}", place.line),
+            false => format!("{}, line {}", self.name(place.file), place.line),
+        }
     }
 }
 
 impl fmt::Debug for FileText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FileText({})", self.name)
+        write!(f, "FileText({})", self.name(0))
     }
 }
 
@@ -115,12 +145,26 @@ impl Findings {
 
     fn add(&mut self, severity: Severity, place: Place, message: String, help: String) {
         let help = (!help.is_empty()).then_some(help);
-        self.list.push(Diagnostic { severity, line: place.line, column: place.column, message, help, place });
+        let file = self.source.name(place.file).to_owned();
+        let (line, column) = (place.line, place.column);
+        self.list.push(Diagnostic { severity, file, line, column, message, help, place });
+    }
+
+    /// One more file; its number.
+    pub(super) fn include(&mut self, name: &str, text: &str) -> u16 {
+        self.source.add(name, text)
     }
 
     /// The file could be read: more of its text may be shown.
-    pub(super) fn reveal(&mut self, text: &str, root: &Node) {
-        self.source.shown = reveal(&self.source.shown, text, root).into();
+    pub(super) fn reveal(&mut self, file: u16, text: &str, root: &Node) {
+        if let Some((_, shown)) = self.source.files.get_mut(usize::from(file)) {
+            *shown = reveal(shown, text, root).into();
+        }
+    }
+
+    /// A line, as it is named in what is said of another place.
+    pub(crate) fn line(&self, place: Place, from: Place) -> String {
+        self.source.line(place, from)
     }
 
     /// The file, as far as it may be shown.
@@ -138,7 +182,7 @@ impl Findings {
 
     /// In the order of the file.
     pub(crate) fn finish(mut self) -> Diagnostics {
-        self.list.sort_by_key(|found| (found.line, found.column));
+        self.list.sort_by_key(|found| (found.place.file, found.line, found.column));
         self.list.dedup();
         Diagnostics { source: self.source, list: self.list }
     }
@@ -175,17 +219,23 @@ impl Diagnostics {
 
     /// The list for a machine to read.
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({ "file": &*self.source.name, "diagnostics": self.list })
+        serde_json::json!({ "file": self.source.name(0), "diagnostics": self.list })
     }
 
     /// For a terminal: the lines of the file with the culprits marked.
     pub fn report(&self, color: bool) -> String {
         let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(110);
-        let source = NamedSource::new(&*self.source.name, self.source.shown.to_string());
+        let sources: Vec<NamedSource<String>> = self
+            .source
+            .files
+            .iter()
+            .map(|(name, shown)| NamedSource::new(&**name, shown.to_string()))
+            .collect();
         let mut text = String::new();
         for found in &self.list {
-            let shown = Shown { found, source: &source };
+            let Some(source) = sources.get(usize::from(found.place.file)) else { continue };
+            let shown = Shown { found, source };
             if handler.render_report(&mut text, &shown).is_err() {
                 text.push_str(&found.message);
             }
@@ -215,7 +265,7 @@ impl fmt::Display for Diagnostics {
                 Severity::Error => "error",
                 Severity::Warning => "warning",
             };
-            let (name, line, column) = (&self.source.name, found.line, found.column);
+            let (name, line, column) = (&found.file, found.line, found.column);
             write!(f, "{name}:{line}:{column}: {severity}: {}", found.message)?;
             if let Some(help) = &found.help {
                 write!(f, "\n    help: {help}")?;

@@ -25,7 +25,8 @@ impl<'n> Fields<'n> {
         let mut entries: Vec<(&At<String>, &Node)> = Vec::with_capacity(map.len());
         for (key, value) in map {
             if let Some((first, _)) = entries.iter().find(|(seen, _)| seen.value == key.value) {
-                let message = format!("`{}` is written twice, first in line {}", key.value, first.place.line);
+                let first = findings.line(first.place, key.place);
+                let message = format!("`{}` is written twice, first in {first}", key.value);
                 findings.error(key.place, message, "keep one of them");
             } else {
                 entries.push((key, value));

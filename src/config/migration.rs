@@ -9,6 +9,7 @@ use slackwater_topics::Namespace;
 
 use super::cutover::{Check, Cutover, Freeze};
 use super::diagnostics::{At, FileText, Place};
+use super::form::Form;
 use super::path::Path;
 use super::predicate::Predicate;
 use super::tree::Scalar;
@@ -37,6 +38,8 @@ pub struct Migration {
     /// How the switch is made.
     pub cutover: Cutover,
     pub(crate) file: FileText,
+    /// Changes when the text of the file does, or that of one which it includes.
+    pub(crate) fingerprint: String,
 }
 
 impl Migration {
@@ -52,7 +55,7 @@ impl Migration {
 }
 
 /// `*` stands for any letters, none included.
-fn fits(name: &str, pattern: &str) -> bool {
+pub(super) fn fits(name: &str, pattern: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return name == pattern };
     let Some(mut name) = name.strip_prefix(start) else { return false };
     let mut parts: Vec<&str> = rest.split('*').collect();
@@ -213,6 +216,8 @@ pub struct Collection {
     pub tables: Vec<Table>,
     /// A document that fits none of the tables is refused.
     pub reject_others: Option<Place>,
+    /// What its rows are made by.
+    pub form: Form,
     /// Some table has mistakes, and is left out above.
     pub incomplete: bool,
 }

@@ -7,6 +7,8 @@ mod blot;
 mod cutover;
 mod diagnostics;
 mod fields;
+mod form;
+mod include;
 mod log;
 mod migration;
 mod outside;
@@ -21,6 +23,8 @@ mod tree;
 pub use cutover::{Check, Cutover, Finish, Freeze, Notice, Statement};
 pub use diagnostics::{At, Diagnostic, Diagnostics, Place, Severity};
 pub(crate) use diagnostics::{FileText, Findings};
+pub(crate) use form::digest;
+pub use form::{ColumnForm, Form, TableForm};
 pub use migration::{
     By, Collection, Column, Convert, InvalidPolicy, KafkaLog, Log, Migration, NocodbSource, NullPolicy,
     Policies, Rule, Snapshot, Source, Sql, System, Table, Target, Unit, Unknown, Value, Values,
@@ -37,7 +41,8 @@ pub fn parse(
     text: &str,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Migration, Diagnostics> {
-    parse_with(name, text, &Outside { environment, file: &|path| std::fs::read_to_string(path) })
+    let file = |path: &std::path::Path| std::fs::read_to_string(path);
+    parse_with(name, text, &Outside { environment, file: &file, folder: &outside::files_in })
 }
 
 /// The same, with everything that is not in the text passed in.
@@ -51,11 +56,14 @@ pub fn parse_with(name: &str, text: &str, outside: &Outside<'_>) -> Result<Migra
 /// As much of the file as can be understood, and what is wrong with it.
 fn draft(name: &str, text: &str, outside: &Outside<'_>) -> (Option<Migration>, Findings) {
     let mut findings = Findings::new(FileText::new(name, text));
-    let migration = tree::read(text, &mut findings).and_then(|mut root| {
-        findings.reveal(text, &root);
+    let mut fingerprint = text.to_owned();
+    let migration = tree::read(0, text, &mut findings).and_then(|mut root| {
+        findings.reveal(0, text, &root);
         blot::hide_keys(&mut root);
+        include::include(&mut root, std::path::Path::new(name), outside, &mut fingerprint, &mut findings);
         sections::migration(&root, outside, &mut findings)
     });
+    let migration = migration.map(|migration| Migration { fingerprint: digest(&fingerprint), ..migration });
     (migration, findings)
 }
 
@@ -63,7 +71,8 @@ fn draft(name: &str, text: &str, outside: &Outside<'_>) -> (Option<Migration>, F
 pub(crate) fn load_draft(path: &std::path::Path) -> std::io::Result<(Option<Migration>, Findings)> {
     let text = std::fs::read_to_string(path)?;
     let environment = |name: &str| std::env::var(name).ok();
-    let outside = Outside { environment: &environment, file: &|path| std::fs::read_to_string(path) };
+    let file = |path: &std::path::Path| std::fs::read_to_string(path);
+    let outside = Outside { environment: &environment, file: &file, folder: &outside::files_in };
     Ok(draft(&path.display().to_string(), &text, &outside))
 }
 
@@ -71,6 +80,12 @@ pub(crate) fn load_draft(path: &std::path::Path) -> std::io::Result<(Option<Migr
 pub fn load(path: &std::path::Path) -> std::io::Result<Result<Migration, Diagnostics>> {
     let text = std::fs::read_to_string(path)?;
     Ok(parse(&path.display().to_string(), &text, &|name| std::env::var(name).ok()))
+}
+
+/// Every word that may stand in a rule.
+#[cfg(test)]
+pub(crate) fn rule_words() -> Vec<&'static str> {
+    rules::known_words()
 }
 
 #[cfg(test)]

@@ -16,6 +16,21 @@ pub struct Outside<'o> {
     pub environment: &'o dyn Fn(&str) -> Option<String>,
     /// The contents of a file.
     pub file: &'o dyn Fn(&Path) -> std::io::Result<String>,
+    /// The names of the files in a folder.
+    pub folder: &'o dyn Fn(&Path) -> std::io::Result<Vec<String>>,
+}
+
+/// The names of the files in a folder of the file system.
+pub(super) fn files_in(folder: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // A link too: Kubernetes mounts files as such.
+        if entry.path().is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
 }
 
 impl std::fmt::Debug for Outside<'_> {

@@ -30,6 +30,12 @@ const CONVERSIONS: [&str; 14] = [
 ];
 /// Rules that make their value themselves.
 const MAKERS: [&str; 8] = ["uuid", "serial", "parent", "rest", "const", "index", "key", "sql"];
+
+/// The rule makes its value itself, so no policy of the file holds for it.
+pub(super) fn is_maker(word: &str) -> bool {
+    word != "sql" && MAKERS.contains(&word)
+}
+
 /// Options allowed next to a rule.
 const OPTIONS: [&str; 14] = [
     "null",
@@ -237,7 +243,7 @@ fn is_sensitive(rule: &Rule, fields: &mut Fields<'_>, in_element: bool, findings
     fields::boolean(node, "`sensitive`", findings).unwrap_or(false)
 }
 
-fn known_words() -> Vec<&'static str> {
+pub(super) fn known_words() -> Vec<&'static str> {
     CONVERSIONS.iter().chain(&MAKERS).chain(&OPTIONS).chain(&["by"]).copied().collect()
 }
 

@@ -6,6 +6,7 @@ use slackwater_topics::Namespace;
 use super::cutover;
 use super::diagnostics::{At, Findings, Place};
 use super::fields::{self, Fields};
+use super::form::{self, Usual};
 use super::log;
 use super::migration::{Collection, Log, Migration, Snapshot, Source, Table, Target};
 use super::outside::{Outside, secret};
@@ -18,7 +19,10 @@ use super::tree::{Node, Shape};
 /// What Postgres keeps of a name.
 pub(crate) const LONGEST_NAME: usize = 63;
 
-const SECTIONS: [&str; 12] = [
+/// The schema of tables that are named without one, where the file names none either.
+const PUBLIC: &str = "public";
+
+const SECTIONS: [&str; 13] = [
     "migration",
     "namespace",
     "ids",
@@ -31,6 +35,7 @@ const SECTIONS: [&str; 12] = [
     "not_migrated",
     "checks",
     "cutover",
+    "include",
 ];
 
 pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option<Migration> {
@@ -53,14 +58,18 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         log::log(node, name, outside, findings)
     });
     let snapshot = fields.take("snapshot").map(|(_, node)| snapshot(node, findings)).unwrap_or_default();
-    let defaults = fields.take("defaults").map(|(_, node)| Defaults::read(node, findings));
-    let defaults = defaults.unwrap_or(Defaults::NONE);
+    let defaults = fields.take("defaults").map(|(_, node)| (Defaults::read(node, findings), Usual::of(node)));
+    let (defaults, usual) = defaults.unwrap_or((Defaults::NONE, Usual::default()));
     let known = sources.as_deref().unwrap_or_default();
-    let collections = fields
-        .require("collections", "say what becomes of each collection", findings)
-        .map(|(_, node)| collections(node, known, defaults, findings));
+    let collections =
+        fields.require("collections", "say what becomes of each collection", findings).map(|(_, node)| {
+            let schema = target.as_ref().map_or(PUBLIC, |target| target.schema.as_str());
+            collections(node, known, (defaults, &usual, schema), findings)
+        });
     let not_migrated = fields.take("not_migrated");
     let not_migrated = not_migrated.map(|(_, node)| left_behind(node, known, findings)).unwrap_or_default();
+    // The parts are there already.
+    let _ = fields.take("include");
     let checks = fields.take("checks").map(|(_, node)| cutover::checks(node, findings)).unwrap_or_default();
     let cutover = fields.take("cutover").map(|(_, node)| cutover::cutover(node, outside, findings));
     let mut cutover = cutover.unwrap_or_default();
@@ -68,8 +77,8 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
     fields.finish(&SECTIONS, findings);
     for left in &not_migrated {
         if let Some(both) = collections.iter().flatten().find(|found| found.name.value == left.value) {
-            let line = both.name.place.line;
-            let message = format!("`{}` is mapped in line {line} and not migrated as well", left.value);
+            let line = findings.line(both.name.place, left.place);
+            let message = format!("`{}` is mapped in {line} and not migrated as well", left.value);
             findings.error(left.place, message, "take it out of one of the two");
         }
     }
@@ -82,7 +91,7 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         sources: sources.unwrap_or_default(),
         target: target.unwrap_or_else(|| Target {
             uri: Secret::new(String::new()),
-            schema: "public".to_owned(),
+            schema: PUBLIC.to_owned(),
             place: root.place,
             unread: true,
         }),
@@ -93,6 +102,7 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         checks,
         cutover,
         file: findings.file(),
+        fingerprint: String::new(),
     };
     log::check_topics(&migration, findings);
     Some(migration)
@@ -123,7 +133,7 @@ fn target(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option
     let uri = uri.and_then(|(_, node)| secret(node, "`uri`", outside, findings));
     let schema = fields.take("schema").and_then(|(_, node)| identifier(node, "the schema", findings));
     fields.finish(&["uri", "schema"], findings);
-    let schema = schema.map_or_else(|| "public".to_owned(), |schema| schema.value);
+    let schema = schema.map_or_else(|| PUBLIC.to_owned(), |schema| schema.value);
     let unread = uri.is_none();
     Some(Target { uri: uri.unwrap_or_else(|| Secret::new(String::new())), schema, place, unread })
 }
@@ -188,7 +198,7 @@ fn left_behind(node: &Node, sources: &[Source], findings: &mut Findings) -> Vec<
 fn collections(
     node: &Node,
     sources: &[Source],
-    defaults: Defaults,
+    (defaults, usual, schema): (Defaults, &Usual, &str),
     findings: &mut Findings,
 ) -> Vec<Collection> {
     let Some(fields) = Fields::of(node, "`collections`", findings) else { return Vec::new() };
@@ -220,7 +230,16 @@ fn collections(
         }
         if let Some((source, collection)) = parts {
             let name = name.clone();
-            collections.push(Collection { name, source, collection, tables, reject_others, incomplete });
+            let form = form::of(nodes, usual, schema);
+            collections.push(Collection {
+                name,
+                source,
+                collection,
+                tables,
+                reject_others,
+                form,
+                incomplete,
+            });
         }
     }
     if collections.len() > usize::from(u16::MAX) {
@@ -287,8 +306,8 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
         for (name, node) in list.into_entries() {
             checked_name(&name.value, name.place, "a column", findings);
             if let Some(twice) = columns.iter().find(|column| column.name.value == name.value) {
-                let line = twice.name.place.line;
-                let message = format!("`{}` has two rules, the first in line {line} (`set`)", name.value);
+                let line = findings.line(twice.name.place, name.place);
+                let message = format!("`{}` has two rules, the first in {line} (`set`)", name.value);
                 findings.error(name.place, message, "keep one of them");
             }
             match rules::column(name, node, in_element, defaults, findings) {

@@ -111,12 +111,13 @@ fn shown(value: String, text: &str) -> String {
 }
 
 /// Reads the text. A syntax error is reported and ends it, for what follows cannot be told apart.
-pub(super) fn read(text: &str, findings: &mut Findings) -> Option<Node> {
+pub(super) fn read(file: u16, text: &str, findings: &mut Findings) -> Option<Node> {
     let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(&hide_brackets(text), options) {
-        Ok(root) => Some(node(root, text)),
+        Ok(root) => Some(node(root, &Text::new(file, text))),
         Err(error) => {
             let location = error.location().unwrap_or(serde_saphyr::Location::UNKNOWN);
+            let text = &Text::new(file, text);
             let mut place = place(location, text);
             if location.span().byte_offset().is_none() || place.offset == 0 {
                 // The scanner's own errors know line and column only.
@@ -215,33 +216,42 @@ impl<'de> Deserialize<'de> for Raw {
     }
 }
 
-fn place(location: serde_saphyr::Location, text: &str) -> Place {
+/// A file's text, with the beginnings of its lines.
+struct Text<'t> {
+    file: u16,
+    text: &'t str,
+    lines: Vec<usize>,
+}
+
+impl<'t> Text<'t> {
+    fn new(file: u16, text: &'t str) -> Self {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { file, text, lines }
+    }
+}
+
+fn place(location: serde_saphyr::Location, Text { file, text, lines }: &Text<'_>) -> Place {
     let span = location.span();
     let offset = usize::try_from(span.byte_offset().unwrap_or(0)).unwrap_or(0).min(text.len());
     let length = usize::try_from(span.byte_len().unwrap_or(0)).unwrap_or(0).min(text.len() - offset);
     // Counted in the text as it was written, not as the reader saw it.
-    let before = text.get(..offset).unwrap_or_default();
-    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    Place {
-        line: before.matches('\n').count() + 1,
-        column: before[line_start..].chars().count() + 1,
-        offset,
-        length,
-    }
+    let line = lines.partition_point(|begin| *begin <= offset).max(1);
+    let before = text.get(lines[line - 1]..offset).unwrap_or_default();
+    Place { line, column: before.chars().count() + 1, offset, length, file: *file }
 }
 
-fn at_line(location: serde_saphyr::Location, text: &str) -> Place {
+fn at_line(location: serde_saphyr::Location, Text { file, text, .. }: &Text<'_>) -> Place {
     let line = usize::try_from(location.line()).unwrap_or(0).max(1);
     let column = usize::try_from(location.column()).unwrap_or(0).max(1);
     let offset: usize = text.split_inclusive('\n').take(line - 1).map(str::len).sum();
-    Place { line, column, offset: offset.min(text.len()), length: 0 }
+    Place { line, column, offset: offset.min(text.len()), length: 0, file: *file }
 }
 
-fn node(raw: Spanned<Raw>, text: &str) -> Node {
+fn node(raw: Spanned<Raw>, text: &Text<'_>) -> Node {
     let at = place(raw.referenced, text);
     let defined = place(raw.defined, text);
     let shape = match raw.value {
-        Raw::Scalar(value) => Shape::Scalar(scalar(value, defined, text)),
+        Raw::Scalar(value) => Shape::Scalar(scalar(value, defined, text.text)),
         Raw::Seq(list) => Shape::Seq(list.into_iter().map(|item| node(item, text)).collect()),
         Raw::Map(entries) => Shape::Map(
             entries
@@ -250,7 +260,7 @@ fn node(raw: Spanned<Raw>, text: &str) -> Node {
                     let at = place(key.referenced, text);
                     let defined = place(key.defined, text);
                     let name = match key.value {
-                        Raw::Scalar(name) => scalar(name, defined, text).text,
+                        Raw::Scalar(name) => scalar(name, defined, text.text).text,
                         Raw::Seq(_) | Raw::Map(_) => String::new(),
                     };
                     (At::new(name, at), node(value, text))

@@ -267,7 +267,7 @@ fn unfinished(look: &Look, block: &mut impl FnMut(&'static str, String, &'static
     let open: Vec<&str> = look
         .collections
         .iter()
-        .filter(|row| crate::ops::look::state(row) != "copied")
+        .filter(|row| !look.is_copied(row))
         .map(|row| row.collection.as_str())
         .collect();
     let missing = look.named.saturating_sub(look.collections.len());

@@ -25,4 +25,4 @@ pub use rejection::{Adjustment, Reason, Rejection, Tally};
 pub(crate) use sensitive::Sensitive;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

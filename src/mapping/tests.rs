@@ -10,6 +10,7 @@ use super::*;
 use crate::config;
 
 mod computed;
+mod files;
 mod noise;
 mod routes;
 
@@ -72,7 +73,7 @@ fn column(text: &str) -> Column {
 }
 
 /// A table of such columns; `key` among the words of a column puts it into the primary key.
-fn table(name: &str, columns: &[&str]) -> Table {
+pub(crate) fn table(name: &str, columns: &[&str]) -> Table {
     let key: Vec<usize> = (0..columns.len()).filter(|at| columns[*at].ends_with(" key")).collect();
     Table {
         schema: "public".into(),
@@ -105,7 +106,7 @@ fn refers(mut from: Table, column: &str, to: &str) -> Table {
     from
 }
 
-fn catalog(tables: Vec<Table>) -> Catalog {
+pub(crate) fn catalog(tables: Vec<Table>) -> Catalog {
     let named = |table: Table| ((table.schema.clone(), table.name.clone()), table);
     Catalog { tables: tables.into_iter().map(named).collect(), ..Catalog::default() }
 }

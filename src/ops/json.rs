@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use slackwater_connectors::postgres::control::gone::{GoneRow, Word};
 use slackwater_connectors::postgres::control::partitions::PartitionRow;
 use slackwater_connectors::postgres::control::pulse::{ProcessRow, SourceRow};
+use slackwater_connectors::postgres::control::recopies::RecopyRow;
 use slackwater_connectors::postgres::control::standing::StandingRow;
 use slackwater_connectors::postgres::control::waiting::WaitingRows;
 use slackwater_connectors::postgres::control::{CollectionRow, LaneRow};
@@ -38,6 +39,7 @@ pub(crate) fn json(look: &Look) -> Value {
         "waiting": waiting_rows(look),
         "standing": standing(look),
         "gone": gone(look),
+        "recopies": recopies(look),
         "tallies": tallies(look),
         "cutover": cutover(look),
         "incidents": incidents(look),
@@ -70,6 +72,11 @@ fn gone(look: &Look) -> Vec<Value> {
         })
     };
     look.gone.iter().map(row).collect()
+}
+
+fn recopies(look: &Look) -> Vec<Value> {
+    let row = |row: &RecopyRow| json!({ "collection": row.collection, "kind": row.kind, "text": row.text });
+    look.recopies.iter().map(row).collect()
 }
 
 fn sources(look: &Look) -> Vec<Value> {

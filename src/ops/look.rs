@@ -12,6 +12,7 @@ use slackwater_connectors::postgres::control::gone::GoneRow;
 use slackwater_connectors::postgres::control::ledger::{DeadLetterCount, IncidentRow};
 use slackwater_connectors::postgres::control::partitions::{CapturedRow, PartitionRow};
 use slackwater_connectors::postgres::control::pulse::{ProcessRow, SourceRow};
+use slackwater_connectors::postgres::control::recopies::RecopyRow;
 use slackwater_connectors::postgres::control::standing::{STANDING, StandingRow};
 use slackwater_connectors::postgres::control::waiting::WaitingRows;
 use slackwater_connectors::postgres::control::{self, CollectionRow, Control, CopyState, LaneRow};
@@ -67,6 +68,8 @@ pub(crate) struct Look {
     pub(crate) standing: Vec<StandingRow>,
     /// Collections that are gone at their source.
     pub(crate) gone: Vec<GoneRow>,
+    /// Collections that have to be copied again, and are not yet.
+    pub(crate) recopies: Vec<RecopyRow>,
     /// Documents that wait for such a table, or are on their way back since it can be written again.
     pub(crate) returning: u64,
     pub(crate) tallies: Vec<Tally>,
@@ -106,6 +109,7 @@ impl Look {
             waiting: control.waiting(migration).await?,
             standing: control.standing(migration).await?,
             gone: control.gone(migration).await?,
+            recopies: control.wanted_recopies(migration).await?,
             tallies: control.tallies(migration).await?,
             incidents: control.incidents(migration, MOST_INCIDENTS).await?,
             incidents_total: control.incident_count(migration).await?,
@@ -275,7 +279,13 @@ impl Look {
 
     /// The number of copied collections.
     pub(crate) fn copied_collections(&self) -> usize {
-        self.collections.iter().filter(|row| row.state == CopyState::Copied && !row.reload).count()
+        self.collections.iter().filter(|row| self.is_copied(row)).count()
+    }
+
+    /// Whether a collection is copied, and not to be copied again.
+    pub(crate) fn is_copied(&self, row: &CollectionRow) -> bool {
+        let wanted = self.recopies.iter().any(|wanted| wanted.collection == row.collection);
+        row.state == CopyState::Copied && !row.reload && !wanted
     }
 
     /// The number of all dead letters.

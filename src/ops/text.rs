@@ -247,6 +247,9 @@ fn failures(look: &Look) -> String {
         };
         text += &format!("\ngone at the source: {}, {}; {word}", row.collection, row.text);
     }
+    for row in &look.recopies {
+        text += &format!("\nto be copied again: {}, {}", row.collection, row.text);
+    }
     if look.standing.is_empty() && look.returning > 0 {
         text += &format!("\n{} documents that waited for a table are on their way into it", look.returning);
     }

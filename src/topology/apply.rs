@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::kafka::{self, Admin, Membership, Right, Settings};
+use slackwater_connectors::postgres::control::partitions::Taken;
 use slackwater_connectors::postgres::control::{Control, lanes};
 use slackwater_connectors::postgres::target::sink::Sink;
 use slackwater_topics::CollectionId;
@@ -16,6 +17,7 @@ use super::capture::in_time;
 use crate::apply::desk::Claims;
 use crate::apply::lane::Lane;
 use crate::apply::reader::{Reader, Topic};
+use crate::changes::digest_of;
 use crate::config::{self, KafkaLog, Migration};
 use crate::failure::Failure;
 use crate::letters::Letters;
@@ -48,10 +50,11 @@ pub(super) async fn start(
     let answers = let_in(&settings).await?;
     let mut control = Control::open(&target).await?;
     let name = named(member);
+    let mapping = digest_of(&process.migration);
     let mut lanes = Vec::new();
     for writer in 0..log.writers {
         let lane = lanes::apply(&name, writer);
-        let epoch = begun(&mut control, &plan, &lane, &mut stop.clone()).await?;
+        let epoch = begun(&mut control, &plan, &mapping, &lane, &mut stop.clone()).await?;
         lanes.push((lane, epoch));
     }
     let topics = Arc::new(registered(&control, &process.migration, &plan, &mut stop.clone()).await?);
@@ -132,13 +135,28 @@ pub(super) fn named(member: Option<&str>) -> String {
 }
 
 /// Takes a lane, as soon as a capture has begun the migration.
-async fn begun(control: &mut Control, plan: &Plan, lane: &str, stop: &mut Stop) -> Result<i64, Failure> {
-    let mut said = false;
+async fn begun(
+    control: &mut Control,
+    plan: &Plan,
+    mapping: &str,
+    lane: &str,
+    stop: &mut Stop,
+) -> Result<i64, Failure> {
+    let (mut said, mut told) = (false, false);
     loop {
-        if let Some(epoch) = control.take_lane(&plan.migration, lane, plan.namespace.as_uuid()).await? {
-            return Ok(epoch);
+        match control.take_lane(&plan.migration, lane, plan.namespace.as_uuid(), mapping).await? {
+            Taken::Ours(epoch) => return Ok(epoch),
+            Taken::NotBegun => wait(&mut said, stop).await?,
+            Taken::OtherMapping => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(
+                        "waiting for a capture with this migration file: the one that works, or worked last, makes rows by other \
+                         rules. Nothing is lost meanwhile; start both with the same file"
+                    );
+                }
+                pause(stop).await?;
+            }
         }
-        wait(&mut said, stop).await?;
     }
 }
 
@@ -186,5 +204,9 @@ async fn wait(said: &mut bool, stop: &mut Stop) -> Result<(), Failure> {
         tracing::info!("no capture has begun this migration yet; waiting for one");
         *said = true;
     }
+    pause(stop).await
+}
+
+async fn pause(stop: &mut Stop) -> Result<(), Failure> {
     if stop.sleep(ASK_EVERY).await { Ok(()) } else { Err(in_time(Stopped::Asked).into()) }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
 
 use super::load;
-use super::{Process, Tasks, direct, kafka};
+use super::{Process, Tasks, adopt, direct, kafka};
 use crate::capture::copier::Copier;
 use crate::capture::pulse::Pulse;
 use crate::capture::router::{Init, Inputs, Router};
@@ -68,6 +68,7 @@ pub(super) async fn start(
     }
     let migration = Arc::clone(&process.migration);
     let sources = chosen(&migration, only)?;
+    process.captured = sources.iter().map(|source| source.name.value.clone()).collect();
     process.gauges.copying.store(sources.len() as u64, Ordering::Release);
     let (mut origins, mut away) = (Vec::new(), Vec::new());
     for source in &sources {
@@ -186,8 +187,9 @@ pub(super) async fn take_over(
     origin: &Origin,
     log: &str,
     lanes: &[&str],
-) -> Result<(Control, Takeover), Error> {
+) -> Result<(Control, Takeover), Failure> {
     let mut control = Control::open(&process.migration.target.uri).await?;
+    adopt::ready(process, &control).await?;
     let taking = Taking {
         migration: &process.plan.migration,
         source: &origin.named.name,
@@ -197,11 +199,8 @@ pub(super) async fn take_over(
         log,
     };
     let takeover = control.take_over(taking, lanes).await?;
-    if takeover.previous_file_hash.as_ref().is_some_and(|before| *before != process.fingerprint) {
-        tracing::warn!(
-            "the migration file has changed since the last run; rows written before are as it said then"
-        );
-    }
+    // Nothing was written since: what the rows are made by is compared with what they were made by, and kept.
+    adopt::adopt(process, &mut control, &takeover).await?;
     Ok((control, takeover))
 }
 

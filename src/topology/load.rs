@@ -12,7 +12,7 @@ use slackwater_connectors::postgres::target::introspect;
 use slackwater_connectors::retry::Pauses;
 
 use crate::apply::schema_watch::plan_with_standing;
-use crate::config::{self, Migration};
+use crate::config::{self, Diagnostic, Migration};
 use crate::failure::Failure;
 use crate::mapping::{self, Plan};
 use crate::source::{Fitness, Named};
@@ -29,7 +29,8 @@ pub(crate) struct Loaded {
 
 /// Reads and checks the migration file of a process that goes on.
 pub(crate) fn loaded(path: &Path) -> Result<Loaded, Failure> {
-    Ok(Loaded { migration: Arc::new(migration(path)?), fingerprint: fingerprint(path)? })
+    let migration = Arc::new(migration(path)?);
+    Ok(Loaded { fingerprint: migration.fingerprint.clone(), migration })
 }
 
 /// Reads and checks the migration file, as far as that goes without a server.
@@ -37,12 +38,6 @@ pub(crate) fn migration(path: &Path) -> Result<Migration, Failure> {
     config::load(path)
         .map_err(|error| Failure::File { path: path.display().to_string(), error })?
         .map_err(Failure::Mistakes)
-}
-
-fn fingerprint(path: &Path) -> Result<String, Failure> {
-    let text =
-        std::fs::read(path).map_err(|error| Failure::File { path: path.display().to_string(), error })?;
-    Ok(uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &text).simple().to_string())
 }
 
 /// Says which server the target is, and what protects the connection to it.
@@ -142,12 +137,15 @@ where
 
 /// What somebody should look at in the migration file.
 pub(crate) fn warnings(plan: &Plan) -> Vec<String> {
-    plan.warnings
-        .list()
-        .iter()
-        .map(|warning| match &warning.help {
-            Some(help) => format!("line {}: {}; {help}", warning.line, warning.message),
-            None => format!("line {}: {}", warning.line, warning.message),
-        })
-        .collect()
+    let text = |warning: &Diagnostic| {
+        let place = match warning.is_included() {
+            true => format!("{}, line {}", warning.file, warning.line),
+            false => format!("line {}", warning.line),
+        };
+        match &warning.help {
+            Some(help) => format!("{place}: {}; {help}", warning.message),
+            None => format!("{place}: {}", warning.message),
+        }
+    };
+    plan.warnings.list().iter().map(text).collect()
 }

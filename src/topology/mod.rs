@@ -5,6 +5,7 @@
 //! - `direct`, `kafka`: what each log puts between that capture and the target.
 //! - `apply`: appliers of Kafka.
 
+mod adopt;
 mod apply;
 mod capture;
 mod direct;
@@ -62,6 +63,8 @@ struct Process {
     plan: Arc<Plan>,
     /// Changes when the migration file does.
     fingerprint: String,
+    /// The sources that it captures.
+    captured: Vec<String>,
     gauges: Arc<Gauges>,
     health: Arc<Health>,
     stop: Stop,
@@ -79,6 +82,7 @@ impl Process {
             migration: Arc::clone(&self.migration),
             plan: Arc::clone(&self.plan),
             fingerprint: self.fingerprint.clone(),
+            captured: self.captured.clone(),
             gauges: Arc::clone(&self.gauges),
             health: Arc::clone(&self.health),
             stop: self.stop.clone(),
@@ -130,6 +134,7 @@ pub(crate) async fn start(
         migration,
         plan,
         fingerprint,
+        captured: Vec::new(),
         gauges,
         health: Arc::clone(health),
         stop,

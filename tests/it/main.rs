@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "tests tell their seeds and what they counted")]
 
+mod changes;
 mod claims;
 mod computed;
 mod connect;
@@ -12,6 +13,7 @@ mod crm;
 mod cut;
 mod cutover;
 mod drift;
+mod examples;
 mod gone;
 mod grants;
 mod history;
@@ -26,6 +28,7 @@ mod letters;
 mod mistakes;
 mod nocodb;
 mod oversized;
+mod planted;
 mod references;
 mod refusals;
 mod resume;

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 const SLACKWATER: &str = env!("CARGO_BIN_EXE_slackwater");
 
 /// Every command, as `slackwater --help` and the help of `topics` list them.
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 13] = [
     "check",
     "run",
     "capture",
@@ -16,6 +16,8 @@ const COMMANDS: [&str; 11] = [
     "cutover",
     "grants",
     "resolve",
+    "recopy",
+    "reset",
     "topics",
     "completions",
     "man",

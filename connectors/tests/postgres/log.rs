@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use slackwater_connectors::error::Kind;
-use slackwater_connectors::postgres::control::partitions::{LogPartition, Skip};
+use slackwater_connectors::postgres::control::partitions::{LogPartition, Skip, Taken};
 use slackwater_connectors::postgres::control::{Control, CopyState};
 use slackwater_connectors::postgres::progress::{ChunkDone, DeadLetter, Notes, PartitionAdvance};
 use slackwater_connectors::postgres::target::rows::WriteSet;
@@ -230,18 +230,19 @@ async fn a_migration_stays_with_its_log() {
     with(|database| async move {
         let mut applier = Control::open(&database.url).await.expect("opened");
         let lane = "apply/a/0";
-        let taken = applier.take_lane(MIGRATION, lane, Uuid::nil()).await.expect("asked");
-        assert_eq!(taken, None, "capture has not begun");
+        let taken = applier.take_lane(MIGRATION, lane, Uuid::nil(), "").await.expect("asked");
+        assert_eq!(taken, Taken::NotBegun, "capture has not begun");
         let mut capture = begun(&database).await;
         let error = capture.take_over(taking(MIGRATION, "hash", Uuid::nil(), "direct"), &["main"]).await;
         let error = error.expect_err("another log");
         assert_eq!(error.kind, Kind::Unsuitable);
         assert!(error.what.contains("started with `log: kafka`"), "{error}");
-        let error = applier.take_lane(MIGRATION, lane, Uuid::max()).await.expect_err("another namespace");
+        let error = applier.take_lane(MIGRATION, lane, Uuid::max(), "").await.expect_err("another namespace");
         assert_eq!(error.kind, Kind::Unsuitable);
         assert_eq!(applier.lanes(MIGRATION).await.expect("lanes").len(), 1, "no lane was made");
 
-        assert_eq!(applier.take_lane(MIGRATION, lane, Uuid::nil()).await.expect("taken"), Some(1));
+        let taken = applier.take_lane(MIGRATION, lane, Uuid::nil(), "").await.expect("taken");
+        assert_eq!(taken, Taken::Ours(1));
         let mut first =
             Sink::open(&database.url, MIGRATION, lane, 1, Arc::new(vec![])).await.expect("a sink");
         let none = WriteSet { tables: vec![], copy: false };
@@ -258,7 +259,8 @@ async fn a_migration_stays_with_its_log() {
             .collect();
         assert_eq!(epochs, [("apply/a/0".to_owned(), 1), ("main".to_owned(), 2)]);
         // Its own successor is.
-        assert_eq!(applier.take_lane(MIGRATION, lane, Uuid::nil()).await.expect("taken"), Some(2));
+        let taken = applier.take_lane(MIGRATION, lane, Uuid::nil(), "").await.expect("taken");
+        assert_eq!(taken, Taken::Ours(2));
         let error = first.apply(&from(1), &none, &Notes::default()).await.expect_err("fenced");
         assert_eq!(error.kind, Kind::Fenced);
         let second = Sink::open(&database.url, MIGRATION, lane, 2, Arc::new(vec![])).await.expect("a sink");
@@ -268,7 +270,8 @@ async fn a_migration_stays_with_its_log() {
             .take_over(taking("another", "hash", Uuid::nil(), "direct"), &["main"])
             .await
             .expect("taken over");
-        let error = applier.take_lane("another", lane, Uuid::nil()).await.expect_err("no partitions there");
+        let error =
+            applier.take_lane("another", lane, Uuid::nil(), "").await.expect_err("no partitions there");
         assert_eq!(error.kind, Kind::Unsuitable);
         assert!(error.what.contains("started with `log: direct`"), "{error}");
     })

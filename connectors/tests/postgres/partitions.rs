@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::postgres::control::partitions::{Claimed, NewPartition, PartitionRow};
+use slackwater_connectors::postgres::control::partitions::{Claimed, NewPartition, PartitionRow, Taken};
 use slackwater_connectors::postgres::progress::{Advance, FencePass, Notes, PartitionAdvance};
 use slackwater_connectors::postgres::target::rows::{TableSpec, WriteSet};
 use slackwater_connectors::postgres::target::sink::Sink;
@@ -44,7 +44,8 @@ pub(crate) fn at(time: u32) -> Position {
 /// An applier's lane.
 pub(crate) async fn lane(database: &Database, name: &str, specs: Vec<TableSpec>) -> Sink {
     let mut control = Control::open(&database.url).await.expect("control");
-    let epoch = control.take_lane(MIGRATION, name, Uuid::nil()).await.expect("taken").expect("begun");
+    let taken = control.take_lane(MIGRATION, name, Uuid::nil(), "").await.expect("taken");
+    let Taken::Ours(epoch) = taken else { panic!("begun: {taken:?}") };
     Sink::open(&database.url, MIGRATION, name, epoch, Arc::new(specs)).await.expect("a sink")
 }
 

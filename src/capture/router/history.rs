@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use slackwater_connectors::error::Error;
 use slackwater_connectors::postgres::control::ledger::Incident;
+use slackwater_connectors::postgres::control::recopies::{ASKED, MAPPING_CHANGED, TABLE_LOST};
 use slackwater_connectors::postgres::control::{CopyState, SeenTable};
 use slackwater_topics::{CollectionId, Moment, Position};
 
@@ -79,7 +80,10 @@ impl Router {
         let back: Vec<String> = gone.iter().map(|id| self.name(*id)).collect();
         let mut collections = self.sharing(collections);
         collections.retain(|id| !self.gone.contains_key(id));
-        tracing::warn!(kind, text, "history was lost; copying again");
+        match kind {
+            MAPPING_CHANGED | ASKED => tracing::info!(kind, text, "copying again"),
+            _ => tracing::warn!(kind, text, "history was lost; copying again"),
+        }
         self.drain().await?;
         let names: Vec<String> = collections.iter().map(|id| self.name(*id)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -172,7 +176,7 @@ impl Router {
                     // Before its end is kept: it is asked for until it is made.
                     let migration = &self.plan.migration;
                     let why = "a table could not be swept as it was";
-                    ask!(self.store, control => control.want_recopies(migration, &names, why))?;
+                    ask!(self.store, control => control.want_recopies(migration, &names, (TABLE_LOST, why)))?;
                 }
                 let rows = rows.unwrap_or_default();
                 let text = format!(

@@ -30,43 +30,6 @@ impl Router {
         Ok(())
     }
 
-    /// Notes which collections a table has lost.
-    async fn look_for_recopies(&mut self) -> Result<()> {
-        let migration = &self.plan.migration;
-        let wanted = self.store.control().await?.recopies(migration).await?;
-        for (collection, text) in wanted {
-            let ours = self.plan.id_of(&collection).filter(|id| self.copying.contains_key(id));
-            if let Some(id) = ours {
-                self.remade.push((id, text));
-            }
-        }
-        Ok(())
-    }
-
-    /// Copies again what tables have lost.
-    pub(super) async fn recopy_remade(&mut self) -> Done {
-        // Not insisted on, as below.
-        if let Err(error) = self.look_for_recopies().await {
-            if passes(&error) {
-                tracing::debug!(%error, "it is not known whether a table has lost its rows; later");
-                return Ok(());
-            }
-            return Err(error.into());
-        }
-        let remade = std::mem::take(&mut self.remade);
-        let Some((_, text)) = remade.first() else { return Ok(()) };
-        let text = text.clone();
-        let collections: Vec<CollectionId> = remade.iter().map(|(id, _)| *id).collect();
-        let names: Vec<String> =
-            collections.iter().map(|id| self.plan.collection(*id).name.clone()).collect();
-        self.recopy(collections, "table_lost", &text).await?;
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let migration = &self.plan.migration;
-        // A crash before this copies again once more.
-        ask!(self.store, control => control.recopies_begun(migration, &names))?;
-        Ok(())
-    }
-
     pub(super) async fn retry_letters(&mut self) -> Done {
         if !self.letters.any() || !self.rereads.is_empty() {
             return Ok(());

@@ -171,8 +171,6 @@ pub(crate) struct Router {
     next_reread: RereadId,
     /// More letters were due than are read at once.
     more_letters: bool,
-    /// Collections whose tables have lost what was written to them, and how.
-    remade: Vec<(CollectionId, String)>,
     /// The newest moment that the source told us.
     now: Moment,
     /// Where the stream is.
@@ -219,6 +217,7 @@ mod landing;
 mod letters;
 mod moments;
 mod others;
+mod wanted;
 
 impl Router {
     /// Reads how far the copies are.
@@ -284,7 +283,6 @@ impl Router {
             removals: HashSet::new(),
             next_reread: 0,
             more_letters: false,
-            remade: Vec::new(),
             position,
             awaited: None,
             draining: false,
@@ -311,6 +309,7 @@ impl Router {
 
     async fn work(&mut self) -> Done {
         self.recopy_lost().await?;
+        self.recopy_wanted().await?;
         self.retry_all_letters().await?;
         // Copies that ended just before the last stop.
         self.finish_copies().await?;
@@ -379,7 +378,7 @@ impl Router {
                     self.gauges.board.set(self.place, changes.trouble());
                     self.retry_letters().await?;
                     if !self.is_near() {
-                        self.recopy_remade().await?;
+                        self.recopy_wanted().await?;
                         self.resolve_gone().await?;
                     }
                     if self.others.held_up {

@@ -360,9 +360,10 @@ impl<'a> Compiler<'a, '_> {
             let apart = |rule: &Table| rule.when.is_some();
             let both = (constant(rule) && constant(other)) || (apart(rule) && apart(other));
             if rule.each.is_some() || other.each.is_some() || !both {
+                let first = self.findings.line(other.into.place, rule.into.place);
                 let message = format!(
-                    "`{}` is filled twice by `{}`, first in line {}",
-                    rule.into.value, collection.name.value, other.into.place.line
+                    "`{}` is filled twice by `{}`, first in {first}",
+                    rule.into.value, collection.name.value
                 );
                 let help =
                     "each would take away the other's rows: use two tables, one rule, or `when` in both";

@@ -306,6 +306,11 @@ impl Slackwater {
         self.child.kill().await.expect("a child process can be killed");
     }
 
+    /// SIGKILL, if it has not ended by itself.
+    pub(crate) async fn kill_anyhow(mut self) {
+        self.child.kill().await.expect("a child process can be killed");
+    }
+
     /// Sends a signal by its name.
     pub(crate) async fn signal(&self, name: &str) {
         let id = self.child.id().expect("a process that runs").to_string();

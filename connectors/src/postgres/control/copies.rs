@@ -262,10 +262,12 @@ impl Control {
         let (collections, generations): (Vec<&str>, Vec<i32>) = collections.iter().copied().unzip();
         transaction
             .execute(
-                "UPDATE slackwater.collections AS k SET state = 'pending', generation = n.generation, reload = true,
-                     fresh = false, started_at = NULL, finished_at = NULL
+                // One that nobody has planned yet has no row.
+                "INSERT INTO slackwater.collections (migration, collection, state, generation, reload)
+                 SELECT $1, n.collection, 'pending', n.generation, true
                  FROM unnest($2::text[], $3::int[]) AS n(collection, generation)
-                 WHERE k.migration = $1 AND k.collection = n.collection",
+                 ON CONFLICT (migration, collection) DO UPDATE SET state = 'pending', generation = EXCLUDED.generation,
+                     reload = true, fresh = false, started_at = NULL, finished_at = NULL",
                 &[&migration, &collections, &generations],
             )
             .await

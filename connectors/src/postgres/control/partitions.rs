@@ -20,6 +20,17 @@ use super::{Control, Owner, WAIT_FOR_OWNER, must_match, unless_switched};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::progress::{Answer, count_of, moment_of, of_bigint, position_of, to_bigint};
 
+/// What became of an attempt to take a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is ours, with this epoch.
+    Ours(i64),
+    /// No capture has started the migration.
+    NotBegun,
+    /// The capture goes on with another mapping.
+    OtherMapping,
+}
+
 /// A partition that capture is going to write to.
 #[derive(Clone, Debug)]
 pub struct NewPartition {
@@ -148,19 +159,33 @@ pub struct Skip {
 }
 
 impl Control {
-    /// Becomes the owner of an applier's lane (`apply/<member>/<n>`), which is created if it does not exist; returns its
-    /// epoch. The capture stays the owner of the source. `None` while no capture has started the migration.
-    pub async fn take_lane(&mut self, migration: &str, lane: &str, namespace: Uuid) -> Result<Option<i64>> {
+    /// Becomes the owner of an applier's lane (`apply/<member>/<n>`), which is created if it does not exist. The capture stays
+    /// the owner of the source. `mapping` is the digest of what we make rows by; a capture that goes on with another one waits
+    /// until this has ended, and supersedes the lane.
+    pub async fn take_lane(
+        &mut self,
+        migration: &str,
+        lane: &str,
+        namespace: Uuid,
+        mapping: &str,
+    ) -> Result<Taken> {
         let doing = format!("taking lane {lane} of migration {migration}");
         let transaction = self.client.transaction().await.doing(&doing)?;
         let begun = transaction
-            .query_opt("SELECT namespace, log FROM slackwater.migrations WHERE name = $1", &[&migration])
+            .query_opt(
+                "SELECT namespace, log, mapping FROM slackwater.migrations WHERE name = $1 FOR KEY SHARE",
+                &[&migration],
+            )
             .await
             .doing(&doing)?;
-        let Some(begun) = begun else { return Ok(None) };
+        let Some(begun) = begun else { return Ok(Taken::NotBegun) };
         let (stored, log): (Id, String) = (begun.try_get(0).doing(&doing)?, begun.try_get(1).doing(&doing)?);
+        let made_by: Option<String> = begun.try_get(2).doing(&doing)?;
         must_match(&doing, (stored.0, &log), (namespace, "kafka"))?;
         unless_switched(&transaction, migration).await.doing(&doing)?;
+        if made_by.is_some_and(|made_by| made_by != mapping) {
+            return Ok(Taken::OtherMapping);
+        }
         transaction.batch_execute(WAIT_FOR_OWNER).await.doing(&doing)?;
         let epoch = transaction
             .query_one(
@@ -172,7 +197,7 @@ impl Control {
             .and_then(|row| row.try_get(0))
             .doing(&doing)?;
         transaction.commit().await.doing(&doing)?;
-        Ok(Some(epoch))
+        Ok(Taken::Ours(epoch))
     }
 
     /// Records the partitions of the log, and the position from which the source is read, in one transaction. Existing

@@ -21,6 +21,7 @@ const VERSIONS: &[&str] = &[
     include_str!("schema/7.sql"),
     include_str!("schema/8.sql"),
     include_str!("schema/9.sql"),
+    include_str!("schema/10.sql"),
 ];
 
 /// "slackwat" as bytes: the advisory lock under which the schema is created or changed.

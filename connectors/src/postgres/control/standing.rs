@@ -113,29 +113,6 @@ impl Control {
         Ok(true)
     }
 
-    /// Collections that have to be copied again, and why. Not while they stand still: that would be in vain.
-    pub async fn recopies(&self, migration: &str) -> Result<Vec<(String, String)>> {
-        let sql = "SELECT r.collection, r.text FROM slackwater.recopies AS r WHERE r.migration = $1 AND NOT EXISTS ( \
-                   SELECT FROM slackwater.standing AS s WHERE s.migration = $1 AND s.collection = r.collection) ORDER BY 1";
-        let row = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
-        self.rows("reading what has to be copied again", sql, &[&migration], row).await
-    }
-
-    /// Has these copied again.
-    pub async fn want_recopies(&self, migration: &str, collections: &[&str], text: &str) -> Result<()> {
-        let sql = "INSERT INTO slackwater.recopies (migration, collection, text) \
-                   SELECT $1, c, $3 FROM unnest($2::text[]) AS c ON CONFLICT DO NOTHING";
-        let wanted = self.client.execute(sql, &[&migration, &collections, &text]).await;
-        wanted.doing("asking for a recopy").map(drop)
-    }
-
-    /// These are being copied again.
-    pub async fn recopies_begun(&self, migration: &str, collections: &[&str]) -> Result<()> {
-        let sql = "DELETE FROM slackwater.recopies WHERE migration = $1 AND collection = ANY($2)";
-        let done = self.client.execute(sql, &[&migration, &collections]).await;
-        done.doing("keeping what is being copied again").map(drop)
-    }
-
     /// Collections that stand still.
     pub async fn standing(&self, migration: &str) -> Result<Vec<StandingRow>> {
         let sql = "SELECT s.collection, s.table_name, s.kind, s.text, s.remedy, (extract(epoch FROM s.since) * 1000)::bigint, \

@@ -317,3 +317,31 @@ pub async fn empty(url: &Secret, names: &[(String, String)]) -> Result<Vec<usize
     }
     Ok(empty)
 }
+
+/// Tables with more rows than this by the statistics are not counted.
+const COUNTED: i64 = 2_000_000;
+
+/// How many rows each of these tables holds, and whether that was counted: of large ones the statistics are believed. None of a table
+/// that is not there.
+pub async fn count_rows(url: &Secret, names: &[(String, String)]) -> Result<Vec<Option<(u64, bool)>>> {
+    let (client, _task) = connect(url).await?;
+    let mut counts = Vec::with_capacity(names.len());
+    for (schema, name) in names {
+        let fail = |error: tokio_postgres::Error| explain(format!("counting the rows of {name}"), &error);
+        let known = "SELECT c.reltuples::bigint FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+                     WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')";
+        let Some(row) = client.query_opt(known, &[schema, name]).await.map_err(fail)? else {
+            counts.push(None);
+            continue;
+        };
+        let known: i64 = row.try_get(0).map_err(fail)?;
+        if known > COUNTED {
+            counts.push(Some((known.unsigned_abs(), false)));
+            continue;
+        }
+        let sql = format!("SELECT count(*) FROM {}.{}", quote(schema), quote(name));
+        let count: i64 = client.query_one(&sql, &[]).await.and_then(|row| row.try_get(0)).map_err(fail)?;
+        counts.push(Some((count.unsigned_abs(), true)));
+    }
+    Ok(counts)
+}

@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::postgres::client::connect;
 use crate::postgres::error::explain;
 use crate::postgres::progress::{Advance, Counts, Notes, Progress, TableCounts, progress_of};
-use crate::postgres::target::pipeline::{Call, Count, Parameters, send};
+use crate::postgres::target::pipeline::{Call, Count, send};
 use crate::postgres::target::references::References;
 use crate::postgres::target::rows::{Rows, TableSpec, WriteSet};
 use crate::postgres::target::statements;
@@ -35,6 +35,7 @@ mod claims;
 mod learn;
 mod numbers;
 mod prepared;
+mod sweep;
 mod texts;
 mod turns;
 mod watched;
@@ -385,52 +386,6 @@ impl Sink {
         // Likewise.
         let _ = sink.send(piece.freeze()).await;
         sink.finish().await.map_err(fail)
-    }
-
-    /// Deletes the rows of a table that the reload has not met and that could be ours; `constants` are columns and
-    /// the text of the value that all rows of the mapping have there. Rows that others made stay.
-    ///
-    /// Writers note a key before they touch its row; the lock below lets no one be between the two, or a row
-    /// that is being written now would be deleted by what was known before.
-    pub async fn sweep(&mut self, index: usize, constants: &[(String, String)]) -> Result<u64> {
-        self.tidy().await?;
-        let outcome = if self.needs_careful_sweep(index) {
-            self.sweep_watched(index, constants).await
-        } else {
-            self.sweep_at_once(index, constants).await
-        };
-        match outcome {
-            Ok(deleted) => {
-                self.unreported += deleted;
-                Ok(deleted)
-            }
-            Err(error) => Err(self.learn(error).await),
-        }
-    }
-
-    async fn sweep_at_once(&mut self, index: usize, constants: &[(String, String)]) -> Result<u64> {
-        let relation = self.seen_relation(index).await?;
-        let columns: Vec<&str> = constants.iter().map(|(column, _)| column.as_str()).collect();
-        let doing = self.doing("sweeping", index);
-        let sql = statements::sweep(&self.specs[index], &relation, &columns);
-        let delete = self.client.prepare(&sql).await.map_err(|error| explain(doing.clone(), &error))?;
-        self.prepare(Use::Hold).await?;
-        self.prepare(Use::Aware).await?;
-        let parameters: Parameters<'_> =
-            constants.iter().map(|(_, value)| Box::new(value.as_str()) as Box<_>).collect();
-        let lock = format!("LOCK TABLE slackwater.{} IN SHARE MODE", statements::quote(&relation));
-        let calls = vec![
-            Call::simple("beginning", BEGIN),
-            Call::prepared("holding the lane", self.get(Use::Hold)?, self.identity()),
-            self.aware()?,
-            Call::simple("waiting for writers", lock),
-            Call::prepared(doing, &delete, parameters).counted(Count::Deleted(index)),
-            Call::simple("committing", COMMIT),
-        ];
-        self.dirty = true;
-        let outcome = send(&self.client, calls).await;
-        self.dirty = false;
-        Ok(outcome?.iter().filter(|(count, _)| *count != Count::Nothing).map(|(_, rows)| rows).sum())
     }
 
     // Its state.

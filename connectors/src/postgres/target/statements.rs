@@ -177,30 +177,59 @@ pub(super) fn unseen(spec: &TableSpec, relation: &str, constants: &[&str]) -> St
         spec.key.iter().map(|key| column(spec, *key)).map(|name| format!("s.{name} = t.{name}")).collect();
     sql.push_str(&equal.join(" AND "));
     sql.push(')');
+    for condition in could_be_ours(spec, constants) {
+        let _ = write!(sql, " AND {condition}");
+    }
+    sql
+}
+
+/// What holds of each row `t` that the mapping could have made.
+fn could_be_ours(spec: &TableSpec, constants: &[&str]) -> Vec<String> {
+    let mut conditions = Vec::new();
     for key in &spec.key {
         if kind(spec, *key).base_oid == UUID {
             let versions = if spec.ordered { "IN ('5', '8')" } else { "= '5'" };
-            let _ = write!(sql, " AND substr(t.{}::text, 15, 1) {versions}", column(spec, *key));
+            conditions.push(format!("substr(t.{}::text, 15, 1) {versions}", column(spec, *key)));
         }
     }
     // Of the numbers of a sequence those that were taken for documents.
     if let Some(serial) = spec.serial {
-        let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
-        let _ = write!(
-            sql,
-            " AND EXISTS (SELECT FROM slackwater.numbers AS n JOIN slackwater.series AS e ON e.id = n.series \
+        conditions.push(format!(
+            "EXISTS (SELECT FROM slackwater.numbers AS n JOIN slackwater.series AS e ON e.id = n.series \
              WHERE e.schema_name = {} AND e.table_name = {} AND n.number = t.{})",
             literal(&spec.table.schema),
             literal(&spec.table.name),
             column(spec, serial)
-        );
+        ));
     }
     for (place, name) in constants.iter().enumerate() {
         let kind = spec.table.column(name).map(|column| &spec.table.columns[column].kind);
         let cast = kind.map(|kind| format!("::{}", element_type(kind))).unwrap_or_default();
-        let _ = write!(sql, " AND t.{} = ${}::text{cast}", quote(name), place + 1);
+        conditions.push(format!("t.{} = ${}::text{cast}", quote(name), place + 1));
     }
-    sql
+    conditions
+}
+
+/// Deletes all rows that the mapping could have made; the values of the constants are bound as in [`sweep`].
+pub(crate) fn ours(spec: &TableSpec, migration: &str, constants: &[&str]) -> String {
+    let mut conditions = could_be_ours(spec, constants);
+    if spec.claimed {
+        let key: Vec<String> = spec.key.iter().map(|key| format!("t.{}::text", column(spec, *key))).collect();
+        conditions.push(format!(
+            "EXISTS (SELECT FROM slackwater.claims AS c JOIN slackwater.relations AS r ON r.id = c.relation \
+             WHERE r.migration = {} AND r.schema_name = {} AND r.table_name = {} AND c.key = ARRAY[{}])",
+            literal(migration),
+            literal(&spec.table.schema),
+            literal(&spec.table.name),
+            key.join(", ")
+        ));
+    }
+    let all = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") };
+    format!("DELETE FROM {} AS t WHERE {all}", table_name(spec))
+}
+
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 const UUID: u32 = 2950;

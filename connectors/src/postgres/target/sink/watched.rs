@@ -171,12 +171,17 @@ impl Sink {
     }
 
     /// See [`Sink::sweep`]. What refers to the rows that go waits from then on.
-    pub(super) async fn sweep_watched(&mut self, spec: usize, constants: &[(String, String)]) -> Result<u64> {
+    pub(super) async fn sweep_watched(
+        &mut self,
+        spec: usize,
+        constants: &[(String, String)],
+        but: &str,
+    ) -> Result<u64> {
         self.prepare(Use::Hold).await?;
         self.prepare(Use::Aware).await?;
         let relation = self.seen_relation(spec).await?;
         self.dirty = true;
-        let outcome = self.sweep_inside(spec, &relation, constants).await;
+        let outcome = self.sweep_inside(spec, &relation, constants, but).await;
         if outcome.is_err() {
             self.give_up().await;
         }
@@ -189,6 +194,7 @@ impl Sink {
         spec: usize,
         relation: &str,
         constants: &[(String, String)],
+        but: &str,
     ) -> Result<u64> {
         let table = self.references.of_spec[spec];
         let lock = format!("LOCK TABLE slackwater.{} IN SHARE MODE", quote(relation));
@@ -207,7 +213,7 @@ impl Sink {
         let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
         let writer = Writer { references: &self.references, numbers: &self.numbers };
         let (keys, forget) = (
-            writer.keys_of_unseen(&self.specs[spec], table, relation, &names),
+            writer.keys_of_unseen(&self.specs[spec], table, relation, &names) + but,
             writer.forget_unseen(&self.specs[spec], table, relation, &names),
         );
         let doing = || self.doing("sweeping", spec);

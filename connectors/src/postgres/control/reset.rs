@@ -1,0 +1,91 @@
+//! Forgets a migration: everything of it in our own schema, and, if that is wanted, the rows that it has written.
+
+use postgres_types::ToSql;
+
+use super::doing::Doing as _;
+use super::{Control, WAIT_FOR_OWNER};
+use crate::error::Result;
+use crate::postgres::target::rows::{Apart, TableSpec};
+use crate::postgres::target::statements::{ours, quote, table_name};
+
+/// What went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Rows of the target, by table.
+    pub rows: Vec<(String, u64)>,
+    /// The migration was known.
+    pub known: bool,
+}
+
+/// What belongs to a migration by another thing's number.
+const BY_NUMBER: [&str; 4] = [
+    "DELETE FROM slackwater.numbers WHERE series IN (SELECT id FROM slackwater.series WHERE migration = $1)",
+    "DELETE FROM slackwater.claims WHERE relation IN (SELECT id FROM slackwater.relations WHERE migration = $1)",
+    "DELETE FROM slackwater.waiting_for WHERE relation IN (SELECT id FROM slackwater.relations WHERE migration = $1)",
+    "DELETE FROM slackwater.waiting_rows WHERE relation IN (SELECT id FROM slackwater.relations WHERE migration = $1)",
+];
+
+impl Control {
+    /// Forgets a migration, in one transaction. `rows`: the tables whose rows go too, as far as the mapping could have made them;
+    /// referenced tables first. A process that still works for it is superseded.
+    pub async fn reset(&mut self, migration: &str, rows: &[&TableSpec]) -> Result<Forgotten> {
+        let doing = format!("forgetting migration {migration}");
+        let transaction = self.client.transaction().await.doing(&doing)?;
+        transaction.batch_execute(WAIT_FOR_OWNER).await.doing(&doing)?;
+        let known = transaction
+            .query_opt("SELECT FROM slackwater.migrations WHERE name = $1 FOR UPDATE", &[&migration])
+            .await
+            .doing(&doing)?;
+        let mut forgotten = Forgotten { known: known.is_some(), rows: Vec::new() };
+        // As text has one form where keys are kept.
+        let forms = "SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = postgres; SET LOCAL extra_float_digits = 1; \
+                     SET LOCAL bytea_output = hex";
+        transaction.batch_execute(forms).await.doing(&doing)?;
+        for spec in rows.iter().rev() {
+            let constants = match &spec.apart {
+                Apart::By(constants) => &constants[..],
+                Apart::Alone | Apart::Not => &[],
+            };
+            let columns: Vec<&str> = constants.iter().map(|(column, _)| column.as_str()).collect();
+            let sql = ours(spec, migration, &columns);
+            let values: Vec<&(dyn ToSql + Sync)> =
+                constants.iter().map(|(_, value)| value as &(dyn ToSql + Sync)).collect();
+            let deleting = format!("deleting rows of {}", table_name(spec));
+            let deleted = transaction.execute(&sql, &values).await.doing(&deleting)?;
+            forgotten.rows.push((format!("{}.{}", spec.table.schema, spec.table.name), deleted));
+        }
+        let lists = transaction
+            .query("SELECT id FROM slackwater.seen WHERE migration = $1", &[&migration])
+            .await
+            .doing(&doing)?;
+        for list in lists {
+            let id: i32 = list.try_get(0).doing(&doing)?;
+            let sql = format!("DROP TABLE IF EXISTS slackwater.seen_{id}");
+            transaction.batch_execute(&sql).await.doing(&doing)?;
+        }
+        for sql in BY_NUMBER {
+            transaction.execute(sql, &[&migration]).await.doing(&doing)?;
+        }
+        // All others say whose they are.
+        let tables = transaction
+            .query(
+                "SELECT c.relname::text FROM pg_catalog.pg_class AS c
+                 JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'migration'
+                 WHERE c.relnamespace = 'slackwater'::regnamespace AND c.relkind = 'r' ORDER BY 1",
+                &[],
+            )
+            .await
+            .doing(&doing)?;
+        for table in tables {
+            let name: String = table.try_get(0).doing(&doing)?;
+            let sql = format!("DELETE FROM slackwater.{} WHERE migration = $1", quote(&name));
+            transaction.execute(&sql, &[&migration]).await.doing(&doing)?;
+        }
+        transaction
+            .execute("DELETE FROM slackwater.migrations WHERE name = $1", &[&migration])
+            .await
+            .doing(&doing)?;
+        transaction.commit().await.doing(&doing)?;
+        Ok(forgotten)
+    }
+}

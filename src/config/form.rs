@@ -1,0 +1,243 @@
+//! What a collection's rows are made by, in a form that says whether two files mean the same.
+//!
+//! It is made of the file's text, not of what a version of the program understands of it: a new version, or a new kind of rule, changes
+//! no form. Formatting, comments, the order of keys, words that say what holds anyway, and whatever rows do not depend on are no part
+//! of it. Only digests are kept, so a constant of the file is not.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::rules::is_maker;
+use super::tree::{Node, Scalar, Shape};
+
+/// What the rows of a collection are made by: its tables, each with its schema.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Form(pub(crate) BTreeMap<String, TableForm>);
+
+/// What the rows of one table are made by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableForm {
+    /// The key, where the file states it; sorted.
+    pub(crate) key: Vec<String>,
+    /// Of what decides which rows there are: the array, and what else the table has beside its columns.
+    pub(crate) rows: String,
+    pub(crate) columns: BTreeMap<String, ColumnForm>,
+}
+
+/// What fills a column: digests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnForm {
+    /// Of everything.
+    pub(crate) rule: String,
+    /// Of what a value is made of, without what happens to values that do not fit: rows of a key stay the same while this does.
+    pub(crate) value: String,
+}
+
+/// What holds where a column has no word of its own.
+const USUAL: [(&str, &str); 10] = [
+    ("null", "keep"),
+    ("invalid", "reject"),
+    ("missing", "wait"),
+    ("trim", "false"),
+    ("lower", "false"),
+    ("empty", "keep"),
+    ("hex", "false"),
+    ("unknown", "reject"),
+    ("serial", "false"),
+    ("sensitive", "false"),
+];
+/// What happens to values that are not there or do not fit.
+const POLICIES: [&str; 4] = ["null", "invalid", "missing", "default"];
+/// Rows do not depend on it.
+const ASIDE: [&str; 1] = ["sensitive"];
+
+/// The policies of the whole file, as they are written.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Usual(Vec<(String, String)>);
+
+impl Usual {
+    pub(super) fn of(node: &Node) -> Self {
+        let Shape::Map(entries) = &node.shape else { return Self::default() };
+        let words = entries.iter().filter_map(|(key, node)| match &node.shape {
+            Shape::Scalar(scalar) => Some((key.value.clone(), scalar_text(scalar))),
+            Shape::Seq(_) | Shape::Map(_) => None,
+        });
+        Self(words.collect())
+    }
+}
+
+/// The form of a collection: `nodes` are its tables, `schema` that of tables that are named without one.
+pub(super) fn of(nodes: &[Node], usual: &Usual, schema: &str) -> Form {
+    let parent = nodes.iter().find(|node| entry(node, "each").is_none());
+    let parent = parent.and_then(|node| named(node, schema)).unwrap_or_default();
+    let mut texts: BTreeMap<String, Texts> = BTreeMap::new();
+    for node in nodes {
+        let Some(name) = named(node, schema) else { continue };
+        let mut place = name.clone();
+        let mut number = 1;
+        while texts.contains_key(&place) {
+            // Two rules of one collection may fill one table, told apart by a constant.
+            number += 1;
+            place = format!("{name} ({number})");
+        }
+        texts.insert(place, table(node, usual, &parent));
+    }
+    // Fields that another rule takes are not among the rest.
+    let all: Vec<&str> =
+        texts.values().flat_map(|table| table.columns.values()).map(String::as_str).collect();
+    let taken = digest(&all.join("\n"));
+    let forms = texts.iter().map(|(name, texts)| (name.clone(), texts.form(&taken)));
+    Form(forms.collect())
+}
+
+/// A table, not digested yet.
+struct Texts {
+    key: Vec<String>,
+    rows: String,
+    columns: BTreeMap<String, String>,
+    values: BTreeMap<String, String>,
+    rest: Vec<String>,
+}
+
+impl Texts {
+    fn form(&self, taken: &str) -> TableForm {
+        let column = |(name, text): (&String, &String)| {
+            let rule =
+                if self.rest.contains(name) { digest(&format!("{text} {taken}")) } else { digest(text) };
+            let value = self.values.get(name).map(|text| digest(text)).unwrap_or_default();
+            (name.clone(), ColumnForm { rule, value })
+        };
+        TableForm {
+            key: self.key.clone(),
+            rows: digest(&self.rows),
+            columns: self.columns.iter().map(column).collect(),
+        }
+    }
+}
+
+fn table(node: &Node, usual: &Usual, parent: &str) -> Texts {
+    let mut texts = Texts {
+        key: entry(node, "key").map(words).unwrap_or_default(),
+        rows: String::new(),
+        columns: BTreeMap::new(),
+        values: BTreeMap::new(),
+        rest: Vec::new(),
+    };
+    texts.key.sort();
+    let each = entry(node, "each").map(text).unwrap_or_default();
+    let beside = entries(node)
+        .iter()
+        .filter(|(key, _)| !matches!(key.value.as_str(), "into" | "key" | "set" | "columns"));
+    let mut beside: Vec<String> =
+        beside.map(|(key, node)| format!("{:?}:{}", key.value, text(node))).collect();
+    beside.sort();
+    texts.rows = beside.join(",");
+    for (key, node) in entry(node, "set").map(entries).unwrap_or_default() {
+        let value = format!("{{\"const\":{}}}", text(node));
+        texts.columns.insert(key.value.clone(), value.clone());
+        texts.values.insert(key.value.clone(), value);
+    }
+    for (key, node) in entry(node, "columns").map(entries).unwrap_or_default() {
+        let mut words = column(node, usual);
+        if words.contains_key("parent") {
+            words.insert("\u{0}of".to_owned(), parent.to_owned());
+        }
+        if words.get("uuid").is_some_and(|word| word == "\"each\"") {
+            // The array's path is a part of what the id of an element is made of.
+            words.insert("\u{0}each".to_owned(), each.clone());
+        }
+        if words.contains_key("rest") {
+            texts.rest.push(key.value.clone());
+        }
+        texts.columns.insert(key.value.clone(), listed(words.iter()));
+        let value = words.iter().filter(|(word, _)| !POLICIES.contains(&word.as_str()));
+        texts.values.insert(key.value.clone(), listed(value));
+    }
+    texts
+}
+
+/// The rule and the options of a column, with the file's own policies put in.
+fn column(node: &Node, usual: &Usual) -> BTreeMap<String, String> {
+    let mut words: BTreeMap<String, String> = match &node.shape {
+        Shape::Map(entries) => entries.iter().map(|(key, node)| (key.value.clone(), text(node))).collect(),
+        Shape::Scalar(_) | Shape::Seq(_) => BTreeMap::from([("from".to_owned(), text(node))]),
+    };
+    if !words.keys().any(|word| is_maker(word)) {
+        for (word, value) in &usual.0 {
+            if !words.contains_key(word) && !(word == "null" && words.contains_key("default")) {
+                words.insert(word.clone(), value.clone());
+            }
+        }
+    }
+    words.retain(|word, value| {
+        let usual = USUAL.iter().any(|(known, usual)| known == word && *value == format!("{usual:?}"));
+        !usual && !ASIDE.contains(&word.as_str())
+    });
+    words
+}
+
+fn listed<'a>(words: impl Iterator<Item = (&'a String, &'a String)>) -> String {
+    let words: Vec<String> = words.map(|(word, value)| format!("{word:?}:{value}")).collect();
+    format!("{{{}}}", words.join(","))
+}
+
+/// Schema and table.
+fn named(node: &Node, schema: &str) -> Option<String> {
+    let Shape::Scalar(name) = &entry(node, "into")?.shape else { return None };
+    Some(if name.text.contains('.') { name.text.clone() } else { format!("{schema}.{}", name.text) })
+}
+
+fn entries(node: &Node) -> &[(super::At<String>, Node)] {
+    match &node.shape {
+        Shape::Map(entries) => entries,
+        Shape::Scalar(_) | Shape::Seq(_) => &[],
+    }
+}
+
+fn entry<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
+    entries(node).iter().find(|(key, _)| key.value == name).map(|(_, node)| node)
+}
+
+/// The words of a list, or the one that is there instead.
+fn words(node: &Node) -> Vec<String> {
+    match &node.shape {
+        Shape::Scalar(scalar) => vec![scalar.text.clone()],
+        Shape::Seq(list) => list.iter().flat_map(words).collect(),
+        Shape::Map(_) => Vec::new(),
+    }
+}
+
+/// The same text for nodes that mean the same.
+fn text(node: &Node) -> String {
+    match &node.shape {
+        Shape::Scalar(scalar) => scalar_text(scalar),
+        Shape::Seq(list) => format!("[{}]", list.iter().map(text).collect::<Vec<_>>().join(",")),
+        Shape::Map(entries) => {
+            let mut entries: Vec<String> =
+                entries.iter().map(|(key, node)| format!("{:?}:{}", key.value, text(node))).collect();
+            entries.sort();
+            format!("{{{}}}", entries.join(","))
+        }
+    }
+}
+
+/// Quotes count where the text without them is no text.
+fn scalar_text(scalar: &Scalar) -> String {
+    let plain = Scalar { text: scalar.text.clone(), quoted: false };
+    let is_text = !plain.is_null()
+        && !matches!(plain.text.as_str(), "true" | "false")
+        && plain.text.parse::<f64>().is_err();
+    match (is_text, scalar.quoted) {
+        (true, _) => format!("{:?}", scalar.text),
+        (false, true) => format!("text {:?}", scalar.text),
+        // `null` as a word of a policy is that word; as a value it is written in several ways.
+        (false, false) if scalar.is_null() => "\"null\"".to_owned(),
+        (false, false) => format!("{:?}", scalar.text),
+    }
+}
+
+/// Tells two texts apart, and says nothing else of them.
+pub(crate) fn digest(text: &str) -> String {
+    uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, text.as_bytes()).simple().to_string()
+}
