@@ -4,6 +4,7 @@
 #[path = "../../../connectors/tests/stage/base.rs"]
 mod base;
 mod marina;
+mod server;
 mod three;
 
 use std::time::Duration;
