@@ -408,9 +408,12 @@ fn stopped(look: &Look, block: &mut impl FnMut(&'static str, String, &'static st
     if !look.is_kafka() {
         return;
     }
+    let named = look.names();
     let silent: Vec<String> = look
         .partitions
         .iter()
+        // Those of a source that has left the migration file get no marks any more.
+        .filter(|row| named.contains(row.source.as_str()))
         .filter(|row| {
             let member = row.member.as_deref();
             let process = member.and_then(|member| {
