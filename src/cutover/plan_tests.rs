@@ -173,7 +173,7 @@ fn what_waits_is_told() {
     let twice = "2 rows of public.users repeat a value (users_fkey, first a beside b)";
     assert_eq!(found(&[waiting(true)]), (vec![("duplicate_values", twice.to_owned())], false));
     let young = WaitingRows { age_ms: COMES_WITHIN_MS, ..waiting(false) };
-    assert!(found(&[young.clone()]).1, "what came just now may be completed in a moment");
+    assert!(found(std::slice::from_ref(&young)).1, "what came just now may be completed in a moment");
     let remedy = |row: WaitingRows| {
         let mut facts = facts();
         facts.look.waiting = vec![row];

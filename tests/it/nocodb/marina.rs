@@ -150,11 +150,7 @@ impl Marina {
         match (chance.below(12), boat, place, label) {
             (0, ..) => self.add_boats(1).await,
             (1, ..) => self.add_boats(9).await,
-            (2 | 3, Some(id), ..) => {
-                let name = format!("renamed {}", self.edits);
-                self.base.update(&self.boats, &[json!({"Id": id, "Name": name})]).await;
-                self.boat(id).name = Some(name);
-            }
+            (2 | 3, Some(_), ..) => self.rename(chance).await,
             (4, Some(id), ..) => {
                 self.base.update(&self.boats, &[json!({"Id": id, "Name": null})]).await;
                 self.boat(id).name = None;
@@ -193,6 +189,15 @@ impl Marina {
             }
             _ => self.add_berths(chance).await,
         }
+    }
+
+    /// Another name for some boat.
+    pub(super) async fn rename(&mut self, chance: &mut Chance) {
+        self.edits += 1;
+        let Some(id) = Self::any(chance, &self.boats()) else { return };
+        let name = format!("renamed {}", self.edits);
+        self.base.update(&self.boats, &[json!({"Id": id, "Name": name})]).await;
+        self.boat(id).name = Some(name);
     }
 
     fn boat(&mut self, id: i64) -> &mut Boat {

@@ -71,9 +71,12 @@ impl Server {
         &self.token
     }
 
-    /// It answers, and reaches its database.
-    async fn back(&self) {
+    /// It answers, and reaches its database. Where it has ended by itself it is started again, as by whoever watches it.
+    async fn back(&mut self) {
         until("NocoDB answers again", LONG, async || {
+            if self.child.try_wait().expect("a child process").is_some() {
+                self.child = spawn(&self.folder, self.port, &self.database);
+            }
             self.ask("GET", "v2/meta/bases", ("xc-token", &self.token), Value::Null).await
         })
         .await;
@@ -86,8 +89,8 @@ impl Server {
         self.back().await;
     }
 
-    /// Its database lets nobody in for a while, and ends the sessions that it has.
-    pub(super) async fn lose_database(&self, pause: Duration) {
+    /// Its database lets nobody in for a while, and ends the sessions that it has. NocoDB ends now and then when it loses a session.
+    pub(super) async fn lose_database(&mut self, pause: Duration) {
         let admin = postgres(&variable("SLACKWATER_POSTGRES_URL")).await;
         let let_in = async |yes: bool| {
             let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS {yes}", self.database);

@@ -22,23 +22,23 @@ use crate::stage::mongod::{Flavour, Mongod};
 use crate::stage::pipeline::{Log, Pipeline};
 use crate::stage::{Slackwater, Stage, number, until, variable};
 
-const LONG: Duration = Duration::from_secs(600);
+pub(super) const LONG: Duration = Duration::from_secs(600);
 
 /// Kinds of faults; two of them are the same, because that one matters most.
 const KINDS: u64 = 7;
 
 /// People of a MongoDB, as their writer made them.
-type People = BTreeMap<i32, i32>;
+pub(super) type People = BTreeMap<i32, i32>;
 
 /// A task that writes, and what was acknowledged to it.
-struct Writer {
+pub(super) struct Writer {
     stop: watch::Sender<bool>,
     task: JoinHandle<People>,
 }
 
 impl Writer {
     /// Until it is told to stop, or is refused.
-    fn start(database: Database, seed: u64) -> Self {
+    pub(super) fn start(database: Database, seed: u64) -> Self {
         let (stop, mut stopped) = watch::channel(false);
         let task = tokio::spawn(async move {
             let people = database.collection::<Document>("people");
@@ -63,25 +63,25 @@ impl Writer {
         Self { stop, task }
     }
 
-    async fn end(self) -> People {
+    pub(super) async fn end(self) -> People {
         self.stop.send_replace(true);
         self.task.await.expect("a task")
     }
 }
 
-struct Three {
-    marina: Marina,
-    stage: Stage,
-    second: Mongod,
+pub(super) struct Three {
+    pub(super) marina: Marina,
+    pub(super) stage: Stage,
+    pub(super) second: Mongod,
     /// A NocoDB of its own, where one is to suffer.
     server: Option<Server>,
     gate: Gate,
-    file: std::path::PathBuf,
+    pub(super) file: std::path::PathBuf,
     kafka: Option<(crate::stage::records::Topics, String)>,
 }
 
 impl Three {
-    async fn set(name: &str, first: &str, kafka: bool, freeze: &str) -> Self {
+    pub(super) async fn set(name: &str, first: &str, kafka: bool, freeze: &str) -> Self {
         Self::on(None, name, first, kafka, freeze).await
     }
 
@@ -128,7 +128,7 @@ impl Three {
         Self { marina, stage, second, server, gate, file, kafka }
     }
 
-    fn path(&self) -> &str {
+    pub(super) fn path(&self) -> &str {
         self.file.to_str().expect("a path in UTF-8")
     }
 
@@ -141,7 +141,11 @@ impl Three {
         }
     }
 
-    async fn other(&self) -> Database {
+    pub(super) fn start_all(&self) -> Vec<Slackwater> {
+        (0..if self.kafka.is_some() { 3 } else { 1 }).map(|which| self.start(which)).collect()
+    }
+
+    pub(super) async fn other(&self) -> Database {
         let client = mongodb::Client::with_uri_str(self.second.uri()).await.expect("a URI");
         client.database(&self.stage.name)
     }
@@ -152,7 +156,7 @@ impl Three {
     }
 
     /// How the target differs from what was written, if it does.
-    async fn differs(&self, people: [&People; 2]) -> Option<String> {
+    pub(super) async fn differs(&self, people: [&People; 2]) -> Option<String> {
         for (tenant, people) in ["a", "b"].into_iter().zip(people) {
             let rows = self.rows(tenant).await;
             if let Some((n, v)) = people.iter().find(|(n, v)| rows.get(n) != Some(v)) {
@@ -171,7 +175,7 @@ impl Three {
         sources.iter().find(|source| source["name"] == name)?["lag_ms"].as_i64()
     }
 
-    async fn clear(self, processes: Vec<Slackwater>) {
+    pub(super) async fn clear(self, processes: Vec<Slackwater>) {
         drop(processes);
         drop(self.marina);
         if let Some(server) = self.server {
@@ -197,7 +201,7 @@ async fn faults(kafka: bool) {
     let writers =
         [Writer::start(three.stage.source.clone(), seed), Writer::start(three.other().await, seed + 1)];
     let count = if kafka { 3 } else { 1 };
-    let mut processes: Vec<Slackwater> = (0..count).map(|which| three.start(which)).collect();
+    let mut processes = three.start_all();
     let mut counted: BTreeMap<&str, u32> = BTreeMap::new();
     for fault in 0..faults {
         for _ in 0..6 {
@@ -225,7 +229,7 @@ async fn faults(kafka: bool) {
                 "NocoDB killed"
             }
             4 => {
-                three.server.as_ref().expect("a server of its own").lose_database(pause).await;
+                three.server.as_mut().expect("a server of its own").lose_database(pause).await;
                 "NocoDB's database away"
             }
             5 => {
@@ -241,6 +245,7 @@ async fn faults(kafka: bool) {
                 "Postgres' sessions ended"
             }
         };
+        println!("{fault}: {what}");
         *counted.entry(what).or_default() += 1;
         processes.iter_mut().for_each(Slackwater::still_runs);
     }
