@@ -133,6 +133,10 @@ class NocoDB(Service):
                   *([f"--nodedir={headers}"] if headers else [])],
                  log, cwd=folder / "node_modules" / "sqlite3", env=env, hint="needs g++, make and Python")
 
+    def tools(self) -> dict[str, str]:
+        node, server = self.node(), self.tree / "server.js"
+        return {"SLACKWATER_NODE": node, "SLACKWATER_NOCODB_SERVER": str(server)} if node and server.exists() else {}
+
     # --- the server ------------------------------------------------------------------------------
 
     def database(self) -> str:

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use slackwater_connectors::postgres::client::Server;
+use slackwater_connectors::source::Kind;
 
 use crate::changes::Change;
 use crate::check::{Report, check};
@@ -34,18 +35,26 @@ pub(super) async fn run(path: &Path, json: bool) -> Result<ExitCode, Failure> {
     Ok(report.code.map_or(ExitCode::SUCCESS, ExitCode::from))
 }
 
-/// For each collection: its name, its tables, whether post-images are on, and its level in the order of the copy.
-fn collections(report: &Report, plan: &Plan) -> Vec<(String, Vec<String>, &'static str, usize)> {
+/// For each collection: its name, its tables, whether post-images are on where its source has them, and its level in the order of the copy.
+fn collections(report: &Report, plan: &Plan) -> Vec<(String, Vec<String>, Option<&'static str>, usize)> {
     let mut rows = Vec::with_capacity(plan.collections.len());
     for (source, fitness) in &report.sources {
         for (id, presence) in plan.of_source(source).into_iter().zip(&fitness.collections) {
             let collection = plan.collection(id);
             let tables = collection.tables.iter().map(|table| plan.tables[*table].table.name.clone());
-            rows.push((id, (collection.name.clone(), tables.collect(), images(*presence), collection.level)));
+            let told = *presence == Presence::Missing || has_images(report, source);
+            let images = told.then(|| images(*presence));
+            rows.push((id, (collection.name.clone(), tables.collect(), images, collection.level)));
         }
     }
     rows.sort_by_key(|(id, _)| *id);
     rows.into_iter().map(|(_, row)| row).collect()
+}
+
+/// Only MongoDB has post-images.
+fn has_images(report: &Report, source: &str) -> bool {
+    let sources = report.migration.iter().flat_map(|migration| &migration.sources);
+    sources.into_iter().any(|one| one.name.value == source && one.kind() == Kind::Mongodb)
 }
 
 fn images(presence: Presence) -> &'static str {
@@ -73,7 +82,7 @@ fn as_text(report: &Report, plan: &Plan) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_header(["collection", "tables", "post-images"]);
     for (name, tables, images, _) in collections(report, plan) {
-        table.add_row([name.as_str(), &tables.join(", "), images]);
+        table.add_row([name.as_str(), &tables.join(", "), images.unwrap_or("-")]);
     }
     text += &format!("{table}\n");
     if !report.changes.is_empty() {

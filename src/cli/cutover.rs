@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::Migration;
 use crate::cutover::facts;
 use crate::cutover::lead::{Leader, Outcome, leader_of};
-use crate::cutover::plan::{self, Blocker, blockers, listed, steps};
+use crate::cutover::plan::{self, Blocker, listed, steps};
 use crate::cutover::report::DoneStep;
 use crate::failure::Failure;
 use crate::mapping::Plan;
@@ -96,8 +96,7 @@ async fn show(migration: &Migration, json: bool) -> Result<ExitCode, Failure> {
     // A source that does not answer becomes a blocker.
     let sources = Named::connect_to_those_that_answer(&migration.sources).await;
     let busy = row.as_ref().filter(|row| row.state != CutoverState::Reverted).map(|row| leader_of(Some(row)));
-    let facts = facts::gather(migration, &control, &sources, busy).await?;
-    let found = blockers(migration, &facts);
+    let (facts, found) = facts::settled(migration, &control, &sources, busy).await?;
     if json {
         let steps: Vec<_> = steps(migration)
             .into_iter()

@@ -1,14 +1,19 @@
 //! Gathers the facts that a plan needs. Reads only.
 
+use std::time::{Duration, Instant};
+
 use slackwater_connectors::error::{Kind, Result};
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::target::finish::Finisher;
 
-use super::plan::{Checked, Facts, SourceFacts};
+use super::plan::{Blocker, Checked, Facts, SourceFacts, blockers, may_pass};
 use crate::config::{Check, Freeze, Migration};
 use crate::ops::look::{self, Look};
 use crate::source::{Named, unmapped};
 
+/// How long is waited for blockers that may soon be gone, and how often is looked.
+const SETTLE_WITHIN: Duration = Duration::from_secs(10);
+const SETTLE_EVERY: Duration = Duration::from_millis(100);
 /// A check counts at most this many rows.
 const MOST_ROWS: u32 = 1_000;
 
@@ -44,6 +49,24 @@ pub(crate) async fn gather(
     let finisher = Finisher::open(&migration.target.uri, &migration.target.schema).await?;
     let checks = check(&finisher, &migration.checks).await?;
     Ok(Facts { look, sources: asked, checks, busy })
+}
+
+/// Gathers facts until nothing blocks any more, or something that does not pass by itself, or for as long as is waited at most.
+pub(crate) async fn settled(
+    migration: &Migration,
+    control: &Control,
+    sources: &[Named],
+    busy: Option<String>,
+) -> Result<(Facts, Vec<Blocker>)> {
+    let begun = Instant::now();
+    loop {
+        let facts = gather(migration, control, sources, busy.clone()).await?;
+        let found = blockers(migration, &facts);
+        if found.is_empty() || !may_pass(&facts, &found) || begun.elapsed() > SETTLE_WITHIN {
+            return Ok((facts, found));
+        }
+        tokio::time::sleep(SETTLE_EVERY).await;
+    }
 }
 
 /// Runs the team's checks one after another. A check that cannot run is a finding; an unreachable target is an error.

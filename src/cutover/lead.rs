@@ -32,8 +32,8 @@ use uuid::Uuid;
 use super::facts::{self, check};
 use super::freeze::{ask, by_hand, freeze, frozen_by_us, unfreeze};
 use super::notice::tell;
-use super::plan::{Blocker, Checked, Facts, blockers, freeze_in_words, may_pass, time, waits};
-use super::proof::{self, Count, Counted};
+use super::plan::{Blocker, Checked, blockers, freeze_in_words, time, waits};
+use super::proof::{self, Count, Counted, Glances};
 use super::report::{DoneStep, Report};
 use super::resume::{Resume, resume};
 use crate::config::{Finish, Log, Migration};
@@ -44,9 +44,6 @@ use crate::source::Named;
 
 /// How often the progress of a fence is read.
 const LOOK_EVERY: Duration = Duration::from_millis(3);
-/// How long the preflight waits for blockers that may soon be gone, and how often it looks.
-const SETTLE_WITHIN: Duration = Duration::from_secs(10);
-const SETTLE_EVERY: Duration = Duration::from_millis(100);
 /// How often a preparing leader checks that its cutover was not reverted.
 const TAKEN_BACK_EVERY: Duration = Duration::from_millis(300);
 /// How long a capture may take to answer, and a fence to pass before the freeze.
@@ -79,6 +76,8 @@ pub(crate) struct Leader<'a> {
     /// When the freeze began.
     frozen_at: Option<Instant>,
     rehearsal: Option<Duration>,
+    /// Sources that cannot refuse writers, right after the freeze.
+    glances: Glances,
     counts: Vec<Count>,
     checks: Vec<Checked>,
     warnings: Vec<String>,
@@ -139,6 +138,7 @@ impl<'a> Leader<'a> {
             steps: Vec::new(),
             frozen_at: None,
             rehearsal: None,
+            glances: Vec::new(),
             counts: Vec::new(),
             checks: Vec::new(),
             warnings: Vec::new(),
@@ -150,7 +150,8 @@ impl<'a> Leader<'a> {
         let name = &self.migration.name;
         if !self.control.lease_cutover(name).await? {
             let row = self.control.cutover(name).await?;
-            let facts = self.facts(Some(leader_of(row.as_ref()))).await?;
+            let busy = Some(leader_of(row.as_ref()));
+            let facts = facts::gather(self.migration, &self.control, &self.sources, busy).await?;
             return Ok(Outcome::Blocked(blockers(self.migration, &facts)));
         }
         let row = self.control.cutover(name).await?;
@@ -229,20 +230,9 @@ impl<'a> Leader<'a> {
         self.revert_cutover(row.id, reason.into()).await.map(Some)
     }
 
-    async fn facts(&self, busy: Option<String>) -> Result<Facts> {
-        facts::gather(self.migration, &self.control, &self.sources, busy).await
-    }
-
     async fn preflight(&mut self) -> Result<Option<Vec<Blocker>>> {
         let begun = Instant::now();
-        let (facts, found) = loop {
-            let facts = self.facts(None).await?;
-            let found = blockers(self.migration, &facts);
-            if found.is_empty() || !may_pass(&facts, &found) || begun.elapsed() > SETTLE_WITHIN {
-                break (facts, found);
-            }
-            tokio::time::sleep(SETTLE_EVERY).await;
-        };
+        let (facts, found) = facts::settled(self.migration, &self.control, &self.sources, None).await?;
         let lag = facts.look.lag_ms().unwrap_or_default();
         self.checks = facts.checks;
         if !found.is_empty() {
@@ -372,11 +362,21 @@ impl<'a> Leader<'a> {
         match tokio::time::timeout(within, self.passed(&fence)).await {
             Ok(passed) => Ok(passed?),
             Err(_) => {
+                let told = self.control.sources(&self.migration.name).await?;
+                let read = told.iter().map(|row| (row.source.as_str(), row.read_through));
+                let late = unread(&fence, &read.collect::<Vec<_>>());
+                let within = time(within.as_millis());
+                if !late.is_empty() {
+                    return Err(Abandon::Because(format!(
+                        "source_slow: what {} had at the rehearsal was not read within {within}; raise `cutover.deadline`, or how \
+                         many requests the source may be sent",
+                        late.join(" and ")
+                    )));
+                }
                 let progress = self.control.fence_progress(&self.migration.name, &fence).await?;
                 Err(Abandon::Because(format!(
-                    "applier_stopped: a fence did not pass {} within {}",
-                    missing(&progress),
-                    time(within.as_millis())
+                    "applier_stopped: a fence did not pass {} within {within}",
+                    missing(&progress)
                 )))
             }
         }
@@ -479,10 +479,14 @@ impl<'a> Leader<'a> {
             self.unfreeze_late(id).await?;
             return Err(Abandon::taken_back());
         }
-        // The documents can be counted meanwhile: the frozen sources do not change.
-        let (passed, documents) =
-            tokio::join!(self.passed(fence), proof::documents(self.plan, &self.sources));
+        // The documents can be counted meanwhile: the frozen sources do not change. Whether that is so is seen at the end.
+        let (passed, documents, glances) = tokio::join!(
+            self.passed(fence),
+            proof::documents(self.plan, &self.sources),
+            proof::glance(self.plan, &self.sources, &self.glances),
+        );
         passed?;
+        self.glances = glances?;
         self.record("fence", "everything up to the freeze is applied".into(), begun);
         Ok(documents?)
     }
@@ -556,8 +560,13 @@ impl<'a> Leader<'a> {
     async fn open(&mut self, id: Uuid) -> std::result::Result<(), Abandon> {
         let begun = Instant::now();
         // As late as possible: a write after an unfreeze would be lost.
-        if !self.is_frozen().await? {
+        let (frozen, later) =
+            tokio::join!(self.is_frozen(), proof::glance(self.plan, &self.sources, &self.glances));
+        if !frozen? {
             return Err(Abandon::Because("the source was unfrozen from outside in the meantime".into()));
+        }
+        if let Some(written) = proof::written(&self.glances, &later?) {
+            return Err(Abandon::Because(format!("not_frozen: somebody still writes to {written}")));
         }
         if !self.control.open_cutover(id, self.owner).await? {
             return Err(Abandon::Because(self.deadline_passed()));
@@ -744,6 +753,14 @@ pub(crate) fn leader_of(row: Option<&CutoverRow>) -> String {
     }
 }
 
+/// The sources that were not read up to a fence. `read`: how far each of them was.
+fn unread<'f>(fence: &'f Fence, read: &[(&str, Option<Moment>)]) -> Vec<&'f str> {
+    let through =
+        |name: &str| read.iter().find(|(source, _)| *source == name).and_then(|(_, through)| *through);
+    let late = fence.moments.iter().filter(|(name, moment)| through(name) < Some(*moment));
+    late.map(|(name, _)| name.as_str()).collect()
+}
+
 fn missing(progress: &FenceProgress) -> String {
     let shown: Vec<&str> = progress.missing.iter().take(4).map(String::as_str).collect();
     let more = progress.missing.len() - shown.len();
@@ -757,4 +774,18 @@ fn ms(duration: Duration) -> f64 {
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_was_not_read_is_blamed_itself() {
+        let moments = vec![("crm".to_owned(), Moment(9)), ("base".to_owned(), Moment(5))];
+        let fence = Fence { id: Uuid::from_u128(1), moments };
+        assert_eq!(unread(&fence, &[("crm", Some(Moment(9))), ("base", Some(Moment(4)))]), ["base"]);
+        assert_eq!(unread(&fence, &[("crm", Some(Moment(10)))]), ["base"], "never read");
+        assert!(unread(&fence, &[("crm", Some(Moment(9))), ("base", Some(Moment(7)))]).is_empty());
+    }
 }

@@ -95,7 +95,7 @@ pub(crate) fn steps(migration: &Migration) -> Vec<PlannedStep> {
         format!(
             "{} copied, the target at most {} behind, nothing failed, {}",
             count(migration.collections.len(), "collection", "collections"),
-            time(cutover.max_lag.as_millis()),
+            allowed(migration),
             count(migration.checks.len(), "check", "checks")
         ),
     )];
@@ -127,6 +127,27 @@ pub(crate) fn steps(migration: &Migration) -> Vec<PlannedStep> {
     }
     steps.push(step("report", "what was done, and how long it took".into()));
     steps
+}
+
+/// How far the target may be behind, of each source where it is not the same.
+fn allowed(migration: &Migration) -> String {
+    let most = |source: &config::Source| most_behind(migration, Some(source)).as_millis();
+    let usual = migration.cutover.max_lag.as_millis();
+    let asked = migration.sources.iter().filter(|source| most(source) != usual);
+    let asked: Vec<String> = asked
+        .map(|source| {
+            format!("{} of {}, which is read whole again and again", time(most(source)), source.name.value)
+        })
+        .collect();
+    match asked.as_slice() {
+        [] => time(usual),
+        asked => format!("{} ({})", time(usual), asked.join(", ")),
+    }
+}
+
+/// How far it may be behind of a source. What one that is asked has taken away is found when everything is read.
+fn most_behind(migration: &Migration, source: Option<&config::Source>) -> Duration {
+    migration.cutover.max_lag + source.and_then(config::Source::reads_all_every).unwrap_or_default()
 }
 
 fn kind(notice: &Notice) -> &str {
@@ -252,12 +273,15 @@ pub(crate) fn may_pass(facts: &Facts, blockers: &[Blocker]) -> bool {
     blockers.iter().all(|blocker| match blocker.name {
         "dead_letters" => facts.look.letters.iter().all(|row| row.kind == LATE_REFERENCE),
         "dangling_references" | "duplicate_values" => {
-            // What a row waits for may still be on its way for as long as the target is behind.
-            let most = facts.look.lag_ms().unwrap_or_default() + COMES_WITHIN_MS;
-            !facts.look.waiting.iter().any(|row| row.blocks && row.age_ms > most)
+            !facts.look.waiting.iter().any(|row| row.blocks && !may_be_late(&facts.look, row))
         }
         name => matches!(name, "documents_return" | "open_transaction" | "applier_joining" | "trouble"),
     })
+}
+
+/// What the row waits for may still be on its way, for as long as the target is behind.
+fn may_be_late(look: &Look, row: &WaitingRows) -> bool {
+    row.age_ms <= look.lag_ms().unwrap_or_default() + COMES_WITHIN_MS
 }
 
 fn unfinished(look: &Look, block: &mut impl FnMut(&'static str, String, &'static str)) {
@@ -288,9 +312,7 @@ fn unfinished(look: &Look, block: &mut impl FnMut(&'static str, String, &'static
 fn behind(migration: &Migration, look: &Look, block: &mut impl FnMut(&'static str, String, &'static str)) {
     for name in look.names() {
         let source = migration.sources.iter().find(|source| source.name.value == name);
-        // What a source that is asked has taken away is found when everything is read: during the switch that never ends.
-        let asked = source.and_then(config::Source::reads_all_every).unwrap_or_default();
-        let most = (migration.cutover.max_lag + asked).as_millis();
+        let most = most_behind(migration, source).as_millis();
         let of = if migration.sources.len() > 1 { format!(" of source {name}") } else { String::new() };
         match look.lag_of(name) {
             Some(lag) if lag > i64::try_from(most).unwrap_or(i64::MAX) => block(
@@ -348,20 +370,26 @@ fn dangling(look: &Look, block: &mut impl FnMut(&'static str, String, &'static s
         rows.map(waits).collect()
     };
     let (references, values) = (open(false), open(true));
+    let late = |unique: bool| {
+        let mut rows = look.waiting.iter().filter(|row| row.blocks && row.unique == unique);
+        rows.all(|row| may_be_late(look, row))
+    };
     if !references.is_empty() {
-        block(
-            "dangling_references",
-            names(references.iter().map(String::as_str)),
+        let remedy = if late(false) {
+            "wait a moment: they have not waited for longer than the target is behind, so the others may be on their way"
+        } else {
             "the source refers to documents that it does not have: correct it, or write `missing: null` or `missing: reject` at \
-             the column",
-        );
+             the column"
+        };
+        block("dangling_references", names(references.iter().map(String::as_str)), remedy);
     }
     if !values.is_empty() {
-        block(
-            "duplicate_values",
-            names(values.iter().map(String::as_str)),
-            "two documents have a value that only one row may have: correct one of them",
-        );
+        let remedy = if late(true) {
+            "wait a moment: they have not waited for longer than the target is behind, so the other change may be on its way"
+        } else {
+            "two documents have a value that only one row may have: correct one of them"
+        };
+        block("duplicate_values", names(values.iter().map(String::as_str)), remedy);
     }
 }
 
@@ -380,9 +408,12 @@ fn stopped(look: &Look, block: &mut impl FnMut(&'static str, String, &'static st
     if !look.is_kafka() {
         return;
     }
+    let named = look.names();
     let silent: Vec<String> = look
         .partitions
         .iter()
+        // Those of a source that has left the migration file get no marks any more.
+        .filter(|row| named.contains(row.source.as_str()))
         .filter(|row| {
             let member = row.member.as_deref();
             let process = member.and_then(|member| {

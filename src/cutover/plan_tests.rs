@@ -99,6 +99,17 @@ fn a_file_without_a_cutover() {
 }
 
 #[test]
+fn what_is_read_whole_may_be_behind_for_longer() {
+    let sources = "sources: { legacy: { mongodb: { uri: \"mongodb://h\", database: d } } }";
+    let both = "sources: { legacy: { mongodb: { uri: \"mongodb://h\", database: d } }, base: { nocodb: { url: \"http://h\", token: t, base: b, \
+                sweep: 20s }, freeze: by_hand } }";
+    assert!(FILE.contains(sources));
+    let text = text(&migration(&FILE.replace(sources, both)), &[]);
+    let said = "the target at most 1.5 s (21.5 s of base, which is read whole again and again) behind, nothing failed";
+    assert!(text.contains(said), "{text}");
+}
+
+#[test]
 fn nothing_blocks() {
     assert_eq!(names(&facts()), Vec::<&str>::new());
 }
@@ -162,7 +173,14 @@ fn what_waits_is_told() {
     let twice = "2 rows of public.users repeat a value (users_fkey, first a beside b)";
     assert_eq!(found(&[waiting(true)]), (vec![("duplicate_values", twice.to_owned())], false));
     let young = WaitingRows { age_ms: COMES_WITHIN_MS, ..waiting(false) };
-    assert!(found(&[young]).1, "what came just now may be completed in a moment");
+    assert!(found(std::slice::from_ref(&young)).1, "what came just now may be completed in a moment");
+    let remedy = |row: WaitingRows| {
+        let mut facts = facts();
+        facts.look.waiting = vec![row];
+        blockers(&migration(FILE), &facts)[0].remedy
+    };
+    assert!(remedy(young).starts_with("wait a moment"), "nobody is blamed for what is only late");
+    assert!(remedy(waiting(false)).starts_with("the source refers to documents that it does not have"));
     let mut behind = facts();
     let lag = behind.look.lag_ms().expect("it is known");
     for (age_ms, passes) in [(lag + COMES_WITHIN_MS, true), (lag + COMES_WITHIN_MS + 1, false)] {

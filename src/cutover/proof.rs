@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::try_join_all;
 use slackwater_connectors::error::{Error, Kind, Result};
+use slackwater_connectors::nocodb::Glance;
 use slackwater_connectors::postgres::control::gone::GoneRow;
 use slackwater_connectors::postgres::target::finish::Finisher;
 
@@ -70,6 +71,32 @@ pub(super) async fn documents(plan: &Plan, sources: &[Named]) -> Result<Vec<u64>
         source_of(collection, sources)?.count_quickly(&collection.collection).await
     }))
     .await
+}
+
+/// What writers have left behind in the sources that cannot refuse them, by the source's name.
+pub(super) type Glances = Vec<(String, Glance)>;
+
+/// Looks at those sources. `first`: the look that this one is compared with.
+pub(super) async fn glance(plan: &Plan, sources: &[Named], first: &Glances) -> Result<Glances> {
+    let looks = try_join_all(sources.iter().map(async |named| {
+        let ours = plan.of_source(&named.name).into_iter().map(|id| plan.collection(id).collection.clone());
+        let ours: Vec<String> = ours.collect();
+        let before = first.iter().find(|(name, _)| *name == named.name).map(|(_, glance)| glance);
+        let glance = named.source.glance(&ours, before).await?;
+        Ok::<_, Error>(glance.map(|glance| (named.name.clone(), glance)))
+    }));
+    Ok(looks.await?.into_iter().flatten().collect())
+}
+
+/// What was written between two looks, in words. Pure.
+pub(super) fn written(first: &Glances, later: &Glances) -> Option<String> {
+    let pairs = first.iter().zip(later).filter(|(before, after)| before.0 == after.0);
+    let texts: Vec<String> = pairs
+        .filter_map(|(before, after)| {
+            Some(format!("source {}: {}", before.0, before.1.written_until(&after.1)?))
+        })
+        .collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
 }
 
 fn source_of<'a>(collection: &CollectionPlan, sources: &'a [Named]) -> Result<&'a Source> {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use slackwater_connectors::error::{self, Error, Result};
 use slackwater_connectors::mongodb::{ChangeStream, Mongo, Privileges, Start};
-use slackwater_connectors::nocodb::{Noco, Settings};
+use slackwater_connectors::nocodb::{Glance, Noco, Settings};
 use slackwater_connectors::secret::Secret;
 use slackwater_connectors::source::{ChangeBatch, ChunkRead, FreezeRight, Heard, Kind, Lookup, Split};
 use slackwater_topics::{CollectionId, Key, Moment, Position, Range};
@@ -220,7 +220,7 @@ impl Source {
         }
     }
 
-    /// Somebody waits for what was written before now: a pass over everything that has begun already is of no use.
+    /// Somebody waits for what was written before now: where everything has to be read for that, it begins at once.
     pub(crate) fn begin_afresh(&self) {
         match self {
             Self::Mongodb(_) => {}
@@ -358,6 +358,19 @@ impl Source {
         match self {
             Self::Mongodb(mongo) => mongo.writes_blocked().await,
             Self::Nocodb(_) => Ok(None),
+        }
+    }
+
+    /// What writers leave behind in these collections, where the source cannot refuse them: two looks that differ prove that somebody wrote
+    /// in between. `None` where it can.
+    pub(crate) async fn glance(
+        &self,
+        collections: &[String],
+        first: Option<&Glance>,
+    ) -> Result<Option<Glance>> {
+        match self {
+            Self::Mongodb(_) => Ok(None),
+            Self::Nocodb(noco) => noco.glance(collections, first).await.map(Some),
         }
     }
 

@@ -281,7 +281,10 @@ async fn begin(process: &mut Process, origin: Origin, joined: Joined) -> Result<
     };
     process.spawn("cutover", watch.run());
     process.spawn("capture", router.run());
-    let (collections, tables) = (plan.collections.len(), plan.tables.len());
+    let ours = plan.of_source(&owner.source);
+    let tables: HashSet<usize> =
+        ours.iter().flat_map(|id| plan.collection(*id).tables.iter().copied()).collect();
+    let (collections, tables) = (ours.len(), tables.len());
     let name = owner.source;
     if first_run {
         tracing::info!(migration = plan.migration, source = name, collections, tables, "started");

@@ -269,6 +269,61 @@ async fn rows_that_cannot_be_told_apart_are_not_swept() {
     two.clear(processes).await;
 }
 
+/// Its rows stay, and the switch does not wait for it.
+async fn left(kafka: bool) {
+    let first = Mongod::start(&format!("left_a_{kafka}"), Flavour::Replica).await;
+    let second = Mongod::start(&format!("left_b_{kafka}"), Flavour::Replica).await;
+    let both = file(&second.uri(), "", true)
+        + "not_migrated: [ b.people ]\ncutover: { max_lag: 10s, deadline: 20s }\n";
+    // A table of its own: the others are compared with what the sources have that are left.
+    let (people, orders) =
+        (both.find("  b.people:").expect("people"), both.find("  b.orders:").expect("orders"));
+    let text = format!("{}{}", &both[..people], &both[orders..]);
+    let mut two = Two::set(&format!("sources_left_{kafka}"), &first.uri(), &second, kafka, &text).await;
+    let mut processes = two.start();
+    two.shows("a", &mut processes).await;
+    until("the orders are there", PATIENCE, async || (two.orders().await == 250).then_some(())).await;
+    for process in processes {
+        process.stop().await;
+    }
+    let both = std::fs::read_to_string(&two.file).expect("the file");
+    let (begin, end) =
+        (both.find("  b.orders:").expect("its collection"), both.find("cutover:").expect("the end"));
+    let alone = format!("{}{}", &both[..begin], &both[end..]);
+    let alone: String = alone.split_inclusive('\n').filter(|line| !line.starts_with("  b: ")).collect();
+    two.file = two.stage.file("alone.yaml", &alone);
+    let mut processes = match kafka {
+        true => vec![
+            two.stage.start(&["capture", two.path()], "capture_a"),
+            two.stage.start(&["apply", two.path(), "--member", "one"], "one"),
+        ],
+        false => two.start(),
+    };
+    two.write(&two.stage.source, "people", 1_000..1_010).await;
+    two.shows("a", &mut processes).await;
+    let report = until("this machine is quick enough for a switch", PATIENCE, async || {
+        let output = two.stage.output(&["cutover", two.path(), "--json"]).await;
+        let said = String::from_utf8_lossy(&output.stdout);
+        output.status.success().then(|| serde_json::from_str::<Value>(&said).expect("a report"))
+    })
+    .await;
+    assert_eq!(report["state"], "open", "{report:#}");
+    assert_eq!(two.orders().await, 250, "what it has brought stays");
+    let thaw = doc! {"setUserWriteBlockMode": 1, "global": false};
+    two.stage.source.client().database("admin").run_command(thaw).await.expect("it can be unfrozen");
+    two.clear(processes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_leaves_the_file_is_not_waited_for() {
+    left(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_leaves_the_file_is_not_waited_for_over_kafka() {
+    left(true).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn both_are_frozen_or_neither() {
     let first = Mongod::start("switch_a", Flavour::Replica).await;

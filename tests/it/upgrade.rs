@@ -193,6 +193,35 @@ async fn a_copy_of_the_version_before_goes_on() {
     stage.clear().await;
 }
 
+/// It begins as any other, although it comes first in the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_new_with_the_upgrade_takes_nothing_over() {
+    let stage = Stage::new("upgrade_added").await;
+    stage.target.batch_execute("CREATE TABLE others (id uuid PRIMARY KEY)").await.expect("a table");
+    let added = "sources:\n  added: { mongodb: { uri: \"${SLACKWATER_MONGODB_URI}\", database: \"${SOURCE_DATABASE}_added\" } }\n";
+    let text = text().replace("sources:\n", added)
+        + "  added.others: { into: others, columns: { id: { uuid: _id } } }\n";
+    let file = stage.file("migration.yaml", &text);
+    restore(&stage, DIRECT).await;
+    let (time, token, millis) = position(&stage).await;
+    let put = "UPDATE slackwater.lanes SET position_time = $1, position_token = $2, applied_through = $1, horizon = $1, \
+               source_time = $3, as_of = $3 WHERE position_time IS NOT NULL";
+    stage.target.execute(put, &[&time, &token, &millis]).await.expect("the position can be put in");
+    let left = Left::read(&stage).await;
+    let mut process = stage.run(&file);
+    copied(&stage, &mut process).await;
+    items::equal(&stage, &mut process, PATIENCE).await;
+    let now = Left::read(&stage).await;
+    for (id, chunk) in left.chunks.iter().filter(|(_, chunk)| chunk.is_some()) {
+        assert_eq!(now.chunks.get(id), Some(chunk), "chunk {id} was done");
+    }
+    let sql = "SELECT count(*) FROM slackwater.lanes WHERE source = 'legacy'";
+    let lanes = &state::rows(&stage.target, sql).await[0];
+    assert_eq!(lanes.get::<_, i64>(0), left.lanes, "the lanes are those of the one that had them");
+    process.stop().await;
+    stage.clear().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_through_kafka_of_the_version_before_goes_on() {
     let stage = Stage::new("upgrade_kafka").await;

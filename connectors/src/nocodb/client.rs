@@ -40,8 +40,10 @@ pub(super) struct Server {
     pub(super) reading: tokio::sync::Mutex<()>,
     /// Somebody has heard of a change.
     pub(super) poked: Notify,
-    /// Somebody waits for a pass that begins from now on: the rest of the present one is of no use.
+    /// Somebody waits for a pass over all tables that begins from now on …
     pub(super) afresh: AtomicBool,
+    /// … and the one who follows is told.
+    wanted: Notify,
     version: Option<String>,
     shapes: Mutex<HashMap<String, Arc<Shape>>>,
 }
@@ -132,6 +134,7 @@ impl Noco {
             reading: tokio::sync::Mutex::default(),
             poked: Notify::new(),
             afresh: AtomicBool::new(false),
+            wanted: Notify::new(),
             version,
             shapes: Mutex::default(),
         };
@@ -161,9 +164,10 @@ impl Noco {
         self.server.poked.notify_one();
     }
 
-    /// While a switch is near: the present pass is given up for one that begins now.
+    /// A pass over all tables begins now, whatever else is under way: somebody waits until everything up to now has been delivered.
     pub fn begin_afresh(&self) {
         self.server.afresh.store(true, Ordering::Release);
+        self.server.wanted.notify_one();
     }
 
     /// The source's present: what was acknowledged before this call is at or before the moment.
@@ -290,6 +294,13 @@ impl Server {
                 Err(Error::new(Kind::Unsuitable, format!("looking for table {name}"), what)
                     .help(nearest("table", name, &titles)))
             }
+        }
+    }
+
+    /// Ends when somebody waits for a pass. Only the one who follows may call it.
+    pub(super) async fn is_wanted(&self) {
+        while !self.afresh.load(Ordering::Acquire) {
+            self.wanted.notified().await;
         }
     }
 

@@ -1,7 +1,8 @@
 //! The task behind a stream: what is read when, and what follows from it.
 //!
-//! One request at a time, so that of two pages the later one is the newer one. Polls come first and in between belongs to sweeps; after a
-//! poll a sweep gets as many requests as the poll took, so that a slow limit starves neither.
+//! One page at a time, so that of two pages the later one is the newer one. Polls come first and in between belongs to sweeps; after a
+//! poll a sweep gets as many requests as the poll took, so that a slow limit starves neither. While polls find nothing they come more
+//! seldom. Somebody who waits for everything up to now gets a pass over all tables at once (`pass.rs`).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::client::{Noco, Server};
 use super::memory::Memory;
 use super::pages::{After, MOST_KEYS, Page, SHAPE, Which};
+use super::pass::Pass;
 use super::record::Record;
-use super::stream::{Calm, Trouble, What};
+use super::stream::{NEAR, Trouble, What};
 use super::table::{Sweep, Table};
 use crate::error::{Error, Kind, Result};
 use crate::retry::Pauses;
@@ -24,37 +26,48 @@ use crate::source::{Change, ChangeBatch, ChangeKind, DocumentChange};
 
 /// A table that fails so often in a row may be the only one that does.
 const MOST_FAILURES: u32 = 8;
+/// Whoever wants an answer within this copies or is about to switch: chunks wait for word that time goes by, although nothing happens …
+const HURRIES: Duration = Duration::from_millis(100);
+/// … which is given this often.
+const WORD_EVERY: Duration = Duration::from_millis(20);
 
 /// The task.
 pub(super) struct Follower {
-    noco: Noco,
-    memory: Arc<Memory>,
+    pub(super) noco: Noco,
+    pub(super) memory: Arc<Memory>,
     out: mpsc::Sender<Result<ChangeBatch>>,
-    near: watch::Receiver<Option<Duration>>,
+    /// How long an answer may take while nothing happens.
+    idle: watch::Receiver<Duration>,
     troubles: watch::Sender<Vec<Trouble>>,
-    calm: watch::Sender<Calm>,
-    tables: Vec<Table>,
-    sweep: Option<Sweep>,
+    pub(super) tables: Vec<Table>,
+    pub(super) sweep: Option<Sweep>,
+    /// Somebody waits for a pass over all tables …
+    pub(super) wanted: bool,
+    /// … and this is the one.
+    pub(super) pass: Option<Pass>,
     poll_at: Instant,
+    /// From one poll to the next.
+    pause: Duration,
+    /// Something was found since the last poll.
+    found: bool,
     /// Requests that sweeps may send before the next poll.
     owed: u64,
     passed: Moment,
-    /// When the pass over all tables began that is under way, and whether it has found anything.
-    pass_from: Moment,
-    found: bool,
 }
 
 /// Why something could not be done.
-enum Trip {
+pub(super) enum Trip {
     /// Nobody listens.
     ReaderGone,
+    /// Somebody waits for a pass, which comes first.
+    Wanted,
     /// The store, or the whole server: the stream ends.
     Failed(Error),
     /// The server, while it read this table.
     Server(usize, Error),
 }
 
-type Step = std::result::Result<(), Trip>;
+pub(super) type Step = std::result::Result<(), Trip>;
 
 /// What of some records nobody has been told yet.
 struct News {
@@ -68,6 +81,7 @@ struct News {
 enum Work {
     Poll,
     Sweep,
+    Pass,
     Begin(usize),
     Look(usize),
     Wait(Instant),
@@ -78,30 +92,30 @@ impl Follower {
         noco: Noco,
         memory: Arc<Memory>,
         out: mpsc::Sender<Result<ChangeBatch>>,
-        near: watch::Receiver<Option<Duration>>,
+        idle: watch::Receiver<Duration>,
         troubles: watch::Sender<Vec<Trouble>>,
-        calm: watch::Sender<Calm>,
     ) -> Self {
         let tables = noco.followed.iter().cloned().map(Table::new).collect();
-        let pass_from = noco.now();
+        let pause = noco.server.settings.every;
         Self {
             noco,
             memory,
             out,
-            near,
+            idle,
             troubles,
-            calm,
             tables,
             sweep: None,
+            wanted: false,
+            pass: None,
             poll_at: Instant::now(),
+            pause,
+            found: false,
             owed: 0,
             passed: Moment::default(),
-            pass_from,
-            found: false,
         }
     }
 
-    fn server(&self) -> Arc<Server> {
+    pub(super) fn server(&self) -> Arc<Server> {
         self.noco.server.clone()
     }
 
@@ -124,13 +138,14 @@ impl Follower {
                     failures = 0;
                 }
                 Err(Trip::ReaderGone) => return,
+                Err(Trip::Wanted) => {}
                 Err(Trip::Failed(error)) => {
                     // Nobody listens any more if this cannot be sent.
                     let _ = self.out.send(Err(error)).await;
                     return;
                 }
                 Err(Trip::Server(table, error)) => {
-                    let away = matches!(error.kind, Kind::Unreachable | Kind::Exhausted | Kind::Contention);
+                    let away = is_away(&error);
                     if error.kind == Kind::Unreachable {
                         self.tables[table].failures += 1;
                     }
@@ -160,50 +175,48 @@ impl Follower {
 
     async fn step(&mut self) -> Step {
         if self.noco.server.afresh.swap(false, Ordering::AcqRel) {
-            self.sweep = None;
-            self.pass_from = self.noco.server.clock.tick();
+            (self.wanted, self.pass) = (true, None);
         }
         match self.work() {
             Work::Poll => self.poll().await,
             Work::Sweep => self.sweep_page().await,
+            Work::Pass => self.wave().await,
             Work::Begin(table) => {
                 self.begin(table);
                 Ok(())
             }
             Work::Look(table) => self.look(table).await,
-            Work::Wait(until) => {
-                let server = self.server();
-                tokio::select! {
-                    () = sleep_until(until) => {}
-                    () = server.poked.notified() => self.poll_at = Instant::now(),
-                    _ = self.near.changed() => {}
-                }
-                Ok(())
-            }
+            Work::Wait(until) => self.wait(until).await,
         }
+    }
+
+    async fn wait(&mut self, until: Instant) -> Step {
+        let server = self.server();
+        let word = (*self.idle.borrow() <= HURRIES).then(|| Instant::now() + WORD_EVERY);
+        let word = word.filter(|word| *word < until);
+        tokio::select! {
+            () = sleep_until(word.unwrap_or(until)) => if word.is_some() {
+                self.send_nothing().await?;
+            },
+            () = server.poked.notified() => (self.poll_at, self.pause) = (Instant::now(), server.settings.every),
+            () = server.is_wanted() => {}
+            _ = self.idle.changed() => {}
+        }
+        Ok(())
     }
 
     /// What to do next. Pure, but for the time.
     fn work(&self) -> Work {
         let now = Instant::now();
-        let near = *self.near.borrow();
         let due = |table: &Table| table.look_at <= now;
+        let unknown = |table: &Table| due(table) && !(table.goes() && table.shape.is_some());
+        if self.wanted {
+            return self.tables.iter().position(unknown).map_or(Work::Pass, Work::Look);
+        }
         if let Some(table) = self.tables.iter().position(due) {
             return Work::Look(table);
         }
-        let mut next = self.tables.iter().map(|table| table.look_at).min();
-        if let Some(idle) = near {
-            if self.sweep.is_some() {
-                return Work::Sweep;
-            }
-            let going = self.tables.iter().enumerate().filter(|(_, table)| table.goes());
-            let unswept = going.filter(|(_, table)| table.swept_from < Some(self.pass_from));
-            if let Some((table, _)) = unswept.min_by_key(|(_, table)| table.swept_from) {
-                return Work::Begin(table);
-            }
-            next = next.map(|next| next.min(now + idle));
-            return Work::Wait(next.unwrap_or(now + idle));
-        }
+        let next = self.tables.iter().map(|table| table.look_at).min();
         let sweep_due = |table: &Table| table.goes() && table.sweep_at <= now;
         let due = self.tables.iter().position(sweep_due);
         let idle = self.sweep.is_none() && due.is_none();
@@ -332,9 +345,7 @@ impl Follower {
         match server.http.tables(&server.base.id).await {
             Ok(_) => {}
             // The server is away, and the table cannot be blamed.
-            Err(other) if matches!(other.kind, Kind::Unreachable | Kind::Exhausted | Kind::Contention) => {
-                return Ok(());
-            }
+            Err(other) if is_away(&other) => return Ok(()),
             // Whoever may not even list the tables was shut out.
             Err(other) => return Err(Trip::Failed(other)),
         }
@@ -356,6 +367,8 @@ impl Follower {
                 Ok(())
             }
             Ok(()) => Ok(()),
+            // It has gone away meanwhile.
+            Err(Trip::Server(_, again)) if is_away(&again) => Ok(()),
             Err(Trip::Server(_, again)) => {
                 self.stand(index, What::Refused, again.to_string());
                 Ok(())
@@ -379,7 +392,10 @@ impl Follower {
         // Chunks and look-ups wait for this before they begin, or before they have their moment: so whatever has an earlier moment than
         // theirs is remembered before theirs is.
         let _reading = server.reading.lock().await;
-        let page = server.http.page(&shape, which, after, &server.size).await;
+        let page = tokio::select! {
+            page = server.http.page(&shape, which, after, &server.size) => page,
+            () = server.is_wanted() => return Err(Trip::Wanted),
+        };
         let mut page = page.map_err(|error| Trip::Server(index, error))?;
         self.tables[index].failures = 0;
         let news = self.news(index, std::mem::take(&mut page.records)).await?;
@@ -396,13 +412,22 @@ impl Follower {
 
     /// Passes on what is news.
     async fn hand_out(&mut self, index: usize, News { news, at, .. }: News) -> Step {
-        let collection = self.tables[index].followed.collection;
-        if news.is_empty() {
-            return Ok(());
-        }
-        let mut bytes = 0;
         let mut changes = Vec::with_capacity(news.len());
-        for (n, (kind, record)) in news.into_iter().enumerate() {
+        let bytes = self.changes(index, news, at, &mut changes);
+        self.send_some(changes, at, bytes).await
+    }
+
+    /// Adds what is news to the changes of this moment; how many bytes it has.
+    pub(super) fn changes(
+        &self,
+        index: usize,
+        news: Vec<(ChangeKind, Record)>,
+        at: Moment,
+        changes: &mut Vec<Change>,
+    ) -> usize {
+        let collection = self.tables[index].followed.collection;
+        let mut bytes = 0;
+        for (kind, record) in news {
             bytes += record.document.len();
             changes.push(Change::Document(DocumentChange {
                 collection,
@@ -410,12 +435,17 @@ impl Follower {
                 key: record.key,
                 id: record.id,
                 document: Some(record.document),
-                position: Position::new(at, token(n)),
+                position: Position::new(at, token(changes.len())),
                 wall: i64::try_from(at.0).unwrap_or(i64::MAX),
             }));
         }
-        let last = token(changes.len() - 1);
-        self.send(changes, Position::new(at, last), bytes).await
+        bytes
+    }
+
+    /// Sends changes of this moment, where there are any.
+    pub(super) async fn send_some(&mut self, changes: Vec<Change>, at: Moment, bytes: usize) -> Step {
+        let Some(last) = changes.len().checked_sub(1) else { return Ok(()) };
+        self.send(changes, Position::new(at, token(last)), bytes).await
     }
 
     async fn send(&mut self, changes: Vec<Change>, position: Position, bytes: usize) -> Step {
@@ -429,7 +459,7 @@ impl Follower {
     /// Everything through this moment has been delivered.
     fn passed_now(&self) -> Moment {
         // Somebody who is about to switch must not do so past a table that stands still.
-        let near = self.near.borrow().is_some();
+        let near = *self.idle.borrow() <= NEAR;
         let tables = self.tables.iter().filter(|table| near || table.goes());
         let swept = tables.map(|table| table.swept_from.unwrap_or_default()).min();
         swept.map(Moment::before).unwrap_or_default()
@@ -453,7 +483,12 @@ impl Follower {
             }
         }
         self.owed = self.noco.requests() - before;
-        self.poll_at = Instant::now() + self.noco.server.settings.every;
+        let settings = &self.noco.server.settings;
+        self.pause = match std::mem::take(&mut self.found) {
+            true => settings.every,
+            false => longer(self.pause, settings.every, settings.sweep),
+        };
+        self.poll_at = Instant::now() + self.pause;
         self.send_nothing().await
     }
 
@@ -514,15 +549,7 @@ impl Follower {
     fn begin(&mut self, index: usize) {
         self.memory.begin(self.tables[index].followed.collection);
         let from = self.noco.server.clock.tick();
-        self.sweep = Some(Sweep {
-            table: index,
-            from,
-            after: After::Start,
-            pages: 0,
-            seen: 0,
-            newest: None,
-            began: None,
-        });
+        self.sweep = Some(Sweep::new(index, from));
     }
 
     async fn sweep_page(&mut self) -> Step {
@@ -531,26 +558,21 @@ impl Follower {
         let before = self.noco.requests();
         let (page, news) = self.page(index, Which::default(), sweep.after).await?;
         if let Some(sweep) = &mut self.sweep {
-            sweep.pages += 1;
-            sweep.seen += news.seen;
-            sweep.newest = sweep.newest.max(page.newest);
-            sweep.began = sweep.began.or(page.date);
+            sweep.read(&page, news.seen);
         }
         self.hand_out(index, news).await?;
-        if let (Some(next), Some(sweep)) = (page.next, &mut self.sweep) {
-            sweep.after = next;
-        } else {
-            self.swept().await?;
+        match (page.next, self.sweep.take()) {
+            (Some(next), Some(sweep)) => self.sweep = Some(Sweep { after: next, ..sweep }),
+            (None, Some(sweep)) => self.swept(sweep).await?,
+            (_, None) => {}
         }
         self.owed = self.owed.saturating_sub(self.noco.requests() - before);
         Ok(())
     }
 
     /// The sweep has come to its end: what it has not seen is gone, if that is true.
-    async fn swept(&mut self) -> Step {
-        let Some(Sweep { table: index, from, pages, seen, newest, began, .. }) = self.sweep.take() else {
-            return Ok(());
-        };
+    pub(super) async fn swept(&mut self, sweep: Sweep) -> Step {
+        let Sweep { table: index, from, pages, seen, newest, began, .. } = sweep;
         let collection = self.tables[index].followed.collection;
         let missing = self.memory.missing(collection);
         let failed = |error| Trip::Server(index, error);
@@ -585,10 +607,12 @@ impl Follower {
         table.small = pages == 1 && seen < self.noco.server.size.now();
         table.swept_from = Some(from);
         table.sweep_at = Instant::now() + settings.sweep;
+        if let Some(bounds) = sweep.bounds {
+            table.bounds = bounds;
+        }
         if table.since.is_none() && shape.created.is_some() && shape.updated.is_some() {
             self.window(index, newest, began, Duration::ZERO);
         }
-        self.passed(from);
         self.send_nothing().await
     }
 
@@ -612,23 +636,17 @@ impl Follower {
         let last = token(changes.len() - 1);
         self.send(changes, Position::new(at, last), 0).await
     }
+}
 
-    /// A table was swept from this moment on. When all were, a pass is over.
-    fn passed(&mut self, from: Moment) {
-        let all = self.tables.iter().all(|table| table.goes() && table.swept_from >= Some(self.pass_from));
-        if !all || from < self.pass_from {
-            return;
-        }
-        let (found, began) = (std::mem::take(&mut self.found), self.pass_from);
-        self.calm.send_modify(|calm| {
-            *calm = match (found, calm.passes) {
-                (true, _) => Calm::default(),
-                (false, 0) => Calm { passes: 1, since: began },
-                (false, passes) => Calm { passes: passes.saturating_add(1), since: calm.since },
-            };
-        });
-        self.pass_from = self.noco.server.clock.tick();
-    }
+/// The server does not answer, or not now.
+fn is_away(error: &Error) -> bool {
+    matches!(error.kind, Kind::Unreachable | Kind::Exhausted | Kind::Contention)
+}
+
+/// The pause after a poll that has found nothing: a little longer than the one before, up to four times the usual one. A sweep that is due
+/// often is not waited for.
+fn longer(pause: Duration, every: Duration, sweep: Duration) -> Duration {
+    (pause * 5 / 4).min(every * 4).min(sweep / 2).max(every)
 }
 
 /// Of changes that were found together, the place of this one.
@@ -645,4 +663,19 @@ fn id_of(key: &Key) -> Result<Vec<u8>> {
     let length = (bytes.len() as u32).to_le_bytes();
     bytes[..4].copy_from_slice(&length);
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polls_that_find_nothing_come_more_seldom() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let at_last = |every, sweep| (0..40).fold(every, |pause, _| longer(pause, every, sweep));
+        assert_eq!(longer(2 * SECOND, 2 * SECOND, 30 * SECOND), SECOND * 5 / 2);
+        assert_eq!(at_last(2 * SECOND, 30 * SECOND), 8 * SECOND);
+        assert_eq!(at_last(2 * SECOND, 6 * SECOND), 3 * SECOND, "sweeps go on");
+        assert_eq!(at_last(2 * SECOND, SECOND), 2 * SECOND, "never quicker than was said");
+    }
 }

@@ -21,6 +21,9 @@ const LARGEST: usize = 64 << 20;
 pub(super) const TOO_LARGE: &str = "too large";
 pub(super) const TOO_SLOW: &str = "too slow";
 
+/// The server's word for what went wrong between it and its database.
+const DATABASE: &str = "ERR_DATABASE_OP_FAILED";
+
 /// The server.
 #[derive(Debug)]
 pub(super) struct Http {
@@ -157,8 +160,14 @@ impl Http {
         let said: Said = serde_json::from_slice(body).unwrap_or_default();
         // Words of the server's own, in capitals. Others might be anything.
         let own = |text: &String| text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
-        let code = said.error.filter(own).unwrap_or_else(|| format!("HTTP {}", status.as_u16()));
+        let word = said.error.filter(own);
+        let worded = word.is_some();
+        let code = word.unwrap_or_else(|| format!("HTTP {}", status.as_u16()));
         let error = |kind, what: &str| Error::new(kind, doing, what).code(code.as_str());
+        // Its database is away, or lets it in no more: it says so with any status, 401 and 422 among them.
+        if code == DATABASE {
+            return error(Kind::Unreachable, "NocoDB's own database has failed");
+        }
         match status.as_u16() {
             401 => {
                 self.pace.refused(None);
@@ -167,7 +176,10 @@ impl Http {
             }
             403 => error(Kind::Denied, "the token's user may not do this")
                 .help("give the user the role Viewer, or a higher one, in the base"),
-            404 => error(Kind::Unsuitable, "NocoDB does not know it (any more)"),
+            404 if worded => error(Kind::Unsuitable, "NocoDB does not know it (any more)"),
+            // So a NocoDB answers that has just been started, to whatever it is asked; and so do others.
+            404 => error(Kind::Unreachable, "what answers there is not NocoDB, or is still starting")
+                .help("check the address in the migration file; it has no path of the API"),
             413 => error(Kind::Unreachable, "the page is too large for the server").code(TOO_LARGE),
             429 => {
                 let wait = self.pace.refused(retry_after(headers));

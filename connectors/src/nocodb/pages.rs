@@ -34,7 +34,7 @@ pub(super) enum After {
 }
 
 /// Which records.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Which {
     /// From this key on.
     pub(super) lo: Option<i64>,
@@ -298,10 +298,35 @@ impl Http {
 
     /// How many records the table has.
     pub(super) async fn count(&self, shape: &Shape) -> Result<u64> {
+        Ok(self.count_at(shape).await?.0)
+    }
+
+    /// The same, and the server's clock.
+    pub(super) async fn count_at(&self, shape: &Shape) -> Result<(u64, Option<i64>)> {
         let doing = format!("counting {}", shape.title);
         let path = ["api", "v2", "tables", &shape.table, "records", "count"];
-        let counted: Counted = self.read(&path, &[], &doing).await?;
-        Ok(counted.count)
+        let answer = self.get(&path, &[], &doing).await?;
+        let counted: Counted =
+            serde_json::from_slice(&answer.body).map_err(|error| unreadable(&doing, &error))?;
+        Ok((counted.count, answer.date))
+    }
+
+    /// Keys and times of the records that were created or changed in this second or later, as the server writes them; a page of them.
+    pub(super) async fn recent(&self, shape: &Shape, since: i64) -> Result<Vec<String>> {
+        let times = [&shape.created, &shape.updated].into_iter().flatten();
+        let columns: Vec<&str> =
+            shape.key_columns().iter().chain(times).map(|column| column.id.as_str()).collect();
+        let filter = filter(shape, Which { since: Some(since), ..Which::default() }, After::Start);
+        if filter.is_empty() {
+            return Ok(Vec::new());
+        }
+        let doing = format!("looking for changes of {}", shape.title);
+        let (fields, sort) = (columns.join(","), columns[..shape.key_columns().len()].join(","));
+        let query = [("fields", fields.as_str()), ("sort", &sort), ("limit", "1000"), ("where", &filter)];
+        let answer = self.get(&["api", "v2", "tables", &shape.table, "records"], &query, &doing).await?;
+        let list: List<'_> =
+            serde_json::from_slice(&answer.body).map_err(|error| unreadable(&doing, &error))?;
+        Ok(list.list.iter().map(|json| json.get().to_owned()).collect())
     }
 
     /// The key of the record that has so many before it.

@@ -12,8 +12,10 @@ use super::memory::Memory;
 use crate::error::{Error, Kind, Result};
 use crate::source::ChangeBatch;
 
-/// Whoever wants an answer within this is about to switch: every pass reads everything then.
-const NEAR: Duration = Duration::from_millis(10);
+/// Whoever wants an answer within this is about to switch: nothing counts as delivered then while a table stands still.
+pub(super) const NEAR: Duration = Duration::from_millis(10);
+/// Until somebody says otherwise.
+const AT_LEISURE: Duration = Duration::from_secs(1);
 
 /// A table that is followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,22 +56,12 @@ pub enum What {
     Refused,
 }
 
-/// How quiet the source is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Calm {
-    /// So many passes over all tables in a row have found nothing new.
-    pub passes: u32,
-    /// When the first of them began.
-    pub since: Moment,
-}
-
 /// A running stream of changes. Dropping it ends its task.
 #[derive(Debug)]
 pub struct ChangeStream {
     batches: mpsc::Receiver<Result<ChangeBatch>>,
-    near: watch::Sender<Option<Duration>>,
+    idle: watch::Sender<Duration>,
     troubles: watch::Receiver<Vec<Trouble>>,
-    calm: watch::Receiver<Calm>,
     memory: Arc<Memory>,
 }
 
@@ -83,21 +75,16 @@ impl ChangeStream {
         self.batches.recv().await.unwrap_or_else(|| Err(ended()))
     }
 
-    /// How long an answer may take from now on while nothing happens. Ten milliseconds or less mean that a switch is near: passes over
-    /// everything follow each other then, as fast as requests may be sent.
+    /// How long an answer may take from now on while nothing happens. Below a tenth of a second there is word all the time that time goes
+    /// by, between what is asked at its usual pace. Ten milliseconds or less mean that a switch is near: tables that stand still hold
+    /// `passed` back then.
     pub fn hurry(&self, idle: Duration) {
-        let near = (idle <= NEAR).then_some(idle.max(Duration::from_millis(1)));
-        self.near.send_if_modified(|known| std::mem::replace(known, near) != near);
+        self.idle.send_if_modified(|known| std::mem::replace(known, idle) != idle);
     }
 
     /// Tables that stand still.
     pub fn troubles(&self) -> watch::Receiver<Vec<Trouble>> {
         self.troubles.clone()
-    }
-
-    /// Passes that found nothing: two of them, begun after the writers were stopped, prove that they are.
-    pub fn calm(&self) -> watch::Receiver<Calm> {
-        self.calm.clone()
     }
 
     /// Whom to tell what is safe.
@@ -128,12 +115,10 @@ impl Noco {
         };
         self.server.clock.heard(from.moment);
         let (sender, batches) = mpsc::channel(buffer.max(1));
-        let (near, near_seen) = watch::channel(None);
+        let (idle, idle_seen) = watch::channel(AT_LEISURE);
         let (troubles_sender, troubles) = watch::channel(Vec::new());
-        let (calm_sender, calm) = watch::channel(Calm::default());
-        let follower =
-            Follower::new(self.clone(), memory.clone(), sender, near_seen, troubles_sender, calm_sender);
+        let follower = Follower::new(self.clone(), memory.clone(), sender, idle_seen, troubles_sender);
         tokio::spawn(follower.run());
-        Ok(ChangeStream { batches, near, troubles, calm, memory })
+        Ok(ChangeStream { batches, idle, troubles, memory })
     }
 }

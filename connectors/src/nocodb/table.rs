@@ -5,7 +5,7 @@ use std::sync::Arc;
 use slackwater_topics::Moment;
 use tokio::time::Instant;
 
-use super::pages::After;
+use super::pages::{After, Page};
 use super::shape::Shape;
 use super::stream::{Followed, Trouble, What};
 
@@ -29,6 +29,8 @@ pub(super) struct Table {
     pub(super) small: bool,
     /// So often in a row it could not be read.
     pub(super) failures: u32,
+    /// The last keys of its pages but the last, as the last sweep has found them.
+    pub(super) bounds: Vec<i64>,
 }
 
 /// A sweep that is under way.
@@ -41,6 +43,34 @@ pub(super) struct Sweep {
     /// The newest time in it, and the server's clock when it began.
     pub(super) newest: Option<i64>,
     pub(super) began: Option<i64>,
+    /// Where pages have ended; none where it does not go from the first to the last one.
+    pub(super) bounds: Option<Vec<i64>>,
+}
+
+impl Sweep {
+    pub(super) fn new(table: usize, from: Moment) -> Self {
+        Self {
+            table,
+            from,
+            after: After::Start,
+            pages: 0,
+            seen: 0,
+            newest: None,
+            began: None,
+            bounds: Some(Vec::new()),
+        }
+    }
+
+    /// A page with so many records was read.
+    pub(super) fn read(&mut self, page: &Page, seen: usize) {
+        self.pages += 1;
+        self.seen += seen;
+        self.newest = self.newest.max(page.newest);
+        self.began = self.began.or(page.date);
+        if let (Some(bounds), Some(After::Key(last))) = (&mut self.bounds, page.next) {
+            bounds.push(last);
+        }
+    }
 }
 
 impl Table {
@@ -57,6 +87,7 @@ impl Table {
             look_at: now,
             small: false,
             failures: 0,
+            bounds: Vec::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use slackwater_connectors::nocodb::Noco;
@@ -191,7 +192,7 @@ async fn random_edits_arrive() {
     }
     let noco = marina.noco(&store).await;
     let mut stream = noco.stream(&position, 1).expect("a stream");
-    stream.hurry(std::time::Duration::from_millis(4));
+    stream.hurry(Duration::from_millis(4));
     target.catch_up(&mut stream, &noco).await;
     marina.holds(&target);
 }
@@ -213,22 +214,58 @@ async fn what_has_not_changed_is_not_sent_again() {
     marina.base.update(&marina.boats, &[json!({"Id": 3, "Name": name})]).await;
     target.catch_up(&mut stream, &noco).await;
     assert_eq!(target.changes, 21);
-    // Nothing changes any more, and two passes show it.
-    let since = noco.mark();
-    stream.hurry(std::time::Duration::from_millis(1));
-    let mut calm = stream.calm();
-    let quiet = async {
-        loop {
-            let batch = stream.next().await.expect("the stream goes on");
-            assert!(batch.changes.is_empty());
-            if calm.borrow_and_update().passes >= 2 && batch.passed >= since {
-                return;
-            }
+    target.pass(&mut stream, &noco).await;
+    assert_eq!(target.changes, 21);
+}
+
+/// What is written after a first look shows in a second one; what was written before it does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_that_go_on_are_seen() {
+    let mut marina = Marina::new().await;
+    marina.add(20).await;
+    let noco = marina.base.noco().await;
+    let tables = ["Boats".to_owned()];
+    let look = async || noco.glance(&tables, None).await.expect("a look");
+    let first = look().await;
+    let later = async || noco.glance(&tables, Some(&first)).await.expect("a look");
+    assert_eq!(first.written_until(&later().await), None);
+    // Within the same second, maybe.
+    marina.base.update(&marina.boats, &[json!({"Id": 3, "Name": "once more"})]).await;
+    let said = first.written_until(&later().await);
+    assert_eq!(said.as_deref(), Some("records of Boats were created or changed"));
+    let first = look().await;
+    marina.base.delete(&marina.boats, &[3]).await;
+    let later = noco.glance(&tables, Some(&first)).await.expect("a look");
+    assert_eq!(first.written_until(&later).as_deref(), Some("Boats has 19 records and had 20"));
+}
+
+/// A pass that somebody waits for brings everything, be it in several pages, and whatever else is under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_that_is_waited_for_brings_everything() {
+    let mut marina = Marina::new().await;
+    marina.add(130).await;
+    marina.add_berths(40).await;
+    let mut settings = marina.base.settings();
+    // Nothing else would bring it.
+    (settings.page, settings.every, settings.sweep) =
+        (25, Duration::from_secs(3_600), Duration::from_secs(3_600));
+    let tables = vec![followed(0, "Boats", &[]), followed(1, "Berths", &[])];
+    let noco = Noco::connect(&settings).await.expect("a connection");
+    let noco = noco.remembering(Store::shared(), tables).await.expect("remembers");
+    let mut stream = noco.stream(&Position::default(), 1).expect("a stream");
+    let mut target = Target::default();
+    target.pass(&mut stream, &noco).await;
+    marina.holds(&target);
+    let mut dice = Dice::new("a_pass_that_is_waited_for_brings_everything");
+    for _ in 0..4 {
+        for _ in 0..12 {
+            marina.edit(&mut dice).await;
         }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(60), quiet)
-        .await
-        .expect("it is quiet within a minute");
+        // More than the last page had room for.
+        marina.add(40).await;
+        target.pass(&mut stream, &noco).await;
+        marina.holds(&target);
+    }
 }
 
 /// A table of several pages is polled by time; what a poll cannot see a sweep finds.
@@ -263,7 +300,7 @@ async fn a_poll_finds_what_is_new() {
     let mut marina = Marina::new().await;
     marina.add(60).await;
     let mut settings = marina.base.settings();
-    (settings.page, settings.sweep) = (25, std::time::Duration::from_secs(3_600));
+    (settings.page, settings.sweep) = (25, Duration::from_secs(3_600));
     let noco = Noco::connect(&settings).await.expect("a connection");
     let tables = vec![followed(0, "Boats", &[])];
     let noco = noco.remembering(Store::shared(), tables).await.expect("remembers");

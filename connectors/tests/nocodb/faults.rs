@@ -204,10 +204,12 @@ async fn a_copy_hears_what_went_wrong() {
     for (fault, kind) in [
         (Fault::TooMany, Kind::Exhausted),
         (Fault::Broken, Kind::Unreachable),
+        (Fault::Database, Kind::Unreachable),
         (Fault::Cut, Kind::Unreachable),
         (Fault::Short, Kind::Unreachable),
         (Fault::Slow, Kind::Unreachable),
         (Fault::Html, Kind::Unreachable),
+        (Fault::Starting, Kind::Unreachable),
     ] {
         stub.state().fault = Some((vec![fault], 4));
         let error = noco.read_chunk("T", &Range::all(), noco.now(), usize::MAX).await.expect_err("a fault");

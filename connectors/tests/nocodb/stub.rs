@@ -17,6 +17,8 @@ use crate::edits::Dice;
 pub(crate) enum Fault {
     TooMany,
     Broken,
+    /// Its database is away, of which it says that the request is wrong.
+    Database,
     /// JSON that ends in the middle.
     Cut,
     /// A body that is shorter than was said.
@@ -25,6 +27,8 @@ pub(crate) enum Fault {
     Slow,
     /// Some page of somebody else's.
     Html,
+    /// It has just been started, and knows nothing yet.
+    Starting,
     /// The first page, whichever was asked for.
     Repeated,
     /// Some of the records, as if these were all.
@@ -32,13 +36,15 @@ pub(crate) enum Fault {
     Empty,
 }
 
-pub(crate) const FAULTS: [Fault; 9] = [
+pub(crate) const FAULTS: [Fault; 11] = [
     Fault::TooMany,
     Fault::Broken,
+    Fault::Database,
     Fault::Cut,
     Fault::Short,
     Fault::Slow,
     Fault::Html,
+    Fault::Starting,
     Fault::Repeated,
     Fault::Half,
     Fault::Empty,
@@ -224,10 +230,14 @@ impl State {
         match fault {
             Some(Fault::TooMany) => (429, "retry-after: 0\r\n".into(), "{}".into()),
             Some(Fault::Broken) => (500, String::new(), "{\"msg\": \"no\"}".into()),
+            Some(Fault::Database) => {
+                (422, String::new(), json!({"error": "ERR_DATABASE_OP_FAILED"}).to_string())
+            }
             Some(Fault::Cut) => (200, String::new(), body[..body.len() / 2].to_owned()),
             Some(Fault::Short) => (200, "x-short: 1\r\n".into(), body),
             Some(Fault::Slow) => (200, "x-slow: 1\r\n".into(), body),
             Some(Fault::Html) => (200, String::new(), "<html>a proxy's own page</html>".into()),
+            Some(Fault::Starting) => (404, String::new(), "<pre>Cannot GET /</pre>".into()),
             _ => (200, String::new(), body),
         }
     }

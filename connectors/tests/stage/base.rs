@@ -31,7 +31,11 @@ pub(crate) const BULK: usize = 100;
 
 impl Base {
     pub(crate) async fn new() -> Self {
-        let (url, token) = (variable("SLACKWATER_NOCODB_URL"), variable("SLACKWATER_NOCODB_TOKEN"));
+        Self::at(variable("SLACKWATER_NOCODB_URL"), variable("SLACKWATER_NOCODB_TOKEN")).await
+    }
+
+    /// On this server.
+    pub(crate) async fn at(url: String, token: String) -> Self {
         let mut base = Self { id: String::new(), url, token, http: reqwest::Client::new() };
         let title = format!("slackwater_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let made = base.ask("POST", "meta/bases", json!({"title": title})).await;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use slackwater_migrations::Chance;
 use tokio_postgres::Client;
 
-use super::base::{Base, Table, column};
+use super::base::{BULK, Base, Table, column};
 
 pub(super) const SCHEMA: &str = "
 CREATE TABLE berths (id uuid PRIMARY KEY, n integer NOT NULL, label text NOT NULL, price numeric);
@@ -42,8 +42,12 @@ fn cents(price: Price) -> String {
 }
 
 impl Marina {
+    /// On the shared server.
     pub(super) async fn new() -> Self {
-        let base = Base::new().await;
+        Self::on(Base::new().await).await
+    }
+
+    pub(super) async fn on(base: Base) -> Self {
         let mut boats = base.table("Boats", json!([column("Name", "SingleLineText")])).await;
         let label = || column("Label", "SingleLineText");
         let mut berths = base.table("Berths", json!([label(), column("Price", "Decimal")])).await;
@@ -146,18 +150,15 @@ impl Marina {
         match (chance.below(12), boat, place, label) {
             (0, ..) => self.add_boats(1).await,
             (1, ..) => self.add_boats(9).await,
-            (2 | 3, Some(id), ..) => {
-                let name = format!("renamed {}", self.edits);
-                self.base.update(&self.boats, &[json!({"Id": id, "Name": name})]).await;
-                self.boat(id).name = Some(name);
-            }
+            (2 | 3, Some(_), ..) => self.rename(chance).await,
             (4, Some(id), ..) => {
                 self.base.update(&self.boats, &[json!({"Id": id, "Name": null})]).await;
                 self.boat(id).name = None;
             }
             (5, Some(_), ..) => {
-                // Many at once, which all have the same second.
-                let some: Vec<i64> = boats.into_iter().filter(|_| chance.below(3) == 0).collect();
+                // Many at once, which all have the same second; no more than one request takes.
+                let third = boats.into_iter().filter(|_| chance.below(3) == 0);
+                let some: Vec<i64> = third.take(BULK).collect();
                 let name = format!("all {}", self.edits);
                 let records: Vec<Value> = some.iter().map(|id| json!({"Id": id, "Name": name})).collect();
                 self.base.update(&self.boats, &records).await;
@@ -188,6 +189,15 @@ impl Marina {
             }
             _ => self.add_berths(chance).await,
         }
+    }
+
+    /// Another name for some boat.
+    pub(super) async fn rename(&mut self, chance: &mut Chance) {
+        self.edits += 1;
+        let Some(id) = Self::any(chance, &self.boats()) else { return };
+        let name = format!("renamed {}", self.edits);
+        self.base.update(&self.boats, &[json!({"Id": id, "Name": name})]).await;
+        self.boat(id).name = Some(name);
     }
 
     fn boat(&mut self, id: i64) -> &mut Boat {

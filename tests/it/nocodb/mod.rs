@@ -3,9 +3,12 @@
 
 #[path = "../../../connectors/tests/stage/base.rs"]
 mod base;
+mod hindered;
 mod marina;
+mod server;
 mod three;
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use bson::{Document, doc};
@@ -160,6 +163,45 @@ async fn the_switch_waits_for_the_last_edit() {
     trial.clear(processes).await;
 }
 
+/// Its freeze does nothing, and somebody goes on. Renames alone: counting rows and records would find the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_that_is_still_written_to_is_not_switched() {
+    let mut chance = Chance::new(number("SLACKWATER_TEST_SEED", 19));
+    let mut trial = Trial::set("nocodb_not_frozen", false).await;
+    trial.marina.fill(&mut chance, 40).await;
+    let mut processes = vec![trial.start(0)];
+    trial.equal(&mut processes).await;
+    let (path, stage, marina) = (trial.path().to_owned(), &trial.stage, &mut trial.marina);
+    // The last rename is finished, or nobody would know whether it was made.
+    let over = Cell::new(false);
+    let switching = async {
+        let ended = until("the switch has begun", PATIENCE, async || {
+            let output = stage.output(&["cutover", &path, "--json"]).await;
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            // A rehearsal may be too slow for a busy machine.
+            (output.status.code() != Some(8) && !said.contains("fence_slow"))
+                .then_some((output.status.code(), said))
+        })
+        .await;
+        over.set(true);
+        ended
+    };
+    let renaming = async {
+        while !over.get() {
+            marina.rename(&mut chance).await;
+        }
+    };
+    let ((code, said), ()) = tokio::join!(switching, renaming);
+    assert_eq!(code, Some(9), "{said}");
+    let report: Value = serde_json::from_str(&said).expect("a report");
+    assert_eq!(report["state"], "reverted", "{report:#}");
+    let wanted = "not_frozen: somebody still writes to source base: records of Boats were created or changed";
+    assert!(report["reason"].as_str().is_some_and(|reason| reason.starts_with(wanted)), "{report:#}");
+    trial.equal(&mut processes).await;
+    processes.remove(0).stop().await;
+    trial.clear(processes).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn mistakes_are_found_with_their_place() {
     let trial = Trial::set("nocodb_mistakes", false).await;
@@ -182,6 +224,8 @@ async fn mistakes_are_found_with_their_place() {
     let output = trial.stage.output(&["check", trial.path()]).await;
     let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
     assert!(output.status.success(), "{said}");
+    let line = said.lines().find(|line| line.contains("base.Boats")).expect("a line of each collection");
+    assert!(line.trim_end().ends_with('-'), "only MongoDB has post-images: {line}");
     trial.clear(Vec::new()).await;
 }
 
@@ -224,6 +268,13 @@ async fn beside_a_mongodb_in_one_migration() {
         .map(|source| (source["name"].clone(), source["kind"].clone()))
         .collect();
     assert_eq!(sources, [("base".into(), "nocodb".into()), ("legacy".into(), "mongodb".into())]);
+    // Each says what is its own.
+    for (source, collections, tables) in [("base", 3, 4), ("legacy", 1, 1)] {
+        let line = format!(
+            "started migration=\"marina\" source=\"{source}\" collections={collections} tables={tables}"
+        );
+        assert!(processes[0].said(&line), "{line}:\n{}", processes[0].tail());
+    }
     processes.remove(0).stop().await;
     trial.clear(processes).await;
 }

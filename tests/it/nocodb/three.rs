@@ -13,27 +13,32 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::base::Base;
 use super::marina::{Marina, SCHEMA};
+use super::server::Server;
 use crate::stage::broker::shared;
 use crate::stage::gate::Gate;
 use crate::stage::mongod::{Flavour, Mongod};
 use crate::stage::pipeline::{Log, Pipeline};
 use crate::stage::{Slackwater, Stage, number, until, variable};
 
-const LONG: Duration = Duration::from_secs(600);
+pub(super) const LONG: Duration = Duration::from_secs(600);
+
+/// Kinds of faults; two of them are the same, because that one matters most.
+const KINDS: u64 = 7;
 
 /// People of a MongoDB, as their writer made them.
-type People = BTreeMap<i32, i32>;
+pub(super) type People = BTreeMap<i32, i32>;
 
 /// A task that writes, and what was acknowledged to it.
-struct Writer {
+pub(super) struct Writer {
     stop: watch::Sender<bool>,
     task: JoinHandle<People>,
 }
 
 impl Writer {
     /// Until it is told to stop, or is refused.
-    fn start(database: Database, seed: u64) -> Self {
+    pub(super) fn start(database: Database, seed: u64) -> Self {
         let (stop, mut stopped) = watch::channel(false);
         let task = tokio::spawn(async move {
             let people = database.collection::<Document>("people");
@@ -58,28 +63,38 @@ impl Writer {
         Self { stop, task }
     }
 
-    async fn end(self) -> People {
+    pub(super) async fn end(self) -> People {
         self.stop.send_replace(true);
         self.task.await.expect("a task")
     }
 }
 
-struct Three {
-    marina: Marina,
-    stage: Stage,
-    second: Mongod,
+pub(super) struct Three {
+    pub(super) marina: Marina,
+    pub(super) stage: Stage,
+    pub(super) second: Mongod,
+    /// A NocoDB of its own, where one is to suffer.
+    server: Option<Server>,
     gate: Gate,
-    file: std::path::PathBuf,
+    pub(super) file: std::path::PathBuf,
     kafka: Option<(crate::stage::records::Topics, String)>,
 }
 
 impl Three {
-    async fn set(name: &str, first: &str, kafka: bool, freeze: &str) -> Self {
-        let marina = Marina::new().await;
+    pub(super) async fn set(name: &str, first: &str, kafka: bool, freeze: &str) -> Self {
+        Self::on(None, name, first, kafka, freeze).await
+    }
+
+    async fn on(server: Option<Server>, name: &str, first: &str, kafka: bool, freeze: &str) -> Self {
+        let (url, token) = match &server {
+            Some(server) => (server.url(), server.token().to_owned()),
+            None => (variable("SLACKWATER_NOCODB_URL"), variable("SLACKWATER_NOCODB_TOKEN")),
+        };
+        let marina = Marina::on(Base::at(url.clone(), token.clone()).await).await;
         let second = Mongod::start(name, Flavour::Replica).await;
-        let url = variable("SLACKWATER_NOCODB_URL");
         let gate = Gate::to(url.trim_start_matches("http://").trim_end_matches('/')).await;
         let mut stage = Stage::at(name, first).await;
+        stage.variables.push(("SLACKWATER_NOCODB_TOKEN", token));
         stage.variables.push(("SLACKWATER_NOCODB_URL", format!("http://127.0.0.1:{}", gate.port())));
         stage.target.batch_execute(SCHEMA).await.expect("the tables can be created");
         let people = "CREATE TABLE people (id uuid PRIMARY KEY, tenant text NOT NULL, n integer NOT NULL, v integer NOT NULL)";
@@ -110,10 +125,10 @@ impl Three {
             let file = stage.file("migration.yaml", &text);
             (stage, file, None)
         };
-        Self { marina, stage, second, gate, file, kafka }
+        Self { marina, stage, second, server, gate, file, kafka }
     }
 
-    fn path(&self) -> &str {
+    pub(super) fn path(&self) -> &str {
         self.file.to_str().expect("a path in UTF-8")
     }
 
@@ -126,7 +141,11 @@ impl Three {
         }
     }
 
-    async fn other(&self) -> Database {
+    pub(super) fn start_all(&self) -> Vec<Slackwater> {
+        (0..if self.kafka.is_some() { 3 } else { 1 }).map(|which| self.start(which)).collect()
+    }
+
+    pub(super) async fn other(&self) -> Database {
         let client = mongodb::Client::with_uri_str(self.second.uri()).await.expect("a URI");
         client.database(&self.stage.name)
     }
@@ -137,7 +156,7 @@ impl Three {
     }
 
     /// How the target differs from what was written, if it does.
-    async fn differs(&self, people: [&People; 2]) -> Option<String> {
+    pub(super) async fn differs(&self, people: [&People; 2]) -> Option<String> {
         for (tenant, people) in ["a", "b"].into_iter().zip(people) {
             let rows = self.rows(tenant).await;
             if let Some((n, v)) = people.iter().find(|(n, v)| rows.get(n) != Some(v)) {
@@ -156,8 +175,12 @@ impl Three {
         sources.iter().find(|source| source["name"] == name)?["lag_ms"].as_i64()
     }
 
-    async fn clear(self, processes: Vec<Slackwater>) {
+    pub(super) async fn clear(self, processes: Vec<Slackwater>) {
         drop(processes);
+        drop(self.marina);
+        if let Some(server) = self.server {
+            server.clear().await;
+        }
         if let Some((topics, group)) = self.kafka {
             topics.delete().await;
             topics.delete_group(&group).await;
@@ -172,19 +195,22 @@ async fn faults(kafka: bool) {
     println!("seed {seed}, {faults} faults");
     let mut chance = Chance::new(seed);
     let name = if kafka { "three_kafka" } else { "three_direct" };
-    let mut three = Three::set(name, &variable("SLACKWATER_MONGODB_URI"), kafka, "").await;
+    let server = Some(Server::start(name).await);
+    let mut three = Three::on(server, name, &variable("SLACKWATER_MONGODB_URI"), kafka, "").await;
     three.marina.fill(&mut chance, 100).await;
     let writers =
         [Writer::start(three.stage.source.clone(), seed), Writer::start(three.other().await, seed + 1)];
     let count = if kafka { 3 } else { 1 };
-    let mut processes: Vec<Slackwater> = (0..count).map(|which| three.start(which)).collect();
+    let mut processes = three.start_all();
     let mut counted: BTreeMap<&str, u32> = BTreeMap::new();
-    for _ in 0..faults {
+    for fault in 0..faults {
         for _ in 0..6 {
             three.marina.edit(&mut chance).await;
         }
         let pause = Duration::from_millis(chance.between(200, 2_000) as u64);
-        let what = match chance.below(5) {
+        // Each kind once, then by chance.
+        let kind = if fault < KINDS { fault } else { chance.below(KINDS) };
+        let what = match kind {
             0 | 1 => {
                 let which = chance.below(count as u64) as usize;
                 processes.remove(which).kill().await;
@@ -199,6 +225,14 @@ async fn faults(kafka: bool) {
                 "NocoDB away"
             }
             3 => {
+                three.server.as_mut().expect("a server of its own").restart().await;
+                "NocoDB killed"
+            }
+            4 => {
+                three.server.as_mut().expect("a server of its own").lose_database(pause).await;
+                "NocoDB's database away"
+            }
+            5 => {
                 three.second.signal("STOP").await;
                 tokio::time::sleep(pause).await;
                 three.second.signal("CONT").await;
@@ -211,6 +245,7 @@ async fn faults(kafka: bool) {
                 "Postgres' sessions ended"
             }
         };
+        println!("{fault}: {what}");
         *counted.entry(what).or_default() += 1;
         processes.iter_mut().for_each(Slackwater::still_runs);
     }

@@ -92,6 +92,14 @@ fn database_of(url: &str, database: &str) -> String {
     format!("{server}/{database}")
 }
 
+/// A name of ours on shared servers: two checkouts may run their tests on the same ones.
+pub(crate) fn named(name: &str) -> String {
+    let checkout = env!("CARGO_MANIFEST_DIR")
+        .bytes()
+        .fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte));
+    format!("it_{name}_{checkout:08x}")
+}
+
 impl Stage {
     /// Fresh databases on the shared servers.
     pub(crate) async fn new(name: &str) -> Self {
@@ -105,11 +113,7 @@ impl Stage {
 
     /// Fresh databases on these servers.
     pub(crate) async fn between(name: &str, mongodb: &str, server: &str) -> Self {
-        // Two checkouts may run their tests on the same servers.
-        let checkout = env!("CARGO_MANIFEST_DIR")
-            .bytes()
-            .fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte));
-        let name = format!("it_{name}_{checkout:08x}");
+        let name = named(name);
         let admin = postgres(server).await;
         let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
         admin.batch_execute(&drop).await.expect("the database of a run before can go");

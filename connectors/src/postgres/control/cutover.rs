@@ -294,7 +294,8 @@ impl Control {
     /// Which lanes or partitions have not passed a fence.
     pub async fn fence_progress(&self, migration: &str, fence: &Fence) -> Result<FenceProgress> {
         // With Kafka every partition counts, in a direct log the lane of every stream. Each has passed if two things are true:
-        // the fence has arrived, and everything up to the source's moment is applied. Without a known moment it has not passed.
+        // the fence has arrived, and everything up to the source's moment is applied. Lanes of a source that has left the migration file
+        // wait for nothing: the fence has no moment of it.
         let sql = "WITH wanted AS (
                 SELECT topic || '/' || partition AS lane, coalesce(p.applied_through, 0) AS through, l.source
                 FROM slackwater.partitions AS p
@@ -304,10 +305,10 @@ impl Control {
                 SELECT lane, coalesce(applied_through, 0), source FROM slackwater.lanes
                 WHERE migration = $1 AND lane = 'capture/' || source || '/stream'
             )
-            SELECT lane, coalesce(through >= m.moment, false) AND EXISTS (
+            SELECT lane, through >= m.moment AND EXISTS (
                 SELECT FROM slackwater.fence_passes AS p
                 WHERE p.migration = $1 AND p.id = $2 AND p.lane = wanted.lane
-            ) FROM wanted LEFT JOIN unnest($3::text[], $4::bigint[]) AS m(source, moment) ON m.source = wanted.source
+            ) FROM wanted JOIN unnest($3::text[], $4::bigint[]) AS m(source, moment) ON m.source = wanted.source
             ORDER BY 1";
         let sources: Vec<&str> = fence.moments.iter().map(|(source, _)| source.as_str()).collect();
         let moments: Vec<i64> = fence.moments.iter().map(|(_, moment)| to_bigint(*moment)).collect();

@@ -73,7 +73,7 @@ pub struct Taking<'a> {
 pub struct Takeover {
     /// This capture, at its new epoch.
     pub owner: Owner,
-    /// This migration had never been run.
+    /// This source had never been captured.
     pub first_run: bool,
     /// The hash of the migration file at the previous start.
     pub previous_file_hash: Option<String>,
@@ -140,7 +140,7 @@ impl Control {
             )
             .await
             .doing(&doing)?;
-        let first_run = made == 1;
+        let first_start = made == 1;
         let before = transaction
             .query_one(
                 "SELECT file_hash, namespace, log FROM slackwater.migrations WHERE name = $1 FOR UPDATE",
@@ -163,7 +163,9 @@ impl Control {
         let owner = Owner { migration: migration.to_owned(), source: source.to_owned(), epoch };
         self.owner = Some(owner.clone());
         let hash: String = before.try_get(0).doing(&doing)?;
-        Ok(Takeover { owner, first_run, previous_file_hash: (!first_run).then_some(hash) })
+        // A source that is new in the file begins, whatever the others have done before.
+        let first_run = epoch == 1;
+        Ok(Takeover { owner, first_run, previous_file_hash: (!first_start).then_some(hash) })
     }
 
     /// Acts for a capture that took its source over on another connection.
@@ -232,10 +234,12 @@ async fn take_source(transaction: &Transaction<'_>, taking: &Taking<'_>, lanes: 
         .and_then(|row| row.try_get(0))?;
     transaction
         .execute(
-            // Lanes without a source are from a version in which a migration had only one source.
+            // Lanes without a source are from a version in which a migration had only one source: the one whose collections there are.
             "UPDATE slackwater.lanes SET source = $2,
                  lane = 'capture/' || $2 || CASE WHEN lane = 'capture' THEN '' ELSE '/' || lane END
-             WHERE migration = $1 AND source IS NULL AND lane NOT LIKE 'apply/%'",
+             WHERE migration = $1 AND source IS NULL AND lane NOT LIKE 'apply/%' AND EXISTS (
+                 SELECT FROM slackwater.collections
+                 WHERE migration = $1 AND left(collection, length($2) + 1) = $2 || '.')",
             &[&migration, &source],
         )
         .await?;
