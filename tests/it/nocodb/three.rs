@@ -49,13 +49,19 @@ impl Writer {
                 }
                 let id = if n < 50 || chance.percent(40) { n } else { chance.below(n as u64) as i32 };
                 let v = chance.below(1_000_000) as i32;
-                let replaced = people.replace_one(doc! {"_id": id}, doc! {"v": v}).upsert(true).await;
-                match replaced {
-                    Ok(_) => drop(written.insert(id, v)),
-                    // Frozen, or stopped for a while.
-                    Err(error) if error.to_string().contains("UserWritesBlocked") => break,
-                    Err(_) => {}
+                // Frozen, or stopped for a while. Then it is written again: what was not acknowledged may have been written all the same.
+                let frozen = loop {
+                    match people.replace_one(doc! {"_id": id}, doc! {"v": v}).upsert(true).await {
+                        Ok(_) => break false,
+                        Err(error) if error.to_string().contains("User writes blocked") => break true,
+                        Err(_) if *stopped.borrow() => break true,
+                        Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+                    }
+                };
+                if frozen {
+                    break;
                 }
+                written.insert(id, v);
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             written
