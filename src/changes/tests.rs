@@ -182,7 +182,7 @@ fn what_makes_rows_that_are_not_found_again_is_refused() {
         assert_eq!(place.line, line, "{message}");
     }
     // What happens to a value that does not fit makes no other key.
-    let changes = between(GOOD, &with("tag: . }", "tag: { text: ., null: reject } }"));
+    let changes = between(GOOD, &with("tag: . }", "tag: { from: ., null: reject } }"));
     assert_eq!(changes.refused, []);
     let mut before = recorded(GOOD);
     before.namespace = uuid::Uuid::max();

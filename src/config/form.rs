@@ -165,7 +165,8 @@ fn column(node: &Node, usual: &Usual) -> BTreeMap<String, String> {
     };
     if !words.keys().any(|word| is_maker(word)) {
         for (word, value) in &usual.0 {
-            if !words.contains_key(word) && !(word == "null" && words.contains_key("default")) {
+            let said = words.contains_key(word) || (word == "null" && words.contains_key("default"));
+            if !said {
                 words.insert(word.clone(), value.clone());
             }
         }

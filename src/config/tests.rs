@@ -348,7 +348,9 @@ fn the_reference_is_right() {
     let reference = include_str!("../../docs/migration-file.md");
     let blocks = reference.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let blocks: Vec<&str> = blocks.collect();
-    let whole: Vec<&str> = blocks.iter().filter(|block| block.starts_with("migration:")).copied().collect();
+    // Those of several files are read where the files are.
+    let is_whole = |block: &&&str| block.starts_with("migration:") && !block.contains("\ninclude:");
+    let whole: Vec<&str> = blocks.iter().filter(is_whole).copied().collect();
     assert!(!whole.is_empty());
     for block in whole {
         parse("migration-file.md", block, &|_| Some("x".into())).unwrap_or_else(|found| panic!("{found}"));

@@ -1,6 +1,8 @@
 //! Random migration files and random documents: a file compiles or its mistakes are named, a document becomes rows or is refused, and nothing
 //! panics. `SLACKWATER_TEST_FILES` says how many files, `SLACKWATER_TEST_SEED` which.
 
+#![allow(clippy::print_stdout, reason = "random tests tell their seed")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
