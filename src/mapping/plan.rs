@@ -112,7 +112,9 @@ impl CollectionPlan {
     /// The tables, as indices into `Plan::tables`, in which each document is one row of its own.
     pub(crate) fn own_tables(&self) -> Vec<usize> {
         let own = |row: &&RowCode| {
-            row.key.iter().any(|column| matches!(row.columns[*column].take, Take::Own { .. }))
+            // Of a table with a condition nobody knows how many documents fit.
+            row.when.is_none()
+                && row.key.iter().any(|column| matches!(row.columns[*column].take, Take::Own { .. }))
         };
         self.code.rows.iter().filter(own).map(|row| row.table).collect()
     }
