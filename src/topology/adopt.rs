@@ -49,6 +49,12 @@ pub(super) async fn ready(process: &Process, control: &Control) -> Result<(), Fa
     }
 }
 
+/// Whether our file is the one that rows are made by.
+pub(super) async fn holds(process: &Process, control: &Control) -> Result<bool, Error> {
+    let recorded = control.mapping(&process.migration.name).await?;
+    Ok(recorded.is_some_and(|recorded| recorded.digest == Some(digest_of(&process.migration))))
+}
+
 /// What the file changes; a change that is not possible is a mistake in it.
 fn judge(migration: &Migration, plan: &Plan, before: &Recorded) -> Result<Changes, Failure> {
     let changes = compare(migration, plan, Some(before));

@@ -198,10 +198,21 @@ pub(super) async fn take_over(
         namespace: process.plan.namespace.as_uuid(),
         log,
     };
-    let takeover = control.take_over(taking, lanes).await?;
-    // Nothing was written since: what the rows are made by is compared with what they were made by, and kept.
-    adopt::adopt(process, &mut control, &takeover).await?;
-    Ok((control, takeover))
+    let mut again = true;
+    loop {
+        let takeover = control.take_over(taking, lanes).await?;
+        // Nothing was written since: what the rows are made by is compared with what they were made by, and kept.
+        match adopt::adopt(process, &mut control, &takeover).await {
+            Ok(()) => return Ok((control, takeover)),
+            // The capture of another source has come between with the same new file, and has superseded who had the old one.
+            Err(Failure::Server(error))
+                if error.kind == Kind::Fenced && again && adopt::holds(process, &control).await? =>
+            {
+                again = false;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
 }
 
 /// Starts everything of a capture that does not depend on the log.
