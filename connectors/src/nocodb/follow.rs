@@ -345,12 +345,18 @@ impl Follower {
         match server.http.tables(&server.base.id).await {
             Ok(_) => {}
             // The server is away, and the table cannot be blamed.
-            Err(other) if is_away(&other) => return Ok(()),
+            Err(other) if is_away(&other) => {
+                self.tables[index].suspect = false;
+                return Ok(());
+            }
             // Whoever may not even list the tables was shut out.
             Err(other) => return Err(Trip::Failed(other)),
         }
         if error.kind == Kind::Unreachable {
-            self.stand(index, What::Refused, error.to_string());
+            // It may have been the server, which answers again by now.
+            if std::mem::replace(&mut self.tables[index].suspect, true) {
+                self.stand(index, What::Refused, error.to_string());
+            }
             return Ok(());
         }
         if error.kind == Kind::Denied {
@@ -397,7 +403,7 @@ impl Follower {
             () = server.is_wanted() => return Err(Trip::Wanted),
         };
         let mut page = page.map_err(|error| Trip::Server(index, error))?;
-        self.tables[index].failures = 0;
+        self.tables[index].answers();
         let news = self.news(index, std::mem::take(&mut page.records)).await?;
         Ok((page, news))
     }

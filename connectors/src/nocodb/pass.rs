@@ -126,7 +126,7 @@ impl Follower {
             let records = std::mem::take(&mut page.records);
             let seen = records.len();
             let table = &mut self.tables[part.table];
-            table.failures = 0;
+            table.answers();
             let news =
                 self.memory.news(table.followed.collection, records, at).await.map_err(Trip::Failed)?;
             bytes += self.changes(part.table, news, at, &mut changes);

@@ -29,6 +29,8 @@ pub(super) struct Table {
     pub(super) small: bool,
     /// So often in a row it could not be read.
     pub(super) failures: u32,
+    /// The server has answered since it failed: if it fails once more, it is the table.
+    pub(super) suspect: bool,
     /// The last keys of its pages but the last, as the last sweep has found them.
     pub(super) bounds: Vec<i64>,
 }
@@ -87,6 +89,7 @@ impl Table {
             look_at: now,
             small: false,
             failures: 0,
+            suspect: false,
             bounds: Vec::new(),
         }
     }
@@ -99,6 +102,11 @@ impl Table {
     /// It is asked between its sweeps, too.
     pub(super) fn is_polled(&self) -> bool {
         self.goes() && (self.small || self.since.is_some())
+    }
+
+    /// It was read.
+    pub(super) fn answers(&mut self) {
+        (self.failures, self.suspect) = (0, false);
     }
 
     /// It stands still from now on. True where that is news.

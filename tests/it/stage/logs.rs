@@ -27,8 +27,6 @@ const EXPECTED: &[(&str, &str)] = &[
     (" was deleted table=", "a table of NocoDB that a test deletes"),
     ("NocoDB does not answer", "the way to it is shut"),
     ("the connection broke", "the way to it is shut"),
-    // A table is blamed for what the server did; it goes on by itself.
-    ("is still starting", "a table is looked at while NocoDB starts"),
     // Documents that do not fit.
     ("documents went to the dead letters", "a test writes such documents, or parents that come late"),
     ("a change is larger than a reply may be", "a document of 16 MB"),
