@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use slackwater_connectors::postgres::target::catalog::{Catalog, Complaint, Type};
 use slackwater_connectors::postgres::target::serial::Series;
-use slackwater_connectors::postgres::target::shape::carrier;
 
 use super::super::encode::{
     Conv, Enum, Foreign, Form as TextForm, IdForm, Json, Lenient, NumericShape, Reference, Scratch, Text,
@@ -111,8 +110,6 @@ pub(super) struct Surroundings<'a> {
     pub(super) series: &'a [Series],
     /// What the target has against expressions.
     pub(super) complaints: &'a BTreeMap<[String; 4], Complaint>,
-    /// The rows of the table travel in a shape: arrays hold what carries their elements.
-    pub(super) shaped: bool,
 }
 
 impl<'a> Surroundings<'a> {
@@ -125,7 +122,6 @@ impl<'a> Surroundings<'a> {
             file,
             series,
             complaints: &catalog.complaints,
-            shaped: false,
         }
     }
 }
@@ -149,8 +145,7 @@ pub(super) fn conversion(
             ..value.clone()
         };
         let conv = conversion(&of_each, policies, column, element, place, around, findings)?;
-        let oid = if around.shaped { carrier(element).oid } else { element.oid };
-        return Some(Conv::array(conv, oid, inner_names(value)));
+        return Some(Conv::array(conv, element.oid, inner_names(value)));
     }
     let base = Base::of(kind);
     let word = value.convert.word();
@@ -228,7 +223,7 @@ pub(super) fn conversion(
             let quote = !own_words
                 || matches!(policies.invalid, config::InvalidPolicy::Strip | config::InvalidPolicy::Clamp);
             let inner = inner_names(value);
-            let form = Form { trim: value.trim, lower: value.lower, unit, quote, shaped: around.shaped };
+            let form = Form { trim: value.trim, lower: value.lower, unit, quote };
             Some(by_type(kind, &form, inner))
         }
     }
@@ -240,8 +235,8 @@ fn inner_names(value: &config::Value) -> Vec<Box<[u8]>> {
 }
 
 /// Text, such as a field's name, as a value of this type.
-pub(super) fn of_text(kind: &Type, shaped: bool) -> Conv {
-    by_type(kind, &Form { trim: false, lower: false, unit: None, quote: true, shaped }, Vec::new())
+pub(super) fn of_text(kind: &Type) -> Conv {
+    by_type(kind, &Form { trim: false, lower: false, unit: None, quote: true }, Vec::new())
 }
 
 /// What a rule says beside its path.
@@ -250,8 +245,6 @@ pub(super) struct Form {
     lower: bool,
     unit: Option<Unit>,
     quote: bool,
-    /// As in [`Surroundings::shaped`].
-    shaped: bool,
 }
 
 /// The conversion that the type asks for. `inner`: names to follow within each element of an array.
@@ -280,8 +273,7 @@ fn by_type(kind: &Type, form: &Form, inner: Vec<Box<[u8]>>) -> Conv {
         }),
         Base::Array | Base::Foreign => {
             if let (Base::Array, Some(element)) = (Base::of(kind), kind.element.as_deref()) {
-                let oid = if form.shaped { carrier(element).oid } else { element.oid };
-                return Conv::array(by_type(element, form, Vec::new()), oid, inner);
+                return Conv::array(by_type(element, form, Vec::new()), element.oid, inner);
             }
             Conv::Foreign(Box::new(Foreign {
                 oid: kind.oid,
@@ -362,12 +354,12 @@ fn labels(
 }
 
 /// The field (length and bytes) of a constant out of the file, or why it does not fit.
-pub(super) fn constant(scalar: &Scalar, kind: &Type, shaped: bool) -> Result<Vec<u8>, String> {
+pub(super) fn constant(scalar: &Scalar, kind: &Type) -> Result<Vec<u8>, String> {
     if scalar.is_null() {
         return Ok((-1_i32).to_be_bytes().to_vec());
     }
     // Nothing is adjusted.
-    let form = Form { trim: false, lower: false, unit: None, quote: true, shaped };
+    let form = Form { trim: false, lower: false, unit: None, quote: true };
     let conv = by_type(kind, &form, Vec::new());
     let text = Value::String(scalar.text.as_bytes());
     let value = match Base::of(kind) {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use slackwater_connectors::postgres::target::catalog::{self, Catalog};
 use slackwater_connectors::postgres::target::rows::{RowFormat, TableSpec};
-use slackwater_connectors::postgres::target::shape::Shape;
+use slackwater_connectors::postgres::target::shape::{Shape, carrier};
 
 pub(crate) use self::computed::expressions;
 use self::conversions::{Surroundings, is_foreign};
@@ -264,10 +264,7 @@ impl<'a> Compiler<'a, '_> {
         element: &mut Trie,
         (rows, incomplete): (Vec<First<'_>>, bool),
     ) -> Vec<Built> {
-        let named = rule.columns.iter().filter_map(|column| table.column(&column.name.value));
-        let computes = rule.columns.iter().any(|column| matches!(column.rule.value, Rule::Sql(_)));
-        let shaped = computes || named.into_iter().any(|column| is_foreign(&table.columns[column].kind));
-        let around = &Surroundings { shaped, ..*self.around };
+        let around = self.around;
         Columns { rule, table, around, document, element, rows, incomplete, findings: self.findings }.build()
     }
 
@@ -287,6 +284,15 @@ impl<'a> Compiler<'a, '_> {
         let text = |column: &usize| (*column, is_foreign(&table.columns[*column].kind));
         let texts: Vec<(usize, bool)> = columns.iter().map(text).collect();
         let shape = Shape::computing(table, &texts, claimed, computed, &types);
+        // In a shape an array holds what carries its elements.
+        for built in built.iter_mut().filter(|_| shape.is_some()) {
+            let element = table.columns[built.column].kind.element.as_deref();
+            if let (Take::Document { conv, .. } | Take::Element { conv, .. }, Some(element)) =
+                (&mut built.code.take, element)
+            {
+                conv.hold(carrier(element).oid);
+            }
+        }
         let record = match &shape {
             Some(shape) => RowFormat::shaped(shape),
             None => RowFormat::record(table, &columns),

@@ -199,6 +199,13 @@ impl Conv {
         Self::Array(Box::new(array::Array { element, oid, inner }))
     }
 
+    /// An array holds elements of this type.
+    pub(super) fn hold(&mut self, oid: u32) {
+        if let Self::Array(array) = self {
+            array.oid = oid;
+        }
+    }
+
     /// Appends the value. `value` is neither null nor undefined.
     pub(super) fn write(
         &self,
