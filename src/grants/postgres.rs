@@ -47,6 +47,14 @@ pub(super) fn grant(migration: &Migration, database: &str, role: &str) -> Grant 
             why: "slackwater's own state; as its owner the role needs no right to create anything elsewhere",
         },
     ];
+    let columns =
+        migration.collections.iter().flat_map(|found| &found.tables).flat_map(|table| &table.columns);
+    if columns.into_iter().any(|column| matches!(column.rule.value, Rule::Sql(_))) {
+        statements.push(Statement {
+            sql: format!("GRANT TEMPORARY ON DATABASE {} TO {quoted}", quote(database)),
+            why: "trying the expressions of computed columns; everybody may unless somebody has revoked it",
+        });
+    }
     if !tables.is_empty() {
         statements.push(Statement {
             sql: format!(

@@ -21,7 +21,9 @@ CREATE TABLE public.people (id uuid PRIMARY KEY, n bigint NOT NULL, full_name te
 CREATE TABLE public.companies (id uuid PRIMARY KEY, n bigint NOT NULL, size text NOT NULL, worth bigint);
 CREATE TABLE public.phones (person_id uuid REFERENCES public.people, place integer, label text NOT NULL, PRIMARY KEY (person_id, place));
 CREATE TABLE public.prices (company_id uuid REFERENCES public.companies, code text, cents bigint NOT NULL, PRIMARY KEY (company_id, code));
-CREATE TABLE public.towns (name text PRIMARY KEY, n bigint NOT NULL);";
+CREATE TYPE public.trait AS ENUM ('big', 'old');
+CREATE TABLE public.towns (name text PRIMARY KEY, n bigint NOT NULL, traits public.trait[], since text NOT NULL);
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET TimeZone = %L', current_database(), 'Asia/Tokyo'); END $$;";
 
 const FILE: &str = r#"migration: computed
 sources:
@@ -55,7 +57,8 @@ collections:
     - into: prices
       each: prices{}
       columns: { company_id: { parent: companies.id }, code: { key: each }, cents: { sql: "public.cents(price)", with: { price: . } } }
-  legacy.towns: { into: towns, columns: { name: { sql: "lower(btrim(name))", with: { name: name } }, n: { integer: _id } } }
+  legacy.towns: { into: towns, columns: { name: { sql: "lower(btrim(name))", with: { name: name } }, n: { integer: _id }, traits: { array: traits },
+                           since: { sql: "to_char(at, 'YYYY-MM-DD HH24')", with: { at: { timestamp: at } } } } }
 "#;
 
 const COLLECTIONS: [&str; 3] = ["teams", "parties", "towns"];
@@ -77,7 +80,10 @@ async fn change(stage: &Stage, chance: &mut Chance, documents: &mut Documents) {
         // No two are the same, however they are written.
         "towns" => {
             let letters = ["Town", " TOWN", "town  "][chance.below(3) as usize];
-            doc! {"_id": id, "name": format!("{} {id}/{}", letters.trim_end(), v % 3) + if v % 2 == 0 { " " } else { "" }}
+            let space = if v % 2 == 0 { " " } else { "" };
+            let name = format!("{} {id}/{}{space}", letters.trim_end(), v % 3);
+            let at = bson::DateTime::from_millis(v * 3_600_000);
+            doc! {"_id": id, "name": name, "traits": ["old", "big"], "at": at}
         }
         _ if chance.percent(55) => {
             let last = ["", " Lee ", "Öz"][(v % 3) as usize];
@@ -168,7 +174,10 @@ fn wanted(documents: &Documents) -> Shown {
         }
     }
     for ((_, id), document) in of("towns") {
-        rows.push(format!("towns {} {id}", document.get_str("name").expect("a name").trim().to_lowercase()));
+        let name = document.get_str("name").expect("a name").trim().to_lowercase();
+        let hours = document.get_datetime("at").expect("a time").timestamp_millis() / 3_600_000;
+        let (month, day) = (1 + hours / 744, 1 + hours / 24 % 31);
+        rows.push(format!("towns {name} {id} {{old,big}} 1970-0{month}-{day:02} {:02}", hours % 24));
     }
     rows.sort();
     (rows, held)
@@ -188,7 +197,7 @@ UNION ALL SELECT format('people %s|%s|%s|%s|%s|%s|%s|%s', n, full_name, initials
 UNION ALL SELECT format('companies %s|%s|%s', n, size, coalesce(worth::text, 'null')) FROM companies
 UNION ALL SELECT format('phones %s %s %s', (SELECT n FROM people WHERE people.id = person_id), place, label) FROM phones
 UNION ALL SELECT format('prices %s %s %s', (SELECT n FROM companies WHERE companies.id = company_id), code, cents) FROM prices
-UNION ALL SELECT format('towns %s %s', name, n) FROM towns";
+UNION ALL SELECT format('towns %s %s %s %s', name, n, traits, since) FROM towns";
     let rows = stage.target.query(SHOWN, &[]).await.expect("rows");
     rows.iter().map(|row| row.get(0)).collect()
 }

@@ -494,6 +494,11 @@ async fn writer(url: &Secret, specs: &[TableSpec]) -> Result<(Client, JoinHandle
          SET bytea_output = hex; SET jit = off"
     );
     client.batch_execute(&sql).await.map_err(|error| explain("preparing the connection", &error))?;
+    // What expressions make of a time is to be the same wherever the database is. Otherwise the zone is the team's.
+    if specs.iter().filter_map(|spec| spec.shape.as_ref()).any(|shape| !shape.computed().is_empty()) {
+        let set = client.batch_execute("SET TimeZone = 'UTC'").await;
+        set.map_err(|error| explain("preparing the connection", &error))?;
+    }
     Ok((client, task))
 }
 
