@@ -186,7 +186,9 @@ impl Trie {
             // Arrays too: their elements have their places as names.
             if let (Some(node), Value::Document(inner) | Value::Array(inner)) = (child.node, value) {
                 self.walk(node, inner, slots, &mut |_, _| {})?;
-                if let (Some(last), Value::Array(array)) = (self.nodes[node].find(LAST), value) {
+                if let Value::Array(array) = value
+                    && let Some(last) = self.nodes[node].find(LAST)
+                {
                     self.last(last, array, slots)?;
                 }
             }
