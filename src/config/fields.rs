@@ -88,7 +88,11 @@ pub(super) fn scalar<'n>(node: &'n Node, what: &str, findings: &mut Findings) ->
     match &node.shape {
         Shape::Scalar(scalar) => Some(scalar),
         Shape::Seq(_) | Shape::Map(_) => {
-            findings.error(node.place, format!("{what} must be a single value, this is {}", node.kind()), "");
+            findings.error(
+                node.place,
+                format!("{what} must be a single value, this is {}", node.kind()),
+                "write one value",
+            );
             None
         }
     }

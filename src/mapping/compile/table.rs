@@ -239,12 +239,12 @@ impl Columns<'_, '_> {
         scalar: &At<crate::config::Scalar>,
         column: &catalog::Column,
     ) -> Option<Vec<u8>> {
-        match conversions::constant(&scalar.value, &column.kind, self.around.shaped) {
+        match conversions::constant(&scalar.value, &column.kind) {
             Ok(field) => Some(field),
             Err(message) => {
                 let labels = column.kind.enum_labels.as_deref().unwrap_or_default();
                 let help = match labels.is_empty() {
-                    true => String::new(),
+                    true => format!("write a value that {} takes", column.kind.name),
                     false => format!("labels: {}", list(labels.iter().map(String::as_str))),
                 };
                 self.findings.error(scalar.place, message, help);
@@ -344,7 +344,7 @@ impl Columns<'_, '_> {
                     self.findings.error(place, "elements of an array have no names", help);
                     return None;
                 }
-                let conv = conversions::of_text(&column.kind, self.around.shaped);
+                let conv = conversions::of_text(&column.kind);
                 Some((Take::Name { conv }, Origin::Other, "key".into()))
             }
             // It has a way of its own.

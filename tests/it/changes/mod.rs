@@ -35,11 +35,19 @@ struct Rules {
     v: usize,
     raw: bool,
     tags: Option<(usize, usize)>,
+    /// Some tags only.
+    picky: bool,
     people: bool,
     orgs: Option<usize>,
 }
 
-const NAMES: [&str; 4] = ["first", "last", "{ text: first, lower: true }", "{ text: nick, default: nobody }"];
+const NAMES: [&str; 5] = [
+    "first",
+    "last",
+    "{ text: first, lower: true }",
+    "{ text: nick, default: nobody }",
+    "{ sql: upper(f), with: { f: first } }",
+];
 const MOODS: [&str; 3] = ["mood", "{ text: mood, empty: null }", "{ text: mood, trim: true }"];
 const VALUES: [&str; 3] =
     ["{ integer: v, invalid: 'null' }", "{ integer: v, invalid: reject }", "{ integer: n }"];
@@ -54,6 +62,7 @@ impl Rules {
             v: 0,
             raw: false,
             tags: Some((0, 0)),
+            picky: false,
             people: false,
             orgs: Some(0),
         }
@@ -99,8 +108,9 @@ collections:
         }
         if let Some((array, from)) = self.tags {
             let each = ARRAYS[array];
+            let when = if self.picky { "      when: { \".\": { matches: \"[a-e]\" } }\n" } else { "" };
             text += &format!(
-                "    - into: tags\n      each: {each}\n      columns: {{ user_id: {{ parent: id }}, tag: ., place: {{ index: {from} }} }}\n"
+                "    - into: tags\n      each: {each}\n{when}      columns: {{ user_id: {{ parent: id }}, tag: ., place: {{ index: {from} }} }}\n"
             );
         }
         if self.people {
@@ -122,7 +132,7 @@ collections:
         };
         while next == *self {
             for _ in 0..=chance.below(2) {
-                match chance.below(8) {
+                match chance.below(9) {
                     0 => next.name = other(chance, next.name, NAMES.len()),
                     1 => next.mood = other(chance, next.mood, MOODS.len()),
                     2 => next.note = !next.note,
@@ -137,6 +147,7 @@ collections:
                         }
                     }
                     6 => next.people = !next.people,
+                    7 => next.picky = !next.picky,
                     _ => {
                         next.orgs = match next.orgs {
                             Some(_) if chance.percent(50) => None,
