@@ -297,7 +297,8 @@ impl Link {
 
 async fn options(text: &str) -> Result<ClientOptions> {
     let mut options = address::read(text).await?;
-    options.app_name = Some("slackwater".into());
+    // What the server's logs and `currentOp` call us, unless the address says otherwise.
+    options.app_name.get_or_insert_with(|| "slackwater".into());
     options.server_selection_timeout = Some(SELECTION);
     options.max_pool_size.get_or_insert(CONNECTIONS);
     Ok(options)

@@ -101,11 +101,18 @@ async fn lost_history_is_told() {
     let local = scratch.db.client().database("local");
     let first = async || {
         let find = doc! {"find": "oplog.rs", "limit": 1, "singleBatch": true, "sort": {"$natural": 1}};
-        let reply = local.run_command(find).await.expect("the oplog");
-        let cursor = reply.get_document("cursor").expect("a cursor");
-        let entry =
-            cursor.get_array("firstBatch").expect("a batch")[0].as_document().expect("an entry").clone();
-        entry.get_timestamp("ts").expect("a time").time
+        loop {
+            let reply = match local.run_command(find.clone()).await {
+                // The entry went while it was read.
+                Err(error) if matches!(&*error.kind, ErrorKind::Command(error) if error.code == 136) => {
+                    continue;
+                }
+                reply => reply.expect("the oplog"),
+            };
+            let cursor = reply.get_document("cursor").expect("a cursor");
+            let entry = cursor.get_array("firstBatch").expect("a batch")[0].as_document().expect("an entry");
+            return entry.get_timestamp("ts").expect("a time").time;
+        }
     };
     let deadline = std::time::Instant::now() + Duration::from_secs(120);
     let mut n = 1;

@@ -111,6 +111,12 @@ impl Stage {
         Self::between(name, mongodb, &variable("SLACKWATER_POSTGRES_URL")).await
     }
 
+    /// Processes that are started from now on add this option to the source's address.
+    pub(crate) fn call_source_by(&mut self, option: &str) {
+        let sign = if self.mongodb.contains('?') { '&' } else { '?' };
+        self.mongodb = format!("{}{sign}{option}", self.mongodb);
+    }
+
     /// Fresh databases on these servers.
     pub(crate) async fn between(name: &str, mongodb: &str, server: &str) -> Self {
         let name = named(name);
