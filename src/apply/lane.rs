@@ -540,7 +540,7 @@ fn tallied(plan: &Plan, tallies: Vec<mapping::Tally>) -> Vec<Tally> {
         .into_iter()
         .map(|tally| Tally {
             collection: plan.collection(tally.collection).name.clone(),
-            table: plan.tables[tally.table].table.name.clone(),
+            table: plan.written(tally.table).table.name.clone(),
             column: tally.column,
             policy: tally.what.word().to_owned(),
             count: tally.count,

@@ -123,7 +123,7 @@ impl SchemaWatch {
         let (plans, receiver) = watch::channel(Arc::clone(plan));
         let (asker, asks) = mpsc::channel(16);
         let name = |table: &Table| (table.schema.clone(), table.name.clone());
-        let known = plan.tables.iter().filter(|spec| !spec.stands);
+        let known = plan.tables.iter().filter(|spec| !spec.stands && !spec.is_part());
         let known = known.map(|spec| (name(&spec.table), (*spec.table).clone())).collect();
         let mut filled: BTreeMap<Name, BTreeSet<String>> = BTreeMap::new();
         for rule in migration.collections.iter().flat_map(|collection| &collection.tables) {
@@ -131,7 +131,8 @@ impl SchemaWatch {
             let columns = rule.columns.iter().map(|column| column.name.value.clone());
             filled.entry((schema, rule.into.value.clone())).or_default().extend(columns);
         }
-        let names: BTreeSet<Name> = plan.tables.iter().map(|spec| name(&spec.table)).collect();
+        let names = plan.tables.iter().filter(|spec| !spec.is_part());
+        let names: BTreeSet<Name> = names.map(|spec| name(&spec.table)).collect();
         let watch = Self {
             target: migration.target.uri.clone(),
             migration,
@@ -279,7 +280,7 @@ impl SchemaWatch {
         let plan = Arc::clone(&self.plans.borrow());
         let mut found: BTreeMap<Name, (TableIdentity, Vec<&str>)> = BTreeMap::new();
         for collection in plan.collections.iter().filter(|collection| !collection.stands) {
-            for spec in collection.tables.iter().map(|table| &plan.tables[*table]) {
+            for spec in collection.tables.iter().map(|table| plan.written(*table)) {
                 let name = (spec.table.schema.clone(), spec.table.name.clone());
                 let Some(facts) = facts.get(&name) else { continue };
                 let Some(oid) = oid_of(facts) else { continue };
@@ -354,7 +355,7 @@ impl SchemaWatch {
         let (mut plan, mistakes) = follow(&self.migration, catalog, Some(&before));
         let unfit = mistakes.iter().map(|(index, mistake)| self.why(&before, *index, mistake, catalog));
         self.unfit = unfit.collect();
-        for spec in plan.tables.iter().filter(|spec| !spec.stands) {
+        for spec in plan.tables.iter().filter(|spec| !spec.stands && !spec.is_part()) {
             let name = (spec.table.schema.clone(), spec.table.name.clone());
             self.known.insert(name, (*spec.table).clone());
         }
@@ -365,7 +366,7 @@ impl SchemaWatch {
     fn why(&self, plan: &Plan, index: usize, mistake: &Diagnostic, catalog: &Catalog) -> StandingRow {
         let collection = &plan.collections[index];
         let tables = collection.tables.iter().map(|place| {
-            let spec = &plan.tables[*place];
+            let spec = plan.written(*place);
             let name = (spec.table.schema.clone(), spec.table.name.clone());
             let filled = self.filled.get(&name).unwrap_or(&self.nothing);
             (self.known.get(&name).unwrap_or(&spec.table), catalog.tables.get(&name), filled)
@@ -390,7 +391,7 @@ impl SchemaWatch {
 
     /// The lock that keeps a table from being written.
     fn locks(&self, plan: &Plan, table: usize) -> Option<(&Name, &String)> {
-        let spec = &plan.tables[table];
+        let spec = plan.written(table);
         let name = |spec: &Table| (spec.schema.clone(), spec.name.clone());
         let own = name(&spec.table);
         self.locked.iter().find(|(locked, _)| {

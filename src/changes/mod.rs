@@ -143,7 +143,7 @@ fn read(before: &Recorded, collection: &str) -> Option<Kept> {
 /// The columns by which the rows of each table are found.
 fn keys(collection: &Collection, plan: &Plan, schema: &str) -> BTreeMap<String, Vec<String>> {
     let Some(id) = plan.id_of(&collection.name.value) else { return BTreeMap::new() };
-    let specs = plan.collection(id).tables.iter().map(|table| &plan.tables[*table]);
+    let specs = plan.collection(id).tables.iter().map(|table| plan.written(*table));
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for spec in specs.filter(|spec| !spec.stands) {
         let name = format!("{}.{}", spec.table.schema, spec.table.name);

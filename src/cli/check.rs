@@ -41,7 +41,7 @@ fn collections(report: &Report, plan: &Plan) -> Vec<(String, Vec<String>, Option
     for (source, fitness) in &report.sources {
         for (id, presence) in plan.of_source(source).into_iter().zip(&fitness.collections) {
             let collection = plan.collection(id);
-            let tables = collection.tables.iter().map(|table| plan.tables[*table].table.name.clone());
+            let tables = collection.tables.iter().map(|table| plan.written(*table).table.name.clone());
             let told = *presence == Presence::Missing || has_images(report, source);
             let images = told.then(|| images(*presence));
             rows.push((id, (collection.name.clone(), tables.collect(), images, collection.level)));

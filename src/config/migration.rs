@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use slackwater_connectors::postgres::target::rows::Missing;
+use slackwater_connectors::postgres::target::rows::{How, Missing};
 use slackwater_connectors::secret::Secret;
 use slackwater_topics::Namespace;
 
@@ -235,6 +235,10 @@ pub struct Table {
     pub when: Option<At<Predicate>>,
     /// The columns that identify a row, where it is not the primary key.
     pub key: Vec<At<String>>,
+    /// Documents that give the same key make one row.
+    pub merge: Option<At<Merge>>,
+    /// Which of them is first, and which is last.
+    pub order: Option<Box<Column>>,
     /// What fills the columns.
     pub columns: Vec<Column>,
     /// Columns whose rules have mistakes, and are left out above.
@@ -249,6 +253,15 @@ impl Table {
     }
 }
 
+/// When a row stands that several rules of the file have a part in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// As long as one has.
+    Any,
+    /// As long as all have.
+    All,
+}
+
 /// What fills one column.
 #[derive(Clone, Debug)]
 pub struct Column {
@@ -260,6 +273,8 @@ pub struct Column {
     pub policies: Policies,
     /// The value is shown to nobody, and kept nowhere but in the table and the topic.
     pub sensitive: bool,
+    /// How the values of several documents become one.
+    pub merge: Option<At<How>>,
 }
 
 impl Column {
@@ -372,6 +387,11 @@ pub enum Convert {
         /// Text of 24 hexadecimal digits is an ObjectId.
         hex: bool,
     },
+    /// The id of the row that all documents with this text make together.
+    Identity {
+        /// Its table, where it is not the one that the column is in.
+        of: Option<At<String>>,
+    },
 }
 
 impl Convert {
@@ -392,6 +412,7 @@ impl Convert {
             Self::Array => "array",
             Self::Enum { .. } => "enum",
             Self::Ref { .. } => "ref",
+            Self::Identity { .. } => "identity",
         }
     }
 }

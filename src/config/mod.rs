@@ -26,8 +26,8 @@ pub(crate) use diagnostics::{FileText, Findings};
 pub(crate) use form::digest;
 pub use form::{ColumnForm, Form, TableForm};
 pub use migration::{
-    By, Collection, Column, Convert, InvalidPolicy, KafkaLog, Log, Migration, NocodbSource, NullPolicy,
-    Policies, Rule, Snapshot, Source, Sql, System, Table, Target, Unit, Unknown, Value, Values,
+    By, Collection, Column, Convert, InvalidPolicy, KafkaLog, Log, Merge, Migration, NocodbSource,
+    NullPolicy, Policies, Rule, Snapshot, Source, Sql, System, Table, Target, Unit, Unknown, Value, Values,
 };
 pub use outside::Outside;
 pub use path::Path;

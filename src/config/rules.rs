@@ -1,6 +1,6 @@
 //! What fills a column: one rule and the options next to it.
 
-use slackwater_connectors::postgres::target::rows::Missing;
+use slackwater_connectors::postgres::target::rows::{How, Missing};
 
 use super::diagnostics::{At, Findings, Place};
 use super::fields::{self, Fields};
@@ -12,7 +12,7 @@ use super::spelling::{list, nearest};
 use super::tree::{Node, Shape};
 
 /// Rules that convert a value of the document.
-const CONVERSIONS: [&str; 14] = [
+const CONVERSIONS: [&str; 15] = [
     "from",
     "text",
     "integer",
@@ -27,6 +27,7 @@ const CONVERSIONS: [&str; 14] = [
     "array",
     "enum",
     "ref",
+    "identity",
 ];
 /// Rules that make their value themselves.
 const MAKERS: [&str; 8] = ["uuid", "serial", "parent", "rest", "const", "index", "key", "sql"];
@@ -37,7 +38,7 @@ pub(super) fn is_maker(word: &str) -> bool {
 }
 
 /// Options allowed next to a rule.
-const OPTIONS: [&str; 14] = [
+const OPTIONS: [&str; 16] = [
     "null",
     "invalid",
     "default",
@@ -52,6 +53,23 @@ const OPTIONS: [&str; 14] = [
     "hex",
     "with",
     "sensitive",
+    "of",
+    "merge",
+];
+
+const MERGES: [(&str, How); 12] = [
+    ("last", How::Last),
+    ("first", How::First),
+    ("longest", How::Longest),
+    ("min", How::Min),
+    ("earliest", How::Min),
+    ("max", How::Max),
+    ("latest", How::Max),
+    ("sum", How::Sum),
+    ("count", How::Count),
+    ("union", How::Union),
+    ("any", How::Any),
+    ("all", How::All),
 ];
 
 const INVALID: [(&str, InvalidPolicy); 5] = [
@@ -119,6 +137,7 @@ pub(super) fn constant(name: &At<String>, node: &Node, findings: &mut Findings) 
         rule: At::new(Rule::Const(At::new(scalar, node.place)), node.place),
         policies: Defaults::NONE.policies(),
         sensitive: false,
+        merge: None,
     })
 }
 
@@ -134,7 +153,8 @@ pub(super) fn column(
         let path = checked_path(node, in_element, findings)?;
         let value = plain(path, Convert::Auto);
         let rule = At::new(Rule::Value(value), node.place);
-        return Some(Column { name: name.clone(), rule, policies: defaults.policies(), sensitive: false });
+        let policies = defaults.policies();
+        return Some(Column { name: name.clone(), rule, policies, sensitive: false, merge: None });
     }
     let mut fields = Fields::of(node, "a column", findings)?;
     let found: Vec<&str> =
@@ -181,13 +201,16 @@ pub(super) fn column(
         Some(rule @ (Rule::Value(_) | Rule::Rest)) => is_sensitive(rule, &mut fields, in_element, findings),
         _ => false,
     };
+    let merge = fields.take("merge").and_then(|(_, node)| {
+        fields::choice(node, "`merge`", &MERGES, findings).map(|how| At::new(how, node.place))
+    });
     for option in OPTIONS {
         if let Some((at, _)) = fields.take(option) {
             findings.error(at.place, format!("`{option}` does not go with `{word}`"), fits(option));
         }
     }
     fields.finish(&known_words(), findings);
-    Some(Column { name: name.clone(), rule: At::new(rule?, key.place), policies, sensitive })
+    Some(Column { name: name.clone(), rule: At::new(rule?, key.place), policies, sensitive, merge })
 }
 
 /// An expression, and what its names stand for.
@@ -224,6 +247,9 @@ fn sql(
             if let Some(place) = input.policies.missing_at {
                 findings.error(place, "`missing` does not go with an input", "write it beside `sql`");
             }
+            if let Some(merge) = &input.merge {
+                findings.error(merge.place, "`merge` does not go with an input", "write it beside `sql`");
+            }
             with.push(input);
         }
     }
@@ -251,9 +277,10 @@ fn fits(option: &str) -> &'static str {
     match option {
         "map" | "unknown" => "it belongs to `enum`",
         "to" | "hex" => "it belongs to `ref`",
+        "of" => "it belongs to `identity`",
         "with" => "it belongs to `sql`",
         "unit" => "it belongs to `timestamp`, `date` and `from`",
-        "trim" | "lower" => "it belongs to `text`, `enum`, `array` and `from`",
+        "trim" | "lower" => "it belongs to `text`, `enum`, `array`, `identity` and `from`",
         "sensitive" => "it belongs to rules that take something out of the document, and to `rest`",
         _ => "it belongs to rules that convert a value of the document",
     }
@@ -309,9 +336,13 @@ fn conversion(
             let to = to.and_then(|(_, node)| fields::text(node, "`to`", findings));
             to.map(|to| Convert::Ref { to, hex: hex.unwrap_or(false) })
         }
+        "identity" => {
+            let of = fields.take("of").and_then(|(_, node)| fields::text(node, "`of`", findings));
+            Some(Convert::Identity { of })
+        }
         _ => Some(Convert::Auto),
     };
-    let textual = matches!(word, "text" | "enum" | "array" | "from");
+    let textual = matches!(word, "text" | "enum" | "array" | "identity" | "from");
     let mut flag = |name: &str, fields: &mut Fields<'_>| {
         let node = textual.then(|| fields.take(name)).flatten();
         node.and_then(|(_, node)| fields::boolean(node, name, findings)).unwrap_or(false)
@@ -324,7 +355,7 @@ fn conversion(
     let unit = matches!(word, "timestamp" | "date" | "from").then(|| fields.take("unit")).flatten();
     let unit = unit.and_then(|(_, node)| fields::choice(node, "`unit`", &units, findings));
     let path = path?;
-    if path.value.each.is_some() && !matches!(word, "array" | "from" | "ref" | "enum") {
+    if path.value.each.is_some() && !matches!(word, "array" | "from" | "ref" | "enum" | "identity") {
         findings.error(
             path.place,
             format!("`{}` selects many values, `{word}` takes one", path.value),
@@ -470,4 +501,28 @@ fn own_id(
             None
         }
     }
+}
+
+/// What says which document is first, and which is last.
+pub(super) fn order(node: &Node, in_element: bool, findings: &mut Findings) -> Option<Column> {
+    let name = At::new("order".to_owned(), node.place);
+    let column = column(&name, node, in_element, Defaults::NONE, findings)?;
+    let fits = match &column.rule.value {
+        Rule::Value(value) => matches!(
+            value.convert,
+            Convert::Timestamp
+                | Convert::Date
+                | Convert::Integer
+                | Convert::Numeric
+                | Convert::Float
+                | Convert::Text
+        ),
+        _ => false,
+    };
+    if !fits {
+        let help = "say what it is: `order: { timestamp: updatedAt }`, or `date`, `integer`, `numeric`, `float`, `text`";
+        findings.error(column.rule.place, "documents cannot be ordered by this", help);
+        return None;
+    }
+    Some(column)
 }

@@ -8,7 +8,7 @@ use super::diagnostics::{At, Findings, Place};
 use super::fields::{self, Fields};
 use super::form::{self, Usual};
 use super::log;
-use super::migration::{Collection, Log, Migration, Snapshot, Source, Table, Target};
+use super::migration::{Collection, Log, Merge, Migration, Snapshot, Source, Table, Target};
 use super::outside::{Outside, secret};
 use super::predicate::predicate;
 use super::rules::{self, Defaults};
@@ -248,7 +248,7 @@ fn collections(
     collections
 }
 
-const TABLE: [&str; 6] = ["into", "each", "when", "key", "set", "columns"];
+const TABLE: [&str; 8] = ["into", "each", "when", "key", "merge", "order", "set", "columns"];
 
 /// `- otherwise: reject`, beside the tables.
 fn otherwise(node: &Node, findings: &mut Findings) -> Option<Place> {
@@ -288,6 +288,16 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
             key.extend(identifier(node, "a column of `key`", findings));
         }
     }
+    let merge = fields.take("merge").and_then(|(_, node)| {
+        let words = [("any", Merge::Any), ("all", Merge::All)];
+        fields::choice(node, "`merge`", &words, findings).map(|word| At::new(word, node.place))
+    });
+    let order = fields.take("order");
+    if let Some((key, _)) = order.as_ref().filter(|_| merge.is_none()) {
+        let help = "`merge: any`, where several documents make one row; or take `order` out";
+        findings.error(key.place, "`order` goes with `merge`", help);
+    }
+    let order = order.and_then(|(_, node)| rules::order(node, in_element, findings)).map(Box::new);
     let (mut columns, mut unread) = (Vec::new(), Vec::new());
     if let Some((_, node)) = fields.take("set")
         && let Some(set) = Fields::of(node, "`set`", findings)
@@ -319,12 +329,16 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
     if columns.is_empty() && unread.is_empty() {
         findings.error(fields.place(), "the table has no columns", "add `columns: { id: { uuid: _id } }`");
     }
+    for merge in columns.iter().filter_map(|column| column.merge.as_ref()).filter(|_| merge.is_none()) {
+        let help = "add `merge: any` beside `into`, where several documents make one row";
+        findings.error(merge.place, "the table's rows are not merged", help);
+    }
     fields.finish(&TABLE, findings);
     let (schema, into) = into?;
     if (in_element && each.is_none()) || unread_condition {
         return None;
     }
-    Some(Table { schema, into, each, when, key, columns, unread })
+    Some(Table { schema, into, each, when, key, merge, order, columns, unread })
 }
 
 /// `table` or `schema.table`.

@@ -47,7 +47,7 @@ pub(super) fn tables(plan: &Plan, gone: &[GoneRow]) -> Vec<Counted> {
     for (index, collection) in plan.collections.iter().enumerate() {
         let own = collection.own_tables();
         for table in &collection.tables {
-            let spec = &plan.tables[*table];
+            let spec = plan.written(*table);
             let name = (spec.table.schema.clone(), spec.table.name.clone());
             let entry = found.entry(name).or_insert_with(|| Some(Vec::new()));
             match entry {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::elements::Elements;
 use super::encode::{Inputs, Scratch, Texts};
-use super::plan::{Code, CollectionPlan, Plan, RowCode, Take};
+use super::plan::{Code, CollectionPlan, Owned, Plan, RowCode, Take};
 use super::rejection::{Adjustment, Reason, Rejection, Tally, of_document, unreadable};
 use super::row::Row;
 use super::trie::{Slots, recycle};
@@ -36,6 +36,8 @@ pub struct Mapper {
     rest: Vec<(&'static [u8], Value<'static>)>,
     scratch: Scratch,
     parents: Vec<Vec<u8>>,
+    /// The document's id, as a field.
+    own: Vec<u8>,
     elements: Elements,
     id: Vec<u8>,
     /// Which of the document's rows are written; of collections with conditions only.
@@ -75,6 +77,7 @@ impl Mapper {
             rest: Vec::new(),
             scratch: Scratch::default(),
             parents: Vec::new(),
+            own: Vec::new(),
             elements: Elements::default(),
             id: Vec::new(),
             fits: Vec::new(),
@@ -252,10 +255,16 @@ impl Mapper {
         for each in &code.each {
             let copy = out.copy;
             let write = &mut out.tables[each.row.table];
-            let owner = &self.parents[each.owner_parent];
-            let stands = || {
-                let rivals = &code.rows[each.owner_row].rivals;
-                self.fits[each.owner_row] || rivals.iter().any(|rival| self.fits[*rival])
+            let owner = match each.owned {
+                Owned::Row { parent, .. } => &self.parents[parent],
+                Owned::Document => row.own_field(&mut self.own),
+            };
+            let stands = || match each.owned {
+                Owned::Row { row, .. } => {
+                    let rivals = &code.rows[row].rivals;
+                    self.fits[row] || rivals.iter().any(|rival| self.fits[*rival])
+                }
+                Owned::Document => true,
             };
             if !code.routed || stands() {
                 self.elements.write(each, &mut row, &self.parents, &mut self.element_slots, write)?;
@@ -299,8 +308,12 @@ impl Mapper {
             }
             keep_parents(code, &mut row, &mut self.parents);
         }
-        for code in code.each.iter().filter(|_| reached) {
-            let owner = &self.parents[code.owner_parent];
+        for code in &code.each {
+            let owner = match code.owned {
+                Owned::Row { parent, .. } if reached => &self.parents[parent],
+                Owned::Row { .. } => continue,
+                Owned::Document => row.own_field(&mut self.own),
+            };
             if owner.len() > 4 {
                 out.tables[code.row.table].owners.push().extend_from_slice(owner);
             }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use slackwater_connectors::postgres::target::catalog::Type;
-use slackwater_connectors::postgres::target::rows::TableSpec;
+use slackwater_connectors::postgres::target::rows::{Merging, PART, TableSpec};
 use slackwater_connectors::postgres::target::serial::Series;
 use slackwater_topics::{CollectionId, Namespace};
 
+use super::compile::Part;
 use super::condition::Condition;
 use super::encode::{Conv, IdForm, Json, Lenient};
 use super::sensitive::Sensitive;
@@ -26,6 +27,8 @@ pub struct Plan {
     pub tables: Arc<Vec<TableSpec>>,
     /// Keys that come from sequences.
     pub series: Vec<Series>,
+    /// Rules that give parts of rows.
+    pub(super) parts: Vec<Part>,
     /// What somebody should have looked at.
     pub warnings: Diagnostics,
 }
@@ -39,6 +42,14 @@ impl Plan {
     /// What becomes of a collection.
     pub(crate) fn collection(&self, id: CollectionId) -> &CollectionPlan {
         &self.collections[usize::from(id.0)]
+    }
+
+    /// The application's table that is written in the end: tables of parts are ours.
+    pub(crate) fn written(&self, table: usize) -> &TableSpec {
+        match self.tables[table].merging {
+            Merging::Part { of } => &self.tables[of],
+            Merging::None | Merging::Whole(_) => &self.tables[table],
+        }
     }
 
     /// The collection that the migration file calls so.
@@ -60,6 +71,11 @@ impl Plan {
             for table in &collection.tables {
                 tables[*table].stands = true;
             }
+        }
+        // Nobody gives parts of it any more.
+        for at in 0..tables.len() {
+            let parts = tables[at].whole().map(|whole| whole.parts.clone()).unwrap_or_default();
+            tables[at].stands |= !parts.is_empty() && parts.iter().all(|part| tables[*part].stands);
         }
         self.tables = Arc::new(tables);
     }
@@ -113,7 +129,9 @@ impl CollectionPlan {
     pub(crate) fn own_tables(&self) -> Vec<usize> {
         let own = |row: &&RowCode| {
             // Of a table with a condition nobody knows how many documents fit.
+            // What several documents make is compared in another way.
             row.when.is_none()
+                && !row.columns.iter().any(|column| column.name == PART)
                 && row.key.iter().any(|column| matches!(row.columns[*column].take, Take::Own { .. }))
         };
         self.code.rows.iter().filter(own).map(|row| row.table).collect()
@@ -177,10 +195,18 @@ pub(super) struct EachCode {
     /// Its path, which ids of elements are made with.
     pub(super) path: String,
     pub(super) element: Trie,
-    /// The column with the id of the document's row, which of the document's rows that is, and which of its parents.
+    /// The column with the id of what the rows belong to.
     pub(super) owner: usize,
-    pub(super) owner_row: usize,
-    pub(super) owner_parent: usize,
+    pub(super) owned: Owned,
+}
+
+/// What rows of elements belong to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Owned {
+    /// One of the document's rows, by one of the parents.
+    Row { row: usize, parent: usize },
+    /// The document itself.
+    Document,
 }
 
 #[derive(Debug)]

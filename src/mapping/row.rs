@@ -63,6 +63,13 @@ impl<'r, 'a> Row<'r, 'a> {
         out.extend_from_slice(self.own().as_bytes());
     }
 
+    /// The same as a field of its own.
+    pub(super) fn own_field<'o>(&mut self, field: &'o mut Vec<u8>) -> &'o Vec<u8> {
+        field.clear();
+        self.document_id(field);
+        field
+    }
+
     /// Appends what people call the document, with its length.
     pub(super) fn document_name(&self, out: &mut Vec<u8>) {
         let name = format!("{} {}", self.collection.name, self.key);
@@ -299,7 +306,7 @@ impl<'r, 'a> Row<'r, 'a> {
 
     /// A complaint that names the place, never the value.
     pub(super) fn refuse(&self, table: usize, code: &ColumnCode, problem: Problem) -> Rejection {
-        let TableSpec { table, .. } = &self.plan.tables[table];
+        let TableSpec { table, .. } = self.plan.written(table);
         Rejection {
             table: format!("{}.{}", table.schema, table.name),
             column: code.name.clone(),

@@ -8,6 +8,8 @@ use std::sync::atomic::Ordering;
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::postgres::control::{Control, Owner, Takeover, Taking};
 use slackwater_connectors::postgres::target::introspect;
+use slackwater_connectors::postgres::target::rows::TableSpec;
+use slackwater_connectors::postgres::target::sink::prepare_parts;
 use slackwater_topics::{CollectionId, Moment, Position};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
@@ -229,8 +231,12 @@ async fn begin(process: &mut Process, origin: Origin, joined: Joined) -> Result<
         let called = source.clone();
         process.health.hears_of(word.clone(), Arc::new(move || called.poke()));
     }
+    // A recopy notes what it meets in a list that is made after the table.
+    prepare_parts(&target, &plan.tables).await?;
     // Of a table that stands still nobody knows, so rows are merged into it.
-    let known = plan.tables.iter().enumerate().filter(|(_, spec)| !spec.stands);
+    // So are they into rows that are made of parts.
+    let merged = |spec: &TableSpec| spec.is_part() || spec.whole().is_some();
+    let known = plan.tables.iter().enumerate().filter(|(_, spec)| !spec.stands && !merged(spec));
     let (places, names): (Vec<usize>, Vec<(String, String)>) =
         known.map(|(place, spec)| (place, (spec.table.schema.clone(), spec.table.name.clone()))).unzip();
     let empty_tables: HashSet<usize> =

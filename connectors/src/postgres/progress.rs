@@ -209,6 +209,18 @@ impl Counts {
         counts.tables = tables;
         counts
     }
+
+    /// What was done in the same transaction as well, to the same tables.
+    pub(in crate::postgres) fn add(&mut self, other: &Self) {
+        self.upserted += other.upserted;
+        self.deleted += other.deleted;
+        self.received += other.received;
+        for (one, other) in self.tables.iter_mut().zip(&other.tables) {
+            one.upserted += other.upserted;
+            one.deleted += other.deleted;
+            one.received += other.received;
+        }
+    }
 }
 
 pub(super) fn op_name(op: Op) -> &'static str {

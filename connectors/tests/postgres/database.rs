@@ -11,7 +11,9 @@ use slackwater_connectors::postgres::control::{Control, Taking};
 use slackwater_connectors::postgres::progress::Advance;
 use slackwater_connectors::postgres::target::catalog::Catalog;
 use slackwater_connectors::postgres::target::introspect;
-use slackwater_connectors::postgres::target::rows::{Apart, Missing, RowFormat, TableSpec, WriteSet};
+use slackwater_connectors::postgres::target::rows::{
+    Apart, Merging, Missing, RowFormat, TableSpec, WriteSet,
+};
 use slackwater_connectors::postgres::target::sink::Sink;
 use slackwater_connectors::secret::Secret;
 use slackwater_connectors::source::Kind;
@@ -128,6 +130,7 @@ pub(crate) fn spec(
         stands: false,
         source: "shop".into(),
         apart: Apart::Alone,
+        merging: Merging::None,
         record: Arc::new(RowFormat::record(table, &mapped)),
         copy: Arc::new(RowFormat::copy(mapped.len())),
         table: Arc::new(table.clone()),

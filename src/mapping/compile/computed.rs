@@ -68,8 +68,10 @@ fn input_type(rule: &Rule) -> Type {
         Rule::Index { .. } => of("bigint"),
         Rule::Rest => of("jsonb"),
         Rule::Value(Value { path, convert, .. }) => match convert {
-            Convert::Ref { .. } if path.value.each.is_some() => array(of("uuid"), 2951),
-            Convert::Ref { .. } => of("uuid"),
+            Convert::Ref { .. } | Convert::Identity { .. } if path.value.each.is_some() => {
+                array(of("uuid"), 2951)
+            }
+            Convert::Ref { .. } | Convert::Identity { .. } => of("uuid"),
             Convert::Array => array(of("text"), 1009),
             Convert::Auto | Convert::Enum { .. } if path.value.each.is_some() => array(of("text"), 1009),
             Convert::Integer => of("bigint"),
@@ -174,7 +176,7 @@ impl Columns<'_, '_> {
         })
     }
 
-    fn input(&mut self, input: &Column) -> Option<(Type, ColumnCode)> {
+    pub(super) fn input(&mut self, input: &Column) -> Option<(Type, ColumnCode)> {
         let kind = input_type(&input.rule.value);
         let column =
             catalog::Column { name: input.name.value.clone(), kind: kind.clone(), ..Default::default() };

@@ -6,10 +6,10 @@ use slackwater_connectors::postgres::target::catalog::{Catalog, Complaint, Type}
 use slackwater_connectors::postgres::target::serial::Series;
 
 use super::super::encode::{
-    Conv, Enum, Foreign, Form as TextForm, IdForm, Json, Lenient, NumericShape, Reference, Scratch, Text,
-    Unit, Unknown, form_of,
+    Conv, Enum, Foreign, Form as TextForm, IdForm, Identity, Json, Lenient, NumericShape, Reference, Scratch,
+    Text, Unit, Unknown, form_of,
 };
-use super::serial;
+use super::{merged, serial};
 use crate::config::spelling::{list, nearest};
 use crate::config::{self, Convert, Findings, Place, Scalar};
 use slackwater_topics::{Namespace, Value};
@@ -84,8 +84,8 @@ impl Base {
             Self::Integer(_) => &["integer", "numeric", "float", "ref"],
             Self::Float4 | Self::Float8 => &["float", "numeric", "integer"],
             Self::Numeric => &["numeric", "integer", "float"],
-            Self::Text { .. } => &["text", "enum", "ref"],
-            Self::Uuid => &["ref"],
+            Self::Text { .. } => &["text", "enum", "ref", "identity"],
+            Self::Uuid => &["ref", "identity"],
             Self::Timestamp => &["timestamp", "date"],
             Self::Date => &["date", "timestamp"],
             Self::Time => &["time"],
@@ -138,7 +138,7 @@ pub(super) fn conversion(
 ) -> Option<Conv> {
     // A rule for many values is a rule for each of them.
     let many = value.path.value.each.is_some()
-        && matches!(value.convert, Convert::Ref { .. } | Convert::Enum { .. });
+        && matches!(value.convert, Convert::Ref { .. } | Convert::Enum { .. } | Convert::Identity { .. });
     if many && let Some(element) = kind.element.as_deref().filter(|element| !is_foreign(element)) {
         let of_each = config::Value {
             path: config::At::new(config::Path { each: None, ..value.path.value.clone() }, value.path.place),
@@ -177,7 +177,23 @@ pub(super) fn conversion(
     });
     match &value.convert {
         Convert::Enum { map, unknown } => labels(value, map.as_deref(), unknown, column, kind, findings),
+        Convert::Identity { of } => {
+            let of = merged::identified(of.as_ref()?, around, findings)?;
+            Some(Conv::Identity(Box::new(Identity {
+                namespace: around.namespace,
+                of: format!("identity {of}"),
+                text: Text { trim: value.trim, lower: value.lower, ..Text::default() },
+                form: if base == Base::Uuid { IdForm::Uuid } else { IdForm::Text },
+            })))
+        }
         Convert::Ref { to, hex } => {
+            if merged::is_merged(&to.value, around) {
+                let message =
+                    format!("documents of `{}` have no row of their own: several make one", to.value);
+                let help = "refer by what makes them one: `{ identity: field, of: table }`";
+                findings.error(to.place, message, help);
+                return None;
+            }
             let names = || around.collections.iter().map(|known| known.name.value.as_str());
             if !names().any(|name| name == to.value) {
                 let left = around.file.leaves_behind(&to.value);

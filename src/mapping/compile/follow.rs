@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use slackwater_connectors::postgres::target::catalog::{Catalog, Table};
-use slackwater_connectors::postgres::target::rows::{Apart, RowFormat, TableSpec};
+use slackwater_connectors::postgres::target::rows::{Apart, Merging, RowFormat, TableSpec};
 
 use super::conversions::Surroundings;
-use super::{Compiler, serial, set_levels};
+use super::{Compiler, Part, merged, same_table, serial, set_levels};
 use crate::config::{Collection, Diagnostic, Findings, Migration, Severity};
 use crate::mapping::Sensitive;
 use crate::mapping::plan::{Code, CollectionPlan, Plan};
@@ -26,6 +26,7 @@ pub(crate) fn follow(
     let mut tables: Vec<Option<TableSpec>> = Vec::new();
     let mut collections = Vec::new();
     let mut mistakes = Vec::new();
+    let mut parts: Vec<Part> = Vec::new();
     for (index, collection) in file.collections.iter().enumerate() {
         let places = match before {
             Some(before) => before.collections[index].tables.clone(),
@@ -34,9 +35,15 @@ pub(crate) fn follow(
         let most = places.iter().map(|place| place + 1).max().unwrap_or_default();
         tables.resize_with(tables.len().max(most), || None);
         let mut findings = Findings::new(file.file.clone());
-        let mut specs = Vec::new();
-        let compiler =
-            Compiler { file, catalog, around: &around, specs: &mut specs, findings: &mut findings };
+        let (mut specs, mut given) = (Vec::new(), Vec::new());
+        let compiler = Compiler {
+            file,
+            catalog,
+            around: &around,
+            specs: &mut specs,
+            parts: &mut given,
+            findings: &mut findings,
+        };
         let compiled = compiler.collection(collection);
         for (spec, place) in specs.iter().zip(&places) {
             let old = before.map(|before| &before.tables[*place]).filter(|old| !old.columns.is_empty());
@@ -51,6 +58,10 @@ pub(crate) fn follow(
         let mistake = found.list().iter().find(|found| found.severity == Severity::Error);
         if let (Some(mut plan), None) = (compiled, mistake) {
             renumber(&mut plan, &places);
+            parts.extend(given.into_iter().map(|part| {
+                let spec = places[part.spec];
+                part.at(spec)
+            }));
             for (spec, place) in specs.into_iter().zip(&places) {
                 tables[*place] = Some(spec);
             }
@@ -63,11 +74,38 @@ pub(crate) fn follow(
             let spec = spec.unwrap_or_else(|| named(file, collection, rule));
             tables[*place] = Some(TableSpec { stands: true, ..spec });
         }
+        // What it has given is there, and counts.
+        let theirs = before.iter().flat_map(|before| &before.parts);
+        parts.extend(theirs.filter(|part| places.contains(&part.spec)).cloned());
         collections.push(still(collection, places));
+    }
+    let mut findings = Findings::new(file.file.clone());
+    let known: Vec<Option<&TableSpec>> = tables.iter().map(Option::as_ref).collect();
+    for whole in merged::wholes(file, catalog, &parts, &known, &mut findings) {
+        let name = (whole.table.schema.clone(), whole.table.name.clone());
+        let known = before.and_then(|before| {
+            before.tables.iter().position(|old| old.whole().is_some() && same_table(old, &name))
+        });
+        let of = known.unwrap_or(tables.len());
+        tables.resize_with(tables.len().max(of + 1), || None);
+        for part in whole.whole().into_iter().flat_map(|whole| &whole.parts) {
+            if let Some(part) = &mut tables[*part] {
+                part.merging = Merging::Part { of };
+            }
+        }
+        tables[of] = Some(whole);
+    }
+    // A table that is gone has no place above.
+    for (at, old) in before.iter().flat_map(|before| before.tables.iter().enumerate()) {
+        tables.resize_with(tables.len().max(at + 1), || None);
+        if tables[at].is_none() {
+            tables[at] = Some(TableSpec { stands: true, ..old.clone() });
+        }
     }
     let tables: Vec<TableSpec> = tables.into_iter().flatten().collect();
     set_levels(&mut collections, &tables);
-    let plan = Plan {
+    let mut plan = Plan {
+        parts,
         migration: file.name.clone(),
         namespace: file.namespace,
         collections,
@@ -75,7 +113,31 @@ pub(crate) fn follow(
         series,
         warnings: Findings::new(file.file.clone()).finish(),
     };
+    if before.is_none() {
+        wait_for_others(file, &mut plan);
+    }
     (plan, mistakes)
+}
+
+/// Rows that are merged cannot be made without the parts of a collection of which nothing is known.
+fn wait_for_others(file: &Migration, plan: &mut Plan) {
+    let merged = |collection: &Collection| -> Vec<(Option<String>, String)> {
+        let rules = collection.tables.iter().filter(|rule| rule.merge.is_some());
+        rules.map(|rule| (rule.schema.clone(), rule.into.value.clone())).collect()
+    };
+    let mut still: Vec<usize> =
+        (0..plan.collections.len()).filter(|index| plan.collections[*index].stands).collect();
+    let mut at = 0;
+    while let Some(index) = still.get(at).copied() {
+        let tables = merged(&file.collections[index]);
+        for (other, collection) in file.collections.iter().enumerate() {
+            if !still.contains(&other) && merged(collection).iter().any(|table| tables.contains(table)) {
+                still.push(other);
+            }
+        }
+        at += 1;
+    }
+    plan.stand(&still);
 }
 
 /// The names of the columns by which rows are found.
@@ -137,6 +199,7 @@ fn named(file: &Migration, collection: &Collection, rule: usize) -> TableSpec {
         stands: true,
         source: collection.source.as_str().into(),
         apart: Apart::Alone,
+        merging: Merging::None,
         columns: Vec::new(),
         key: Vec::new(),
         found: None,

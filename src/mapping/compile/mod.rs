@@ -5,6 +5,7 @@ mod computed;
 mod conversions;
 mod follow;
 mod keys;
+mod merged;
 mod order;
 mod routes;
 mod serial;
@@ -12,19 +13,20 @@ mod table;
 
 use std::sync::Arc;
 
-use slackwater_connectors::postgres::target::catalog::{self, Catalog};
-use slackwater_connectors::postgres::target::rows::{RowFormat, TableSpec};
+use slackwater_connectors::postgres::target::catalog::{self, Catalog, Type};
+use slackwater_connectors::postgres::target::rows::{Apart, Merging, RowFormat, TableSpec};
 use slackwater_connectors::postgres::target::shape::{Shape, carrier};
 
 pub(crate) use self::computed::expressions;
 use self::conversions::{Surroundings, is_foreign};
 pub(crate) use self::follow::follow;
 use self::keys::Found;
+pub(super) use self::merged::Part;
 pub(super) use self::order::groups;
 use self::table::{Built, Columns, First, Origin};
 use super::condition::Condition;
 use super::encode::IdForm;
-use super::plan::{Code, CollectionPlan, EachCode, Made, Plan, RowCode, Take};
+use super::plan::{Code, CollectionPlan, ColumnCode, EachCode, Made, Owned, Plan, RowCode, Take};
 use super::sensitive::Sensitive;
 use super::trie::Trie;
 use crate::config::spelling::nearest;
@@ -45,18 +47,33 @@ pub(crate) fn judge(file: &Migration, catalog: &Catalog, findings: &mut Findings
     let series = serial::all(file, catalog);
     let around = Surroundings::of(file, &series, catalog);
     let mut specs = Vec::new();
+    let mut parts = Vec::new();
     let mut collections = Vec::new();
     for collection in &file.collections {
-        let compiler = Compiler { file, catalog, around: &around, specs: &mut specs, findings };
+        let compiler =
+            Compiler { file, catalog, around: &around, specs: &mut specs, parts: &mut parts, findings };
         collections.push(compiler.collection(collection));
     }
     if findings.has_errors() {
         return None;
     }
+    let known: Vec<Option<&TableSpec>> = specs.iter().map(Some).collect();
+    let wholes = merged::wholes(file, catalog, &parts, &known, findings);
+    if findings.has_errors() {
+        return None;
+    }
+    for whole in wholes {
+        let of = specs.len();
+        for part in whole.whole().into_iter().flat_map(|whole| &whole.parts) {
+            specs[*part].merging = Merging::Part { of };
+        }
+        specs.push(whole);
+    }
     let mut collections: Vec<CollectionPlan> = collections.into_iter().flatten().collect();
     set_levels(&mut collections, &specs);
-    let specs = in_order(specs, &mut collections);
+    let specs = in_order(specs, &mut collections, &mut parts);
     Some(Plan {
+        parts,
         migration: file.name.clone(),
         namespace: file.namespace,
         collections,
@@ -84,6 +101,7 @@ struct Compiler<'a, 'f> {
     catalog: &'a Catalog,
     around: &'a Surroundings<'a>,
     specs: &'f mut Vec<TableSpec>,
+    parts: &'f mut Vec<Part>,
     findings: &'f mut Findings,
 }
 
@@ -102,6 +120,18 @@ impl<'a> Compiler<'a, '_> {
             };
             let mut built = self.columns(rule, table, &mut document, &mut Trie::new(), (Vec::new(), false));
             let when = rule.when.as_ref().map(|when| Condition::compile(&when.value, &mut document, None));
+            if rule.merge.is_some() {
+                let order = self.order(rule, table, &mut document, &mut Trie::new());
+                let whole = keys::key(rule, table, &built, self.findings);
+                let (Some(order), Some(whole)) = (order, whole) else {
+                    complete = false;
+                    continue;
+                };
+                let (spec, made, id, _) = self.part((collection, rule), table, (&mut built, &whole), order);
+                let (key, found) = (vec![id], vec![id]);
+                own_rows.push(Own { rule, table, spec, built, key, found, claimed: false, when, made });
+                continue;
+            }
             let found = keys::of_document(rule, table, &built, self.findings);
             complete &= found.is_some();
             let mut row = Own {
@@ -144,6 +174,20 @@ impl<'a> Compiler<'a, '_> {
             };
             let when = rule.when.as_ref().map(condition);
             let key = keys::key(rule, table, &built, self.findings);
+            if rule.merge.is_some() {
+                let order = self.order(rule, table, &mut document, &mut element);
+                let (Some(order), Some(whole)) = (order, key) else {
+                    complete = false;
+                    continue;
+                };
+                let (spec, made, id, document) =
+                    self.part((collection, rule), table, (&mut built, &whole), order);
+                let (key, found) = (vec![id], vec![id]);
+                let row = Own { rule, table, spec, built, key, found, claimed: false, when, made };
+                let at = document.unwrap_or(id);
+                element_rows.push((rule, row, Owner::Document { at }, element));
+                continue;
+            }
             let theirs: Vec<&[Built]> = own_rows.iter().map(|own| &own.built[..]).collect();
             let key_columns = key.as_deref().unwrap_or_default();
             let owner = keys::owner(rule, table, key_columns, &built, &theirs, self.findings);
@@ -162,7 +206,7 @@ impl<'a> Compiler<'a, '_> {
             let (spec, made) = self.spec((collection, rule), table, &mut built, by, Some(owner.at));
             let found = key.clone();
             let row = Own { rule, table, spec, built, key, found, claimed: false, when, made };
-            element_rows.push((rule, row, owner, element));
+            element_rows.push((rule, row, Owner::Row(owner), element));
         }
         if complete {
             routes::check(&own_rows, self.findings);
@@ -187,7 +231,12 @@ impl<'a> Compiler<'a, '_> {
                     *parent = place((row, at));
                 }
             }
-            let owner_parent = place((owner.row, owner.parent));
+            let (owner, owned) = match owner {
+                Owner::Row(owner) => {
+                    (owner.at, Owned::Row { row: owner.row, parent: place((owner.row, owner.parent)) })
+                }
+                Owner::Document { at } => (at, Owned::Document),
+            };
             let path = &rule.each.as_ref()?.value;
             let row = row_code(row, Vec::new(), Vec::new());
             let array = document.slot(&path.names);
@@ -197,9 +246,8 @@ impl<'a> Compiler<'a, '_> {
                 fields: path.fields,
                 path: path.stem(),
                 element,
-                owner: owner.at,
-                owner_row: owner.row,
-                owner_parent,
+                owner,
+                owned,
             });
         }
         let rivals: Vec<Vec<usize>> = (0..own_rows.len()).map(|at| routes::rivals(&own_rows, at)).collect();
@@ -268,6 +316,42 @@ impl<'a> Compiler<'a, '_> {
         Columns { rule, table, around, document, element, rows, incomplete, findings: self.findings }.build()
     }
 
+    /// What documents of a row that is merged are ordered by. The outer none: that has mistakes.
+    #[allow(clippy::option_option)]
+    fn order(
+        &mut self,
+        rule: &'a Table,
+        table: &'a catalog::Table,
+        document: &mut Trie,
+        element: &mut Trie,
+    ) -> Option<Option<(Type, ColumnCode)>> {
+        let Some(order) = &rule.order else { return Some(None) };
+        let (around, rows) = (self.around, Vec::new());
+        let findings = &mut *self.findings;
+        let mut columns =
+            Columns { rule, table, around, document, element, rows, incomplete: false, findings };
+        columns.input(order).map(Some)
+    }
+
+    /// What a rule gives to rows that are merged: its table of parts, what the target computes, and the columns with the part's own id
+    /// and that of its document.
+    fn part(
+        &mut self,
+        (collection, rule): (&Collection, &Table),
+        table: &catalog::Table,
+        (built, whole): (&mut Vec<Built>, &[usize]),
+        order: Option<(Type, ColumnCode)>,
+    ) -> (usize, Made, usize, Option<usize>) {
+        let ordered = order.as_ref().map(|(kind, _)| kind.clone());
+        let part = (self.specs.len(), rule);
+        let given = Part::new(part, table, (built, whole), ordered, self.findings);
+        self.parts.push(given);
+        let parts = merged::parts(self.file, collection, rule, table, built, whole, order);
+        let by = Found { key: vec![parts.id], found: None, claimed: false };
+        let (spec, made) = self.spec((collection, rule), &parts.table, built, by, parts.document);
+        (spec, made, parts.id, parts.document)
+    }
+
     /// Index of the new specification, and what the target computes.
     fn spec(
         &mut self,
@@ -279,14 +363,20 @@ impl<'a> Compiler<'a, '_> {
     ) -> (usize, Made) {
         let Found { key, found, claimed } = by;
         let (computed, types, made) = computed::taken(built);
-        let apart = apart::of(self.file, &collection.source, rule, claimed, self.findings);
-        let columns: Vec<usize> = built.iter().map(|built| built.column).collect();
+        // A table of parts has the columns that are filled, and no other.
+        let (apart, columns): (Apart, Vec<usize>) = match rule.merge {
+            Some(_) => (Apart::Alone, (0..built.len()).collect()),
+            None => (
+                apart::of(self.file, &collection.source, rule, claimed, self.findings),
+                built.iter().map(|built| built.column).collect(),
+            ),
+        };
         let text = |column: &usize| (*column, is_foreign(&table.columns[*column].kind));
         let texts: Vec<(usize, bool)> = columns.iter().map(text).collect();
         let shape = Shape::computing(table, &texts, claimed, computed, &types);
         // In a shape an array holds what carries its elements.
-        for built in built.iter_mut().filter(|_| shape.is_some()) {
-            let element = table.columns[built.column].kind.element.as_deref();
+        for (built, column) in built.iter_mut().zip(&columns).filter(|_| shape.is_some()) {
+            let element = table.columns[*column].kind.element.as_deref();
             if let (Take::Document { conv, .. } | Take::Element { conv, .. }, Some(element)) =
                 (&mut built.code.take, element)
             {
@@ -319,6 +409,7 @@ impl<'a> Compiler<'a, '_> {
             found,
             claimed,
             owner,
+            merging: Merging::None,
         });
         (self.specs.len() - 1, made)
     }
@@ -365,7 +456,9 @@ impl<'a> Compiler<'a, '_> {
                 |rule: &Table| rule.columns.iter().any(|column| matches!(column.rule.value, Rule::Const(_)));
             let apart = |rule: &Table| rule.when.is_some();
             let both = (constant(rule) && constant(other)) || (apart(rule) && apart(other));
-            if rule.each.is_some() || other.each.is_some() || !both {
+            // Parts of rows that are merged stand apart.
+            let merged = rule.merge.is_some() && other.merge.is_some();
+            if !merged && (rule.each.is_some() || other.each.is_some() || !both) {
                 let first = self.findings.line(other.into.place, rule.into.place);
                 let message = format!(
                     "`{}` is filled twice by `{}`, first in {first}",
@@ -426,6 +519,22 @@ fn row_code(row: Own<'_>, parents: Vec<(usize, usize)>, rivals: Vec<usize>) -> R
     RowCode { table, columns, key, found, claimed, parents, made, when, rivals }
 }
 
+/// To what the rows of an array belong.
+enum Owner {
+    /// A row of the document.
+    Row(keys::Owner),
+    /// The document itself, whose id is in this column.
+    Document { at: usize },
+}
+
+/// The application's table that is written in the end.
+fn written(specs: &[TableSpec], table: usize) -> &TableSpec {
+    match specs[table].merging {
+        Merging::Part { of } => &specs[of],
+        Merging::None | Merging::Whole(_) => &specs[table],
+    }
+}
+
 fn same_table(spec: &TableSpec, name: &(String, String)) -> bool {
     spec.table.schema == name.0 && spec.table.name == name.1
 }
@@ -434,10 +543,10 @@ fn same_table(spec: &TableSpec, name: &(String, String)) -> bool {
 fn set_levels(collections: &mut [CollectionPlan], specs: &[TableSpec]) {
     let mut edges = vec![Vec::new(); collections.len()];
     for (from, collection) in collections.iter().enumerate() {
-        let keys = collection.tables.iter().flat_map(|table| &specs[*table].table.foreign_keys);
+        let keys = collection.tables.iter().flat_map(|table| &written(specs, *table).table.foreign_keys);
         for key in keys {
             for (to, other) in collections.iter().enumerate() {
-                let fills = other.tables.iter().any(|table| same_table(&specs[*table], &key.table));
+                let fills = other.tables.iter().any(|table| same_table(written(specs, *table), &key.table));
                 if to != from && fills && !edges[from].contains(&to) {
                     edges[from].push(to);
                 }
@@ -458,7 +567,11 @@ fn set_levels(collections: &mut [CollectionPlan], specs: &[TableSpec]) {
 }
 
 /// Puts the specifications in the order of their references and tells the collections where theirs went.
-fn in_order(specs: Vec<TableSpec>, collections: &mut [CollectionPlan]) -> Vec<TableSpec> {
+fn in_order(
+    mut specs: Vec<TableSpec>,
+    collections: &mut [CollectionPlan],
+    parts: &mut [Part],
+) -> Vec<TableSpec> {
     let mut edges = vec![Vec::new(); specs.len()];
     for (from, spec) in specs.iter().enumerate() {
         for key in &spec.table.foreign_keys {
@@ -482,6 +595,16 @@ fn in_order(specs: Vec<TableSpec>, collections: &mut [CollectionPlan]) -> Vec<Ta
         }
         for table in &mut collection.tables {
             *table = place[*table];
+        }
+    }
+    for part in parts {
+        part.spec = place[part.spec];
+    }
+    for spec in &mut specs {
+        match &mut spec.merging {
+            Merging::None => {}
+            Merging::Part { of } => *of = place[*of],
+            Merging::Whole(whole) => whole.parts.iter_mut().for_each(|part| *part = place[*part]),
         }
     }
     let mut specs: Vec<Option<TableSpec>> = specs.into_iter().map(Some).collect();

@@ -28,11 +28,13 @@ fn are_one_row(one: &Own<'_>, other: &Own<'_>) -> bool {
             })
             .collect()
     };
+    // Each has its part of a row that is merged.
+    let merged = one.rule.merge.is_some() || other.rule.merge.is_some();
     let (ours, theirs) = (constants(one), constants(other));
     let apart = |(column, value): &(usize, Vec<u8>)| {
         theirs.iter().any(|(other, theirs)| other == column && theirs != value)
     };
-    same && !ours.iter().any(apart)
+    same && !merged && !ours.iter().any(apart)
 }
 
 /// Alternatives fill the same columns and find their rows by the same ones: a row would otherwise keep what another rule wrote.

@@ -47,7 +47,7 @@ pub(super) fn unstated(rule: &Table, table: &catalog::Table) -> Option<usize> {
     let [column] = table.primary_key[..] else { return None };
     let name = &table.columns[column].name;
     let filled = rule.names(name);
-    let free = rule.key.is_empty() && rule.each.is_none() && !filled;
+    let free = rule.key.is_empty() && rule.each.is_none() && rule.merge.is_none() && !filled;
     (free && next(&table.columns[column]).is_some()).then_some(column)
 }
 

@@ -7,7 +7,7 @@ use super::super::encode::{Conv, IdForm, Json};
 use super::super::plan::{ById, ColumnCode, Take};
 use super::super::trie::Trie;
 use super::conversions::{self, Base, Surroundings};
-use super::serial;
+use super::{merged, serial};
 use crate::config::spelling::{list, nearest};
 use crate::config::{
     At, By, Column, Convert, Findings, InvalidPolicy, NullPolicy, Place, Policies, Rule, Table,
@@ -106,7 +106,9 @@ impl Columns<'_, '_> {
             let free = column.has_default || column.generated || column.identity_always;
             // What is missing in the key is said where the key is looked at.
             let in_key = rule.key.is_empty() && self.table.primary_key.contains(&index);
-            if column.not_null && !free && !filled && !in_key {
+            // Of rows that are merged another rule may fill it.
+            let alone = rule.merge.is_none();
+            if alone && column.not_null && !free && !filled && !in_key {
                 let name = &column.name;
                 let message =
                     format!("`{}.{name}` is NOT NULL, has no default, and nothing fills it", self.table.name);
@@ -129,7 +131,7 @@ impl Columns<'_, '_> {
         let place = self.rule.into.place;
         let name = At::new(self.table.columns[index].name.clone(), place);
         let rule = At::new(Rule::Own { serial: true }, place);
-        self.column(&Column { name, rule, policies: Policies::NONE, sensitive: false })
+        self.column(&Column { name, rule, policies: Policies::NONE, sensitive: false, merge: None })
     }
 
     fn column(&mut self, rule: &Column) -> Option<Built> {
@@ -350,8 +352,9 @@ impl Columns<'_, '_> {
             // It has a way of its own.
             Rule::Sql(_) => None,
             Rule::Value(value) => {
+                let own = merged::of_own_table(value, self.table);
                 let conv = conversions::conversion(
-                    value,
+                    own.as_ref().unwrap_or(value),
                     &rule.policies,
                     name,
                     &column.kind,

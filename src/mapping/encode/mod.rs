@@ -182,6 +182,34 @@ pub(super) enum Conv {
     Array(Box<array::Array>),
     Foreign(Box<Foreign>),
     Ref(Reference),
+    Identity(Box<Identity>),
+}
+
+/// The id of the row that all documents with one text make together.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    pub(super) namespace: Namespace,
+    /// `identity` and the table, which no collection is called.
+    pub(super) of: String,
+    pub(super) text: Text,
+    pub(super) form: IdForm,
+}
+
+impl Identity {
+    fn write(
+        &self,
+        value: Value<'_>,
+        lenient: Lenient,
+        out: &mut Vec<u8>,
+        scratch: &mut Scratch,
+    ) -> Result<Fit, Problem> {
+        let start = out.len();
+        let fit = self.text.write(value, lenient, out, scratch)?;
+        let id = self.namespace.id(&self.of, &Key::of(Value::String(&out[start..]))?);
+        out.truncate(start);
+        append_id(id, self.form, scratch, out)?;
+        Ok(fit)
+    }
 }
 
 /// The id of another document.
@@ -240,6 +268,7 @@ impl Conv {
             Self::Array(form) => form.write(value, lenient, out, scratch),
             Self::Foreign(form) => form.write(value, lenient, out, scratch),
             Self::Ref(form) => form.write(value, out, scratch),
+            Self::Identity(form) => form.write(value, lenient, out, scratch),
         }
     }
 }

@@ -5,6 +5,7 @@ use postgres_types::ToSql;
 use super::doing::Doing as _;
 use super::{Control, WAIT_FOR_OWNER};
 use crate::error::Result;
+use crate::postgres::target::merged::{delete_made, prefix};
 use crate::postgres::target::rows::{Apart, TableSpec};
 use crate::postgres::target::statements::{ours, quote, table_name};
 
@@ -41,7 +42,31 @@ impl Control {
         let forms = "SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = postgres; SET LOCAL extra_float_digits = 1; \
                      SET LOCAL bytea_output = hex";
         transaction.batch_execute(forms).await.doing(&doing)?;
+        let parts = transaction
+            .query(
+                "SELECT relname::text FROM pg_catalog.pg_class
+                 WHERE relnamespace = 'slackwater'::regnamespace AND relkind = 'r' AND starts_with(relname::text, $1)",
+                &[&prefix(migration)],
+            )
+            .await
+            .doing(&doing)?;
+        let parts: Vec<String> =
+            parts.iter().map(|row| row.try_get(0)).collect::<std::result::Result<_, _>>().doing(&doing)?;
         for spec in rows.iter().rev() {
+            if spec.is_part() {
+                continue;
+            }
+            if let Some(whole) = spec.whole() {
+                let made = whole.parts.iter().filter_map(|part| rows.get(*part).copied());
+                let made: Vec<&TableSpec> = made.filter(|part| parts.contains(&part.table.name)).collect();
+                if !made.is_empty() {
+                    let deleting = format!("deleting rows of {}", table_name(spec));
+                    let deleted =
+                        transaction.execute(&delete_made(spec, &made), &[]).await.doing(&deleting)?;
+                    forgotten.rows.push((format!("{}.{}", spec.table.schema, spec.table.name), deleted));
+                }
+                continue;
+            }
             let constants = match &spec.apart {
                 Apart::By(constants) => &constants[..],
                 Apart::Alone | Apart::Not => &[],
@@ -53,6 +78,10 @@ impl Control {
             let deleting = format!("deleting rows of {}", table_name(spec));
             let deleted = transaction.execute(&sql, &values).await.doing(&deleting)?;
             forgotten.rows.push((format!("{}.{}", spec.table.schema, spec.table.name), deleted));
+        }
+        for table in parts {
+            let sql = format!("DROP TABLE slackwater.{}", quote(&table));
+            transaction.batch_execute(&sql).await.doing(&doing)?;
         }
         let lists = transaction
             .query("SELECT id FROM slackwater.seen WHERE migration = $1", &[&migration])

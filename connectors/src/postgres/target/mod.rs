@@ -5,6 +5,7 @@ pub mod drift;
 pub mod expressions;
 pub mod finish;
 pub mod introspect;
+pub mod merged;
 mod notes;
 mod parameter;
 mod pipeline;

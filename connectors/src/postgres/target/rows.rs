@@ -264,10 +264,64 @@ pub struct TableSpec {
     pub source: Arc<str>,
     /// What tells these rows from those that other sources put into the same table.
     pub apart: Apart,
+    /// Whether several documents make one row.
+    pub merging: Merging,
     /// Framing for upserts.
     pub record: Arc<RowFormat>,
     /// Framing for COPY.
     pub copy: Arc<RowFormat>,
+}
+
+/// What a table has to do with rows that several documents make together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Merging {
+    /// Nothing: each row is of one document.
+    #[default]
+    None,
+    /// A table of ours with what one rule of the file gives to such rows: a row for each document, or element.
+    Part {
+        /// The table that they are made for, as an index into the specifications.
+        of: usize,
+    },
+    /// The application's table: each row is made of the parts with its key.
+    Whole(Whole),
+}
+
+/// How rows are made of parts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Whole {
+    /// The tables of the parts, as indices into the specifications.
+    pub parts: Vec<usize>,
+    /// How each of the columns is made.
+    pub how: Vec<How>,
+    /// A row stands as long as each of the tables has a part of it; otherwise as long as one has.
+    pub all: bool,
+}
+
+/// How a column is made of the values that documents give for it. Nulls do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum How {
+    /// The value of the last document that has one.
+    #[default]
+    Last,
+    /// Of the first one.
+    First,
+    /// The longest text.
+    Longest,
+    /// The least.
+    Min,
+    /// The greatest.
+    Max,
+    /// The sum.
+    Sum,
+    /// How many there are.
+    Count,
+    /// The elements of all arrays, each once, in their order.
+    Union,
+    /// Some is true.
+    Any,
+    /// All are true.
+    All,
 }
 
 /// How the rows that one source puts into a table are told from those of other sources.
@@ -282,7 +336,27 @@ pub enum Apart {
     Not,
 }
 
+/// Columns of a table of parts beside those of the application's table. No table of theirs has such names.
+pub const PART: &str = "slackwater part";
+/// The document of which a part is, where an element made it.
+pub const DOCUMENT: &str = "slackwater document";
+/// What parts are ordered by, where the file says so.
+pub const ORDER: &str = "slackwater order";
+
 impl TableSpec {
+    /// A table of ours, which the application does not know.
+    pub fn is_part(&self) -> bool {
+        matches!(self.merging, Merging::Part { .. })
+    }
+
+    /// How its rows are made of parts, if they are.
+    pub fn whole(&self) -> Option<&Whole> {
+        match &self.merging {
+            Merging::Whole(whole) => Some(whole),
+            Merging::None | Merging::Part { .. } => None,
+        }
+    }
+
     /// The columns by which a document's row is found, as indices into `columns`.
     pub fn found_by(&self) -> &[usize] {
         self.found.as_deref().unwrap_or(&self.key)

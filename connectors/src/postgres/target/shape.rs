@@ -146,6 +146,11 @@ impl Shape {
         needed.then_some(Self { places, computed, inputs, document })
     }
 
+    /// The type in which this column travels.
+    pub(super) fn carried_as(&self, at: usize) -> Option<String> {
+        self.places.get(at).map(Place::name)
+    }
+
     /// The columns that are computed.
     pub fn computed(&self) -> &[Computed] {
         &self.computed

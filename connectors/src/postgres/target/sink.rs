@@ -33,6 +33,7 @@ use crate::secret::Secret;
 mod calls;
 mod claims;
 mod learn;
+mod merging;
 mod numbers;
 mod prepared;
 mod sweep;
@@ -40,6 +41,7 @@ mod texts;
 mod turns;
 mod watched;
 
+pub use merging::prepare_parts;
 use prepared::Use;
 
 const BEGIN: &str = "BEGIN READ WRITE; SET LOCAL slackwater.writing = on";
@@ -176,7 +178,7 @@ impl Sink {
         self.open_transaction(advance).await?;
         let mut careful = self.careful.take().ok_or_else(|| self.misuse("no transaction is open"))?;
         self.dirty = true;
-        let counts = match self.write_watched(writes, &advance.seen).await {
+        let counts = match self.write_with_care(writes, &advance.seen).await {
             Ok(counts) => counts,
             Err(error) => {
                 self.give_up().await;
@@ -266,7 +268,7 @@ impl Sink {
         const SAVE: &str = "SAVEPOINT record; SET CONSTRAINTS ALL DEFERRED";
         if self.needs_care(writes) {
             send(&self.client, vec![Call::simple("setting a savepoint", SAVE)]).await?;
-            let counts = self.write_watched(writes, &careful.advance.seen).await?;
+            let counts = self.write_with_care(writes, &careful.advance.seen).await?;
             let calls = vec![
                 Call::simple("checking deferred constraints", "SET CONSTRAINTS ALL IMMEDIATE"),
                 Call::simple("releasing a savepoint", "RELEASE SAVEPOINT record"),
@@ -487,6 +489,7 @@ async fn writer(url: &Secret, specs: &[TableSpec]) -> Result<(Client, JoinHandle
         let made = client.batch_execute(&shape.create()).await;
         made.map_err(|error| explain("making a type for rows", &error))?;
     }
+    merging::make_tables(&client, specs).await?;
     let schemas: BTreeSet<&str> = specs.iter().map(|spec| spec.table.schema.as_str()).collect();
     let path: String = schemas.iter().map(|schema| format!(", {}", statements::quote(schema))).collect();
     let sql = format!(

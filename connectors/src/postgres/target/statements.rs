@@ -285,7 +285,7 @@ mod tests {
 
     use super::*;
     use crate::postgres::target::catalog::{Column, Table};
-    use crate::postgres::target::rows::{Apart, Missing, RowFormat};
+    use crate::postgres::target::rows::{Apart, Merging, Missing, RowFormat};
 
     fn plain(oid: u32, name: &str) -> Type {
         Type {
@@ -341,6 +341,7 @@ mod tests {
             stands: false,
             source: "shop".into(),
             apart: Apart::Alone,
+            merging: Merging::None,
             columns: mapped,
             key: key.to_vec(),
             owner,

@@ -33,6 +33,10 @@ pub(super) enum Use {
     NoteSeen(usize),
     Note(Note),
     Waiting(Waiting),
+    /// Keys of rows that a batch of parts touches.
+    Touched(usize),
+    /// Rows that are made of parts.
+    Made(usize),
 }
 
 impl Sink {
@@ -130,6 +134,9 @@ impl Sink {
                 (self.doing("deleting from", index), owned(statements::delete_others(&self.specs[index]))?)
             }
             Use::Waiting(waiting) => (self.doing_of(what), self.sql_of(waiting)?),
+            Use::Touched(index) | Use::Made(index) => {
+                (self.doing("preparing rows that are made of parts in", index), self.sql_of_parts(what)?)
+            }
             Use::NoteSeen(index) => {
                 let relation = self.seen_relation(index).await?;
                 (self.doing("noting rows of", index), statements::note_seen(&self.specs[index], &relation))

@@ -31,7 +31,9 @@ impl Sink {
         loop {
             self.tidy().await?;
             let but: String = holders.iter().map(|holder| format!(" AND {}", holder.condition)).collect();
-            let outcome = if self.needs_careful_sweep(index) {
+            let outcome = if self.specs[index].is_part() {
+                self.sweep_parts(index).await
+            } else if self.needs_careful_sweep(index) {
                 self.sweep_watched(index, constants, &but).await
             } else {
                 self.sweep_at_once(index, constants, &but).await

@@ -78,12 +78,13 @@ impl Sink {
     /// True where rows of these tables have to be merged, never copied: something of them is watched, or written as text.
     pub fn merges(&self, specs: &[usize]) -> bool {
         let merges = |spec: &usize| {
-            self.specs[*spec].shape.is_some() || self.is_watched(self.references.of_spec[*spec])
+            let one = &self.specs[*spec];
+            one.shape.is_some() || one.is_part() || self.is_watched(self.references.of_spec[*spec])
         };
         specs.iter().any(merges)
     }
 
-    fn is_watched(&self, table: usize) -> bool {
+    pub(super) fn is_watched(&self, table: usize) -> bool {
         self.numbers.tables.get(table).is_some_and(Option::is_some)
     }
 
@@ -91,7 +92,8 @@ impl Sink {
     pub(super) fn needs_care(&self, writes: &WriteSet) -> bool {
         writes.tables.iter().enumerate().any(|(spec, write)| {
             let table = self.references.of_spec[spec];
-            !write.is_empty() && (self.is_watched(table) || (removes(write) && self.cascades_from(table)))
+            let plain = !self.specs[spec].is_part() && !self.is_watched(table);
+            !write.is_empty() && (!plain || (removes(write) && self.cascades_from(table)))
         })
     }
 
@@ -103,7 +105,7 @@ impl Sink {
         writes: &WriteSet,
         notes: &Notes,
     ) -> Option<Result<Counts>> {
-        if self.claims(writes) {
+        if self.claims(writes) || self.has_parts(writes) {
             return None;
         }
         let (step, left) = self.doubt;
@@ -245,25 +247,25 @@ impl Sink {
     }
 
     /// Writes the batch inside the transaction that is open.
-    pub(super) async fn write_watched(&mut self, writes: &WriteSet, seen: &[usize]) -> Result<Counts> {
+    pub(super) async fn write_watched(&mut self, writes: &[&TableWrite], seen: &[usize]) -> Result<Counts> {
         let received =
-            |write: &TableWrite| TableCounts { received: write.rows.len() as u64, ..TableCounts::default() };
-        let mut work = Work::new(writes.tables.iter().map(received).collect());
+            |write: &&TableWrite| TableCounts { received: write.rows.len() as u64, ..TableCounts::default() };
+        let mut work = Work::new(writes.iter().map(received).collect());
         let touched =
-            |spec: usize| !writes.tables[spec].is_empty() && self.is_watched(self.references.of_spec[spec]);
-        if (0..writes.tables.len()).any(touched) {
+            |spec: usize| !writes[spec].is_empty() && self.is_watched(self.references.of_spec[spec]);
+        if (0..writes.len()).any(touched) {
             self.take_turn().await?;
         }
         self.note_seen(writes, seen).await?;
         self.plan_by_keys(true).await?;
-        for spec in (0..writes.tables.len()).rev() {
-            if removes(&writes.tables[spec]) {
-                self.delete_watched(spec, &writes.tables[spec], &mut work).await?;
+        for (spec, write) in writes.iter().enumerate().rev() {
+            if removes(write) {
+                self.delete_watched(spec, write, &mut work).await?;
             }
         }
-        for spec in 0..writes.tables.len() {
-            if !writes.tables[spec].rows.is_empty() {
-                self.upsert_watched(spec, &writes.tables[spec], &mut work).await?;
+        for (spec, write) in writes.iter().enumerate() {
+            if !write.rows.is_empty() {
+                self.upsert_watched(spec, write, &mut work).await?;
             }
         }
         self.settle(&mut work).await?;
@@ -280,9 +282,9 @@ impl Sink {
         }
     }
 
-    async fn note_seen(&mut self, writes: &WriteSet, seen: &[usize]) -> Result<()> {
+    pub(super) async fn note_seen(&mut self, writes: &[&TableWrite], seen: &[usize]) -> Result<()> {
         for spec in seen {
-            if let Some(write) = writes.tables.get(*spec).filter(|write| !write.rows.is_empty()) {
+            if let Some(write) = writes.get(*spec).filter(|write| !write.rows.is_empty()) {
                 self.prepare(Use::NoteSeen(*spec)).await?;
                 let statement = self.get(Use::NoteSeen(*spec))?;
                 let seen = vec![rows(statement, 0, &write.rows)];

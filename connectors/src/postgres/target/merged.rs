@@ -1,0 +1,243 @@
+//! The SQL of rows that several documents make together, as text made of specifications.
+//!
+//! What each document, or element, gives to such a row is a *part*, and stands in a table of ours: one for each rule of the file. A row
+//! is computed of all parts with its key, by one statement for all keys that a transaction has touched. Pure.
+
+use uuid::Uuid;
+
+use crate::postgres::target::catalog::Type;
+use crate::postgres::target::rows::{DOCUMENT, How, ORDER, PART, TableSpec, Whole};
+use crate::postgres::target::statements::{element_type, quote, source, table_name};
+
+/// The type that a column has in a table of parts: what is under a domain, without a length. What the column of the
+/// application asks for is asked when the row is written.
+pub fn part_type(kind: &Type) -> Type {
+    let base = Type { oid: kind.base_oid, name: kind.base_name.clone(), ..kind.clone() };
+    Type { name: element_type(&base), modifier: -1, ..base }
+}
+
+/// What has to be there for the parts of one rule: the table and its indexes. Made only where it is not there, or has lost columns.
+pub(super) fn create(part: &TableSpec, whole: &TableSpec) -> String {
+    let table = table_name(part);
+    let columns: Vec<String> = part
+        .table
+        .columns
+        .iter()
+        .map(|column| format!("{} {}", quote(&column.name), element_type(&column.kind)))
+        .collect();
+    let mut sql =
+        format!("CREATE TABLE IF NOT EXISTS {table} ({}, PRIMARY KEY ({}))", columns.join(", "), quote(PART));
+    for column in &part.table.columns {
+        sql += &format!(
+            "; ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {} {}",
+            quote(&column.name),
+            element_type(&column.kind)
+        );
+    }
+    let index = |what: &str, columns: String| {
+        let name = quote(&format!("{}_{what}", part.table.name));
+        format!("; CREATE INDEX IF NOT EXISTS {name} ON {table} ({columns})")
+    };
+    sql += &index("key", keys(whole, ""));
+    if part.owner.is_some() {
+        sql += &index("document", quote(DOCUMENT));
+    }
+    sql
+}
+
+/// A column of parts has another type than it had.
+pub(super) fn retype(part: &TableSpec, column: &str, kind: &Type) -> String {
+    let (name, cast) = (quote(column), element_type(kind));
+    format!("ALTER TABLE {} ALTER COLUMN {name} TYPE {cast} USING {name}::text::{cast}", table_name(part))
+}
+
+/// The keys, as text, of the rows that a batch touches: those that its parts have now (`$1`: rows), and those that they had
+/// (overwritten, deleted: `$2`, or of documents whose elements are replaced: `$3`).
+pub(super) fn touched(part: &TableSpec, whole: &TableSpec) -> String {
+    let (table, rows) = (table_name(part), source(part, 1));
+    let as_text = |prefix: &str| {
+        let names = key_names(whole).map(|name| format!("{prefix}{}::text", quote(name)));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let id = quote(PART);
+    // Without elements nothing is asked for; the parameter is there all the same.
+    let owned = match part.owner {
+        Some(_) => format!("t.{} = ANY($3::uuid[])", quote(DOCUMENT)),
+        None => "cardinality($3::uuid[]) < 0".to_owned(),
+    };
+    format!(
+        "SELECT {new} FROM {rows} AS r \
+         UNION SELECT {old} FROM {table} AS t JOIN {rows} AS r ON r.{id} = t.{id} \
+         UNION SELECT {old} FROM {table} AS t WHERE t.{id} = ANY($2::uuid[]) \
+         UNION SELECT {old} FROM {table} AS t WHERE {owned}",
+        new = as_text("r."),
+        old = as_text("t."),
+    )
+}
+
+/// The keys, as text, of rows that have parts of which this condition holds.
+pub(super) fn keys_where(part: &TableSpec, whole: &TableSpec, condition: &str) -> String {
+    let names: Vec<String> = key_names(whole).map(|name| format!("t.{}::text", quote(name))).collect();
+    format!("SELECT DISTINCT {} FROM {} AS t WHERE {condition}", names.join(", "), table_name(part))
+}
+
+/// The rows of the keys that are bound, one array of text a column: whether there is one, the key, and its columns as they travel.
+pub(super) fn rows(whole: &TableSpec, merging: &Whole, parts: &[&TableSpec]) -> String {
+    let kinds: Vec<Type> =
+        whole.columns.iter().map(|column| part_type(&whole.table.columns[*column].kind)).collect();
+    let key_places = 0..whole.key.len();
+    let arrays: Vec<String> = key_places.clone().map(|place| format!("${}::text[]", place + 1)).collect();
+    let names: Vec<String> = key_places.clone().map(|place| format!("k{place}")).collect();
+    let typed: Vec<String> = whole
+        .key
+        .iter()
+        .enumerate()
+        .map(|(place, at)| format!("x.k{place}::{} AS k{place}", kinds[*at].name))
+        .collect();
+    let wanted = format!(
+        "(SELECT DISTINCT {} FROM unnest({}) AS x({})) AS w",
+        typed.join(", "),
+        arrays.join(", "),
+        names.join(", ")
+    );
+    let ordered = parts.iter().find_map(|part| order_of(part));
+    let sides: Vec<String> = parts
+        .iter()
+        .enumerate()
+        .map(|(side, part)| of_side(whole, &kinds, side, part, ordered.as_ref()))
+        .collect();
+    let key: Vec<String> = key_places.map(|place| format!("w.k{place}")).collect();
+    let stands = match merging.all {
+        true => format!("count(DISTINCT p.side) = {}", parts.len()),
+        false => "count(p.part) > 0".to_owned(),
+    };
+    let made: Vec<String> = kinds
+        .iter()
+        .enumerate()
+        .map(|(at, kind)| format!("{} AS c{at}", made(whole, merging, at, kind)))
+        .collect();
+    let outer: Vec<String> =
+        kinds.iter().enumerate().map(|(at, kind)| travels(whole, merging, at, kind)).collect();
+    format!(
+        "SELECT a.stands, {outer_key}, {outer} FROM (SELECT {key}, {stands} AS stands, {made} \
+         FROM {wanted} LEFT JOIN LATERAL ({sides}) AS p ON true GROUP BY {key}) AS a",
+        sides = sides.join(" UNION ALL "),
+        outer_key = names.iter().map(|name| format!("a.{name}")).collect::<Vec<_>>().join(", "),
+        outer = outer.join(", "),
+        key = key.join(", "),
+        made = made.join(", "),
+    )
+}
+
+/// The parts of one rule with the keys that are wanted. `ordered`: the type of what parts are ordered by.
+fn of_side(
+    whole: &TableSpec,
+    kinds: &[Type],
+    side: usize,
+    part: &TableSpec,
+    ordered: Option<&Type>,
+) -> String {
+    let value = |(at, kind): (usize, &Type)| {
+        let name = &whole.table.columns[whole.columns[at]].name;
+        match part.table.column(name) {
+            Some(_) => format!("t.{} AS c{at}", quote(name)),
+            None => format!("NULL::{} AS c{at}", kind.name),
+        }
+    };
+    let values: Vec<String> = kinds.iter().enumerate().map(value).collect();
+    let order = match (ordered, order_of(part)) {
+        (_, Some(_)) => format!("t.{}", quote(ORDER)),
+        (Some(kind), None) => format!("NULL::{}", kind.name),
+        (None, None) => "NULL::bigint".to_owned(),
+    };
+    let same: Vec<String> =
+        key_names(whole).enumerate().map(|(place, name)| format!("t.{} = w.k{place}", quote(name))).collect();
+    format!(
+        "SELECT {}, {side} AS side, t.{} AS part, {order} AS o FROM {} AS t WHERE {}",
+        values.join(", "),
+        quote(PART),
+        table_name(part),
+        same.join(" AND ")
+    )
+}
+
+fn order_of(part: &TableSpec) -> Option<Type> {
+    part.table.column(ORDER).map(|at| part.table.columns[at].kind.clone())
+}
+
+/// One column, of the parts of one key.
+fn made(whole: &TableSpec, merging: &Whole, at: usize, kind: &Type) -> String {
+    let value = format!("p.c{at}");
+    let cast = &kind.name;
+    let chosen = |order: &str| {
+        // An array of arrays is no array of values, so they go as text.
+        let (taken, back) = match kind.element {
+            Some(_) => (format!("{value}::text"), format!("::{cast}")),
+            None => (value.clone(), String::new()),
+        };
+        format!("(array_agg({taken} ORDER BY {order}) FILTER (WHERE {value} IS NOT NULL))[1]{back}")
+    };
+    const FIRST: &str = "p.o ASC NULLS LAST, p.side, p.part";
+    const LAST: &str = "p.o DESC NULLS LAST, p.side, p.part";
+    if whole.key.contains(&at) {
+        // All are equal, which is not the same: of `Ann` and `ann` one is taken, always the same one.
+        return chosen(&format!("{value}::text COLLATE \"C\", p.side, p.part"));
+    }
+    match merging.how.get(at).copied().unwrap_or_default() {
+        How::Last => chosen(LAST),
+        How::First => chosen(FIRST),
+        How::Longest => chosen(&format!("length({value}::text) DESC, {LAST}")),
+        How::Min => chosen(&format!("{value}, {LAST}")),
+        How::Max => chosen(&format!("{value} DESC, {LAST}")),
+        How::Sum => format!("sum({value})::{cast}"),
+        How::Count => format!("count({value})::{cast}"),
+        How::Union => format!("array_agg({value}::text) FILTER (WHERE {value} IS NOT NULL)"),
+        How::Any => format!("bool_or({value})"),
+        How::All => format!("bool_and({value})"),
+    }
+}
+
+/// One column as it is written into a row that travels.
+fn travels(whole: &TableSpec, merging: &Whole, at: usize, kind: &Type) -> String {
+    let mut value = format!("a.c{at}");
+    let is_key = whole.key.contains(&at);
+    if !is_key && merging.how.get(at) == Some(&How::Union) {
+        value = format!(
+            "(SELECT array_agg(DISTINCT u.e ORDER BY u.e) FROM unnest({value}) AS x(t), unnest(x.t::{}) AS u(e) \
+             WHERE u.e IS NOT NULL)",
+            kind.name
+        );
+    }
+    match whole.shape.as_ref().and_then(|shape| shape.carried_as(at)) {
+        Some(carrier) => format!("{value}::{carrier}"),
+        None => value,
+    }
+}
+
+fn key_names(whole: &TableSpec) -> impl Iterator<Item = &str> {
+    whole.key.iter().map(|at| whole.table.columns[whole.columns[*at]].name.as_str())
+}
+
+fn keys(whole: &TableSpec, prefix: &str) -> String {
+    let names: Vec<String> = key_names(whole).map(|name| format!("{prefix}{}", quote(name))).collect();
+    names.join(", ")
+}
+
+/// What the names of all tables of parts of a migration begin with.
+pub fn prefix(migration: &str) -> String {
+    let digest = Uuid::new_v5(&Uuid::NAMESPACE_OID, migration.as_bytes()).simple().to_string();
+    format!("parts_{}_", &digest[..12])
+}
+
+/// Deletes the rows that these parts make.
+pub(crate) fn delete_made(whole: &TableSpec, parts: &[&TableSpec]) -> String {
+    let made: Vec<String> = parts
+        .iter()
+        .map(|part| {
+            let same: Vec<String> =
+                key_names(whole).map(quote).map(|name| format!("p.{name} = t.{name}")).collect();
+            format!("EXISTS (SELECT FROM {} AS p WHERE {})", table_name(part), same.join(" AND "))
+        })
+        .collect();
+    format!("DELETE FROM {} AS t WHERE {}", table_name(whole), made.join(" OR "))
+}

@@ -1,0 +1,371 @@
+//! Rows that several documents make together.
+//!
+//! **Invariant**: when a transaction ends, each row of such a table is what [`merged::rows`] makes of all parts with its key, and a key
+//! without parts has no row. Who changes parts locks the keys that they had and have, before it changes them, and computes the rows of
+//! these keys afterwards. So of two transactions that touch one key the second one waits, and then sees the parts of the first. The parts of one
+//! document are changed by one lane at a time, as all its rows are, so what is read of them before the lock stays true.
+//!
+//! Locks are taken in the order of their numbers, behind the turn among watched references. Postgres ends one of two transactions that
+//! wait for each other all the same (rows of other tables are locked as well), and that one is tried again.
+//!
+//! **Crash**: parts, rows and the lane's progress are one transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hasher as _;
+
+use postgres_types::{FromSql, ToSql, Type};
+
+use super::calls::{rows, values};
+use super::prepared::Use;
+use super::{BEGIN, Sink};
+use crate::error::{Error, Kind, Result};
+use crate::postgres::client::connect;
+use crate::postgres::error::explain;
+use crate::postgres::progress::Counts;
+use crate::postgres::target::merged;
+use crate::postgres::target::pipeline::{Call, send};
+use crate::postgres::target::references::Key;
+use crate::postgres::target::rows::{Merging, PART, TableSpec, TableWrite, Values, WriteSet};
+use crate::postgres::target::statements::{self, quote};
+use crate::secret::Secret;
+
+/// Class of the advisory locks of keys.
+const KEYS: i32 = 1_398_206_259;
+
+/// All keys of a table share so many locks: the server has room for some thousands.
+const LOCKS: u64 = 256;
+
+/// One statement computes the rows of no more keys than this.
+const MOST_KEYS: usize = 5_000;
+
+/// Keys that a transaction touches, by the table of the rows.
+type Touched = BTreeMap<usize, BTreeSet<Key>>;
+
+impl Sink {
+    /// The table whose rows the parts in this one make.
+    fn made_of(&self, spec: usize) -> Option<usize> {
+        match self.specs[spec].merging {
+            Merging::Part { of } => Some(of),
+            Merging::None | Merging::Whole(_) => None,
+        }
+    }
+
+    /// The batch changes parts.
+    pub(super) fn has_parts(&self, writes: &WriteSet) -> bool {
+        let tables = writes.tables.iter().enumerate();
+        tables.into_iter().any(|(spec, write)| !write.is_empty() && self.specs[spec].is_part())
+    }
+
+    /// Writes the batch inside the transaction that is open, with the rows that its parts make.
+    pub(super) async fn write_with_care(&mut self, writes: &WriteSet, seen: &[usize]) -> Result<Counts> {
+        let all: Vec<&TableWrite> = writes.tables.iter().collect();
+        if !self.has_parts(writes) {
+            return self.write_watched(&all, seen).await;
+        }
+        let watched = |spec: usize| {
+            let of = self.made_of(spec).unwrap_or(spec);
+            let watched = |spec: usize| self.is_watched(self.references.of_spec[spec]);
+            !writes.tables[spec].is_empty() && (watched(spec) || watched(of))
+        };
+        // The turn among watched references comes before all other locks, and the lists of a recopy before those of keys.
+        if (0..writes.tables.len()).any(watched) {
+            self.take_turn().await?;
+        }
+        self.note_seen(&all, seen).await?;
+        self.plan_by_keys(true).await?;
+        let touched = self.touched(writes).await?;
+        self.lock_keys(&touched).await?;
+        let nothing = WriteSet::new(&self.specs, false);
+        let (mut parts, mut others) = (Vec::new(), Vec::new());
+        for (spec, write) in all.into_iter().enumerate() {
+            let none = &nothing.tables[spec];
+            let is_part = self.specs[spec].is_part();
+            parts.push(if is_part { write } else { none });
+            others.push(if is_part { none } else { write });
+        }
+        let mut counts = self.write_watched(&parts, &[]).await?;
+        // In one go with the other rows, which may refer to them.
+        let made = self.made(touched).await?;
+        for (spec, write) in made.tables.iter().enumerate().filter(|(_, write)| !write.is_empty()) {
+            others[spec] = write;
+        }
+        counts.add(&self.write_watched(&others, &[]).await?);
+        Ok(counts)
+    }
+
+    async fn touched(&mut self, writes: &WriteSet) -> Result<Touched> {
+        let mut touched = Touched::new();
+        for (spec, write) in writes.tables.iter().enumerate().filter(|(_, write)| !write.is_empty()) {
+            let Some(of) = self.made_of(spec) else { continue };
+            self.prepare(Use::Touched(spec)).await?;
+            let statement = self.get(Use::Touched(spec))?;
+            let none = Values::default();
+            let deletes = write.deletes.first().unwrap_or(&none);
+            let parameters: [&(dyn ToSql + Sync); 3] = [
+                &*rows(statement, 0, &write.rows),
+                &*values(statement, 1, deletes),
+                &*values(statement, 2, &write.owners),
+            ];
+            let found = self.client.query(statement, &parameters).await;
+            let found = found.map_err(|error| explain(self.doing("looking for parts in", spec), &error))?;
+            let keys = touched.entry(of).or_default();
+            for row in &found {
+                keys.extend(
+                    key_of(row).map_err(|error| explain(self.doing("reading parts of", spec), &error))?,
+                );
+            }
+        }
+        Ok(touched)
+    }
+
+    /// Waits until nobody else changes parts with these keys.
+    async fn lock_keys(&self, touched: &Touched) -> Result<()> {
+        let mut locks = BTreeSet::new();
+        for (of, keys) in touched {
+            let spec = &self.specs[*of];
+            for key in keys {
+                let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+                for text in [&spec.table.schema, &spec.table.name] {
+                    hash.write(text.as_bytes());
+                    hash.write(&[0]);
+                }
+                let table = hash.finish();
+                for value in key {
+                    // Equal is not the same, and equal keys have one lock: capitals, blanks and zeros at the end do not count.
+                    hash.write(plain(value).as_bytes());
+                    hash.write(&[0]);
+                }
+                // So tables share locks only by chance.
+                locks.insert((table.wrapping_mul(LOCKS) | (hash.finish() % LOCKS)) as i32);
+            }
+        }
+        let locks: Vec<i32> = locks.into_iter().collect();
+        let sql = "SELECT count(pg_catalog.pg_advisory_xact_lock($1, l.n)) FROM unnest($2::int[]) AS l(n)";
+        let locked = self.client.query_one(sql, &[&KEYS, &locks]).await;
+        locked.map(drop).map_err(|error| explain("waiting for others that make the same rows", &error))
+    }
+
+    /// What the parts of these keys make: rows to write, and rows to delete.
+    async fn made(&mut self, touched: Touched) -> Result<WriteSet> {
+        let mut writes = WriteSet::new(&self.specs, false);
+        for (of, keys) in touched {
+            if self.specs[of].stands {
+                let doing = self.doing("writing", of);
+                return Err(Error::new(Kind::Data, doing, "the table cannot be written as it is now"));
+            }
+            let mut keys = keys.into_iter();
+            loop {
+                let part: Vec<Key> = keys.by_ref().take(MOST_KEYS).collect();
+                if part.is_empty() {
+                    break;
+                }
+                self.made_of_keys(of, part, &mut writes.tables[of]).await?;
+            }
+        }
+        writes.sort();
+        Ok(writes)
+    }
+
+    async fn made_of_keys(&mut self, of: usize, keys: Vec<Key>, write: &mut TableWrite) -> Result<()> {
+        self.prepare(Use::Made(of)).await?;
+        let width = self.specs[of].key.len();
+        let mut columns = vec![Vec::with_capacity(keys.len()); width];
+        for key in keys {
+            for (column, value) in columns.iter_mut().zip(key) {
+                column.push(value);
+            }
+        }
+        let parameters: Vec<&(dyn ToSql + Sync)> = columns.iter().map(|column| column as _).collect();
+        let doing = || self.doing("making rows of", of);
+        let fail = |error: tokio_postgres::Error| explain(doing(), &error);
+        let found = self.client.query(self.get(Use::Made(of))?, &parameters).await.map_err(fail)?;
+        for row in &found {
+            let field = |at: usize, out: &mut Vec<u8>| -> std::result::Result<(), tokio_postgres::Error> {
+                match row.try_get::<_, Option<Raw<'_>>>(at)? {
+                    Some(Raw(bytes)) => {
+                        out.extend_from_slice(&(bytes.len() as i32).to_be_bytes());
+                        out.extend_from_slice(bytes);
+                    }
+                    None => out.extend_from_slice(&(-1_i32).to_be_bytes()),
+                }
+                Ok(())
+            };
+            if row.try_get::<_, bool>(0).map_err(fail)? {
+                write.rows.begin();
+                for at in 0..self.specs[of].columns.len() {
+                    field(1 + width + at, write.rows.field(at)).map_err(fail)?;
+                }
+                write.rows.end();
+            } else {
+                for (place, keys) in write.deletes.iter_mut().enumerate() {
+                    field(1 + place, keys.push()).map_err(fail)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of a recopy of parts: those that it has not met go, and the rows become what is left makes of them.
+    pub(super) async fn sweep_parts(&mut self, spec: usize) -> Result<u64> {
+        let relation = self.seen_relation(spec).await?;
+        self.prepare(Use::Hold).await?;
+        self.prepare(Use::Aware).await?;
+        self.dirty = true;
+        let outcome = self.sweep_parts_inside(spec, &relation).await;
+        if outcome.is_err() {
+            self.give_up().await;
+        }
+        self.dirty = false;
+        outcome
+    }
+
+    async fn sweep_parts_inside(&mut self, spec: usize, relation: &str) -> Result<u64> {
+        let calls = vec![
+            Call::simple("beginning", BEGIN),
+            Call::prepared("holding the lane", self.get(Use::Hold)?, self.identity()),
+            self.aware()?,
+        ];
+        send(&self.client, calls).await?;
+        if self.made_of(spec).is_some_and(|of| self.is_watched(self.references.of_spec[of])) {
+            self.take_turn().await?;
+        }
+        let lock = format!("LOCK TABLE slackwater.{} IN SHARE MODE", quote(relation));
+        send(&self.client, vec![Call::simple("waiting for writers", lock)]).await?;
+        let doing = self.doing("sweeping", spec);
+        let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
+        let (part, Some(of)) = (&self.specs[spec], self.made_of(spec)) else {
+            return Err(self.misuse("a sweep of parts of a table that has none"));
+        };
+        let condition = format!(
+            "NOT EXISTS (SELECT FROM slackwater.{} AS s WHERE s.{id} = t.{id})",
+            quote(relation),
+            id = quote(PART)
+        );
+        let keys = merged::keys_where(part, &self.specs[of], &condition);
+        let delete = format!("DELETE FROM {} AS t WHERE {condition}", statements::table_name(part));
+        let mut touched = Touched::new();
+        for row in self.client.query(&keys, &[]).await.map_err(fail)? {
+            touched.entry(of).or_default().extend(key_of(&row).map_err(fail)?);
+        }
+        self.lock_keys(&touched).await?;
+        self.client.execute(&delete, &[]).await.map_err(fail)?;
+        self.plan_by_keys(true).await?;
+        let made = self.made(touched).await?;
+        let counts = self.write_watched(&made.tables.iter().collect::<Vec<_>>(), &[]).await?;
+        send(&self.client, vec![Call::simple("committing", super::COMMIT)]).await?;
+        Ok(counts.deleted)
+    }
+
+    /// The SQL of a statement of this module.
+    pub(super) fn sql_of_parts(&self, what: Use) -> Result<String> {
+        let none = || self.misuse("a table whose rows are not made of parts");
+        match what {
+            Use::Touched(spec) => {
+                let of = self.made_of(spec).ok_or_else(none)?;
+                Ok(merged::touched(&self.specs[spec], &self.specs[of]))
+            }
+            Use::Made(of) => {
+                let whole = self.specs[of].whole().ok_or_else(none)?;
+                let parts: Vec<&TableSpec> = whole.parts.iter().map(|part| &self.specs[*part]).collect();
+                Ok(merged::rows(&self.specs[of], whole, &parts))
+            }
+            _ => Err(none()),
+        }
+    }
+}
+
+/// The same by a connection of its own.
+pub async fn prepare_parts(url: &Secret, specs: &[TableSpec]) -> Result<()> {
+    if specs.iter().any(TableSpec::is_part) {
+        let (client, _task) = connect(url).await?;
+        make_tables(&client, specs).await?;
+    }
+    Ok(())
+}
+
+/// Makes the tables of parts, where they are not as they have to be.
+pub(super) async fn make_tables(client: &tokio_postgres::Client, specs: &[TableSpec]) -> Result<()> {
+    for part in specs {
+        let Merging::Part { of } = part.merging else { continue };
+        let doing = format!("making the table of what makes rows of {}", specs[of].table.name);
+        let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
+        let sql = "SELECT a.attname::text, a.atttypid FROM pg_catalog.pg_attribute AS a
+                   WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped";
+        let name = statements::table_name(part);
+        let wrong =
+            |rows: &[tokio_postgres::Row]| -> std::result::Result<Option<Vec<usize>>, tokio_postgres::Error> {
+                let mut there = BTreeMap::new();
+                for row in rows {
+                    there.insert(row.try_get::<_, String>(0)?, row.try_get::<_, u32>(1)?);
+                }
+                let columns = &part.table.columns;
+                let lacks = columns.iter().any(|column| !there.contains_key(&column.name));
+                let other = (0..columns.len()).filter(|at| {
+                    there.get(&columns[*at].name).is_some_and(|oid| *oid != columns[*at].kind.oid)
+                });
+                let other: Vec<usize> = other.collect();
+                Ok((lacks || !other.is_empty()).then_some(other))
+            };
+        let found = client.query(sql, &[&name]).await.map_err(fail)?;
+        if wrong(&found).map_err(fail)?.is_none() {
+            continue;
+        }
+        // Two that make it at once would be in each other's way.
+        client.batch_execute("BEGIN READ WRITE").await.map_err(fail)?;
+        let lock = "SELECT pg_catalog.pg_advisory_xact_lock($1, 0)";
+        client.query_one(lock, &[&KEYS]).await.map_err(fail)?;
+        client.batch_execute(&merged::create(part, &specs[of])).await.map_err(fail)?;
+        let found = client.query(sql, &[&name]).await.map_err(fail)?;
+        for at in wrong(&found).map_err(fail)?.unwrap_or_default() {
+            let column = &part.table.columns[at];
+            let retyped = client.batch_execute(&merged::retype(part, &column.name, &column.kind)).await;
+            retyped.map_err(fail)?;
+        }
+        client.batch_execute("COMMIT").await.map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// The key in a row of texts. None where a part of it is null: then no row can be meant.
+fn key_of(row: &tokio_postgres::Row) -> std::result::Result<Option<Key>, tokio_postgres::Error> {
+    (0..row.len()).map(|at| row.try_get::<_, Option<String>>(at)).collect()
+}
+
+/// What equal values of a type have in common, as far as texts tell.
+fn plain(value: &str) -> String {
+    let value = value.trim().to_lowercase();
+    match value.parse::<f64>() {
+        Ok(number) => format!("{number}"),
+        Err(_) => value,
+    }
+}
+
+/// A value in its binary form.
+struct Raw<'a>(&'a [u8]);
+
+impl<'a> FromSql<'a> for Raw<'a> {
+    fn from_sql(
+        _: &Type,
+        raw: &'a [u8],
+    ) -> std::result::Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(raw))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+struct Fnv(u64);
+
+impl std::hash::Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
