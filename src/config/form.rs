@@ -15,6 +15,21 @@ use super::tree::{Node, Scalar, Shape};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Form(pub(crate) BTreeMap<String, TableForm>);
 
+/// Stands for the table of ours with what is looked up in a collection's documents.
+const LOOKED_UP: &str = "what is looked up";
+
+impl Form {
+    /// Other rules take these fields of the collection's documents.
+    pub(super) fn take(&mut self, fields: &std::collections::BTreeSet<String>) {
+        let column = |field: &String| {
+            let rule = digest(field);
+            (field.clone(), ColumnForm { value: rule.clone(), rule })
+        };
+        let table = TableForm { columns: fields.iter().map(column).collect(), ..TableForm::default() };
+        self.0.insert(LOOKED_UP.to_owned(), table);
+    }
+}
+
 /// What the rows of one table are made by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableForm {

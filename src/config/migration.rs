@@ -386,6 +386,19 @@ pub enum Convert {
         to: At<String>,
         /// Text of 24 hexadecimal digits is an ObjectId.
         hex: bool,
+        /// The document is found by this field, and not by its `_id`.
+        by: Option<At<Path>>,
+    },
+    /// A value of another document.
+    Lookup {
+        /// Its collection, `source.collection`.
+        of: At<String>,
+        /// Text of 24 hexadecimal digits is an ObjectId.
+        hex: bool,
+        /// The field by which it is found, where it is not the `_id`.
+        by: Option<At<Path>>,
+        /// The field with the value.
+        take: At<Path>,
     },
     /// The id of the row that all documents with this text make together.
     Identity {
@@ -413,6 +426,7 @@ impl Convert {
             Self::Enum { .. } => "enum",
             Self::Ref { .. } => "ref",
             Self::Identity { .. } => "identity",
+            Self::Lookup { .. } => "lookup",
         }
     }
 }

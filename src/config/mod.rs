@@ -10,6 +10,7 @@ mod fields;
 mod form;
 mod include;
 mod log;
+mod lookups;
 mod migration;
 mod outside;
 mod path;

@@ -12,7 +12,7 @@ use super::spelling::{list, nearest};
 use super::tree::{Node, Shape};
 
 /// Rules that convert a value of the document.
-const CONVERSIONS: [&str; 15] = [
+const CONVERSIONS: [&str; 16] = [
     "from",
     "text",
     "integer",
@@ -28,6 +28,7 @@ const CONVERSIONS: [&str; 15] = [
     "enum",
     "ref",
     "identity",
+    "lookup",
 ];
 /// Rules that make their value themselves.
 const MAKERS: [&str; 8] = ["uuid", "serial", "parent", "rest", "const", "index", "key", "sql"];
@@ -38,7 +39,7 @@ pub(super) fn is_maker(word: &str) -> bool {
 }
 
 /// Options allowed next to a rule.
-const OPTIONS: [&str; 16] = [
+const OPTIONS: [&str; 17] = [
     "null",
     "invalid",
     "default",
@@ -54,6 +55,7 @@ const OPTIONS: [&str; 16] = [
     "with",
     "sensitive",
     "of",
+    "take",
     "merge",
 ];
 
@@ -277,10 +279,13 @@ fn fits(option: &str) -> &'static str {
     match option {
         "map" | "unknown" => "it belongs to `enum`",
         "to" | "hex" => "it belongs to `ref`",
-        "of" => "it belongs to `identity`",
+        "of" => "it belongs to `identity` and `lookup`",
+        "take" => "it belongs to `lookup`",
         "with" => "it belongs to `sql`",
         "unit" => "it belongs to `timestamp`, `date` and `from`",
-        "trim" | "lower" => "it belongs to `text`, `enum`, `array`, `identity` and `from`",
+        "trim" | "lower" => {
+            "it belongs to `text`, `enum`, `array`, `identity`, `from`, and to `lookup` and `ref` with `by`"
+        }
         "sensitive" => "it belongs to rules that take something out of the document, and to `rest`",
         _ => "it belongs to rules that convert a value of the document",
     }
@@ -334,7 +339,21 @@ fn conversion(
             let help = "name the collection that it points to: `to: source.collection`";
             let to = fields.require("to", help, findings);
             let to = to.and_then(|(_, node)| fields::text(node, "`to`", findings));
-            to.map(|to| Convert::Ref { to, hex: hex.unwrap_or(false) })
+            let by = fields.take("by").and_then(|(_, node)| found_by(node, findings));
+            to.map(|to| Convert::Ref { to, hex: hex.unwrap_or(false), by })
+        }
+        "lookup" => {
+            let hex = fields.take("hex").and_then(|(_, node)| fields::boolean(node, "`hex`", findings));
+            let help = "name the collection of the other document: `of: source.collection`";
+            let of = fields.require("of", help, findings);
+            let of = of.and_then(|(_, node)| fields::text(node, "`of`", findings));
+            let by = fields.take("by").and_then(|(_, node)| found_by(node, findings));
+            let take = fields.require("take", "name the field with the value: `take: name`", findings);
+            let take = take.and_then(|(_, node)| found_by(node, findings));
+            match (of, take) {
+                (Some(of), Some(take)) => Some(Convert::Lookup { of, hex: hex.unwrap_or(false), by, take }),
+                _ => None,
+            }
         }
         "identity" => {
             let of = fields.take("of").and_then(|(_, node)| fields::text(node, "`of`", findings));
@@ -342,7 +361,9 @@ fn conversion(
         }
         _ => Some(Convert::Auto),
     };
-    let textual = matches!(word, "text" | "enum" | "array" | "identity" | "from");
+    let found_by_text =
+        matches!(convert, Some(Convert::Ref { by: Some(_), .. } | Convert::Lookup { by: Some(_), .. }));
+    let textual = matches!(word, "text" | "enum" | "array" | "identity" | "from") || found_by_text;
     let mut flag = |name: &str, fields: &mut Fields<'_>| {
         let node = textual.then(|| fields.take(name)).flatten();
         node.and_then(|(_, node)| fields::boolean(node, name, findings)).unwrap_or(false)
@@ -363,6 +384,17 @@ fn conversion(
         );
     }
     Some(Value { empty_is_null: empty_is_null.unwrap_or(false), trim, lower, unit, ..plain(path, convert?) })
+}
+
+/// A field of another document.
+fn found_by(node: &Node, findings: &mut Findings) -> Option<At<Path>> {
+    let path = fields::path(node, "the path", findings)?;
+    if path.value.up || path.value.is_element() || path.value.each.is_some() {
+        let message = format!("`{}` is not a field of the other document", path.value);
+        findings.error(node.place, message, "write the field's name");
+        return None;
+    }
+    Some(path)
 }
 
 fn labels(node: &Node, findings: &mut Findings) -> Option<Vec<(At<String>, At<String>)>> {

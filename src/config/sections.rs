@@ -8,6 +8,7 @@ use super::diagnostics::{At, Findings, Place};
 use super::fields::{self, Fields};
 use super::form::{self, Usual};
 use super::log;
+use super::lookups;
 use super::migration::{Collection, Log, Merge, Migration, Snapshot, Source, Table, Target};
 use super::outside::{Outside, secret};
 use super::predicate::predicate;
@@ -203,15 +204,15 @@ fn collections(
 ) -> Vec<Collection> {
     let Some(fields) = Fields::of(node, "`collections`", findings) else { return Vec::new() };
     let mut collections = Vec::new();
+    let mut empty = Vec::new();
     for (name, node) in fields.into_entries() {
         let parts = split_name(name, sources, findings);
         let nodes = fields::items(node, "a collection", true, findings).unwrap_or_default();
         if nodes.is_empty() {
-            let help = "give it a table (`into: …`), or list it under `not_migrated`";
-            findings.error(node.place, format!("nothing becomes of `{}`", name.value), help);
+            empty.push((name.value.clone(), node.place));
         }
         let mut tables: Vec<Table> = Vec::new();
-        let (mut reject_others, mut incomplete) = (None, nodes.is_empty());
+        let (mut reject_others, mut incomplete) = (None, false);
         for node in nodes {
             match otherwise(node, findings) {
                 Some(place) => reject_others = Some(place),
@@ -240,6 +241,20 @@ fn collections(
                 form,
                 incomplete,
             });
+        }
+    }
+    let taken = lookups::taken(&collections);
+    for (name, place) in empty {
+        if !taken.contains_key(&name) {
+            let help = "give it a table (`into: …`), or list it under `not_migrated`";
+            findings.error(place, format!("nothing becomes of `{name}`"), help);
+            let found = collections.iter_mut().filter(|collection| collection.name.value == name);
+            found.for_each(|collection| collection.incomplete = true);
+        }
+    }
+    for collection in &mut collections {
+        if let Some(taken) = taken.get(&collection.name.value) {
+            collection.form.take(taken);
         }
     }
     if collections.len() > usize::from(u16::MAX) {

@@ -332,7 +332,8 @@ fn route(code: &Code, row: &Row<'_, '_>, fits: &mut Vec<bool>) -> Result<(), Rej
         let taken = own.rivals.iter().any(|rival| fits.get(*rival) == Some(&true));
         fits.push(!taken && row.fits(own.when.as_ref())?);
     }
-    if code.reject_others && !fits.contains(&true) {
+    let fits_some = code.rows.iter().zip(&*fits).any(|(own, fits)| *fits && !own.aside);
+    if code.reject_others && !fits_some {
         return Err(of_document(Reason::Route, "it fits none of the collection's tables"));
     }
     Ok(())

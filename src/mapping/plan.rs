@@ -7,7 +7,7 @@ use slackwater_connectors::postgres::target::rows::{Merging, PART, TableSpec};
 use slackwater_connectors::postgres::target::serial::Series;
 use slackwater_topics::{CollectionId, Namespace};
 
-use super::compile::Part;
+use super::compile::{Part, Places};
 use super::condition::Condition;
 use super::encode::{Conv, IdForm, Json, Lenient};
 use super::sensitive::Sensitive;
@@ -29,6 +29,7 @@ pub struct Plan {
     pub series: Vec<Series>,
     /// Rules that give parts of rows.
     pub(super) parts: Vec<Part>,
+    pub(super) places: Places,
     /// What somebody should have looked at.
     pub warnings: Diagnostics,
 }
@@ -48,7 +49,7 @@ impl Plan {
     pub(crate) fn written(&self, table: usize) -> &TableSpec {
         match self.tables[table].merging {
             Merging::Part { of } => &self.tables[of],
-            Merging::None | Merging::Whole(_) => &self.tables[table],
+            Merging::None | Merging::Known | Merging::Whole(_) => &self.tables[table],
         }
     }
 
@@ -174,6 +175,8 @@ pub(super) struct RowCode {
     pub(super) when: Option<Condition>,
     /// Other rows of the document for the same table: the first one that fits is written.
     pub(super) rivals: Vec<usize>,
+    /// What others look up in the document: it is there whether the document fits a table or not.
+    pub(super) aside: bool,
 }
 
 /// What the target computes of a row.

@@ -25,6 +25,7 @@ mod keys;
 mod kill;
 mod lag;
 mod letters;
+mod lookups;
 mod merged;
 mod mistakes;
 mod nocodb;

@@ -48,7 +48,7 @@ collections:
       when: { industry: { exists: true } }
       columns:
         id: { identity: industry, trim: true, lower: true }
-        name: { text: industry, trim: true, lower: true, merge: min }
+        name: { text: industry, trim: true, lower: true }
         people: { const: 1, merge: sum }
     - into: phones
       each: phones[]

@@ -83,7 +83,7 @@ fn input_type(rule: &Rule) -> Type {
             Convert::Time => of("time without time zone"),
             Convert::Bytea => of("bytea"),
             Convert::Jsonb => of("jsonb"),
-            Convert::Text | Convert::Auto | Convert::Enum { .. } => of("text"),
+            Convert::Text | Convert::Auto | Convert::Enum { .. } | Convert::Lookup { .. } => of("text"),
         },
         Rule::Key | Rule::Parent(_) | Rule::Const(_) | Rule::Sql(_) => of("text"),
     }
@@ -162,12 +162,13 @@ impl Columns<'_, '_> {
             missing,
             code,
             expression: Some(expression),
+            wanted: None,
         };
         complete.then_some(built)
     }
 
     /// The default as SQL: text that the column's type reads.
-    fn default_sql(&self, policies: &Policies, column: &catalog::Column) -> Option<String> {
+    pub(super) fn default_sql(&self, policies: &Policies, column: &catalog::Column) -> Option<String> {
         let default = policies.default.as_ref()?;
         let cast = element_type(&column.kind);
         Some(match default.value.is_null() {

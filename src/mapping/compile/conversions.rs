@@ -110,6 +110,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) series: &'a [Series],
     /// What the target has against expressions.
     pub(super) complaints: &'a BTreeMap<[String; 4], Complaint>,
+    pub(super) catalog: &'a Catalog,
 }
 
 impl<'a> Surroundings<'a> {
@@ -122,6 +123,7 @@ impl<'a> Surroundings<'a> {
             file,
             series,
             complaints: &catalog.complaints,
+            catalog,
         }
     }
 }
@@ -149,7 +151,8 @@ pub(super) fn conversion(
     }
     let base = Base::of(kind);
     let word = value.convert.word();
-    if word != "from" && !base.rules().contains(&word) {
+    let fits_all = matches!(value.convert, Convert::Auto | Convert::Lookup { .. });
+    if !fits_all && !base.rules().contains(&word) {
         let rules = list(base.rules().iter().copied().chain(["from"]));
         let help = match (&value.convert, &base) {
             (Convert::Array, _) => format!("give the column the type {}[], or use {rules}", kind.name),
@@ -186,7 +189,12 @@ pub(super) fn conversion(
                 form: if base == Base::Uuid { IdForm::Uuid } else { IdForm::Text },
             })))
         }
-        Convert::Ref { to, hex } => {
+        Convert::Lookup { of: other, .. } | Convert::Ref { to: other, by: Some(_), .. } => {
+            let message = "what is looked up is known to the target alone";
+            findings.error(other.place, message, "make it a column of its own");
+            None
+        }
+        Convert::Ref { to, hex, by: None } => {
             if merged::is_merged(&to.value, around) {
                 let message =
                     format!("documents of `{}` have no row of their own: several make one", to.value);

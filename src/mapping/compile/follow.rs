@@ -8,7 +8,7 @@ use slackwater_connectors::postgres::target::catalog::{Catalog, Table};
 use slackwater_connectors::postgres::target::rows::{Apart, Merging, RowFormat, TableSpec};
 
 use super::conversions::Surroundings;
-use super::{Compiler, Part, merged, same_table, serial, set_levels};
+use super::{Compiler, Part, Places, lookups, merged, same_table, serial, set_levels};
 use crate::config::{Collection, Diagnostic, Findings, Migration, Severity};
 use crate::mapping::Sensitive;
 use crate::mapping::plan::{Code, CollectionPlan, Plan};
@@ -27,21 +27,28 @@ pub(crate) fn follow(
     let mut collections = Vec::new();
     let mut mistakes = Vec::new();
     let mut parts: Vec<Part> = Vec::new();
+    let known = lookups::all(file, catalog);
+    let mut kept = Places::new();
     for (index, collection) in file.collections.iter().enumerate() {
         let places = match before {
             Some(before) => before.collections[index].tables.clone(),
-            None => (tables.len()..tables.len() + collection.tables.len()).collect(),
+            None => {
+                let looked_up = usize::from(known.contains_key(&collection.name.value));
+                (tables.len()..tables.len() + collection.tables.len() + looked_up).collect()
+            }
         };
         let most = places.iter().map(|place| place + 1).max().unwrap_or_default();
         tables.resize_with(tables.len().max(most), || None);
         let mut findings = Findings::new(file.file.clone());
-        let (mut specs, mut given) = (Vec::new(), Vec::new());
+        let (mut specs, mut given, mut theirs) = (Vec::new(), Vec::new(), Places::new());
         let compiler = Compiler {
             file,
             catalog,
             around: &around,
             specs: &mut specs,
             parts: &mut given,
+            known: &known,
+            places: &mut theirs,
             findings: &mut findings,
         };
         let compiled = compiler.collection(collection);
@@ -62,6 +69,7 @@ pub(crate) fn follow(
                 let spec = places[part.spec];
                 part.at(spec)
             }));
+            kept.extend(theirs.into_iter().map(|(name, spec)| (name, places[spec])));
             for (spec, place) in specs.into_iter().zip(&places) {
                 tables[*place] = Some(spec);
             }
@@ -77,11 +85,15 @@ pub(crate) fn follow(
         // What it has given is there, and counts.
         let theirs = before.iter().flat_map(|before| &before.parts);
         parts.extend(theirs.filter(|part| places.contains(&part.spec)).cloned());
+        let theirs = before.iter().flat_map(|before| &before.places);
+        kept.extend(
+            theirs.filter(|(_, spec)| places.contains(spec)).map(|(name, spec)| (name.clone(), *spec)),
+        );
         collections.push(still(collection, places));
     }
     let mut findings = Findings::new(file.file.clone());
-    let known: Vec<Option<&TableSpec>> = tables.iter().map(Option::as_ref).collect();
-    for whole in merged::wholes(file, catalog, &parts, &known, &mut findings) {
+    let there: Vec<Option<&TableSpec>> = tables.iter().map(Option::as_ref).collect();
+    for whole in merged::wholes(file, catalog, &parts, &there, &kept, &mut findings) {
         let name = (whole.table.schema.clone(), whole.table.name.clone());
         let known = before.and_then(|before| {
             before.tables.iter().position(|old| old.whole().is_some() && same_table(old, &name))
@@ -106,6 +118,7 @@ pub(crate) fn follow(
     set_levels(&mut collections, &tables);
     let mut plan = Plan {
         parts,
+        places: kept,
         migration: file.name.clone(),
         namespace: file.namespace,
         collections,

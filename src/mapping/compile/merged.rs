@@ -6,18 +6,20 @@ use std::sync::Arc;
 use slackwater_connectors::postgres::target::catalog::{self, Catalog, Type};
 use slackwater_connectors::postgres::target::merged::{part_type, prefix};
 use slackwater_connectors::postgres::target::rows::{
-    Apart, DOCUMENT, How, Merging, Missing, ORDER, PART, RowFormat, TableSpec, Whole,
+    Apart, DOCUMENT, How, LookUp, Merging, Missing, ORDER, PART, RowFormat, TableSpec, Whole, wanted,
 };
 use slackwater_connectors::postgres::target::shape::Shape;
 
 use super::super::encode::IdForm;
 use super::super::plan::{ById, ColumnCode, Take};
+use super::Places;
 use super::conversions::{Base, Surroundings, is_foreign};
+use super::lookups::Wanted;
 use super::table::{Built, Origin};
 use crate::config::spelling::{list, nearest};
 use crate::config::{
-    At, Collection, Convert, Findings, InvalidPolicy, Merge, Migration, NullPolicy, Place, Table, Value,
-    digest,
+    At, Collection, Convert, Findings, InvalidPolicy, Merge, Migration, NullPolicy, Place, Rule, Table,
+    Value, digest,
 };
 
 /// A rule that gives parts of rows, compiled.
@@ -32,7 +34,8 @@ pub(in crate::mapping) struct Part {
     columns: Vec<Given>,
     /// Of what type documents are ordered by.
     order: Option<Type>,
-    merge: Merge,
+    /// None where each row has one part.
+    merge: Option<Merge>,
     place: Place,
 }
 
@@ -42,6 +45,9 @@ struct Given {
     column: usize,
     how: How,
     missing: Missing,
+    wanted: Option<Wanted>,
+    /// It is what the documents of a row have in common.
+    common: bool,
     place: Place,
 }
 
@@ -124,8 +130,11 @@ pub(super) fn parts(
     };
     let mut columns: Vec<catalog::Column> = built
         .iter()
-        .map(|built| &table.columns[built.column])
-        .map(|known| column(&known.name, &known.kind))
+        .map(|built| (&table.columns[built.column], &built.wanted))
+        .map(|(known, looks_up)| match looks_up {
+            Some(looks_up) => column(&wanted(&known.name), &looks_up.kind),
+            None => column(&known.name, &known.kind),
+        })
         .collect();
     let place = rule.into.place;
     let mut add = |name: &str, kind: &Type, code: ColumnCode| {
@@ -133,7 +142,8 @@ pub(super) fn parts(
         // Behind all columns of the application's table: nothing there is called so.
         let beyond = table.columns.len() + columns.len();
         let missing = Missing::default();
-        built.push(Built { column: beyond, place, origin: Origin::Other, missing, code, expression: None });
+        let origin = Origin::Other;
+        built.push(Built { column: beyond, place, origin, missing, code, expression: None, wanted: None });
         built.len() - 1
     };
     if let Some((kind, code)) = order {
@@ -193,6 +203,11 @@ impl Part {
         order: Option<Type>,
         findings: &mut Findings,
     ) -> Self {
+        let identities = rule.columns.iter().filter_map(|column| match &column.rule.value {
+            Rule::Value(value) if matches!(value.convert, Convert::Identity { .. }) => Some(value),
+            _ => None,
+        });
+        let identities: Vec<&Value> = identities.collect();
         let given = |built: &Built| {
             let column = table.columns.get(built.column)?;
             let rule = rule.columns.iter().find(|rule| rule.name.value == column.name)?;
@@ -201,6 +216,8 @@ impl Part {
                 column: built.column,
                 how: merge.map(|how| how.value).unwrap_or_default(),
                 missing: built.missing,
+                wanted: built.wanted.as_deref().cloned(),
+                common: identities.iter().any(|identity| is_same(identity, &rule.rule.value)),
                 place: merge.map_or(rule.name.place, |how| how.place),
             })
         };
@@ -209,7 +226,7 @@ impl Part {
         for given in &columns {
             check_how(given, key.contains(&given.column), &table.columns[given.column], findings);
         }
-        let merge = rule.merge.as_ref().map_or(Merge::Any, |merge| merge.value);
+        let merge = rule.merge.as_ref().map(|merge| merge.value);
         let table = (table.schema.clone(), table.name.clone());
         Self { spec, table, key, columns, order, merge, place: rule.into.place }
     }
@@ -220,6 +237,13 @@ impl Part {
     pub(super) fn at(self, spec: usize) -> Self {
         Self { spec, ..self }
     }
+}
+
+/// The text that the identity is made of.
+fn is_same(identity: &Value, rule: &Rule) -> bool {
+    let Rule::Value(value) = rule else { return false };
+    let options = |value: &Value| (value.path.value.clone(), value.trim, value.lower);
+    matches!(value.convert, Convert::Text | Convert::Auto) && options(identity) == options(value)
 }
 
 /// The column's type can be merged so.
@@ -263,6 +287,7 @@ pub(super) fn wholes(
     catalog: &Catalog,
     parts: &[Part],
     specs: &[Option<&TableSpec>],
+    places: &Places,
     findings: &mut Findings,
 ) -> Vec<TableSpec> {
     let mut by_table: BTreeMap<&(String, String), Vec<&Part>> = BTreeMap::new();
@@ -273,7 +298,7 @@ pub(super) fn wholes(
     for (name, parts) in by_table {
         let Some(table) = catalog.tables.get(name) else { continue };
         if agree(file, table, &parts, findings) {
-            wholes.push(whole(table, &parts, specs));
+            wholes.push(whole(table, &parts, specs, places));
         }
     }
     wholes
@@ -284,7 +309,8 @@ fn agree(file: &Migration, table: &catalog::Table, parts: &[&Part], findings: &m
     let mut fine = true;
     for rule in rules {
         let schema = rule.schema.as_deref().unwrap_or(&file.target.schema);
-        if rule.into.value == table.name && schema == table.schema && rule.merge.is_none() {
+        let merged = parts.iter().any(|part| part.merge.is_some());
+        if merged && rule.into.value == table.name && schema == table.schema && rule.merge.is_none() {
             let message = format!("rows of `{}` are merged by another rule, and not by this one", table.name);
             findings.error(rule.into.place, message, "add `merge` here as well");
             fine = false;
@@ -338,7 +364,7 @@ fn agree(file: &Migration, table: &catalog::Table, parts: &[&Part], findings: &m
             }
         }
     }
-    if first.merge == Merge::All && parts.len() == 1 {
+    if first.merge == Some(Merge::All) && parts.len() == 1 {
         findings.error(first.place, "`merge: all` needs several rules for the table", "`merge: any`");
         fine = false;
     }
@@ -356,18 +382,18 @@ fn agree(file: &Migration, table: &catalog::Table, parts: &[&Part], findings: &m
                 format!("`{}.{name}` is NOT NULL, has no default, and nothing fills it", table.name);
             findings.error(first.place, message, format!("add `{name}: …` under `columns`"));
             fine = false;
-        } else if first.merge == Merge::Any {
+        } else if first.merge == Some(Merge::Any) {
             let lacks = parts.iter().find(|part| part.columns.iter().all(|given| given.column != at));
             let message = format!("`{}.{name}` is NOT NULL, and this rule does not fill it", table.name);
             let help = "a document whose row nobody else gives a value for is refused";
             findings.warning(lacks.map_or(first.place, |part| part.place), message, help);
         }
     }
-    let ordered = parts.iter().any(|part| part.order.is_some());
-    let chosen = parts
-        .iter()
-        .flat_map(|part| &part.columns)
-        .find(|given| matches!(given.how, How::Last | How::First) && !key.contains(&given.column));
+    // Rows with one part have nothing to choose.
+    let ordered = first.merge.is_none() || parts.iter().any(|part| part.order.is_some());
+    let chosen = parts.iter().flat_map(|part| &part.columns).find(|given| {
+        matches!(given.how, How::Last | How::First) && !key.contains(&given.column) && !given.common
+    });
     if let Some(given) = chosen.filter(|_| !ordered) {
         let name = &table.columns[given.column].name;
         let message = format!("nothing says which document is the last one, so `{name}` is of any of them");
@@ -377,7 +403,12 @@ fn agree(file: &Migration, table: &catalog::Table, parts: &[&Part], findings: &m
     fine
 }
 
-fn whole(table: &catalog::Table, parts: &[&Part], specs: &[Option<&TableSpec>]) -> TableSpec {
+fn whole(
+    table: &catalog::Table,
+    parts: &[&Part],
+    specs: &[Option<&TableSpec>],
+    places: &Places,
+) -> TableSpec {
     let mut given: BTreeMap<usize, &Given> = BTreeMap::new();
     for one in parts.iter().flat_map(|part| &part.columns) {
         given.entry(one.column).or_insert(one);
@@ -390,10 +421,33 @@ fn whole(table: &catalog::Table, parts: &[&Part], specs: &[Option<&TableSpec>]) 
         None => RowFormat::record(table, &columns),
     };
     let key = parts[0].key.iter().filter_map(|column| columns.iter().position(|known| known == column));
+    let place = |column: usize| columns.iter().position(|known| *known == column).unwrap_or_default();
+    let lookup = |part: &Part, given: &Given| {
+        let looks_up = given.wanted.as_ref()?;
+        let known = places.get(&(looks_up.of.clone(), looks_up.merged)).copied()?;
+        Some(LookUp {
+            column: place(given.column),
+            part: part.spec,
+            wanted: wanted(&table.columns[given.column].name),
+            known,
+            by: looks_up.by.clone(),
+            take: looks_up.take.clone(),
+            for_null: looks_up.for_null.clone(),
+        })
+    };
+    let lookups: Vec<LookUp> =
+        parts.iter().flat_map(|part| part.columns.iter().filter_map(|given| lookup(part, given))).collect();
+    // As long as the other document is not there, neither is the row.
+    let mut required: Vec<usize> = lookups.iter().map(|lookup| lookup.column).collect();
+    required.retain(|at| table.columns[columns[*at]].not_null);
+    required.sort_unstable();
+    required.dedup();
     let merging = Whole {
         parts: parts.iter().map(|part| part.spec).collect(),
         how: given.values().map(|given| given.how).collect(),
-        all: parts[0].merge == Merge::All,
+        all: parts[0].merge == Some(Merge::All),
+        lookups,
+        required,
     };
     let feeds = || merging.parts.iter().map(|part| specs.get(*part).copied().flatten());
     TableSpec {

@@ -5,22 +5,25 @@ mod computed;
 mod conversions;
 mod follow;
 mod keys;
+mod lookups;
 mod merged;
 mod order;
 mod routes;
 mod serial;
 mod table;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use slackwater_connectors::postgres::target::catalog::{self, Catalog, Type};
-use slackwater_connectors::postgres::target::rows::{Apart, Merging, RowFormat, TableSpec};
+use slackwater_connectors::postgres::target::rows::{Apart, Merging, Missing, RowFormat, TableSpec};
 use slackwater_connectors::postgres::target::shape::{Shape, carrier};
 
 pub(crate) use self::computed::expressions;
 use self::conversions::{Surroundings, is_foreign};
 pub(crate) use self::follow::follow;
 use self::keys::Found;
+use self::lookups::Known;
 pub(super) use self::merged::Part;
 pub(super) use self::order::groups;
 use self::table::{Built, Columns, First, Origin};
@@ -48,17 +51,27 @@ pub(crate) fn judge(file: &Migration, catalog: &Catalog, findings: &mut Findings
     let around = Surroundings::of(file, &series, catalog);
     let mut specs = Vec::new();
     let mut parts = Vec::new();
+    let mut places = Places::new();
+    let known = lookups::all(file, catalog);
     let mut collections = Vec::new();
     for collection in &file.collections {
-        let compiler =
-            Compiler { file, catalog, around: &around, specs: &mut specs, parts: &mut parts, findings };
+        let compiler = Compiler {
+            file,
+            catalog,
+            around: &around,
+            specs: &mut specs,
+            parts: &mut parts,
+            known: &known,
+            places: &mut places,
+            findings,
+        };
         collections.push(compiler.collection(collection));
     }
     if findings.has_errors() {
         return None;
     }
-    let known: Vec<Option<&TableSpec>> = specs.iter().map(Some).collect();
-    let wholes = merged::wholes(file, catalog, &parts, &known, findings);
+    let there: Vec<Option<&TableSpec>> = specs.iter().map(Some).collect();
+    let wholes = merged::wholes(file, catalog, &parts, &there, &places, findings);
     if findings.has_errors() {
         return None;
     }
@@ -71,9 +84,10 @@ pub(crate) fn judge(file: &Migration, catalog: &Catalog, findings: &mut Findings
     }
     let mut collections: Vec<CollectionPlan> = collections.into_iter().flatten().collect();
     set_levels(&mut collections, &specs);
-    let specs = in_order(specs, &mut collections, &mut parts);
+    let specs = in_order(specs, &mut collections, &mut parts, &mut places);
     Some(Plan {
         parts,
+        places,
         migration: file.name.clone(),
         namespace: file.namespace,
         collections,
@@ -102,8 +116,14 @@ struct Compiler<'a, 'f> {
     around: &'a Surroundings<'a>,
     specs: &'f mut Vec<TableSpec>,
     parts: &'f mut Vec<Part>,
+    /// What has to be known of the documents of each collection.
+    known: &'f BTreeMap<String, Vec<Known>>,
+    places: &'f mut Places,
     findings: &'f mut Findings,
 }
+
+/// Where what is looked up in a collection's documents is kept: what is known of them, or (`true`) the parts of rows that they are.
+pub(super) type Places = BTreeMap<(String, bool), usize>;
 
 impl<'a> Compiler<'a, '_> {
     fn collection(mut self, collection: &'a Collection) -> Option<CollectionPlan> {
@@ -120,7 +140,7 @@ impl<'a> Compiler<'a, '_> {
             };
             let mut built = self.columns(rule, table, &mut document, &mut Trie::new(), (Vec::new(), false));
             let when = rule.when.as_ref().map(|when| Condition::compile(&when.value, &mut document, None));
-            if rule.merge.is_some() {
+            if lookups::is_made(rule, self.around) {
                 let order = self.order(rule, table, &mut document, &mut Trie::new());
                 let whole = keys::key(rule, table, &built, self.findings);
                 let (Some(order), Some(whole)) = (order, whole) else {
@@ -128,6 +148,9 @@ impl<'a> Compiler<'a, '_> {
                     continue;
                 };
                 let (spec, made, id, _) = self.part((collection, rule), table, (&mut built, &whole), order);
+                if rule.merge.is_some() && own_rows.is_empty() {
+                    self.places.insert((collection.name.value.clone(), true), spec);
+                }
                 let (key, found) = (vec![id], vec![id]);
                 own_rows.push(Own { rule, table, spec, built, key, found, claimed: false, when, made });
                 continue;
@@ -174,7 +197,7 @@ impl<'a> Compiler<'a, '_> {
             };
             let when = rule.when.as_ref().map(condition);
             let key = keys::key(rule, table, &built, self.findings);
-            if rule.merge.is_some() {
+            if lookups::is_made(rule, self.around) {
                 let order = self.order(rule, table, &mut document, &mut element);
                 let (Some(order), Some(whole)) = (order, key) else {
                     complete = false;
@@ -262,8 +285,9 @@ impl<'a> Compiler<'a, '_> {
         };
         let places: Vec<Vec<(usize, usize)>> = (0..own_rows.len()).map(of_row).collect();
         let rows = own_rows.into_iter().zip(places).zip(rivals);
-        let row_codes: Vec<RowCode> =
+        let mut row_codes: Vec<RowCode> =
             rows.map(|((own, places), rivals)| row_code(own, places, rivals)).collect();
+        row_codes.extend(self.known_row(collection, &mut document));
         let takes = || row_codes.iter().chain(each_codes.iter().map(|each| &each.row));
         let tables = takes().map(|row| row.table).collect();
         let columns = || {
@@ -344,12 +368,77 @@ impl<'a> Compiler<'a, '_> {
     ) -> (usize, Made, usize, Option<usize>) {
         let ordered = order.as_ref().map(|(kind, _)| kind.clone());
         let part = (self.specs.len(), rule);
+        for at in whole.iter().filter(|at| built[**at].wanted.is_some()) {
+            let name = &built[*at].code.name;
+            let message =
+                format!("`{name}` is part of the key, and looked up: nobody knows it when the row is made");
+            let help = "take a key that is made of the document, or `identity`";
+            self.findings.error(built[*at].place, message, help);
+        }
         let given = Part::new(part, table, (built, whole), ordered, self.findings);
         self.parts.push(given);
         let parts = merged::parts(self.file, collection, rule, table, built, whole, order);
         let by = Found { key: vec![parts.id], found: None, claimed: false };
         let (spec, made) = self.spec((collection, rule), &parts.table, built, by, parts.document);
         (spec, made, parts.id, parts.document)
+    }
+
+    /// What others look up in the collection's documents.
+    fn known_row(&mut self, collection: &Collection, document: &mut Trie) -> Option<RowCode> {
+        let known = self.known.get(&collection.name.value)?;
+        let table = lookups::table(self.file, &collection.name.value, known);
+        let mut columns = Vec::new();
+        for known in known {
+            columns.push(known.code(document, self.around, self.findings)?);
+        }
+        columns.push(lookups::own());
+        let key = vec![columns.len() - 1];
+        let filled: Vec<usize> = (0..columns.len()).collect();
+        let texts: Vec<(usize, bool)> =
+            filled.iter().map(|at| (*at, is_foreign(&table.columns[*at].kind))).collect();
+        let shape = Shape::of(&table, &texts, false);
+        for (column, at) in columns.iter_mut().zip(&filled).filter(|_| shape.is_some()) {
+            let element = table.columns[*at].kind.element.as_deref();
+            if let (Take::Document { conv, .. }, Some(element)) = (&mut column.take, element) {
+                conv.hold(carrier(element).oid);
+            }
+        }
+        let record = match &shape {
+            Some(shape) => RowFormat::shaped(shape),
+            None => RowFormat::record(&table, &filled),
+        };
+        let table_index = self.specs.len();
+        self.places.insert((collection.name.value.clone(), false), table_index);
+        self.specs.push(TableSpec {
+            record: Arc::new(record),
+            shape,
+            ordered: false,
+            serial: None,
+            stands: false,
+            source: collection.source.as_str().into(),
+            apart: Apart::Alone,
+            copy: Arc::new(RowFormat::copy(filled.len())),
+            table: Arc::new(table),
+            missing: vec![Missing::default(); filled.len()],
+            columns: filled,
+            found: None,
+            claimed: false,
+            owner: None,
+            merging: Merging::Known,
+            key: key.clone(),
+        });
+        Some(RowCode {
+            table: table_index,
+            columns,
+            found: key.clone(),
+            key,
+            claimed: false,
+            parents: Vec::new(),
+            made: Made::default(),
+            when: None,
+            rivals: Vec::new(),
+            aside: true,
+        })
     }
 
     /// Index of the new specification, and what the target computes.
@@ -364,9 +453,9 @@ impl<'a> Compiler<'a, '_> {
         let Found { key, found, claimed } = by;
         let (computed, types, made) = computed::taken(built);
         // A table of parts has the columns that are filled, and no other.
-        let (apart, columns): (Apart, Vec<usize>) = match rule.merge {
-            Some(_) => (Apart::Alone, (0..built.len()).collect()),
-            None => (
+        let (apart, columns): (Apart, Vec<usize>) = match lookups::is_made(rule, self.around) {
+            true => (Apart::Alone, (0..built.len()).collect()),
+            false => (
                 apart::of(self.file, &collection.source, rule, claimed, self.findings),
                 built.iter().map(|built| built.column).collect(),
             ),
@@ -457,7 +546,16 @@ impl<'a> Compiler<'a, '_> {
             let apart = |rule: &Table| rule.when.is_some();
             let both = (constant(rule) && constant(other)) || (apart(rule) && apart(other));
             // Parts of rows that are merged stand apart.
+            let made = |rule: &Table| lookups::is_made(rule, self.around);
             let merged = rule.merge.is_some() && other.merge.is_some();
+            if (made(rule) || made(other)) && !merged {
+                let line = self.findings.line(other.into.place, rule.into.place);
+                let message =
+                    format!("`{}` is filled by another rule of the collection, in {line}", rule.into.value);
+                let help = "look-ups go with one rule for the table, or with `merge` in both";
+                self.findings.error(rule.into.place, message, help);
+                continue;
+            }
             if !merged && (rule.each.is_some() || other.each.is_some() || !both) {
                 let first = self.findings.line(other.into.place, rule.into.place);
                 let message = format!(
@@ -516,7 +614,7 @@ fn row_code(row: Own<'_>, parents: Vec<(usize, usize)>, rivals: Vec<usize>) -> R
             columns[*at].null = crate::config::NullPolicy::Reject;
         }
     }
-    RowCode { table, columns, key, found, claimed, parents, made, when, rivals }
+    RowCode { table, columns, key, found, claimed, parents, made, when, rivals, aside: false }
 }
 
 /// To what the rows of an array belong.
@@ -531,7 +629,7 @@ enum Owner {
 fn written(specs: &[TableSpec], table: usize) -> &TableSpec {
     match specs[table].merging {
         Merging::Part { of } => &specs[of],
-        Merging::None | Merging::Whole(_) => &specs[table],
+        Merging::None | Merging::Known | Merging::Whole(_) => &specs[table],
     }
 }
 
@@ -571,6 +669,7 @@ fn in_order(
     mut specs: Vec<TableSpec>,
     collections: &mut [CollectionPlan],
     parts: &mut [Part],
+    places: &mut Places,
 ) -> Vec<TableSpec> {
     let mut edges = vec![Vec::new(); specs.len()];
     for (from, spec) in specs.iter().enumerate() {
@@ -600,11 +699,20 @@ fn in_order(
     for part in parts {
         part.spec = place[part.spec];
     }
+    for spec in places.values_mut() {
+        *spec = place[*spec];
+    }
     for spec in &mut specs {
         match &mut spec.merging {
-            Merging::None => {}
+            Merging::None | Merging::Known => {}
             Merging::Part { of } => *of = place[*of],
-            Merging::Whole(whole) => whole.parts.iter_mut().for_each(|part| *part = place[*part]),
+            Merging::Whole(whole) => {
+                whole.parts.iter_mut().for_each(|part| *part = place[*part]);
+                for lookup in &mut whole.lookups {
+                    lookup.part = place[lookup.part];
+                    lookup.known = place[lookup.known];
+                }
+            }
         }
     }
     let mut specs: Vec<Option<TableSpec>> = specs.into_iter().map(Some).collect();

@@ -7,6 +7,7 @@ use super::super::encode::{Conv, IdForm, Json};
 use super::super::plan::{ById, ColumnCode, Take};
 use super::super::trie::Trie;
 use super::conversions::{self, Base, Surroundings};
+use super::lookups::Wanted;
 use super::{merged, serial};
 use crate::config::spelling::{list, nearest};
 use crate::config::{
@@ -29,6 +30,8 @@ pub(super) enum Origin {
     Parent(usize, usize),
     /// The target makes it of the inputs: nothing is known of it here.
     Computed,
+    /// It is in another document.
+    LookedUp,
     Other,
 }
 
@@ -43,6 +46,8 @@ pub(super) struct Built {
     pub(super) code: ColumnCode,
     /// Where the target computes it.
     pub(super) expression: Option<Expression>,
+    /// Where it is looked up; `code` is for what is looked for.
+    pub(super) wanted: Option<Box<Wanted>>,
 }
 
 /// An expression, and its inputs.
@@ -146,6 +151,9 @@ impl Columns<'_, '_> {
         if let Rule::Sql(sql) = &rule.rule.value {
             return self.computed(rule, sql, index);
         }
+        if let Some(looked_up) = self.looks_up(rule, index) {
+            return looked_up;
+        }
         let (take, origin, path) = self.take(rule, column)?;
         let default = self.default(rule, column)?;
         let required = column.not_null;
@@ -174,7 +182,8 @@ impl Columns<'_, '_> {
             empty_is_null,
             required,
         };
-        Some(Built { column: index, place: rule.name.place, origin, missing, code, expression: None })
+        let place = rule.name.place;
+        Some(Built { column: index, place, origin, missing, code, expression: None, wanted: None })
     }
 
     pub(super) fn missing(&mut self, policies: &Policies, index: usize, column: &catalog::Column) -> Missing {
@@ -431,8 +440,8 @@ impl Columns<'_, '_> {
             self.findings.error(parent.place, message, help);
             return None;
         };
-        if theirs.built[at].expression.is_some() {
-            let message = format!("`{name}` is computed by the target, and not known where rows are made");
+        if theirs.built[at].expression.is_some() || theirs.built[at].wanted.is_some() {
+            let message = format!("`{name}` is made by the target, and not known where rows are made");
             self.findings.error(parent.place, message, "compute it here as well, from `^.field`");
             return None;
         }

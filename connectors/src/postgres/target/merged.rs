@@ -6,7 +6,7 @@
 use uuid::Uuid;
 
 use crate::postgres::target::catalog::Type;
-use crate::postgres::target::rows::{DOCUMENT, How, ORDER, PART, TableSpec, Whole};
+use crate::postgres::target::rows::{DOCUMENT, How, LookUp, ORDER, PART, TableSpec, Whole};
 use crate::postgres::target::statements::{element_type, quote, source, table_name};
 
 /// The type that a column has in a table of parts: what is under a domain, without a length. What the column of the
@@ -17,7 +17,7 @@ pub fn part_type(kind: &Type) -> Type {
 }
 
 /// What has to be there for the parts of one rule: the table and its indexes. Made only where it is not there, or has lost columns.
-pub(super) fn create(part: &TableSpec, whole: &TableSpec) -> String {
+pub(super) fn create(part: &TableSpec, whole: Option<&TableSpec>, found_by: &[&str]) -> String {
     let table = table_name(part);
     let columns: Vec<String> = part
         .table
@@ -38,9 +38,16 @@ pub(super) fn create(part: &TableSpec, whole: &TableSpec) -> String {
         let name = quote(&format!("{}_{what}", part.table.name));
         format!("; CREATE INDEX IF NOT EXISTS {name} ON {table} ({columns})")
     };
-    sql += &index("key", keys(whole, ""));
+    if let Some(whole) = whole {
+        sql += &index("key", keys(whole, ""));
+    }
     if part.owner.is_some() {
         sql += &index("document", quote(DOCUMENT));
+    }
+    for column in found_by.iter().filter(|column| **column != PART) {
+        // Names of such columns end with a hash.
+        let end: String = column.chars().rev().take(8).collect();
+        sql += &index(&end, quote(column));
     }
     sql
 }
@@ -75,14 +82,43 @@ pub(super) fn touched(part: &TableSpec, whole: &TableSpec) -> String {
     )
 }
 
-/// The keys, as text, of rows that have parts of which this condition holds.
-pub(super) fn keys_where(part: &TableSpec, whole: &TableSpec, condition: &str) -> String {
+/// What documents are found by, as text: what it is now (`$1`: rows), and what it was (overwritten; deleted: `$2`; `$3`: of documents whose
+/// elements are replaced). `by`: the column.
+pub(super) fn found(known: &TableSpec, by: &str) -> String {
+    let (table, rows, id, by) = (table_name(known), source(known, 1), quote(PART), quote(by));
+    let owned = match known.owner {
+        Some(_) => format!("t.{} = ANY($3::uuid[])", quote(DOCUMENT)),
+        None => "cardinality($3::uuid[]) < 0".to_owned(),
+    };
+    format!(
+        "SELECT r.{by}::text FROM {rows} AS r \
+         UNION SELECT t.{by}::text FROM {table} AS t JOIN {rows} AS r ON r.{id} = t.{id} \
+         UNION SELECT t.{by}::text FROM {table} AS t WHERE t.{id} = ANY($2::uuid[]) \
+         UNION SELECT t.{by}::text FROM {table} AS t WHERE {owned}"
+    )
+}
+
+/// What the rows `$1` of parts look for, as text.
+pub(super) fn looked_for(part: &TableSpec, wanted: &str) -> String {
+    format!("SELECT DISTINCT r.{}::text FROM {} AS r", quote(wanted), source(part, 1))
+}
+
+/// The keys, as text, of rows that have parts which look for one of `$1`.
+pub(super) fn looking(part: &TableSpec, whole: &TableSpec, wanted: &str) -> String {
+    let kind =
+        part.table.column(wanted).map(|at| element_type(&part.table.columns[at].kind)).unwrap_or_default();
     let names: Vec<String> = key_names(whole).map(|name| format!("t.{}::text", quote(name))).collect();
-    format!("SELECT DISTINCT {} FROM {} AS t WHERE {condition}", names.join(", "), table_name(part))
+    format!(
+        "SELECT DISTINCT {} FROM unnest($1::text[]) AS x(v) JOIN {} AS t ON t.{} = x.v::{kind}",
+        names.join(", "),
+        table_name(part),
+        quote(wanted)
+    )
 }
 
 /// The rows of the keys that are bound, one array of text a column: whether there is one, the key, and its columns as they travel.
-pub(super) fn rows(whole: &TableSpec, merging: &Whole, parts: &[&TableSpec]) -> String {
+pub(super) fn rows(whole: &TableSpec, merging: &Whole, specs: &[TableSpec]) -> String {
+    let parts: Vec<&TableSpec> = merging.parts.iter().map(|part| &specs[*part]).collect();
     let kinds: Vec<Type> =
         whole.columns.iter().map(|column| part_type(&whole.table.columns[*column].kind)).collect();
     let key_places = 0..whole.key.len();
@@ -104,7 +140,10 @@ pub(super) fn rows(whole: &TableSpec, merging: &Whole, parts: &[&TableSpec]) -> 
     let sides: Vec<String> = parts
         .iter()
         .enumerate()
-        .map(|(side, part)| of_side(whole, &kinds, side, part, ordered.as_ref()))
+        .map(|(side, part)| {
+            let lookups = merging.lookups.iter().filter(|lookup| lookup.part == merging.parts[side]);
+            of_side(whole, &kinds, (side, part), ordered.as_ref(), &lookups.collect::<Vec<_>>(), specs)
+        })
         .collect();
     let key: Vec<String> = key_places.map(|place| format!("w.k{place}")).collect();
     let stands = match merging.all {
@@ -116,10 +155,11 @@ pub(super) fn rows(whole: &TableSpec, merging: &Whole, parts: &[&TableSpec]) -> 
         .enumerate()
         .map(|(at, kind)| format!("{} AS c{at}", made(whole, merging, at, kind)))
         .collect();
+    let required: String = merging.required.iter().map(|at| format!(" AND a.c{at} IS NOT NULL")).collect();
     let outer: Vec<String> =
         kinds.iter().enumerate().map(|(at, kind)| travels(whole, merging, at, kind)).collect();
     format!(
-        "SELECT a.stands, {outer_key}, {outer} FROM (SELECT {key}, {stands} AS stands, {made} \
+        "SELECT a.stands{required}, {outer_key}, {outer} FROM (SELECT {key}, {stands} AS stands, {made} \
          FROM {wanted} LEFT JOIN LATERAL ({sides}) AS p ON true GROUP BY {key}) AS a",
         sides = sides.join(" UNION ALL "),
         outer_key = names.iter().map(|name| format!("a.{name}")).collect::<Vec<_>>().join(", "),
@@ -133,11 +173,15 @@ pub(super) fn rows(whole: &TableSpec, merging: &Whole, parts: &[&TableSpec]) -> 
 fn of_side(
     whole: &TableSpec,
     kinds: &[Type],
-    side: usize,
-    part: &TableSpec,
+    (side, part): (usize, &TableSpec),
     ordered: Option<&Type>,
+    lookups: &[&LookUp],
+    specs: &[TableSpec],
 ) -> String {
     let value = |(at, kind): (usize, &Type)| {
+        if let Some(lookup) = lookups.iter().find(|lookup| lookup.column == at) {
+            return format!("{} AS c{at}", looked_up(lookup, &specs[lookup.known], kind));
+        }
         let name = &whole.table.columns[whole.columns[at]].name;
         match part.table.column(name) {
             Some(_) => format!("t.{} AS c{at}", quote(name)),
@@ -159,6 +203,23 @@ fn of_side(
         table_name(part),
         same.join(" AND ")
     )
+}
+
+/// The value that a part `t` looks up. Of several documents with one value one is taken, always the same one.
+fn looked_up(lookup: &LookUp, known: &TableSpec, kind: &Type) -> String {
+    let value = format!(
+        "(SELECT k.{}::{} FROM {} AS k WHERE k.{} = t.{} ORDER BY k.{} LIMIT 1)",
+        quote(&lookup.take),
+        kind.name,
+        table_name(known),
+        quote(&lookup.by),
+        quote(&lookup.wanted),
+        quote(PART)
+    );
+    match &lookup.for_null {
+        Some(default) => format!("coalesce({value}, {default})"),
+        None => value,
+    }
 }
 
 fn order_of(part: &TableSpec) -> Option<Type> {

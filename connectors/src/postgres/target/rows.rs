@@ -283,6 +283,8 @@ pub enum Merging {
         /// The table that they are made for, as an index into the specifications.
         of: usize,
     },
+    /// A table of ours with what others look up in the documents of a collection: a row a document.
+    Known,
     /// The application's table: each row is made of the parts with its key.
     Whole(Whole),
 }
@@ -296,6 +298,29 @@ pub struct Whole {
     pub how: Vec<How>,
     /// A row stands as long as each of the tables has a part of it; otherwise as long as one has.
     pub all: bool,
+    /// What is looked up for columns.
+    pub lookups: Vec<LookUp>,
+    /// Columns, as indices into those that are filled, without whose value no row stands.
+    pub required: Vec<usize>,
+}
+
+/// A column whose value is in another document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookUp {
+    /// The column, as an index into those that are filled.
+    pub column: usize,
+    /// The table of the parts that look it up, as an index into the specifications.
+    pub part: usize,
+    /// Its column with what is looked for.
+    pub wanted: String,
+    /// The table of ours with what is known, as an index into the specifications.
+    pub known: usize,
+    /// Its column by which a row is found, and the one with the value.
+    pub by: String,
+    /// Likewise.
+    pub take: String,
+    /// What stands in the place of a null, as SQL.
+    pub for_null: Option<String>,
 }
 
 /// How a column is made of the values that documents give for it. Nulls do not count.
@@ -343,17 +368,25 @@ pub const DOCUMENT: &str = "slackwater document";
 /// What parts are ordered by, where the file says so.
 pub const ORDER: &str = "slackwater order";
 
+/// The column of a table of parts with what is looked up for a column.
+pub fn wanted(column: &str) -> String {
+    // As long a name as the column's own would be cut.
+    let short: String = column.chars().take(20).collect();
+    let hash = column.bytes().fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte));
+    format!("slackwater wants {short} {hash:08x}")
+}
+
 impl TableSpec {
     /// A table of ours, which the application does not know.
     pub fn is_part(&self) -> bool {
-        matches!(self.merging, Merging::Part { .. })
+        matches!(self.merging, Merging::Part { .. } | Merging::Known)
     }
 
     /// How its rows are made of parts, if they are.
     pub fn whole(&self) -> Option<&Whole> {
         match &self.merging {
             Merging::Whole(whole) => Some(whole),
-            Merging::None | Merging::Part { .. } => None,
+            Merging::None | Merging::Part { .. } | Merging::Known => None,
         }
     }
 

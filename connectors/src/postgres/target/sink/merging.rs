@@ -25,12 +25,15 @@ use crate::postgres::progress::Counts;
 use crate::postgres::target::merged;
 use crate::postgres::target::pipeline::{Call, send};
 use crate::postgres::target::references::Key;
-use crate::postgres::target::rows::{Merging, PART, TableSpec, TableWrite, Values, WriteSet};
+use crate::postgres::target::rows::{LookUp, Merging, PART, TableSpec, TableWrite, Values, WriteSet};
 use crate::postgres::target::statements::{self, quote};
 use crate::secret::Secret;
 
 /// Class of the advisory locks of keys.
 const KEYS: i32 = 1_398_206_259;
+
+/// Class of the advisory locks of what is looked up.
+const LOOKUPS: i32 = 1_398_206_260;
 
 /// All keys of a table share so many locks: the server has room for some thousands.
 const LOCKS: u64 = 256;
@@ -41,13 +44,25 @@ const MOST_KEYS: usize = 5_000;
 /// Keys that a transaction touches, by the table of the rows.
 type Touched = BTreeMap<usize, BTreeSet<Key>>;
 
+/// What documents are found by: the table of what is known, its column, and values.
+type Found = BTreeMap<(usize, String), BTreeSet<Key>>;
+
 impl Sink {
     /// The table whose rows the parts in this one make.
     fn made_of(&self, spec: usize) -> Option<usize> {
         match self.specs[spec].merging {
             Merging::Part { of } => Some(of),
-            Merging::None | Merging::Whole(_) => None,
+            Merging::None | Merging::Known | Merging::Whole(_) => None,
         }
+    }
+
+    /// The tables whose rows may become others when this one is written.
+    fn makes(&self, spec: usize) -> Vec<usize> {
+        let wholes = self.specs.iter().enumerate().filter_map(|(of, spec)| Some((of, spec.whole()?)));
+        let makes = wholes.filter(|(_, whole)| {
+            whole.parts.contains(&spec) || whole.lookups.iter().any(|lookup| lookup.known == spec)
+        });
+        makes.map(|(of, _)| of).collect()
     }
 
     /// The batch changes parts.
@@ -63,9 +78,8 @@ impl Sink {
             return self.write_watched(&all, seen).await;
         }
         let watched = |spec: usize| {
-            let of = self.made_of(spec).unwrap_or(spec);
             let watched = |spec: usize| self.is_watched(self.references.of_spec[spec]);
-            !writes.tables[spec].is_empty() && (watched(spec) || watched(of))
+            !writes.tables[spec].is_empty() && (watched(spec) || self.makes(spec).into_iter().any(watched))
         };
         // The turn among watched references comes before all other locks, and the lists of a recopy before those of keys.
         if (0..writes.tables.len()).any(watched) {
@@ -73,7 +87,8 @@ impl Sink {
         }
         self.note_seen(&all, seen).await?;
         self.plan_by_keys(true).await?;
-        let touched = self.touched(writes).await?;
+        let mut touched = self.touched(writes).await?;
+        self.lock_lookups(writes, &mut touched).await?;
         self.lock_keys(&touched).await?;
         let nothing = WriteSet::new(&self.specs, false);
         let (mut parts, mut others) = (Vec::new(), Vec::new());
@@ -96,48 +111,103 @@ impl Sink {
     async fn touched(&mut self, writes: &WriteSet) -> Result<Touched> {
         let mut touched = Touched::new();
         for (spec, write) in writes.tables.iter().enumerate().filter(|(_, write)| !write.is_empty()) {
-            let Some(of) = self.made_of(spec) else { continue };
-            self.prepare(Use::Touched(spec)).await?;
-            let statement = self.get(Use::Touched(spec))?;
-            let none = Values::default();
-            let deletes = write.deletes.first().unwrap_or(&none);
-            let parameters: [&(dyn ToSql + Sync); 3] = [
-                &*rows(statement, 0, &write.rows),
-                &*values(statement, 1, deletes),
-                &*values(statement, 2, &write.owners),
-            ];
-            let found = self.client.query(statement, &parameters).await;
-            let found = found.map_err(|error| explain(self.doing("looking for parts in", spec), &error))?;
-            let keys = touched.entry(of).or_default();
-            for row in &found {
-                keys.extend(
-                    key_of(row).map_err(|error| explain(self.doing("reading parts of", spec), &error))?,
-                );
+            if let Some(of) = self.made_of(spec) {
+                let keys = self.keys_in(Use::Touched(spec), spec, write).await?;
+                touched.entry(of).or_default().extend(keys);
             }
         }
         Ok(touched)
+    }
+
+    /// What a statement over the rows, deletes and owners of a batch says.
+    async fn keys_in(&mut self, what: Use, spec: usize, write: &TableWrite) -> Result<BTreeSet<Key>> {
+        self.prepare(what).await?;
+        let statement = self.get(what)?;
+        let none = Values::default();
+        let deletes = write.deletes.first().unwrap_or(&none);
+        let all = [
+            rows(statement, 0, &write.rows),
+            values(statement, 1, deletes),
+            values(statement, 2, &write.owners),
+        ];
+        let count = statement.params().len();
+        let all: Vec<&(dyn ToSql + Sync)> = all.iter().take(count).map(|one| &**one as _).collect();
+        let found = self.client.query(statement, &all).await;
+        let fail = |error: tokio_postgres::Error| explain(self.doing("looking for parts in", spec), &error);
+        keys(&found.map_err(fail)?).map_err(fail)
+    }
+
+    /// Waits until nobody else changes what this batch looks up, or looks up what it changes, and adds the rows that are to be made anew
+    /// because they look up what it changes.
+    async fn lock_lookups(&mut self, writes: &WriteSet, touched: &mut Touched) -> Result<()> {
+        let wholes = self.specs.iter().enumerate().filter_map(|(of, spec)| Some((of, spec.whole()?)));
+        let all: Vec<(usize, usize, LookUp)> = wholes
+            .flat_map(|(of, whole)| {
+                whole.lookups.iter().enumerate().map(move |(n, one)| (of, n, one.clone()))
+            })
+            .collect();
+        let (mut changed, mut wanted) = (Found::new(), Found::new());
+        for (of, number, lookup) in &all {
+            let place = (lookup.known, lookup.by.clone());
+            let write = &writes.tables[lookup.known];
+            if !write.is_empty() && !changed.contains_key(&place) {
+                let found = self.keys_in(Use::Found(*of, *number), lookup.known, write).await?;
+                changed.insert(place.clone(), found);
+            }
+            let write = &writes.tables[lookup.part];
+            if !write.rows.is_empty() {
+                let found = self.keys_in(Use::LookedFor(*of, *number), lookup.part, write).await?;
+                wanted.entry(place).or_default().extend(found);
+            }
+        }
+        self.lock_found(&changed, &wanted).await?;
+        for (of, number, lookup) in &all {
+            let Some(values) = changed.get(&(lookup.known, lookup.by.clone())) else { continue };
+            let what = Use::Looking(*of, *number);
+            self.prepare(what).await?;
+            let doing = || self.doing("looking what looks something up for", *of);
+            let fail = |error: tokio_postgres::Error| explain(doing(), &error);
+            let values: Vec<&String> = values.iter().flatten().collect();
+            for values in values.chunks(MOST_KEYS) {
+                let found = self.client.query(self.get(what)?, &[&values]).await.map_err(fail)?;
+                touched.entry(*of).or_default().extend(keys(&found).map_err(fail)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Locks what changes for one, and what is only wanted for many.
+    async fn lock_found(&self, changed: &Found, wanted: &Found) -> Result<()> {
+        let mut locks: BTreeMap<i32, bool> = BTreeMap::new();
+        for (found, alone) in [(wanted, false), (changed, true)] {
+            for ((known, by), values) in found {
+                let table = &self.specs[*known].table;
+                for value in values {
+                    let lock = lock_of([&table.schema, &table.name, by], value);
+                    *locks.entry(lock).or_default() |= alone;
+                }
+            }
+        }
+        if locks.is_empty() {
+            return Ok(());
+        }
+        let (locks, alone): (Vec<i32>, Vec<bool>) = locks.into_iter().unzip();
+        let sql = "SELECT count(CASE WHEN l.alone THEN pg_catalog.pg_advisory_xact_lock($1, l.n)
+                                     ELSE pg_catalog.pg_advisory_xact_lock_shared($1, l.n) END)
+                   FROM unnest($2::int[], $3::bool[]) AS l(n, alone)";
+        let locked = self.client.query_one(sql, &[&LOOKUPS, &locks, &alone]).await;
+        locked.map(drop).map_err(|error| explain("waiting for others that change what is looked up", &error))
     }
 
     /// Waits until nobody else changes parts with these keys.
     async fn lock_keys(&self, touched: &Touched) -> Result<()> {
         let mut locks = BTreeSet::new();
         for (of, keys) in touched {
-            let spec = &self.specs[*of];
-            for key in keys {
-                let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
-                for text in [&spec.table.schema, &spec.table.name] {
-                    hash.write(text.as_bytes());
-                    hash.write(&[0]);
-                }
-                let table = hash.finish();
-                for value in key {
-                    // Equal is not the same, and equal keys have one lock: capitals, blanks and zeros at the end do not count.
-                    hash.write(plain(value).as_bytes());
-                    hash.write(&[0]);
-                }
-                // So tables share locks only by chance.
-                locks.insert((table.wrapping_mul(LOCKS) | (hash.finish() % LOCKS)) as i32);
-            }
+            let table = &self.specs[*of].table;
+            locks.extend(keys.iter().map(|key| lock_of([&table.schema, &table.name, ""], key)));
+        }
+        if locks.is_empty() {
+            return Ok(());
         }
         let locks: Vec<i32> = locks.into_iter().collect();
         let sql = "SELECT count(pg_catalog.pg_advisory_xact_lock($1, l.n)) FROM unnest($2::int[]) AS l(n)";
@@ -226,27 +296,44 @@ impl Sink {
             self.aware()?,
         ];
         send(&self.client, calls).await?;
-        if self.made_of(spec).is_some_and(|of| self.is_watched(self.references.of_spec[of])) {
+        if self.makes(spec).iter().any(|of| self.is_watched(self.references.of_spec[*of])) {
             self.take_turn().await?;
         }
         let lock = format!("LOCK TABLE slackwater.{} IN SHARE MODE", quote(relation));
         send(&self.client, vec![Call::simple("waiting for writers", lock)]).await?;
         let doing = self.doing("sweeping", spec);
         let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
-        let (part, Some(of)) = (&self.specs[spec], self.made_of(spec)) else {
-            return Err(self.misuse("a sweep of parts of a table that has none"));
-        };
         let condition = format!(
             "NOT EXISTS (SELECT FROM slackwater.{} AS s WHERE s.{id} = t.{id})",
             quote(relation),
             id = quote(PART)
         );
-        let keys = merged::keys_where(part, &self.specs[of], &condition);
+        let part = &self.specs[spec];
+        let gone = format!(
+            "SELECT t.{}::text FROM {} AS t WHERE {condition}",
+            quote(PART),
+            statements::table_name(part)
+        );
         let delete = format!("DELETE FROM {} AS t WHERE {condition}", statements::table_name(part));
-        let mut touched = Touched::new();
-        for row in self.client.query(&keys, &[]).await.map_err(fail)? {
-            touched.entry(of).or_default().extend(key_of(&row).map_err(fail)?);
+        // As if the documents were deleted.
+        let mut writes = WriteSet::new(&self.specs, false);
+        let mut count = 0;
+        for row in self.client.query(&gone, &[]).await.map_err(fail)? {
+            let id: String = row.try_get(0).map_err(fail)?;
+            let id = uuid::Uuid::parse_str(&id).unwrap_or_default();
+            for ids in &mut writes.tables[spec].deletes {
+                let field = ids.push();
+                field.extend_from_slice(&16_i32.to_be_bytes());
+                field.extend_from_slice(id.as_bytes());
+            }
+            count += 1;
         }
+        if count == 0 {
+            send(&self.client, vec![Call::simple("committing", super::COMMIT)]).await?;
+            return Ok(0);
+        }
+        let mut touched = self.touched(&writes).await?;
+        self.lock_lookups(&writes, &mut touched).await?;
         self.lock_keys(&touched).await?;
         self.client.execute(&delete, &[]).await.map_err(fail)?;
         self.plan_by_keys(true).await?;
@@ -266,8 +353,17 @@ impl Sink {
             }
             Use::Made(of) => {
                 let whole = self.specs[of].whole().ok_or_else(none)?;
-                let parts: Vec<&TableSpec> = whole.parts.iter().map(|part| &self.specs[*part]).collect();
-                Ok(merged::rows(&self.specs[of], whole, &parts))
+                Ok(merged::rows(&self.specs[of], whole, &self.specs))
+            }
+            Use::Found(of, number) | Use::LookedFor(of, number) | Use::Looking(of, number) => {
+                let whole = self.specs[of].whole().ok_or_else(none)?;
+                let lookup = whole.lookups.get(number).ok_or_else(none)?;
+                let part = &self.specs[lookup.part];
+                Ok(match what {
+                    Use::Found(..) => merged::found(&self.specs[lookup.known], &lookup.by),
+                    Use::LookedFor(..) => merged::looked_for(part, &lookup.wanted),
+                    _ => merged::looking(part, &self.specs[of], &lookup.wanted),
+                })
             }
             _ => Err(none()),
         }
@@ -285,9 +381,18 @@ pub async fn prepare_parts(url: &Secret, specs: &[TableSpec]) -> Result<()> {
 
 /// Makes the tables of parts, where they are not as they have to be.
 pub(super) async fn make_tables(client: &tokio_postgres::Client, specs: &[TableSpec]) -> Result<()> {
-    for part in specs {
-        let Merging::Part { of } = part.merging else { continue };
-        let doing = format!("making the table of what makes rows of {}", specs[of].table.name);
+    let lookups: Vec<&LookUp> =
+        specs.iter().filter_map(TableSpec::whole).flat_map(|whole| &whole.lookups).collect();
+    for (spec, part) in specs.iter().enumerate().filter(|(_, part)| part.is_part()) {
+        let whole = match part.merging {
+            Merging::Part { of } => Some(&specs[of]),
+            _ => None,
+        };
+        let found_by = lookups.iter().filter(|lookup| lookup.known == spec).map(|lookup| lookup.by.as_str());
+        let looks_by =
+            lookups.iter().filter(|lookup| lookup.part == spec).map(|lookup| lookup.wanted.as_str());
+        let indexed: Vec<&str> = found_by.chain(looks_by).collect();
+        let doing = format!("making a table for {}", whole.map_or("look-ups", |whole| &whole.table.name));
         let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
         let sql = "SELECT a.attname::text, a.atttypid FROM pg_catalog.pg_attribute AS a
                    WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped";
@@ -314,7 +419,7 @@ pub(super) async fn make_tables(client: &tokio_postgres::Client, specs: &[TableS
         client.batch_execute("BEGIN READ WRITE").await.map_err(fail)?;
         let lock = "SELECT pg_catalog.pg_advisory_xact_lock($1, 0)";
         client.query_one(lock, &[&KEYS]).await.map_err(fail)?;
-        client.batch_execute(&merged::create(part, &specs[of])).await.map_err(fail)?;
+        client.batch_execute(&merged::create(part, whole, &indexed)).await.map_err(fail)?;
         let found = client.query(sql, &[&name]).await.map_err(fail)?;
         for at in wrong(&found).map_err(fail)?.unwrap_or_default() {
             let column = &part.table.columns[at];
@@ -326,9 +431,36 @@ pub(super) async fn make_tables(client: &tokio_postgres::Client, specs: &[TableS
     Ok(())
 }
 
+/// The keys in rows of texts.
+fn keys(rows: &[tokio_postgres::Row]) -> std::result::Result<BTreeSet<Key>, tokio_postgres::Error> {
+    let mut keys = BTreeSet::new();
+    for row in rows {
+        keys.extend(key_of(row)?);
+    }
+    Ok(keys)
+}
+
 /// The key in a row of texts. None where a part of it is null: then no row can be meant.
 fn key_of(row: &tokio_postgres::Row) -> std::result::Result<Option<Key>, tokio_postgres::Error> {
     (0..row.len()).map(|at| row.try_get::<_, Option<String>>(at)).collect()
+}
+
+/// The number of the lock for this key of what is named so. Equal is not the same, and equal keys have one lock: capitals, blanks and
+/// zeros at the end do not count.
+fn lock_of(named: [&str; 3], key: &[String]) -> i32 {
+    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+    let mut add = |text: &str| {
+        hash.write(text.as_bytes());
+        hash.write(&[0]);
+    };
+    named.into_iter().for_each(&mut add);
+    let table = hash.finish();
+    for value in key {
+        hash.write(plain(value).as_bytes());
+        hash.write(&[0]);
+    }
+    // So two tables share locks only by chance.
+    (table.wrapping_mul(LOCKS) | (hash.finish() % LOCKS)) as i32
 }
 
 /// What equal values of a type have in common, as far as texts tell.

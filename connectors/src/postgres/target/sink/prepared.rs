@@ -37,6 +37,11 @@ pub(super) enum Use {
     Touched(usize),
     /// Rows that are made of parts.
     Made(usize),
+    /// Of the look-up of this number for a table: what documents of a batch are found by, what its parts look for, and whose rows look
+    /// for given values.
+    Found(usize, usize),
+    LookedFor(usize, usize),
+    Looking(usize, usize),
 }
 
 impl Sink {
@@ -134,7 +139,11 @@ impl Sink {
                 (self.doing("deleting from", index), owned(statements::delete_others(&self.specs[index]))?)
             }
             Use::Waiting(waiting) => (self.doing_of(what), self.sql_of(waiting)?),
-            Use::Touched(index) | Use::Made(index) => {
+            Use::Touched(index)
+            | Use::Made(index)
+            | Use::Found(index, _)
+            | Use::LookedFor(index, _)
+            | Use::Looking(index, _) => {
                 (self.doing("preparing rows that are made of parts in", index), self.sql_of_parts(what)?)
             }
             Use::NoteSeen(index) => {

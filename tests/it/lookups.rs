@@ -1,0 +1,199 @@
+//! Values of other documents: whichever comes first, changes, moves or goes, and whoever is killed, each row has what the books say.
+
+use std::collections::BTreeMap;
+
+use bson::{Bson, Document, doc};
+use slackwater_migrations::Chance;
+
+use crate::stage::ground::Ground;
+use crate::stage::rounds::{Shown, change_and_kill, ends_as};
+use crate::stage::{Stage, number};
+
+const SCHEMA: &str = "
+CREATE TABLE public.people (id uuid PRIMARY KEY, email text NOT NULL);
+CREATE TABLE public.items (id uuid PRIMARY KEY, n bigint NOT NULL, type_name varchar(20), rank integer NOT NULL, town text NOT NULL, tags text[],
+                           twin_id uuid REFERENCES public.items, person_id uuid REFERENCES public.people);
+CREATE TABLE public.lines (item_id uuid REFERENCES public.items, place integer, price numeric(10,2) NOT NULL, PRIMARY KEY (item_id, place));
+CREATE TABLE public.notes (id uuid PRIMARY KEY, n bigint NOT NULL, item_id uuid NOT NULL REFERENCES public.items);";
+
+const FILE: &str = r#"migration: lookups
+sources:
+  legacy: { mongodb: { uri: "${SLACKWATER_MONGODB_URI}", database: "${SOURCE_DATABASE}" } }
+target: { postgres: { uri: "${SLACKWATER_POSTGRES_URL}", schema: public } }
+collections:
+  legacy.types: []
+  legacy.products: []
+  legacy.contacts:
+    into: people
+    merge: any
+    columns: { id: { identity: email, lower: true }, email: { text: email, lower: true } }
+  legacy.items:
+    - into: items
+      columns:
+        id: { uuid: _id }
+        n: { integer: n }
+        type_name: { lookup: type, of: legacy.types, take: about.name }
+        rank: { lookup: code, of: legacy.types, by: code, lower: true, take: rank }
+        town: { lookup: type, of: legacy.types, take: town, default: nowhere }
+        tags: { lookup: type, of: legacy.types, take: tags }
+        twin_id: { ref: twin, to: legacy.items, by: n }
+        person_id: { ref: contact, to: legacy.contacts }
+    - into: lines
+      each: lines[]
+      columns: { item_id: { parent: id }, place: { index: 0 }, price: { lookup: sku, of: legacy.products, by: sku, take: price, default: -1 } }
+  legacy.notes: { into: notes, columns: { id: { uuid: _id }, n: { integer: n }, item_id: { ref: item, to: legacy.items } } }
+"#;
+
+const COLLECTIONS: [&str; 5] = ["types", "products", "contacts", "items", "notes"];
+
+type Documents = BTreeMap<(&'static str, i64), Document>;
+
+async fn change(stage: &Stage, chance: &mut Chance, documents: &mut Documents) {
+    let name = ["types", "types", "products", "contacts", "items", "items", "items", "notes"]
+        [chance.below(8) as usize];
+    let some = |name: &str| match name {
+        "types" | "products" | "contacts" => 6,
+        _ => 25,
+    };
+    let id = chance.below(some(name)) as i64;
+    let collection = stage.source.collection::<Document>(name);
+    if chance.percent(20) {
+        collection.delete_one(doc! {"_id": id}).await.expect("it can be deleted");
+        documents.remove(&(name, id));
+        return;
+    }
+    let v = chance.below(1_000) as i64;
+    let document = match name {
+        // No two have the same code.
+        "types" => {
+            let mut of = doc! {
+                "_id": id, "code": format!("{}{id}", ["C", "c", "c", "d"][(v % 4) as usize]), "about": {"name": format!("type {v}")}, "rank": v,
+                "tags": (0..v % 3).map(|n| format!("t{n}")).collect::<Vec<_>>(), "town": format!("town {v}"),
+            };
+            if chance.percent(20) {
+                of.insert("town", Bson::Null);
+            }
+            of
+        }
+        "products" => doc! {"_id": id, "sku": format!("s{}", id * 2 + v % 2), "price": v as f64 / 4.0},
+        "contacts" => doc! {"_id": id, "email": format!("{}{}", ["Ann", "ann"][(v % 2) as usize], v % 4)},
+        "items" => {
+            let lines = (0..v % 4).map(|n| doc! {"sku": format!("s{}", (v + n) % 14)});
+            doc! {
+                "_id": id, "n": id * 1_000 + v % 3, "type": chance.below(7) as i64, "code": format!("{}{}", ["c", "C", "c", "d"][(v % 4) as usize], v % 6),
+                "twin": chance.below(25) as i64 * 1_000 + v % 3, "contact": chance.below(7) as i64, "lines": lines.collect::<Vec<_>>(),
+            }
+        }
+        _ => doc! {"_id": id, "n": v, "item": chance.below(25) as i64},
+    };
+    collection.replace_one(doc! {"_id": id}, &document).upsert(true).await.expect("it can be replaced");
+    documents.insert((name, id), document);
+}
+
+fn integer(document: &Document, name: &str) -> i64 {
+    document.get_i64(name).expect("a number")
+}
+
+fn null<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "null".to_owned(), |value| value.to_string())
+}
+
+/// What the tables must show, and how many rows must wait.
+fn wanted(documents: &Documents) -> Shown {
+    let of = |name: &'static str| documents.iter().filter(move |((of, _), _)| *of == name);
+    let text = |document: &Document, name: &str| document.get_str(name).expect("text").to_lowercase();
+    let rank = |item: &Document| {
+        let code = text(item, "code");
+        of("types").find(|(_, of)| text(of, "code") == code).map(|(_, of)| integer(of, "rank"))
+    };
+    let mut rows = Vec::new();
+    let mut held = 0;
+    let mut emails: Vec<String> = of("contacts").map(|(_, contact)| text(contact, "email")).collect();
+    emails.sort();
+    emails.dedup();
+    rows.extend(emails.into_iter().map(|email| format!("people {email}")));
+    for (_, item) in of("items") {
+        let lines = item.get_array("lines").expect("lines");
+        let Some(rank) = rank(item) else {
+            // Without a rank there is no row, and what belongs to it waits.
+            held += lines.len();
+            continue;
+        };
+        let kind = documents.get(&("types", integer(item, "type")));
+        let twin = of("items").find(|(_, other)| integer(other, "n") == integer(item, "twin"));
+        let twin = twin.map(|(_, twin)| twin).filter(|twin| self::rank_of(documents, twin));
+        let person = documents.get(&("contacts", integer(item, "contact")));
+        rows.push(format!(
+            "item {}|{}|{rank}|{}|{}|{}|{}",
+            integer(item, "n"),
+            null(
+                kind.map(|kind| kind.get_document("about").expect("about").get_str("name").expect("a name"))
+            ),
+            kind.and_then(|kind| kind.get_str("town").ok()).unwrap_or("nowhere"),
+            null(kind.map(|kind| kind.get_array("tags").expect("tags").len())),
+            null(twin.map(|twin| integer(twin, "n"))),
+            null(person.map(|person| text(person, "email"))),
+        ));
+        for (place, line) in lines.iter().filter_map(Bson::as_document).enumerate() {
+            let product = of("products").find(|(_, product)| text(product, "sku") == text(line, "sku"));
+            let price = product.map_or(-1.0, |(_, product)| product.get_f64("price").expect("a price"));
+            rows.push(format!("line {} {place} {price:.2}", integer(item, "n")));
+        }
+    }
+    for (_, note) in of("notes") {
+        let item = documents.get(&("items", integer(note, "item"))).filter(|item| rank_of(documents, item));
+        match item {
+            Some(item) => rows.push(format!("note {} {}", integer(note, "n"), integer(item, "n"))),
+            None => held += 1,
+        }
+    }
+    rows.sort();
+    (rows, held)
+}
+
+fn rank_of(documents: &Documents, item: &Document) -> bool {
+    let code = item.get_str("code").expect("a code").to_lowercase();
+    documents.iter().any(|((of, _), other)| {
+        *of == "types" && other.get_str("code").expect("a code").to_lowercase() == code
+    })
+}
+
+async fn shown(stage: &Stage) -> Vec<String> {
+    const SHOWN: &str = "
+SELECT 'people ' || email FROM people
+UNION ALL SELECT format('item %s|%s|%s|%s|%s|%s|%s', n, coalesce(type_name, 'null'), rank, town, coalesce(cardinality(tags)::text, 'null'),
+    coalesce((SELECT t.n::text FROM items t WHERE t.id = items.twin_id), 'null'),
+    coalesce((SELECT email FROM people p WHERE p.id = person_id), 'null')) FROM items
+UNION ALL SELECT format('line %s %s %s', (SELECT n FROM items i WHERE i.id = item_id), place, price) FROM lines
+UNION ALL SELECT format('note %s %s', n, (SELECT n FROM items i WHERE i.id = item_id)) FROM notes";
+    let rows = stage.target.query(SHOWN, &[]).await.expect("rows");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+async fn histories(kafka: bool) {
+    let seed = number("SLACKWATER_TEST_SEED", 1);
+    println!("seed {seed}");
+    let mut chance = Chance::new(seed);
+    let ground = Ground::set("lookups", kafka, SCHEMA, FILE, &COLLECTIONS).await;
+    let mut documents = Documents::new();
+    for _ in 0..150 {
+        change(ground.stage(), &mut chance, &mut documents).await;
+    }
+    let mut processes = ground.processes();
+    let start = |which: usize| ground.start(which);
+    let change = async |chance: &mut Chance| change(ground.stage(), chance, &mut documents).await;
+    change_and_kill(&mut chance, &mut processes, start, change).await;
+    let stage = ground.stage();
+    ends_as(&wanted(&documents), stage, &mut processes, async || shown(stage).await).await;
+    ground.end(processes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_histories_direct() {
+    histories(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_histories_over_kafka() {
+    histories(true).await;
+}
