@@ -7,6 +7,7 @@ use slackwater_connectors::postgres::target::rows::Missing;
 use slackwater_connectors::secret::Secret;
 use slackwater_topics::Namespace;
 
+use super::ciphers::Cipher;
 use super::cutover::{Check, Cutover, Freeze};
 use super::diagnostics::{At, FileText, Place};
 use super::form::Form;
@@ -29,6 +30,8 @@ pub struct Migration {
     pub log: Log,
     /// How the copy is made.
     pub snapshot: Snapshot,
+    /// With what values are decrypted and encrypted.
+    pub ciphers: Vec<Cipher>,
     /// What becomes of each collection, in the order of the file.
     pub collections: Vec<Collection>,
     /// Collections that stay behind on purpose, as `source.collection`; `*` stands for any letters.
@@ -372,6 +375,13 @@ pub enum Convert {
         /// Text of 24 hexadecimal digits is an ObjectId.
         hex: bool,
     },
+    /// Decrypted, encrypted, or the one and then the other.
+    Cipher {
+        /// With what it was encrypted; none for plain text.
+        from: Option<At<String>>,
+        /// With what it is encrypted; none for plain text.
+        to: Option<At<String>>,
+    },
 }
 
 impl Convert {
@@ -392,6 +402,9 @@ impl Convert {
             Self::Array => "array",
             Self::Enum { .. } => "enum",
             Self::Ref { .. } => "ref",
+            Self::Cipher { to: None, .. } => "decrypt",
+            Self::Cipher { from: None, .. } => "encrypt",
+            Self::Cipher { .. } => "reencrypt",
         }
     }
 }

@@ -177,6 +177,8 @@ pub(super) struct EachCode {
     /// Its path, which ids of elements are made with.
     pub(super) path: String,
     pub(super) element: Trie,
+    /// What tells its elements apart where their values are encrypted.
+    pub(super) told: ById,
     /// The column with the id of the document's row, which of the document's rows that is, and which of its parents.
     pub(super) owner: usize,
     pub(super) owner_row: usize,
@@ -233,7 +235,7 @@ pub(super) enum Take {
     Computed,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum ById {
     Index,
     Name,

@@ -353,7 +353,7 @@ impl Columns<'_, '_> {
                 let conv = conversions::conversion(
                     value,
                     &rule.policies,
-                    name,
+                    (self.table, name),
                     &column.kind,
                     place,
                     self.around,

@@ -4,6 +4,7 @@
 //! failed is taken back by the caller. Nothing here keeps or prints a value.
 
 mod array;
+mod cipher;
 mod foreign;
 mod integer;
 mod json;
@@ -19,6 +20,7 @@ use std::collections::{HashMap, HashSet};
 use slackwater_topics::{Key, Namespace, Value};
 
 pub(super) use array::follow;
+pub(super) use cipher::{Ciphered, Opener, Sealer, part as place_part};
 pub(crate) use foreign::Texts;
 pub(super) use foreign::{Foreign, Form, form_of};
 pub(super) use integer::float as as_float;
@@ -87,6 +89,8 @@ pub(super) enum Fit {
 pub(super) struct Scratch {
     digits: Vec<u8>,
     text: Vec<u8>,
+    /// Where in the source the value at hand is, as nonces know it: collection, document, element.
+    pub(super) place: Vec<u8>,
     pub(super) reading: foreign::Reading,
     pub(super) computing: Computing,
     pub(super) numbers: Numbers,
@@ -182,6 +186,7 @@ pub(super) enum Conv {
     Array(Box<array::Array>),
     Foreign(Box<Foreign>),
     Ref(Reference),
+    Ciphered(Box<Ciphered>),
 }
 
 /// The id of another document.
@@ -229,8 +234,8 @@ impl Conv {
             Self::Time { precision } => time::time(value, *precision, out),
             Self::Json(form) => form.write(value, lenient, out, scratch),
             Self::Bytea => match value {
-                Value::Binary { bytes, .. } => {
-                    out.extend_from_slice(bytes);
+                Value::Binary { subtype, bytes } => {
+                    out.extend_from_slice(payload(subtype, bytes));
                     Ok(Fit::Exact)
                 }
                 other => Err(Problem::of_type(&other, "binary data")),
@@ -240,6 +245,7 @@ impl Conv {
             Self::Array(form) => form.write(value, lenient, out, scratch),
             Self::Foreign(form) => form.write(value, lenient, out, scratch),
             Self::Ref(form) => form.write(value, out, scratch),
+            Self::Ciphered(form) => form.write(value, lenient, out, scratch),
         }
     }
 }
@@ -281,6 +287,14 @@ impl Reference {
             }
             other => Ok(Key::of(other)?),
         }
+    }
+}
+
+/// Binary data without the length that its old form (subtype 2) has once more within.
+fn payload(subtype: u8, bytes: &[u8]) -> &[u8] {
+    match bytes.split_first_chunk::<4>() {
+        Some((length, rest)) if subtype == 2 && u32::from_le_bytes(*length) as usize == rest.len() => rest,
+        _ => bytes,
     }
 }
 
