@@ -78,7 +78,9 @@ impl Section {
         let Some(fields) = Fields::of(node, "`ciphers`", findings) else { return Self::default() };
         let mut section = Self::default();
         for (name, node) in fields.into_entries() {
-            section.names.push(name.value.clone());
+            if is_name(&name.value) {
+                section.names.push(name.value.clone());
+            }
             section.ciphers.extend(cipher(name, node, outside, findings));
         }
         section
@@ -139,11 +141,14 @@ impl Section {
 }
 
 fn cipher(name: &At<String>, node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option<Cipher> {
-    if name.value.is_empty() {
-        findings.error(name.place, "a cipher's name must not be empty", "rules name it: `to: member_pin`");
+    if !is_name(&name.value) {
+        let help = "letters, digits, `_`, `-` and `.`: `member_pin`";
+        findings.error(name.place, "this is no name for a cipher", help);
+        return None;
     }
     let mut fields = Fields::of(node, "a cipher", findings)?;
     let found = (fields.take(CBC), fields.take(GCM));
+    let misspelt = fields.names().next().is_some();
     fields.finish(&[CBC, GCM], findings);
     let (node, is_cbc) = match found {
         (Some((_, node)), None) => (node, true),
@@ -153,6 +158,7 @@ fn cipher(name: &At<String>, node: &Node, outside: &Outside<'_>, findings: &mut 
             findings.error(second.place, message, "keep one of them, or give the other a name of its own");
             return None;
         }
+        (None, None) if misspelt => return None,
         (None, None) => {
             let help = format!(
                 "write `{GCM}: {{ key: \"${{NAME}}\" }}`, or `{CBC}: {{ key: \"${{NAME}}\", iv: prefix }}`"
@@ -186,6 +192,10 @@ fn cipher(name: &At<String>, node: &Node, outside: &Outside<'_>, findings: &mut 
     fields.finish(known, findings);
     let encoding = encoding.unwrap_or(Some(Encoding::Base64))?;
     Some(Cipher { name: name.value.clone(), algorithm: algorithm?, encoding, key: key? })
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-.".contains(letter))
 }
 
 fn iv_of(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option<Iv> {

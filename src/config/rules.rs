@@ -365,7 +365,10 @@ fn conversion(
         findings.error(
             path.place,
             format!("`{}` selects many values, `{word}` takes one", path.value),
-            "use `array` for an array column, or `each` for a table of its own",
+            match CIPHERS.contains(&word) {
+                true => "use `each` for a table of its own",
+                false => "use `array` for an array column, or `each` for a table of its own",
+            },
         );
     }
     Some(Value { empty_is_null: empty_is_null.unwrap_or(false), trim, lower, unit, ..plain(path, convert?) })

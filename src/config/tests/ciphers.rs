@@ -87,6 +87,7 @@ fn mistakes_in_ciphers() {
   unknown: {{ aes-128-gcm: {{ key: \"${{KEY}}\" }} }}
   both: {{ aes-256-gcm: {{ key: \"${{KEY}}\" }}, aes-256-cbc: {{ key: \"${{KEY}}\", iv: prefix }} }}
   nothing: {{ }}
+  a name: {{ aes-256-gcm: {{ key: \"${{KEY}}\" }} }}
   old: {{ aes-256-cbc: {{ key: \"${{KEY}}\", iv: prefix }} }}
   new: {{ aes-256-gcm: {{ key: \"${{KEY}}\" }} }}
 "
@@ -121,7 +122,7 @@ fn without_a_section_it_is_said_how_to_begin() {
     let text = file("", "      a: { encrypt: a, to: pins }\n").replace("ciphers:\n", "");
     let found = try_read(&text).expect_err("a mistake");
     assert_eq!(found.list().len(), 1, "{found}");
-    assert_eq!((found.list()[0].line, found.list()[0].column), (9, 27));
+    assert_eq!((found.list()[0].line, found.list()[0].column), (9, 28));
     assert!(
         found
             .to_string()
