@@ -1,9 +1,8 @@
 //! `jsonb` and `json`: the text of a BSON value, with nothing lost that JSON can say.
 //!
-//! Numbers keep their digits. Dates are ISO text, ObjectIds hexadecimal text, UUIDs and other binary
-//! data text (base64). What has no JSON of its
-//! own (regular expressions, timestamps, code, …) is MongoDB's relaxed extended JSON. NaN and the infinities, which JSON
-//! does not know, become text.
+//! Numbers keep their digits. Dates are ISO text, ObjectIds hexadecimal text, UUIDs as they are always written, other binary base64
+//! text. What has no JSON of its own (regular expressions, timestamps, code, …) is MongoDB's relaxed extended JSON. NaN and the
+//! infinities, which JSON does not know, become text.
 
 use slackwater_topics::{Decimal, Value};
 
