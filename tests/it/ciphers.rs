@@ -30,6 +30,7 @@ ciphers:
   fixed: { aes-256-cbc: { key: "${LEGACY_KEY}", iv: "${LEGACY_IV}" } }
   prefix: { aes-256-cbc: { key: "${LEGACY_KEY}", iv: prefix, encoding: hex } }
   member: { aes-256-gcm: { key: "${MEMBER_KEY}" } }
+cutover: { max_lag: 10s, freeze: { command: { freeze: [ "true" ], unfreeze: [ "true" ] } } }
 collections:
   legacy.users:
     - into: users
@@ -377,9 +378,12 @@ async fn way(kafka: bool) {
     let mended: Vec<i64> = all.iter().copied().chain(broken.iter().map(|(id, ..)| *id)).collect();
     let rows = settled(&stage, &mut run, &mended, 0).await;
     assert!(broken.iter().all(|(id, ..)| plain(&rows[id]) == person(*id)));
-    run.stop().await;
+    let (code, said) = traces.command(&stage, &["cutover", file, "--report", path(&report), "--json"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    until("the process ends by itself", PATIENCE, async || run.ended()).await;
+    assert!(run.said("DEBUG"), "more than usual is logged");
     traces.folder(&stage.folder, &["log", "json", "html"]);
-    for what in ["run.log", "dead_letters, bytes", "/metrics", "report.json"] {
+    for what in ["run.log", "cutover.json", "cutover.html", "dead_letters, bytes", "/metrics"] {
         assert!(traces.all(what) > 0, "there is no trace of {what}");
     }
     traces.verdict();
