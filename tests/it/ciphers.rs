@@ -244,10 +244,15 @@ async fn put(stage: &Stage, document: &Document) {
 async fn recopied(stage: &Stage, traces: &mut Traces, process: &mut Slackwater, file: &str) {
     let (code, said) = traces.command(stage, &["recopy", file, "legacy.users"]).await;
     assert_eq!(code, Some(0), "{said}");
+    copied_again(stage, process).await;
+}
+
+async fn copied_again(stage: &Stage, process: &mut Slackwater) {
+    const OPEN: &str = "SELECT 1 FROM slackwater.recopies
+                        UNION ALL SELECT 1 FROM slackwater.collections WHERE state <> 'copied' OR reload";
     until("it is copied again", PATIENCE, async || {
         process.still_runs();
-        let open = "SELECT 1 FROM slackwater.recopies UNION ALL SELECT 1 FROM slackwater.collections WHERE state <> 'copied' OR reload";
-        state::rows(&stage.target, open).await.is_empty().then_some(())
+        state::rows(&stage.target, OPEN).await.is_empty().then_some(())
     })
     .await;
 }
@@ -378,6 +383,23 @@ async fn way(kafka: bool) {
     let mended: Vec<i64> = all.iter().copied().chain(broken.iter().map(|(id, ..)| *id)).collect();
     let rows = settled(&stage, &mut run, &mended, 0).await;
     assert!(broken.iter().all(|(id, ..)| plain(&rows[id]) == person(*id)));
+    run.stop().await;
+
+    // Another way to write the same bytes: told beforehand, and done by itself.
+    let hexadecimal = FILE.replace("{ key: \"${MEMBER_KEY}\" }", "{ key: \"${MEMBER_KEY}\", encoding: hex }");
+    stage.file("migration.yaml", &if kafka { format!("{hexadecimal}{log}") } else { hexadecimal });
+    let (code, said) = traces.command(&stage, &["check", file]).await;
+    assert!(code == Some(0) && said.contains("users.pin: 70 rows"), "{said}");
+    assert!(!said.contains("users.note") && !said.contains("users.n:"), "{said}");
+    let mut run = stage.start(&["run", file, "--listen", &listening], "run");
+    until("all are written in another way", PATIENCE, async || {
+        run.still_runs();
+        let now = self::rows(&stage).await;
+        let same = |(before, after): (&Row, &Row)| hex(&unbase64(&before.pin)) == after.pin;
+        rows.values().zip(now.values()).all(same).then_some(())
+    })
+    .await;
+    copied_again(&stage, &mut run).await;
     let (code, said) = traces.command(&stage, &["cutover", file, "--report", path(&report), "--json"]).await;
     assert_eq!(code, Some(0), "{said}");
     until("the process ends by itself", PATIENCE, async || run.ended()).await;
