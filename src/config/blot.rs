@@ -24,7 +24,7 @@ const OPEN: [&str; 9] = [
 ];
 
 /// What is shown of closed sections even where the file cannot be read.
-const WORDS: [&str; 60] = [
+const WORDS: [&str; 67] = [
     "sources",
     "target",
     "mongodb",
@@ -85,10 +85,17 @@ const WORDS: [&str; 60] = [
     "sweep",
     "requests_per_second",
     "include",
+    "ciphers",
+    "aes-256-cbc",
+    "aes-256-gcm",
+    "key",
+    "iv",
+    "encoding",
+    "base64",
 ];
 
 /// Keys of closed sections whose values are no secrets.
-const HARMLESS: [&str; 14] = [
+const HARMLESS: [&str; 15] = [
     "database",
     "schema",
     "values",
@@ -103,6 +110,7 @@ const HARMLESS: [&str; 14] = [
     "max_lag",
     "deadline",
     "freeze",
+    "encoding",
 ];
 
 /// Stands for a key that may be a piece of a secret.

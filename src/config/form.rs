@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::rules::is_maker;
+use super::rules::{CIPHERS, is_maker};
 use super::tree::{Node, Scalar, Shape};
 
 /// What the rows of a collection are made by: its tables, each with its schema.
@@ -82,13 +82,23 @@ impl Usual {
     }
 }
 
-/// The form of a collection: `nodes` are its tables, `schema` that of tables that are named without one.
-pub(super) fn of(nodes: &[Node], usual: &Usual, schema: &str) -> Form {
+/// What stands in other sections and decides what rows look like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beside<'b> {
+    pub(super) usual: &'b Usual,
+    /// That of tables that are named without one.
+    pub(super) schema: &'b str,
+    /// What rows depend on of each cipher.
+    pub(super) ciphers: &'b BTreeMap<String, String>,
+}
+
+/// The form of a collection: `nodes` are its tables.
+pub(super) fn of(nodes: &[Node], beside: Beside<'_>) -> Form {
     let parent = nodes.iter().find(|node| entry(node, "each").is_none());
-    let parent = parent.and_then(|node| named(node, schema)).unwrap_or_default();
+    let parent = parent.and_then(|node| named(node, beside.schema)).unwrap_or_default();
     let mut texts: BTreeMap<String, Texts> = BTreeMap::new();
     for node in nodes {
-        let Some(name) = named(node, schema) else { continue };
+        let Some(name) = named(node, beside.schema) else { continue };
         let mut place = name.clone();
         let mut number = 1;
         while texts.contains_key(&place) {
@@ -96,7 +106,7 @@ pub(super) fn of(nodes: &[Node], usual: &Usual, schema: &str) -> Form {
             number += 1;
             place = format!("{name} ({number})");
         }
-        texts.insert(place, table(node, usual, &parent));
+        texts.insert(place, table(node, beside, &parent));
     }
     // Fields that another rule takes are not among the rest.
     let all: Vec<&str> =
@@ -131,7 +141,7 @@ impl Texts {
     }
 }
 
-fn table(node: &Node, usual: &Usual, parent: &str) -> Texts {
+fn table(node: &Node, beside: Beside<'_>, parent: &str) -> Texts {
     let mut texts = Texts {
         key: entry(node, "key").map(words).unwrap_or_default(),
         rows: String::new(),
@@ -141,26 +151,30 @@ fn table(node: &Node, usual: &Usual, parent: &str) -> Texts {
     };
     texts.key.sort();
     let each = entry(node, "each").map(text).unwrap_or_default();
-    let beside = entries(node)
+    let others = entries(node)
         .iter()
         .filter(|(key, _)| !matches!(key.value.as_str(), "into" | "key" | "set" | "columns"));
-    let mut beside: Vec<String> =
-        beside.map(|(key, node)| format!("{:?}:{}", key.value, text(node))).collect();
-    beside.sort();
-    texts.rows = beside.join(",");
+    let mut others: Vec<String> =
+        others.map(|(key, node)| format!("{:?}:{}", key.value, text(node))).collect();
+    others.sort();
+    texts.rows = others.join(",");
     for (key, node) in entry(node, "set").map(entries).unwrap_or_default() {
         let value = format!("{{\"const\":{}}}", text(node));
         texts.columns.insert(key.value.clone(), value.clone());
         texts.values.insert(key.value.clone(), value);
     }
     for (key, node) in entry(node, "columns").map(entries).unwrap_or_default() {
-        let mut words = column(node, usual);
+        let mut words = column(node, beside.usual);
         if words.contains_key("parent") {
             words.insert("\u{0}of".to_owned(), parent.to_owned());
         }
         if words.get("uuid").is_some_and(|word| word == "\"each\"") {
             // The array's path is a part of what the id of an element is made of.
             words.insert("\u{0}each".to_owned(), each.clone());
+        }
+        let ciphers = ciphers(node, beside.ciphers);
+        if !ciphers.is_empty() {
+            words.insert("\u{0}ciphers".to_owned(), ciphers.join(","));
         }
         if words.contains_key("rest") {
             texts.rest.push(key.value.clone());
@@ -170,6 +184,18 @@ fn table(node: &Node, usual: &Usual, parent: &str) -> Texts {
         texts.values.insert(key.value.clone(), listed(value));
     }
     texts
+}
+
+/// What rows depend on of the ciphers that a column names, itself or in the inputs of an expression.
+fn ciphers(column: &Node, known: &BTreeMap<String, String>) -> Vec<String> {
+    let inputs = entry(column, "with").map(entries).unwrap_or_default();
+    let rules = std::iter::once(column).chain(inputs.iter().map(|(_, node)| node));
+    let ciphered = rules.filter(|rule| CIPHERS.iter().any(|word| entry(rule, word).is_some()));
+    let named = ciphered.flat_map(|rule| ["from", "to"].into_iter().filter_map(|side| entry(rule, side)));
+    let mut forms: Vec<String> = named.flat_map(words).filter_map(|name| known.get(&name)).cloned().collect();
+    forms.sort();
+    forms.dedup();
+    forms
 }
 
 /// The rule and the options of a column, with the file's own policies put in.

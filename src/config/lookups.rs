@@ -25,7 +25,7 @@ fn of_column(column: &Column) -> Option<(&str, Vec<String>)> {
     match &value.convert {
         Convert::Lookup { of, by, take, .. } => {
             let mut fields = vec![format!("take {}", take.value)];
-            fields.extend(by.as_ref().map(found_by));
+            fields.extend(by.as_deref().map(found_by));
             Some((&of.value, fields))
         }
         Convert::Ref { to, by: Some(by), .. } => Some((&to.value, vec![found_by(by)])),

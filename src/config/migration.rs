@@ -7,6 +7,7 @@ use slackwater_connectors::postgres::target::rows::{How, Missing};
 use slackwater_connectors::secret::Secret;
 use slackwater_topics::Namespace;
 
+use super::ciphers::Cipher;
 use super::cutover::{Check, Cutover, Freeze};
 use super::diagnostics::{At, FileText, Place};
 use super::form::Form;
@@ -29,6 +30,8 @@ pub struct Migration {
     pub log: Log,
     /// How the copy is made.
     pub snapshot: Snapshot,
+    /// With what values are decrypted and encrypted.
+    pub ciphers: Vec<Cipher>,
     /// What becomes of each collection, in the order of the file.
     pub collections: Vec<Collection>,
     /// Collections that stay behind on purpose, as `source.collection`; `*` stands for any letters.
@@ -387,7 +390,7 @@ pub enum Convert {
         /// Text of 24 hexadecimal digits is an ObjectId.
         hex: bool,
         /// The document is found by this field, and not by its `_id`.
-        by: Option<At<Path>>,
+        by: Option<Box<At<Path>>>,
     },
     /// A value of another document.
     Lookup {
@@ -396,14 +399,21 @@ pub enum Convert {
         /// Text of 24 hexadecimal digits is an ObjectId.
         hex: bool,
         /// The field by which it is found, where it is not the `_id`.
-        by: Option<At<Path>>,
+        by: Option<Box<At<Path>>>,
         /// The field with the value.
-        take: At<Path>,
+        take: Box<At<Path>>,
     },
     /// The id of the row that all documents with this text make together.
     Identity {
         /// Its table, where it is not the one that the column is in.
         of: Option<At<String>>,
+    },
+    /// Decrypted, encrypted, or the one and then the other.
+    Cipher {
+        /// With what it was encrypted; none for plain text.
+        from: Option<At<String>>,
+        /// With what it is encrypted; none for plain text.
+        to: Option<At<String>>,
     },
 }
 
@@ -427,6 +437,9 @@ impl Convert {
             Self::Ref { .. } => "ref",
             Self::Identity { .. } => "identity",
             Self::Lookup { .. } => "lookup",
+            Self::Cipher { to: None, .. } => "decrypt",
+            Self::Cipher { from: None, .. } => "encrypt",
+            Self::Cipher { .. } => "reencrypt",
         }
     }
 }

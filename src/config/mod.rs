@@ -4,6 +4,7 @@
 //! against the target's catalogue.
 
 mod blot;
+mod ciphers;
 mod cutover;
 mod diagnostics;
 mod fields;
@@ -21,6 +22,8 @@ mod sources;
 pub(crate) mod spelling;
 mod tree;
 
+pub use ciphers::{Algorithm, Cipher, CipherKey, Encoding, Iv};
+pub(crate) use ciphers::{unbase64, unhex};
 pub use cutover::{Check, Cutover, Finish, Freeze, Notice, Statement};
 pub use diagnostics::{At, Diagnostic, Diagnostics, Place, Severity};
 pub(crate) use diagnostics::{FileText, Findings};

@@ -2,6 +2,7 @@
 
 use slackwater_connectors::postgres::target::rows::{How, Missing};
 
+use super::ciphers;
 use super::diagnostics::{At, Findings, Place};
 use super::fields::{self, Fields};
 use super::migration::{
@@ -12,7 +13,7 @@ use super::spelling::{list, nearest};
 use super::tree::{Node, Shape};
 
 /// Rules that convert a value of the document.
-const CONVERSIONS: [&str; 16] = [
+const CONVERSIONS: [&str; 19] = [
     "from",
     "text",
     "integer",
@@ -29,7 +30,12 @@ const CONVERSIONS: [&str; 16] = [
     "ref",
     "identity",
     "lookup",
+    "encrypt",
+    "decrypt",
+    "reencrypt",
 ];
+/// Rules beside which `from` names a cipher.
+pub(super) const CIPHERS: [&str; 3] = ["encrypt", "decrypt", "reencrypt"];
 /// Rules that make their value themselves.
 const MAKERS: [&str; 8] = ["uuid", "serial", "parent", "rest", "const", "index", "key", "sql"];
 
@@ -159,8 +165,11 @@ pub(super) fn column(
         return Some(Column { name: name.clone(), rule, policies, sensitive: false, merge: None });
     }
     let mut fields = Fields::of(node, "a column", findings)?;
-    let found: Vec<&str> =
+    let mut found: Vec<&str> =
         CONVERSIONS.iter().chain(&MAKERS).copied().filter(|word| fields.has(word)).collect();
+    if found.iter().any(|word| CIPHERS.contains(word)) {
+        found.retain(|word| *word != "from");
+    }
     let [word] = found[..] else {
         let place = node.place;
         if found.is_empty() {
@@ -189,7 +198,9 @@ pub(super) fn column(
     let (key, argument) = fields.take(word)?;
     let converts = CONVERSIONS.contains(&word);
     let rule = match word {
-        _ if converts => conversion(word, argument, &mut fields, in_element, findings).map(Rule::Value),
+        _ if converts => {
+            conversion(word, argument, key.place, &mut fields, in_element, findings).map(Rule::Value)
+        }
         "sql" => {
             sql(argument, &mut fields, in_element, defaults, findings).map(|sql| Rule::Sql(Box::new(sql)))
         }
@@ -200,7 +211,9 @@ pub(super) fn column(
         read_policies(&mut fields, &mut policies, findings);
     }
     let sensitive = match &rule {
-        Some(rule @ (Rule::Value(_) | Rule::Rest)) => is_sensitive(rule, &mut fields, in_element, findings),
+        Some(rule @ (Rule::Value(_) | Rule::Rest)) => {
+            is_sensitive(rule, key.place, &mut fields, in_element, findings)
+        }
         _ => false,
     };
     let merge = fields.take("merge").and_then(|(_, node)| {
@@ -258,17 +271,38 @@ fn sql(
     complete.then_some(Sql { text, with })
 }
 
-/// Whether the value is to be shown to nobody.
-fn is_sensitive(rule: &Rule, fields: &mut Fields<'_>, in_element: bool, findings: &mut Findings) -> bool {
-    let Some((key, node)) = fields.take("sensitive") else { return false };
+/// Whether the value is to be shown to nobody. What a cipher is for always is.
+fn is_sensitive(
+    rule: &Rule,
+    place: Place,
+    fields: &mut Fields<'_>,
+    in_element: bool,
+    findings: &mut Findings,
+) -> bool {
+    let ciphered = matches!(rule, Rule::Value(Value { convert: Convert::Cipher { .. }, .. }));
+    let written = fields.take("sensitive");
+    let at = match &written {
+        Some((key, _)) => key.place,
+        None if ciphered => place,
+        None => return false,
+    };
     if let Rule::Value(value) = rule {
         let path = &value.path.value;
         if (!in_element || path.up) && path.names.first().is_some_and(|name| name == "_id") {
-            let help = "every message and every dead letter names its document by it; leave `sensitive` out";
-            findings.error(key.place, "the id of a document cannot be sensitive", help);
+            let help = match ciphered {
+                true => "every message and every dead letter names its document by it, so no cipher hides it",
+                false => {
+                    "every message and every dead letter names its document by it; leave `sensitive` out"
+                }
+            };
+            findings.error(at, "the id of a document cannot be sensitive", help);
         }
     }
-    fields::boolean(node, "`sensitive`", findings).unwrap_or(false)
+    let sensitive = written.map(|(_, node)| fields::boolean(node, "`sensitive`", findings));
+    if ciphered && sensitive == Some(Some(false)) {
+        findings.error(at, "what a cipher is for is always sensitive", "leave `sensitive` out");
+    }
+    ciphered || sensitive.flatten().unwrap_or(false)
 }
 
 pub(super) fn known_words() -> Vec<&'static str> {
@@ -278,7 +312,8 @@ pub(super) fn known_words() -> Vec<&'static str> {
 fn fits(option: &str) -> &'static str {
     match option {
         "map" | "unknown" => "it belongs to `enum`",
-        "to" | "hex" => "it belongs to `ref`",
+        "to" => "it belongs to `ref`, `encrypt` and `reencrypt`",
+        "hex" => "it belongs to `ref` and `lookup`",
         "of" => "it belongs to `identity` and `lookup`",
         "take" => "it belongs to `lookup`",
         "with" => "it belongs to `sql`",
@@ -312,6 +347,7 @@ fn checked_path(node: &Node, in_element: bool, findings: &mut Findings) -> Optio
 fn conversion(
     word: &str,
     argument: &Node,
+    place: Place,
     fields: &mut Fields<'_>,
     in_element: bool,
     findings: &mut Findings,
@@ -359,6 +395,7 @@ fn conversion(
             let of = fields.take("of").and_then(|(_, node)| fields::text(node, "`of`", findings));
             Some(Convert::Identity { of })
         }
+        "encrypt" | "decrypt" | "reencrypt" => ciphers::convert(word, place, fields, findings),
         _ => Some(Convert::Auto),
     };
     let found_by_text =
@@ -380,21 +417,24 @@ fn conversion(
         findings.error(
             path.place,
             format!("`{}` selects many values, `{word}` takes one", path.value),
-            "use `array` for an array column, or `each` for a table of its own",
+            match CIPHERS.contains(&word) {
+                true => "use `each` for a table of its own",
+                false => "use `array` for an array column, or `each` for a table of its own",
+            },
         );
     }
     Some(Value { empty_is_null: empty_is_null.unwrap_or(false), trim, lower, unit, ..plain(path, convert?) })
 }
 
 /// A field of another document.
-fn found_by(node: &Node, findings: &mut Findings) -> Option<At<Path>> {
+fn found_by(node: &Node, findings: &mut Findings) -> Option<Box<At<Path>>> {
     let path = fields::path(node, "the path", findings)?;
     if path.value.up || path.value.is_element() || path.value.each.is_some() {
         let message = format!("`{}` is not a field of the other document", path.value);
         findings.error(node.place, message, "write the field's name");
         return None;
     }
-    Some(path)
+    Some(Box::new(path))
 }
 
 fn labels(node: &Node, findings: &mut Findings) -> Option<Vec<(At<String>, At<String>)>> {

@@ -3,10 +3,11 @@
 use slackwater_connectors::secret::Secret;
 use slackwater_topics::Namespace;
 
+use super::ciphers::Section as Ciphers;
 use super::cutover;
 use super::diagnostics::{At, Findings, Place};
 use super::fields::{self, Fields};
-use super::form::{self, Usual};
+use super::form::{self, Beside, Usual};
 use super::log;
 use super::lookups;
 use super::migration::{Collection, Log, Merge, Migration, Snapshot, Source, Table, Target};
@@ -23,7 +24,7 @@ pub(crate) const LONGEST_NAME: usize = 63;
 /// The schema of tables that are named without one, where the file names none either.
 const PUBLIC: &str = "public";
 
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "migration",
     "namespace",
     "ids",
@@ -31,6 +32,7 @@ const SECTIONS: [&str; 13] = [
     "target",
     "log",
     "snapshot",
+    "ciphers",
     "defaults",
     "collections",
     "not_migrated",
@@ -61,12 +63,16 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
     let snapshot = fields.take("snapshot").map(|(_, node)| snapshot(node, findings)).unwrap_or_default();
     let defaults = fields.take("defaults").map(|(_, node)| (Defaults::read(node, findings), Usual::of(node)));
     let (defaults, usual) = defaults.unwrap_or((Defaults::NONE, Usual::default()));
+    let ciphers = fields.take("ciphers").map(|(_, node)| Ciphers::read(node, outside, findings));
+    let ciphers = ciphers.unwrap_or_default();
     let known = sources.as_deref().unwrap_or_default();
     let collections =
         fields.require("collections", "say what becomes of each collection", findings).map(|(_, node)| {
             let schema = target.as_ref().map_or(PUBLIC, |target| target.schema.as_str());
-            collections(node, known, (defaults, &usual, schema), findings)
+            let beside = Beside { usual: &usual, schema, ciphers: &ciphers.forms() };
+            collections(node, known, (defaults, beside), findings)
         });
+    ciphers.check(collections.as_deref().unwrap_or_default(), findings);
     let not_migrated = fields.take("not_migrated");
     let not_migrated = not_migrated.map(|(_, node)| left_behind(node, known, findings)).unwrap_or_default();
     // The parts are there already.
@@ -98,6 +104,7 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         }),
         log: log.flatten().unwrap_or(Log::Direct),
         snapshot,
+        ciphers: ciphers.ciphers,
         collections: collections.unwrap_or_default(),
         not_migrated,
         checks,
@@ -199,7 +206,7 @@ fn left_behind(node: &Node, sources: &[Source], findings: &mut Findings) -> Vec<
 fn collections(
     node: &Node,
     sources: &[Source],
-    (defaults, usual, schema): (Defaults, &Usual, &str),
+    (defaults, beside): (Defaults, Beside<'_>),
     findings: &mut Findings,
 ) -> Vec<Collection> {
     let Some(fields) = Fields::of(node, "`collections`", findings) else { return Vec::new() };
@@ -231,7 +238,7 @@ fn collections(
         }
         if let Some((source, collection)) = parts {
             let name = name.clone();
-            let form = form::of(nodes, usual, schema);
+            let form = form::of(nodes, beside);
             collections.push(Collection {
                 name,
                 source,

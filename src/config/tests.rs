@@ -1,3 +1,4 @@
+mod ciphers;
 mod secrecy;
 
 use super::*;

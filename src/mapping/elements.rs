@@ -62,7 +62,8 @@ impl Elements {
                 }
             };
             filled.map_err(|_| self.refuse(code, row, Problem::malformed()))?;
-            let element = Element { value, slots: &element_slots, index, name, path: &code.path };
+            let element =
+                Element { value, slots: &element_slots, index, name, path: &code.path, told: &code.told };
             let fits = row.element_fits(code.row.when.as_ref(), element);
             if !fits.map_err(|_| self.refuse(code, row, Problem::malformed()))? {
                 continue;

@@ -198,6 +198,8 @@ pub(super) struct EachCode {
     /// Its path, which ids of elements are made with.
     pub(super) path: String,
     pub(super) element: Trie,
+    /// What tells its elements apart where their values are encrypted.
+    pub(super) told: ById,
     /// The column with the id of what the rows belong to.
     pub(super) owner: usize,
     pub(super) owned: Owned,
@@ -262,7 +264,7 @@ pub(super) enum Take {
     Computed,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum ById {
     Index,
     Name,

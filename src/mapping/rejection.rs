@@ -17,6 +17,8 @@ pub enum Reason {
     Length,
     /// Text that Postgres cannot hold: NUL, no UTF-8.
     Text,
+    /// It cannot be decrypted.
+    Cipher,
     /// No label of the enum.
     Label,
     /// Nested too deeply.
@@ -36,6 +38,7 @@ impl Reason {
             Self::Range => "range",
             Self::Length => "length",
             Self::Text => "text",
+            Self::Cipher => "cipher",
             Self::Label => "label",
             Self::Depth => "depth",
             Self::Route => "route",

@@ -5,7 +5,7 @@ use slackwater_topics::{Key, Value};
 use uuid::Uuid;
 
 use super::condition::{Condition, Inside};
-use super::encode::{Conv, Fit, IdForm, Problem, Scratch, append_id};
+use super::encode::{Conv, Fit, IdForm, Problem, Scratch, append_id, place_part};
 use super::plan::{ById, CollectionPlan, ColumnCode, Plan, Take};
 use super::rejection::{Adjustment, Reason, Rejection, unreadable};
 use super::trie::Slots;
@@ -25,6 +25,8 @@ pub(super) struct Element<'e, 'a> {
     pub(super) name: &'a [u8],
     /// Path of the array.
     pub(super) path: &'e str,
+    /// What tells it apart where its values are encrypted.
+    pub(super) told: &'e ById,
 }
 
 /// The document at hand.
@@ -147,7 +149,21 @@ impl<'r, 'a> Row<'r, 'a> {
                 (value, conv)
             }
         };
+        if matches!(conv, Conv::Ciphered(_)) {
+            self.remember_place(element);
+        }
         self.value(table, at, code, value, conv, out)
+    }
+
+    /// Where in the source the value is that is encrypted next.
+    fn remember_place(&mut self, element: Option<Element<'_, 'a>>) {
+        // Where its id cannot be made, the document is refused by the column that it is for.
+        let told = element.and_then(|element| element_key(element.told, element).ok());
+        let place = &mut self.scratch.place;
+        place.clear();
+        place_part(self.collection.name.as_bytes(), place);
+        place_part(self.key.as_bytes(), place);
+        place_part(told.as_ref().map_or(&[], Key::as_bytes), place);
     }
 
     fn value(
@@ -239,17 +255,8 @@ impl<'r, 'a> Row<'r, 'a> {
     }
 
     fn element_id(&self, by: &ById, element: Option<Element<'_, 'a>>) -> Result<Uuid, Problem> {
-        let none = || Problem::new(Reason::Null, "the element has no value to be told apart by");
-        let element = element.ok_or_else(none)?;
-        let value = match by {
-            ById::Index => Some(Value::Int64(element.index as i64)),
-            ById::Name => Some(Value::String(element.name)),
-            ById::Itself => Some(element.value),
-            ById::Slot(slot) => element.slots.get(*slot).copied().flatten(),
-        };
-        let value =
-            value.filter(|value| !matches!(value, Value::Null | Value::Undefined)).ok_or_else(none)?;
-        let key = Key::of(value)?;
+        let element = element.ok_or_else(no_key)?;
+        let key = element_key(by, element)?;
         Ok(self.plan.namespace.element_id(&self.collection.name, self.key, element.path, &key))
     }
 
@@ -315,6 +322,22 @@ impl<'r, 'a> Row<'r, 'a> {
             text: problem.text.into_owned(),
         }
     }
+}
+
+fn no_key() -> Problem {
+    Problem::new(Reason::Null, "the element has no value to be told apart by")
+}
+
+/// What an element is told apart by.
+fn element_key(by: &ById, element: Element<'_, '_>) -> Result<Key, Problem> {
+    let value = match by {
+        ById::Index => Some(Value::Int64(element.index as i64)),
+        ById::Name => Some(Value::String(element.name)),
+        ById::Itself => Some(element.value),
+        ById::Slot(slot) => element.slots.get(*slot).copied().flatten(),
+    };
+    let value = value.filter(|value| !matches!(value, Value::Null | Value::Undefined)).ok_or_else(no_key)?;
+    Ok(Key::of(value)?)
 }
 
 fn is_blank(text: &[u8]) -> bool {

@@ -9,6 +9,7 @@ use slackwater_topics::{CollectionId, Document, Event, Key, Namespace, Op, Posit
 use super::*;
 use crate::config;
 
+mod ciphers;
 mod computed;
 mod files;
 mod noise;

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "tests tell their seeds and what they counted")]
 
 mod changes;
+mod ciphers;
 mod claims;
 mod computed;
 mod connect;

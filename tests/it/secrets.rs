@@ -23,12 +23,12 @@ use crate::stage::{PATIENCE, Slackwater, Stage, postgres, state, until, variable
 const CANARY: &str = "kanari";
 
 /// Everything that every crate logs. The drivers' directives are there because they are more exact than those of the program.
-const EVERYTHING: &str = "trace,mongodb=trace,tokio_postgres=trace,tokio_postgres::query=trace,tokio_postgres::connection=trace,\
+pub(crate) const EVERYTHING: &str = "trace,mongodb=trace,tokio_postgres=trace,tokio_postgres::query=trace,tokio_postgres::connection=trace,\
                           hyper=trace,hyper_util=trace,reqwest=trace,rdkafka=trace,kafka=trace";
 
 /// What was said and left behind.
 #[derive(Default)]
-struct Traces(Vec<(String, Vec<u8>)>);
+pub(crate) struct Traces(Vec<(String, Vec<u8>)>);
 
 impl Traces {
     fn add(&mut self, what: impl Into<String>, bytes: impl Into<Vec<u8>>) {
@@ -36,7 +36,7 @@ impl Traces {
     }
 
     /// Runs a command to its end; its code and all that it says.
-    async fn command(&mut self, stage: &Stage, arguments: &[&str]) -> (Option<i32>, String) {
+    pub(crate) async fn command(&mut self, stage: &Stage, arguments: &[&str]) -> (Option<i32>, String) {
         let output = stage.output(arguments).await;
         let said =
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -45,7 +45,7 @@ impl Traces {
     }
 
     /// All files of a folder.
-    fn folder(&mut self, folder: &Path, extensions: &[&str]) {
+    pub(crate) fn folder(&mut self, folder: &Path, extensions: &[&str]) {
         for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
             let path = entry.path();
             if path.is_dir() {
@@ -57,7 +57,7 @@ impl Traces {
     }
 
     /// The whole state in the target.
-    async fn state(&mut self, stage: &Stage) {
+    pub(crate) async fn state(&mut self, stage: &Stage) {
         let tables = "SELECT c.oid::regclass::text FROM pg_class c
                       WHERE relnamespace = 'slackwater'::regnamespace AND relkind IN ('r', 'v')";
         for table in state::rows(&stage.target, tables).await {
@@ -71,12 +71,12 @@ impl Traces {
         }
     }
 
-    fn all(&self, what: &str) -> usize {
+    pub(crate) fn all(&self, what: &str) -> usize {
         self.0.iter().filter(|(name, _)| name.contains(what)).map(|(_, bytes)| bytes.len()).sum()
     }
 
     /// No canary is in any of it.
-    fn verdict(self) {
+    pub(crate) fn verdict(self) {
         let found = |bytes: &[u8]| {
             let small = bytes.to_ascii_lowercase();
             let at = small.windows(CANARY.len()).position(|part| part == CANARY.as_bytes())?;
@@ -145,7 +145,7 @@ async fn clear(stage: Stage) {
 }
 
 /// What a process shows to everybody who asks.
-async fn listen(traces: &mut Traces, address: &str) {
+pub(crate) async fn listen(traces: &mut Traces, address: &str) {
     for path in ["/metrics", "/healthz", "/readyz", "/kanari-is-not-a-path"] {
         let (code, body) = ask(address, path).await.expect("it listens");
         assert!(!body.is_empty() || code == 404, "{path}");
@@ -182,7 +182,7 @@ async fn webhook(code: u16) -> (u16, mpsc::UnboundedReceiver<String>) {
     (port, requests)
 }
 
-fn path(file: &Path) -> &str {
+pub(crate) fn path(file: &Path) -> &str {
     file.to_str().expect("a path in UTF-8")
 }
 

@@ -15,6 +15,7 @@ enum Of {
     Target,
     Webhook,
     Option,
+    Cipher,
 }
 
 const VALUES: &[(Of, &str)] = &[
@@ -34,6 +35,9 @@ const VALUES: &[(Of, &str)] = &[
     (Of::Webhook, "hooks.example/services/kanaripath"),
     (Of::Option, "kanaripass"),
     (Of::Option, "kanari pass"),
+    (Of::Cipher, "kanarikanarikanarikanarikanarikanarikanariA="),
+    (Of::Cipher, "kanari+kanari/kanari=="),
+    (Of::Cipher, "kanarikey"),
 ];
 
 /// Ways to write a value: as it should be, and as it should not.
@@ -128,6 +132,16 @@ fn files(of: Of, written: &str) -> Vec<String> {
                 ("log: { kafka: { brokers: one, one: 1, consumer: [ ", " ], one: 1 } }\n"),
                 ("log: { kafka: { brokers: one, one: 1, optoins: { ", " }, two: 1 } }\n"),
                 ("log:\n  kafka:\n    brokers: one\n    ", "\n    one: 1\n"),
+            ],
+        ),
+        Of::Cipher => (
+            &["key: ", "key ", "key:", "iv: ", "kye: ", ""],
+            &[
+                ("ciphers:\n  pin:\n    aes-256-cbc:\n      one: 1\n      ", "\n      two: 2\n"),
+                ("ciphers: { pin: { aes-256-gcm: { one: 1, ", ", two: 2 } } }\n"),
+                ("ciphers: { pin: { aes-128-gcm: { one: 1, ", ", two: 2 } } }\n"),
+                ("ciphers:\n  pin:\n    one: 1\n    ", "\n    two: 2\n"),
+                ("ciphers:\n  one: 1\n  ", "\n  two: 2\n"),
             ],
         ),
     };

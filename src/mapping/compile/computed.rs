@@ -83,7 +83,11 @@ fn input_type(rule: &Rule) -> Type {
             Convert::Time => of("time without time zone"),
             Convert::Bytea => of("bytea"),
             Convert::Jsonb => of("jsonb"),
-            Convert::Text | Convert::Auto | Convert::Enum { .. } | Convert::Lookup { .. } => of("text"),
+            Convert::Text
+            | Convert::Auto
+            | Convert::Enum { .. }
+            | Convert::Lookup { .. }
+            | Convert::Cipher { .. } => of("text"),
         },
         Rule::Key | Rule::Parent(_) | Rule::Const(_) | Rule::Sql(_) => of("text"),
     }
@@ -234,7 +238,9 @@ pub(super) fn taken(built: &mut [Built]) -> (Vec<Computed>, Vec<Type>, Made) {
 /// Two inputs that are always the same, whatever they are called.
 fn same(one: &Column, other: &Column) -> bool {
     let (Rule::Value(a), Rule::Value(b)) = (&one.rule.value, &other.rule.value) else { return false };
-    let simple = |value: &Value| !matches!(value.convert, Convert::Enum { .. } | Convert::Ref { .. });
+    let simple = |value: &Value| {
+        !matches!(value.convert, Convert::Enum { .. } | Convert::Ref { .. } | Convert::Cipher { .. })
+    };
     let options = |value: &Value| (value.trim, value.lower, value.empty_is_null, value.unit);
     let policies = |column: &Column| {
         let Policies { null, invalid, default, .. } = &column.policies;

@@ -1,13 +1,14 @@
 //! Which rule can fill which type, and with what conversion.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use slackwater_connectors::postgres::target::catalog::{Catalog, Complaint, Type};
+use slackwater_connectors::postgres::target::catalog::{Catalog, Complaint, Table, Type};
 use slackwater_connectors::postgres::target::serial::Series;
 
 use super::super::encode::{
-    Conv, Enum, Foreign, Form as TextForm, IdForm, Identity, Json, Lenient, NumericShape, Reference, Scratch,
-    Text, Unit, Unknown, form_of,
+    Ciphered, Conv, Enum, Foreign, Form as TextForm, IdForm, Identity, Json, Lenient, NumericShape, Opener,
+    Reference, Scratch, Sealer, Text, Unit, Unknown, form_of,
 };
 use super::{merged, serial};
 use crate::config::spelling::{list, nearest};
@@ -132,7 +133,7 @@ impl<'a> Surroundings<'a> {
 pub(super) fn conversion(
     value: &config::Value,
     policies: &config::Policies,
-    column: &str,
+    (table, column): (&Table, &str),
     kind: &Type,
     place: Place,
     around: &Surroundings<'_>,
@@ -146,11 +147,14 @@ pub(super) fn conversion(
             path: config::At::new(config::Path { each: None, ..value.path.value.clone() }, value.path.place),
             ..value.clone()
         };
-        let conv = conversion(&of_each, policies, column, element, place, around, findings)?;
+        let conv = conversion(&of_each, policies, (table, column), element, place, around, findings)?;
         return Some(Conv::array(conv, element.oid, inner_names(value)));
     }
     let base = Base::of(kind);
     let word = value.convert.word();
+    if let Convert::Cipher { from, to } = &value.convert {
+        return ciphered(value, (from.as_ref(), to.as_ref()), (table, column), kind, place, around, findings);
+    }
     let fits_all = matches!(value.convert, Convert::Auto | Convert::Lookup { .. });
     if !fits_all && !base.rules().contains(&word) {
         let rules = list(base.rules().iter().copied().chain(["from"]));
@@ -251,6 +255,43 @@ pub(super) fn conversion(
             Some(by_type(kind, &form, inner))
         }
     }
+}
+
+/// Decrypted, encrypted, or both. Whether there are such ciphers was looked at when the file was read.
+fn ciphered(
+    value: &config::Value,
+    (from, to): (Option<&config::At<String>>, Option<&config::At<String>>),
+    (table, column): (&Table, &str),
+    kind: &Type,
+    place: Place,
+    around: &Surroundings<'_>,
+    findings: &mut Findings,
+) -> Option<Conv> {
+    let word = value.convert.word();
+    let text = match Base::of(kind) {
+        Base::Text { limit, pad } => Some(Text { limit, pad, ..Text::default() }),
+        Base::Bytea => None,
+        _ => {
+            let message = format!("`{word}` cannot fill `{column}`, which is {}", kind.name);
+            let help = match to {
+                Some(_) => "give the column the type text or bytea",
+                None => {
+                    "give the column the type text or bytea, or compute it: `{ sql: \"v::integer\", with: { v: { decrypt: … } } }`"
+                }
+            };
+            findings.error(place, message, help);
+            return None;
+        }
+    };
+    let cipher =
+        |name: &config::At<String>| around.file.ciphers.iter().find(|cipher| cipher.name == name.value);
+    let from = from.map(|name| cipher(name).and_then(Opener::new).map(Arc::new));
+    let to = to.map(|name| cipher(name).and_then(Sealer::new).map(Arc::new));
+    // One that could not be read has been told of.
+    let (from, to) =
+        (from.map_or(Some(None), |from| from.map(Some))?, to.map_or(Some(None), |to| to.map(Some))?);
+    let column = format!("{}.{}.{column}", table.schema, table.name).into();
+    Some(Conv::Ciphered(Box::new(Ciphered { from, to, column, text })))
 }
 
 /// The names to follow within each element.

@@ -168,7 +168,9 @@ impl Known {
     ) -> Option<ColumnCode> {
         let place = self.value.path.place;
         let policies = Policies { invalid: self.invalid, ..Policies::NONE };
-        let conv = conversion(&self.value, &policies, &self.name, &self.kind, place, around, findings)?;
+        let none = catalog::Table::default();
+        let named = (&none, self.name.as_str());
+        let conv = conversion(&self.value, &policies, named, &self.kind, place, around, findings)?;
         let path = &self.value.path.value;
         let take = Take::Document { slot: document.slot(&path.names), conv };
         let invalid = match self.invalid {
@@ -311,13 +313,9 @@ impl Columns<'_, '_> {
             return fits.then(|| PART.to_owned());
         }
         let found = self.around.collections.iter().find(|found| found.name.value == of.value);
-        let Some(own) = found.and_then(|found| found.tables.iter().find(|rule| rule.each.is_none())) else {
-            return None;
-        };
+        let own = found.and_then(|found| found.tables.iter().find(|rule| rule.each.is_none()))?;
         let schema = own.schema.as_deref().unwrap_or(self.around.schema);
-        let Some(table) = self.around.catalog.tables.get(&(schema.to_owned(), own.into.value.clone())) else {
-            return None;
-        };
+        let table = self.around.catalog.tables.get(&(schema.to_owned(), own.into.value.clone()))?;
         let key: Vec<usize> = match own.key.is_empty() {
             true => table.primary_key.clone(),
             false => own.key.iter().filter_map(|name| table.column(&name.value)).collect(),

@@ -29,7 +29,7 @@ pub(super) use self::order::groups;
 use self::table::{Built, Columns, First, Origin};
 use super::condition::Condition;
 use super::encode::IdForm;
-use super::plan::{Code, CollectionPlan, ColumnCode, EachCode, Made, Owned, Plan, RowCode, Take};
+use super::plan::{ById, Code, CollectionPlan, ColumnCode, EachCode, Made, Owned, Plan, RowCode, Take};
 use super::sensitive::Sensitive;
 use super::trie::Trie;
 use crate::config::spelling::nearest;
@@ -264,6 +264,7 @@ impl<'a> Compiler<'a, '_> {
             let row = row_code(row, Vec::new(), Vec::new());
             let array = document.slot(&path.names);
             each_codes.push(EachCode {
+                told: told_by(&row, path.fields),
                 row,
                 array,
                 fields: path.fields,
@@ -631,6 +632,15 @@ fn written(specs: &[TableSpec], table: usize) -> &TableSpec {
         Merging::Part { of } => &specs[of],
         Merging::None | Merging::Known | Merging::Whole(_) => &specs[table],
     }
+}
+
+/// What tells elements apart: what the id of a row is made of, so that a value stays as it is when elements before it come and go.
+fn told_by(row: &RowCode, fields: bool) -> ById {
+    let by = |column: &ColumnCode| match &column.take {
+        Take::ElementId { by, .. } => Some(by.clone()),
+        _ => None,
+    };
+    row.columns.iter().find_map(by).unwrap_or(if fields { ById::Name } else { ById::Index })
 }
 
 fn same_table(spec: &TableSpec, name: &(String, String)) -> bool {

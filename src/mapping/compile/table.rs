@@ -365,7 +365,7 @@ impl Columns<'_, '_> {
                 let conv = conversions::conversion(
                     own.as_ref().unwrap_or(value),
                     &rule.policies,
-                    name,
+                    (self.table, name),
                     &column.kind,
                     place,
                     self.around,

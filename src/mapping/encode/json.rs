@@ -1,8 +1,8 @@
 //! `jsonb` and `json`: the text of a BSON value, with nothing lost that JSON can say.
 //!
-//! Numbers keep their digits. Dates are ISO text, ObjectIds hexadecimal text, binary base64 text. What has no JSON of its
-//! own (regular expressions, timestamps, code, …) is MongoDB's relaxed extended JSON. NaN and the infinities, which JSON
-//! does not know, become text.
+//! Numbers keep their digits. Dates are ISO text, ObjectIds hexadecimal text, UUIDs as they are always written, other binary base64
+//! text. What has no JSON of its own (regular expressions, timestamps, code, …) is MongoDB's relaxed extended JSON. NaN and the
+//! infinities, which JSON does not know, become text.
 
 use slackwater_topics::{Decimal, Value};
 
@@ -94,7 +94,8 @@ impl Writer<'_> {
             Value::String(text) => self.string(text)?,
             Value::ObjectId(id) => self.object_id(id),
             Value::DateTime(millis) => self.date(millis),
-            Value::Binary { bytes, .. } => self.base64(bytes),
+            Value::Binary { subtype: 3 | 4, bytes } if bytes.len() == 16 => self.uuid(bytes),
+            Value::Binary { subtype, bytes } => self.base64(super::payload(subtype, bytes)),
             Value::Document(document) => {
                 self.out.push(b'{');
                 for (index, element) in document.elements().enumerate() {
@@ -227,16 +228,17 @@ impl Writer<'_> {
     }
 
     fn base64(&mut self, bytes: &[u8]) {
-        const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         self.out.push(b'"');
-        for chunk in bytes.chunks(3) {
-            let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
-            let bits = bits << (8 * (3 - chunk.len()));
-            for place in 0..4 {
-                let letter = LETTERS[(bits >> (18 - 6 * place)) as usize & 63];
-                self.out.push(if place > chunk.len() { b'=' } else { letter });
-            }
-        }
+        text::base64(bytes, self.out);
+        self.out.push(b'"');
+    }
+
+    /// Both kinds with their bytes in their order: who wrote subtype 3 in another order is not known.
+    fn uuid(&mut self, bytes: &[u8]) {
+        self.out.push(b'"');
+        let mut id = [0; 16];
+        id.copy_from_slice(bytes);
+        super::uuid::append(uuid::Uuid::from_bytes(id), true, self.out);
         self.out.push(b'"');
     }
 

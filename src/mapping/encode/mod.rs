@@ -4,6 +4,7 @@
 //! failed is taken back by the caller. Nothing here keeps or prints a value.
 
 mod array;
+mod cipher;
 mod foreign;
 mod integer;
 mod json;
@@ -19,6 +20,7 @@ use std::collections::{HashMap, HashSet};
 use slackwater_topics::{Key, Namespace, Value};
 
 pub(super) use array::follow;
+pub(super) use cipher::{Ciphered, Opener, Sealer, part as place_part};
 pub(crate) use foreign::Texts;
 pub(super) use foreign::{Foreign, Form, form_of};
 pub(super) use integer::float as as_float;
@@ -87,6 +89,8 @@ pub(super) enum Fit {
 pub(super) struct Scratch {
     digits: Vec<u8>,
     text: Vec<u8>,
+    /// Where in the source the value at hand is, as nonces know it: collection, document, element.
+    pub(super) place: Vec<u8>,
     pub(super) reading: foreign::Reading,
     pub(super) computing: Computing,
     pub(super) numbers: Numbers,
@@ -183,6 +187,7 @@ pub(super) enum Conv {
     Foreign(Box<Foreign>),
     Ref(Reference),
     Identity(Box<Identity>),
+    Ciphered(Box<Ciphered>),
 }
 
 /// The id of the row that all documents with one text make together.
@@ -257,8 +262,8 @@ impl Conv {
             Self::Time { precision } => time::time(value, *precision, out),
             Self::Json(form) => form.write(value, lenient, out, scratch),
             Self::Bytea => match value {
-                Value::Binary { bytes, .. } => {
-                    out.extend_from_slice(bytes);
+                Value::Binary { subtype, bytes } => {
+                    out.extend_from_slice(payload(subtype, bytes));
                     Ok(Fit::Exact)
                 }
                 other => Err(Problem::of_type(&other, "binary data")),
@@ -269,6 +274,7 @@ impl Conv {
             Self::Foreign(form) => form.write(value, lenient, out, scratch),
             Self::Ref(form) => form.write(value, out, scratch),
             Self::Identity(form) => form.write(value, lenient, out, scratch),
+            Self::Ciphered(form) => form.write(value, lenient, out, scratch),
         }
     }
 }
@@ -310,6 +316,14 @@ impl Reference {
             }
             other => Ok(Key::of(other)?),
         }
+    }
+}
+
+/// Binary data without the length that its old form (subtype 2) has once more within.
+fn payload(subtype: u8, bytes: &[u8]) -> &[u8] {
+    match bytes.split_first_chunk::<4>() {
+        Some((length, rest)) if subtype == 2 && u32::from_le_bytes(*length) as usize == rest.len() => rest,
+        _ => bytes,
     }
 }
 

@@ -40,7 +40,7 @@ impl Chance {
 
 /// Columns of every type, with rules that may fill them.
 const COLUMNS: [(&str, &[&str]); 14] = [
-    ("t text", &["text", "from", "const", "enum"]),
+    ("t text", &["text", "from", "const", "enum", "encrypt", "reencrypt"]),
     ("v varchar(5)", &["text", "from", "const"]),
     ("s smallint", &["integer", "numeric", "const", "index", "from"]),
     ("i integer", &["integer", "from", "index"]),
@@ -50,7 +50,7 @@ const COLUMNS: [(&str, &[&str]); 14] = [
     ("at timestamptz", &["timestamp", "from", "date"]),
     ("day date", &["date", "timestamp", "from"]),
     ("j jsonb", &["jsonb", "rest", "from"]),
-    ("x bytea", &["bytea", "from"]),
+    ("x bytea", &["bytea", "from", "decrypt"]),
     ("l text[]", &["array", "from"]),
     ("m mood", &["enum", "from", "const"]),
     ("r uuid", &["ref", "from", "uuid", "parent"]),
@@ -150,6 +150,14 @@ fn rule(chance: &mut Chance, fitting: &[&str]) -> String {
         "uuid" | "serial" if argument == "each" => &["by"],
         _ => &[],
     };
+    if chance.percent(95) {
+        text += match word {
+            "encrypt" => ", to: new",
+            "decrypt" => chance.pick(&[", from: old", ", from: new"]),
+            "reencrypt" => ", from: old, to: new",
+            _ => "",
+        };
+    }
     for option in expected {
         if chance.percent(95) {
             let _ = write!(text, ", {option}: {}", value(chance, option));
@@ -215,7 +223,8 @@ fn one_table(chance: &mut Chance, own: &str, first: bool) -> String {
 
 fn file(chance: &mut Chance) -> String {
     let mut text = String::from(
-        "migration: noise\nsources: { m: { mongodb: { uri: x, database: d } } }\ntarget: { postgres: { uri: x } }\n",
+        "migration: noise\nsources: { m: { mongodb: { uri: x, database: d } } }\ntarget: { postgres: { uri: x } }\n\
+         ciphers: { old: { aes-256-cbc: { key: \"${K}\", iv: prefix } }, new: { aes-256-gcm: { key: \"${K}\" } } }\n",
     );
     if chance.percent(20) {
         let _ = writeln!(
@@ -291,7 +300,7 @@ fn document(chance: &mut Chance) -> bson::Document {
 
 /// Reads, compiles, maps, and compares with the file before; whether it compiled, and how many documents became rows.
 fn try_one(chance: &mut Chance, text: &str, before: &mut Option<Recorded>) -> (bool, usize) {
-    let read = config::parse("m.yaml", text, &|_| None);
+    let read = config::parse("m.yaml", text, &|name| (name == "K").then(|| "0".repeat(64)));
     let compiled = read.and_then(|migration| {
         let plan = compile(&migration, &catalog(tables()))?;
         Ok((migration, plan))
