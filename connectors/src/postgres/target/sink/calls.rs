@@ -1,5 +1,7 @@
 //! What is sent: the calls of one transaction, in their order.
 
+use std::collections::BTreeSet;
+
 use postgres_types::{Kind as TypeKind, ToSql};
 use tokio_postgres::Statement;
 
@@ -11,6 +13,7 @@ use crate::postgres::target::notes;
 use crate::postgres::target::parameter::{Array, Elements};
 use crate::postgres::target::pipeline::{Call, Count, Parameters};
 use crate::postgres::target::rows::{Rows, TableWrite, Values, WriteSet};
+use crate::postgres::target::statements;
 
 impl Sink {
     pub(super) fn identity(&self) -> Parameters<'static> {
@@ -89,12 +92,33 @@ impl Sink {
         Ok(Call::prepared(doing, self.get(Use::AdvancePartitions)?, parameters))
     }
 
+    /// Locks the tables whose rows travel in their own type, as writing them does anyway. Postgres reads what is bound before it waits
+    /// for a table: if the type of a column changed in between, bytes of the old layout would be taken for the new one.
+    pub(super) fn hold_types(&self, writes: &WriteSet) -> Option<Call<'static>> {
+        self.lock_types(&self.typed(writes).collect())
+    }
+
+    /// The tables of which the batch has rows in their own type. What is in tables of ours changes only when a process begins.
+    pub(super) fn typed(&self, writes: &WriteSet) -> impl Iterator<Item = String> {
+        let tables = writes.tables.iter().zip(self.specs.iter());
+        tables
+            .filter(|(write, spec)| spec.shape.is_none() && !spec.is_part() && !write.rows.is_empty())
+            .map(|(_, spec)| statements::table_name(spec))
+    }
+
+    pub(super) fn lock_types(&self, names: &BTreeSet<String>) -> Option<Call<'static>> {
+        let tables: Vec<String> = names.iter().map(|name| format!("ONLY {name}")).collect();
+        let sql = format!("LOCK TABLE {} IN ROW EXCLUSIVE MODE", tables.join(", "));
+        (!tables.is_empty()).then(|| Call::simple("waiting for changes of the tables", sql))
+    }
+
     pub(super) fn push_writes<'a>(
         &self,
         calls: &mut Vec<Call<'a>>,
         writes: &'a WriteSet,
         seen: &[usize],
     ) -> Result<()> {
+        calls.extend(self.hold_types(writes));
         for index in seen.iter().copied() {
             if let Some(write) = writes.tables.get(index).filter(|write| !write.rows.is_empty()) {
                 let statement = self.get(Use::NoteSeen(index))?;

@@ -75,6 +75,7 @@ impl Sink {
     pub(super) async fn write_with_care(&mut self, writes: &WriteSet, seen: &[usize]) -> Result<Counts> {
         let all: Vec<&TableWrite> = writes.tables.iter().collect();
         if !self.has_parts(writes) {
+            send(&self.client, self.hold_types(writes).into_iter().collect()).await?;
             return self.write_watched(&all, seen).await;
         }
         let watched = |spec: usize| {
@@ -85,6 +86,15 @@ impl Sink {
         if (0..writes.tables.len()).any(watched) {
             self.take_turn().await?;
         }
+        let made = (0..writes.tables.len()).filter(|spec| !writes.tables[*spec].is_empty());
+        let made: BTreeSet<usize> = made.flat_map(|spec| self.makes(spec)).collect();
+        let mut names: BTreeSet<String> = made
+            .into_iter()
+            .filter(|of| self.specs[*of].shape.is_none())
+            .map(|of| statements::table_name(&self.specs[of]))
+            .collect();
+        names.extend(self.typed(writes));
+        send(&self.client, self.lock_types(&names).into_iter().collect()).await?;
         self.note_seen(&all, seen).await?;
         self.plan_by_keys(true).await?;
         let mut touched = self.touched(writes).await?;
