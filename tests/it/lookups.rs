@@ -107,7 +107,7 @@ fn wanted(documents: &Documents) -> Shown {
         of("types").find(|(_, of)| text(of, "code") == code).map(|(_, of)| integer(of, "rank"))
     };
     let mut rows = Vec::new();
-    let mut held = 0;
+    let (mut held, mut lacking) = (0, 0);
     let mut emails: Vec<String> = of("contacts").map(|(_, contact)| text(contact, "email")).collect();
     emails.sort();
     emails.dedup();
@@ -117,6 +117,7 @@ fn wanted(documents: &Documents) -> Shown {
         let Some(rank) = rank(item) else {
             // Without a rank there is no row, and what belongs to it waits.
             held += lines.len();
+            lacking += 1;
             continue;
         };
         let kind = documents.get(&("types", integer(item, "type")));
@@ -147,6 +148,7 @@ fn wanted(documents: &Documents) -> Shown {
             None => held += 1,
         }
     }
+    rows.push(format!("lacking {lacking}"));
     rows.sort();
     (rows, held)
 }
@@ -167,7 +169,12 @@ UNION ALL SELECT format('item %s|%s|%s|%s|%s|%s|%s', n, coalesce(type_name, 'nul
 UNION ALL SELECT format('line %s %s %s', (SELECT n FROM items i WHERE i.id = item_id), place, price) FROM lines
 UNION ALL SELECT format('note %s %s', n, (SELECT n FROM items i WHERE i.id = item_id)) FROM notes";
     let rows = stage.target.query(SHOWN, &[]).await.expect("rows");
-    rows.iter().map(|row| row.get(0)).collect()
+    let mut rows: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let lacking = "SELECT FROM slackwater.lacking WHERE column_name = 'rank' AND wanted_in = 'legacy.types'";
+    // Our schema may not be there yet.
+    let lacking = stage.target.query(lacking, &[]).await.map_or(0, |lacking| lacking.len());
+    rows.push(format!("lacking {lacking}"));
+    rows
 }
 
 async fn histories(kafka: bool) {

@@ -82,7 +82,7 @@ pub(super) fn identified(
         |rule: &Table| format!("{}.{}", rule.schema.as_deref().unwrap_or(around.schema), rule.into.value);
     let mut found = rules().filter(|rule| name(rule) == full).peekable();
     if found.peek().is_none() {
-        let names: Vec<String> = rules().filter(|rule| rule.merge.is_some()).map(name).collect();
+        let names: BTreeSet<String> = rules().filter(|rule| rule.merge.is_some()).map(name).collect();
         let help = match nearest(&full, names.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{near}`?"),
             None if names.is_empty() => "no table of the file has `merge`".to_owned(),
@@ -438,10 +438,12 @@ fn whole(
     let lookups: Vec<LookUp> =
         parts.iter().flat_map(|part| part.columns.iter().filter_map(|given| lookup(part, given))).collect();
     // As long as the other document is not there, neither is the row.
-    let mut required: Vec<usize> = lookups.iter().map(|lookup| lookup.column).collect();
-    required.retain(|at| table.columns[columns[*at]].not_null);
+    let all = parts.iter().flat_map(|part| &part.columns);
+    let not_null = all.filter(|given| table.columns[given.column].not_null);
+    let mut required: Vec<(usize, String)> =
+        not_null.filter_map(|given| Some((place(given.column), given.wanted.as_ref()?.of.clone()))).collect();
     required.sort_unstable();
-    required.dedup();
+    required.dedup_by_key(|(column, _)| *column);
     let merging = Whole {
         parts: parts.iter().map(|part| part.spec).collect(),
         how: given.values().map(|given| given.how).collect(),

@@ -29,7 +29,8 @@ fn are_one_row(one: &Own<'_>, other: &Own<'_>) -> bool {
             .collect()
     };
     // Each has its part of a row that is merged.
-    let merged = one.rule.merge.is_some() || other.rule.merge.is_some();
+    let parts = |own: &Own<'_>| own.built.iter().any(|built| built.column >= own.table.columns.len());
+    let merged = parts(one) || parts(other);
     let (ours, theirs) = (constants(one), constants(other));
     let apart = |(column, value): &(usize, Vec<u8>)| {
         theirs.iter().any(|(other, theirs)| other == column && theirs != value)

@@ -22,6 +22,7 @@ const VERSIONS: &[&str] = &[
     include_str!("schema/8.sql"),
     include_str!("schema/9.sql"),
     include_str!("schema/10.sql"),
+    include_str!("schema/11.sql"),
 ];
 
 /// "slackwat" as bytes: the advisory lock under which the schema is created or changed.

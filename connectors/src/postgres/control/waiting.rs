@@ -63,10 +63,24 @@ CROSS JOIN LATERAL (
 WHERE d.migration = $1 AND n.count > 0
 ORDER BY 1, 2";
 
+/// Rows that are not there because of a look-up: the column and the collection stand in the places of the foreign key and its table.
+const LACKING: &str = "
+SELECT l.schema_name || '.' || l.table_name, l.column_name, l.wanted_in, true, count(*), count(*),
+       (array_agg(array_to_string(l.key, ', ') ORDER BY l.key))[:3], ARRAY['', '', ''],
+       coalesce(extract(epoch FROM now() - min(l.since)) * 1000, 0)::bigint, false
+FROM slackwater.lacking AS l WHERE l.migration = $1 GROUP BY l.schema_name, l.table_name, l.column_name, l.wanted_in
+HAVING $2::bigint > 0 ORDER BY 1, 2";
+
 impl Control {
-    /// What waits, by foreign key.
+    /// What waits: by foreign key, and by look-up.
     pub async fn waiting(&self, migration: &str) -> Result<Vec<WaitingRows>> {
-        self.rows("reading what waits", WAITING, &[&migration, &(WaitingRows::MOST as i64)], |row| {
+        let mut rows = self.waiting_by(WAITING, migration).await?;
+        rows.extend(self.waiting_by(LACKING, migration).await?);
+        Ok(rows)
+    }
+
+    async fn waiting_by(&self, sql: &str, migration: &str) -> Result<Vec<WaitingRows>> {
+        self.rows("reading what waits", sql, &[&migration, &(WaitingRows::MOST as i64)], |row| {
             let (keys, wanted): (Vec<String>, Vec<String>) = (row.try_get(6)?, row.try_get(7)?);
             Ok(WaitingRows {
                 table: row.try_get(0)?,

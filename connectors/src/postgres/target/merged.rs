@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::postgres::target::catalog::Type;
 use crate::postgres::target::rows::{DOCUMENT, How, LookUp, ORDER, PART, TableSpec, Whole};
-use crate::postgres::target::statements::{element_type, quote, source, table_name};
+use crate::postgres::target::statements::{element_type, literal, quote, source, table_name};
 
 /// The type that a column has in a table of parts: what is under a domain, without a length. What the column of the
 /// application asks for is asked when the row is written.
@@ -155,17 +155,59 @@ pub(super) fn rows(whole: &TableSpec, merging: &Whole, specs: &[TableSpec]) -> S
         .enumerate()
         .map(|(at, kind)| format!("{} AS c{at}", made(whole, merging, at, kind)))
         .collect();
-    let required: String = merging.required.iter().map(|at| format!(" AND a.c{at} IS NOT NULL")).collect();
+    let required: String =
+        merging.required.iter().map(|(at, _)| format!(" AND a.c{at} IS NOT NULL")).collect();
+    let lacks: String = match merging.required.is_empty() {
+        true => String::new(),
+        false => {
+            let cases: String =
+                merging.required.iter().map(|(at, _)| format!(" WHEN a.c{at} IS NULL THEN {at}")).collect();
+            let keys: String = names.iter().map(|name| format!(", a.{name}::text")).collect();
+            format!(", CASE WHEN NOT a.stands THEN NULL{cases} END{keys}")
+        }
+    };
     let outer: Vec<String> =
         kinds.iter().enumerate().map(|(at, kind)| travels(whole, merging, at, kind)).collect();
     format!(
-        "SELECT a.stands{required}, {outer_key}, {outer} FROM (SELECT {key}, {stands} AS stands, {made} \
+        "SELECT a.stands{required}, {outer_key}, {outer}{lacks} FROM (SELECT {key}, {stands} AS stands, {made} \
          FROM {wanted} LEFT JOIN LATERAL ({sides}) AS p ON true GROUP BY {key}) AS a",
         sides = sides.join(" UNION ALL "),
         outer_key = names.iter().map(|name| format!("a.{name}")).collect::<Vec<_>>().join(", "),
         outer = outer.join(", "),
         key = key.join(", "),
         made = made.join(", "),
+    )
+}
+
+/// Notes which of the keys `$1` … lack the value of which column (its place, the last parameter; null: none).
+pub(super) fn note_lacking(whole: &TableSpec, merging: &Whole, migration: &str) -> String {
+    let width = whole.key.len();
+    let arrays: Vec<String> = (1..=width).map(|place| format!("${place}::text[]")).collect();
+    let names: Vec<String> = (0..width).map(|place| format!("u.k{place}")).collect();
+    let aliases: Vec<String> = (0..width).map(|place| format!("k{place}")).collect();
+    let columns: Vec<String> = merging
+        .required
+        .iter()
+        .map(|(at, of)| {
+            let name = &whole.table.columns[whole.columns[*at]].name;
+            format!("({at}, {}, {})", literal(name), literal(of))
+        })
+        .collect();
+    let of = [migration, &whole.table.schema, &whole.table.name].map(literal).join(", ");
+    format!(
+        "WITH x AS (SELECT ARRAY[{names}] AS key, u.c FROM unnest({arrays}, ${last}::int[]) AS u({aliases}, c)), \
+         gone AS (DELETE FROM slackwater.lacking AS l USING x \
+                  WHERE (l.migration, l.schema_name, l.table_name) = ({of}) AND l.key = x.key AND x.c IS NULL) \
+         INSERT INTO slackwater.lacking AS l (migration, schema_name, table_name, key, column_name, wanted_in) \
+         SELECT {of}, x.key, c.name, c.wanted_in FROM x JOIN (VALUES {columns}) AS c(place, name, wanted_in) ON c.place = x.c \
+         ON CONFLICT (migration, schema_name, table_name, key) DO UPDATE \
+         SET column_name = EXCLUDED.column_name, wanted_in = EXCLUDED.wanted_in \
+         WHERE l.column_name <> EXCLUDED.column_name",
+        names = names.join(", "),
+        arrays = arrays.join(", "),
+        aliases = aliases.join(", "),
+        columns = columns.join(", "),
+        last = width + 1,
     )
 }
 

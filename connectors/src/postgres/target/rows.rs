@@ -300,8 +300,8 @@ pub struct Whole {
     pub all: bool,
     /// What is looked up for columns.
     pub lookups: Vec<LookUp>,
-    /// Columns, as indices into those that are filled, without whose value no row stands.
-    pub required: Vec<usize>,
+    /// Columns, as indices into those that are filled, without whose value no row stands; and the collection in which each is looked up.
+    pub required: Vec<(usize, String)>,
 }
 
 /// A column whose value is in another document.

@@ -399,6 +399,7 @@ impl Sink {
             self.prepare(Use::Upsert(index)).await?;
         }
         self.number_claimed().await?;
+        self.forget_lacking().await?;
         self.read_watched().await?;
         self.progress = self.read_progress().await?;
         Ok(())

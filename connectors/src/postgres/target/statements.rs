@@ -228,7 +228,8 @@ pub(crate) fn ours(spec: &TableSpec, migration: &str, constants: &[&str]) -> Str
     format!("DELETE FROM {} AS t WHERE {all}", table_name(spec))
 }
 
-fn literal(text: &str) -> String {
+/// Text as SQL has it.
+pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 

@@ -47,6 +47,10 @@ type Touched = BTreeMap<usize, BTreeSet<Key>>;
 /// What documents are found by: the table of what is known, its column, and values.
 type Found = BTreeMap<(usize, String), BTreeSet<Key>>;
 
+/// Keys, and the place of the column of each that lacks its value.
+#[derive(Default)]
+struct Lacking(Vec<Key>, Vec<Option<i32>>);
+
 impl Sink {
     /// The table whose rows the parts in this one make.
     fn made_of(&self, spec: usize) -> Option<usize> {
@@ -239,14 +243,16 @@ impl Sink {
                 if part.is_empty() {
                     break;
                 }
-                self.made_of_keys(of, part, &mut writes.tables[of]).await?;
+                let lacking = self.made_of_keys(of, part, &mut writes.tables[of]).await?;
+                self.note_lacking(of, lacking).await?;
             }
         }
         writes.sort();
         Ok(writes)
     }
 
-    async fn made_of_keys(&mut self, of: usize, keys: Vec<Key>, write: &mut TableWrite) -> Result<()> {
+    /// Writes what is made of these keys, and says which of them lack something.
+    async fn made_of_keys(&mut self, of: usize, keys: Vec<Key>, write: &mut TableWrite) -> Result<Lacking> {
         self.prepare(Use::Made(of)).await?;
         let width = self.specs[of].key.len();
         let mut columns = vec![Vec::with_capacity(keys.len()); width];
@@ -259,6 +265,9 @@ impl Sink {
         let doing = || self.doing("making rows of", of);
         let fail = |error: tokio_postgres::Error| explain(doing(), &error);
         let found = self.client.query(self.get(Use::Made(of))?, &parameters).await.map_err(fail)?;
+        let required = self.specs[of].whole().is_some_and(|whole| !whole.required.is_empty());
+        let lacks = 1 + width + self.specs[of].columns.len();
+        let mut lacking = Lacking::default();
         for row in &found {
             let field = |at: usize, out: &mut Vec<u8>| -> std::result::Result<(), tokio_postgres::Error> {
                 match row.try_get::<_, Option<Raw<'_>>>(at)? {
@@ -281,8 +290,56 @@ impl Sink {
                     field(1 + place, keys.push()).map_err(fail)?;
                 }
             }
+            if required {
+                let key: Key = (1..=width)
+                    .map(|at| row.try_get(lacks + at))
+                    .collect::<std::result::Result<_, _>>()
+                    .map_err(fail)?;
+                lacking.0.push(key);
+                lacking.1.push(row.try_get(lacks).map_err(fail)?);
+            }
         }
-        Ok(())
+        Ok(lacking)
+    }
+
+    /// Notes which rows are not there because something that they look up is not.
+    async fn note_lacking(&mut self, of: usize, Lacking(keys, columns): Lacking) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let what = Use::Lacking(of);
+        self.prepare(what).await?;
+        let mut values = vec![Vec::with_capacity(keys.len()); self.specs[of].key.len()];
+        for key in keys {
+            for (column, value) in values.iter_mut().zip(key) {
+                column.push(value);
+            }
+        }
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = values.iter().map(|column| column as _).collect();
+        parameters.push(&columns);
+        let noted = self.client.execute(self.get(what)?, &parameters).await;
+        noted.map(drop).map_err(|error| explain(self.doing("noting what is lacking in", of), &error))
+    }
+
+    /// Forgets what rows lack of tables that look nothing up any more.
+    pub(super) async fn forget_lacking(&mut self) -> Result<()> {
+        let requires = |spec: &&TableSpec| spec.whole().is_some_and(|whole| !whole.required.is_empty());
+        let tables: Vec<String> = self
+            .specs
+            .iter()
+            .filter(requires)
+            .map(|spec| format!("{}.{}", spec.table.schema, spec.table.name))
+            .collect();
+        let doing = "looking which rows lack something";
+        let fail = |error: tokio_postgres::Error| explain(doing, &error);
+        let some = "SELECT FROM slackwater.lacking WHERE migration = $1 AND NOT schema_name || '.' || table_name = ANY($2) LIMIT 1";
+        if self.client.query_opt(some, &[&self.migration, &tables]).await.map_err(fail)?.is_none() {
+            return Ok(());
+        }
+        let forget = "DELETE FROM slackwater.lacking WHERE migration = $1 AND NOT schema_name || '.' || table_name = ANY($2)";
+        self.client.batch_execute(BEGIN).await.map_err(fail)?;
+        self.client.execute(forget, &[&self.migration, &tables]).await.map_err(fail)?;
+        self.client.batch_execute(super::COMMIT).await.map_err(fail)
     }
 
     /// The end of a recopy of parts: those that it has not met go, and the rows become what is left makes of them.
@@ -360,6 +417,10 @@ impl Sink {
             Use::Touched(spec) => {
                 let of = self.made_of(spec).ok_or_else(none)?;
                 Ok(merged::touched(&self.specs[spec], &self.specs[of]))
+            }
+            Use::Lacking(of) => {
+                let whole = self.specs[of].whole().ok_or_else(none)?;
+                Ok(merged::note_lacking(&self.specs[of], whole, &self.migration))
             }
             Use::Made(of) => {
                 let whole = self.specs[of].whole().ok_or_else(none)?;

@@ -35,8 +35,9 @@ pub(super) enum Use {
     Waiting(Waiting),
     /// Keys of rows that a batch of parts touches.
     Touched(usize),
-    /// Rows that are made of parts.
+    /// Rows that are made of parts, and which of them lack something.
     Made(usize),
+    Lacking(usize),
     /// Of the look-up of this number for a table: what documents of a batch are found by, what its parts look for, and whose rows look
     /// for given values.
     Found(usize, usize),
@@ -141,6 +142,7 @@ impl Sink {
             Use::Waiting(waiting) => (self.doing_of(what), self.sql_of(waiting)?),
             Use::Touched(index)
             | Use::Made(index)
+            | Use::Lacking(index)
             | Use::Found(index, _)
             | Use::LookedFor(index, _)
             | Use::Looking(index, _) => {
