@@ -7,6 +7,7 @@ use slackwater_connectors::postgres::target::introspect;
 use slackwater_connectors::secret::Secret;
 
 use super::Changes;
+use crate::config::LOOKED_UP;
 
 /// A number of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,9 @@ fn grouped(count: u64) -> String {
 /// The rows of each table that is concerned. What cannot be counted is left out: it is said for information only.
 pub(crate) async fn count(target: &Secret, changes: &Changes) -> BTreeMap<String, Rows> {
     let concerned = changes.list.iter().filter(|change| change.what.recopies());
-    let mut names: Vec<String> = concerned.filter_map(|change| change.table.clone()).collect();
+    let tables = concerned.filter_map(|change| change.table.clone());
+    // What is looked up stands in no table of theirs.
+    let mut names: Vec<String> = tables.filter(|table| table != LOOKED_UP).collect();
     names.sort();
     names.dedup();
     let tables: Vec<(String, String)> = names

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use slackwater_connectors::postgres::control::mapping::Recorded;
 
-use crate::config::{At, Collection, Findings, Form, Migration, Place, Table, TableForm, digest};
+use crate::config::{At, Collection, Findings, Form, LOOKED_UP, Migration, Place, Table, TableForm, digest};
 use crate::mapping::Plan;
 
 /// What is kept of a collection.
@@ -140,6 +140,9 @@ fn read(before: &Recorded, collection: &str) -> Option<Kept> {
     serde_json::from_str(&before.collections.get(collection)?.mapping).ok()
 }
 
+/// Stands beside the key of rows that are made of parts. No column is called so.
+const MADE: &str = "(made of parts)";
+
 /// The columns by which the rows of each table are found.
 fn keys(collection: &Collection, plan: &Plan, schema: &str) -> BTreeMap<String, Vec<String>> {
     let Some(id) = plan.id_of(&collection.name.value) else { return BTreeMap::new() };
@@ -151,6 +154,9 @@ fn keys(collection: &Collection, plan: &Plan, schema: &str) -> BTreeMap<String, 
         if rule.is_some() && !found.contains_key(&name) {
             let mut key: Vec<String> =
                 spec.key.iter().map(|at| spec.table.columns[spec.columns[*at]].name.clone()).collect();
+            if spec.whole().is_some() {
+                key.push(MADE.to_owned());
+            }
             key.sort();
             found.insert(name, key);
         }
@@ -218,6 +224,13 @@ fn tables(
             add(What::NewTable, Some(table), None);
             continue;
         };
+        if table == LOOKED_UP {
+            // Said once, whatever it is.
+            if form.columns.keys().any(|field| !before.columns.contains_key(field)) {
+                add(What::NewColumn, Some(table), None);
+            }
+            continue;
+        }
         if form.rows != before.rows {
             add(What::Rows, Some(table), None);
         }
@@ -250,6 +263,20 @@ fn refused(collection: &Collection, plan: &Plan, kept: &Kept, schema: &str) -> V
             continue;
         };
         let (Some(old), Some(new)) = (kept.found_by.get(&table), now.get(&table)) else { continue };
+        let is_made = |key: &[String]| key.iter().any(|column| column == MADE);
+        if is_made(old) != is_made(new) {
+            let message = format!(
+                "rows of `{table}` {}: nobody would know any more which documents made those that are there",
+                match is_made(new) {
+                    true => "would be merged, or look something up, and did not until now",
+                    false => "are merged, or look something up, until now, and would not any more",
+                }
+            );
+            refused.push((rule.into.place, message, anew("put the old rules back, or fill another table")));
+            continue;
+        }
+        let plain = |key: &[String]| key.iter().filter(|column| *column != MADE).cloned().collect::<Vec<_>>();
+        let (old, new) = (&plain(old), &plain(new));
         let other_key = old != new && (form.key != before.key || lacks(form, old));
         if other_key {
             let place = rule.key.first().map_or(rule.into.place, |at| at.place);

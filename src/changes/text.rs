@@ -2,12 +2,16 @@
 
 use super::count::Rows;
 use super::{Change, What};
+use crate::config::LOOKED_UP;
 
 impl Change {
     /// Why the collection is copied again.
     pub(super) fn reason(&self) -> String {
         match self.what {
             What::BackAgain => "it is in the file again".to_owned(),
+            What::NewTable | What::NewColumn if self.is_looked_up() => {
+                "more of its documents is looked up".to_owned()
+            }
             What::NewTable => format!("it fills {} as well", self.place()),
             What::Rows => format!("other rows of {} are made", self.place()),
             What::NewColumn => format!("{} is filled", self.place()),
@@ -17,12 +21,19 @@ impl Change {
 
     /// The column with its table, the table, or the collection.
     fn place(&self) -> String {
+        if self.is_looked_up() {
+            return format!("what is looked up in {}", self.collection);
+        }
         let table = self.table.as_deref().map(|table| table.strip_prefix("public.").unwrap_or(table));
         match (table, &self.column) {
             (Some(table), Some(column)) => format!("{table}.{column}"),
             (Some(table), None) => table.to_owned(),
             (None, _) => self.collection.clone(),
         }
+    }
+
+    fn is_looked_up(&self) -> bool {
+        self.table.as_deref() == Some(LOOKED_UP)
     }
 
     /// A line for people. `rows`: of the table, as far as they could be counted.
@@ -34,6 +45,12 @@ impl Change {
             |_| format!("{many} to be written again"),
         );
         match self.what {
+            What::NewTable | What::NewColumn if self.is_looked_up() => {
+                format!("{place} is more than before: its documents are read again")
+            }
+            What::TableOut | What::ColumnOut if self.is_looked_up() => {
+                format!("{place} is less than before: nothing has to be done")
+            }
             What::NewCollection => format!("{place} is new: it is copied"),
             What::BackAgain => format!("{place} is in the file again: it is copied again"),
             What::CollectionOut => {

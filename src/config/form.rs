@@ -16,7 +16,7 @@ use super::tree::{Node, Scalar, Shape};
 pub struct Form(pub(crate) BTreeMap<String, TableForm>);
 
 /// Stands for the table of ours with what is looked up in a collection's documents.
-const LOOKED_UP: &str = "what is looked up";
+pub(crate) const LOOKED_UP: &str = "what is looked up";
 
 impl Form {
     /// Other rules take these fields of the collection's documents.

@@ -27,8 +27,8 @@ pub(crate) use ciphers::{unbase64, unhex};
 pub use cutover::{Check, Cutover, Finish, Freeze, Notice, Statement};
 pub use diagnostics::{At, Diagnostic, Diagnostics, Place, Severity};
 pub(crate) use diagnostics::{FileText, Findings};
-pub(crate) use form::digest;
 pub use form::{ColumnForm, Form, TableForm};
+pub(crate) use form::{LOOKED_UP, digest};
 pub use migration::{
     By, Collection, Column, Convert, InvalidPolicy, KafkaLog, Log, Merge, Migration, NocodbSource,
     NullPolicy, Policies, Rule, Snapshot, Source, Sql, System, Table, Target, Unit, Unknown, Value, Values,

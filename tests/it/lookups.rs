@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use bson::{Bson, Document, doc};
 use slackwater_migrations::Chance;
 
+use crate::letters::set;
 use crate::stage::ground::Ground;
 use crate::stage::rounds::{Shown, change_and_kill, ends_as};
-use crate::stage::{Stage, number};
+use crate::stage::{PATIENCE, Stage, number, until};
 
 const SCHEMA: &str = "
 CREATE TABLE public.people (id uuid PRIMARY KEY, email text NOT NULL);
@@ -175,6 +176,75 @@ UNION ALL SELECT format('note %s %s', n, (SELECT n FROM items i WHERE i.id = ite
     let lacking = stage.target.query(lacking, &[]).await.map_or(0, |lacking| lacking.len());
     rows.push(format!("lacking {lacking}"));
     rows
+}
+
+/// More is looked up than before: what is known of the other documents is read again, and the rows are made anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_is_looked_up_than_before() {
+    let stage = Stage::new("lookups_changed").await;
+    let schema = "CREATE TABLE t (id uuid PRIMARY KEY, name text, rank integer, town text); CREATE TABLE u (id uuid PRIMARY KEY)";
+    stage.target.batch_execute(schema).await.expect("tables");
+    for id in 0..200_i64 {
+        set(
+            &stage,
+            "types",
+            id,
+            doc! {"code": format!("c{id}"), "name": format!("n{id}"), "rank": id, "town": format!("t{id}")},
+        )
+        .await;
+        set(&stage, "things", id, doc! {"type": (id * 7) % 200, "code": format!("C{}", (id * 3) % 250)})
+            .await;
+    }
+    let file = |columns: &str, others: &str| {
+        let text = format!(
+            "migration: changed\nsources:\n  legacy: {{ mongodb: {{ uri: \"${{SLACKWATER_MONGODB_URI}}\", database: \"${{SOURCE_DATABASE}}\" }} }}\n\
+             target: {{ postgres: {{ uri: \"${{SLACKWATER_POSTGRES_URL}}\", schema: public }} }}\ncollections:\n  legacy.types: {{ into: u, columns: {{ id: {{ uuid: _id }} }} }}\n  \
+             legacy.things:\n    into: t\n    columns: {{ id: {{ uuid: _id }}, {columns} }}\n{others}"
+        );
+        stage.file("migration.yaml", &text)
+    };
+    let shown = async |column: &str| -> i64 {
+        let sql = format!("SELECT count({column}) FROM t");
+        stage.target.query_one(&sql, &[]).await.expect("a row").get(0)
+    };
+    let first = file("name: { lookup: type, of: legacy.types, take: name }", "");
+    let mut process = stage.run(&first);
+    until("the first is there", PATIENCE, async || {
+        process.still_runs();
+        (shown("name").await == 200).then_some(())
+    })
+    .await;
+    process.stop().await;
+    stage.source.collection::<Document>("things").delete_one(doc! {"_id": 5}).await.expect("deleted");
+    set(&stage, "types", 7, doc! {"code": "c7", "name": "other", "rank": 7, "town": Bson::Null}).await;
+    let more = "name: { lookup: type, of: legacy.types, take: town, default: none }, rank: { lookup: code, of: legacy.types, by: code, lower: true, take: rank }";
+    let second = file(more, "");
+    let output = stage.output(&["check", second.to_str().expect("UTF-8")]).await;
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    println!("{said}");
+    assert!(said.contains("legacy.types") && output.status.success(), "{said}");
+    let mut process = stage.run(&second);
+    until("the second is there", PATIENCE, async || {
+        process.still_runs();
+        let wrong = "SELECT count(*) FILTER (WHERE name <> 'none' AND name !~ '^t'), count(*) FILTER (WHERE name = 'none'), count(*), count(rank) FROM t";
+        let row = stage.target.query_one(wrong, &[]).await.expect("a row");
+        let now: [i64; 4] = [row.get(0), row.get(1), row.get(2), row.get(3)];
+        let ranks = (0..200).filter(|id| *id != 5 && (id * 3) % 250 < 200).count() as i64;
+        (now == [0, 1, 199, ranks]).then_some(())
+    })
+    .await;
+    process.stop().await;
+    // Rows that were made of parts cannot be written as if they were not.
+    let third = file("name: { const: x }", "");
+    let output = stage.output(&["check", third.to_str().expect("UTF-8")]).await;
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("look something up, until now, and would not any more") && !output.status.success(),
+        "{said}"
+    );
+    stage.clear().await;
 }
 
 async fn histories(kafka: bool) {

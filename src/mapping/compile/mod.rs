@@ -397,22 +397,19 @@ impl<'a> Compiler<'a, '_> {
         let filled: Vec<usize> = (0..columns.len()).collect();
         let texts: Vec<(usize, bool)> =
             filled.iter().map(|at| (*at, is_foreign(&table.columns[*at].kind))).collect();
-        let shape = Shape::of(&table, &texts, false);
-        for (column, at) in columns.iter_mut().zip(&filled).filter(|_| shape.is_some()) {
+        let shape = Shape::always(&table, &texts, false, Vec::new(), &[]);
+        for (column, at) in columns.iter_mut().zip(&filled) {
             let element = table.columns[*at].kind.element.as_deref();
             if let (Take::Document { conv, .. }, Some(element)) = (&mut column.take, element) {
                 conv.hold(carrier(element).oid);
             }
         }
-        let record = match &shape {
-            Some(shape) => RowFormat::shaped(shape),
-            None => RowFormat::record(&table, &filled),
-        };
+        let record = RowFormat::shaped(&shape);
         let table_index = self.specs.len();
         self.places.insert((collection.name.value.clone(), false), table_index);
         self.specs.push(TableSpec {
             record: Arc::new(record),
-            shape,
+            shape: Some(shape),
             ordered: false,
             serial: None,
             stands: false,
@@ -463,7 +460,10 @@ impl<'a> Compiler<'a, '_> {
         };
         let text = |column: &usize| (*column, is_foreign(&table.columns[*column].kind));
         let texts: Vec<(usize, bool)> = columns.iter().map(text).collect();
-        let shape = Shape::computing(table, &texts, claimed, computed, &types);
+        let shape = match lookups::is_made(rule, self.around) {
+            true => Some(Shape::always(table, &texts, claimed, computed, &types)),
+            false => Shape::computing(table, &texts, claimed, computed, &types),
+        };
         // In a shape an array holds what carries its elements.
         for (built, column) in built.iter_mut().zip(&columns).filter(|_| shape.is_some()) {
             let element = table.columns[*column].kind.element.as_deref();

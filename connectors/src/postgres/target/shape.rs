@@ -134,6 +134,17 @@ impl Shape {
         inputs: &[Type],
     ) -> Option<Self> {
         let needed = document || !computed.is_empty() || columns.iter().any(|(_, text)| *text);
+        needed.then(|| Self::always(table, columns, document, computed, inputs))
+    }
+
+    /// The same whether something asks for it or not: tables of ours get columns, and keep those that nothing fills any more.
+    pub fn always(
+        table: &Table,
+        columns: &[(usize, bool)],
+        document: bool,
+        computed: Vec<Computed>,
+        inputs: &[Type],
+    ) -> Self {
         let place = |(at, (column, text)): (usize, &(usize, bool))| match computed
             .iter()
             .any(|computed| computed.column == at)
@@ -143,7 +154,7 @@ impl Shape {
         };
         let places = columns.iter().enumerate().map(place).collect();
         let inputs = inputs.iter().map(|kind| Place::of(kind, false)).collect();
-        needed.then_some(Self { places, computed, inputs, document })
+        Self { places, computed, inputs, document }
     }
 
     /// The type in which this column travels.
