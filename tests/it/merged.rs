@@ -7,7 +7,7 @@ use slackwater_migrations::Chance;
 
 use crate::stage::ground::Ground;
 use crate::stage::rounds::{Shown, change_and_kill, ends_as};
-use crate::stage::{Stage, number};
+use crate::stage::{PATIENCE, Slackwater, Stage, number, until};
 
 const SCHEMA: &str = "
 CREATE TABLE public.industries (id uuid PRIMARY KEY, name text NOT NULL UNIQUE, people bigint NOT NULL);
@@ -306,4 +306,85 @@ async fn random_histories_direct() {
 #[tokio::test(flavor = "multi_thread")]
 async fn random_histories_over_kafka() {
     histories(true).await;
+}
+
+/// Documents of two collections, in several partitions, have few rows in common, and look up what changes at the same time.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_appliers_meet_ten_thousand_times() {
+    const SCHEMA: &str = "
+CREATE TABLE public.sums (id uuid PRIMARY KEY, name text NOT NULL, total bigint NOT NULL, documents bigint NOT NULL);
+CREATE TABLE public.things (id uuid PRIMARY KEY, n bigint NOT NULL, version bigint NOT NULL, sum_id uuid NOT NULL REFERENCES public.sums);";
+    const FILE: &str = r#"migration: meet
+sources:
+  legacy: { mongodb: { uri: "${SLACKWATER_MONGODB_URI}", database: "${SOURCE_DATABASE}" } }
+target: { postgres: { uri: "${SLACKWATER_POSTGRES_URL}", schema: public } }
+collections:
+  legacy.a:
+    - { into: sums, merge: any, columns: { id: { identity: name }, name: name, total: { integer: n, merge: sum }, documents: { const: 1, merge: count } } }
+  legacy.b:
+    - { into: sums, merge: any, columns: { id: { identity: name }, name: name, total: { integer: n, merge: sum }, documents: { const: 1, merge: count } } }
+  legacy.kinds: []
+  legacy.things:
+    into: things
+    columns:
+      id: { uuid: _id }
+      n: { integer: n }
+      version: { lookup: kind, of: legacy.kinds, take: version }
+      sum_id: { ref: of, to: legacy.a }
+"#;
+    const EACH: i64 = 60;
+    let rounds = number("SLACKWATER_TEST_MEETINGS", 10_000) as i64 / (3 * EACH);
+    let ground = Ground::set("meet", true, SCHEMA, FILE, &["a", "b", "kinds", "things"]).await;
+    let source = &ground.stage().source;
+    for id in 0..EACH {
+        let of = |name: &str| source.collection::<Document>(name);
+        of("a")
+            .insert_one(doc! {"_id": id, "name": format!("s{}", id % 3), "n": 0_i64})
+            .await
+            .expect("a document");
+        of("b")
+            .insert_one(doc! {"_id": id, "name": format!("s{}", id % 4), "n": 0_i64})
+            .await
+            .expect("a document");
+        of("things")
+            .insert_one(doc! {"_id": id, "n": 0_i64, "kind": id % 2, "of": id})
+            .await
+            .expect("a document");
+    }
+    for id in 0..2_i64 {
+        source
+            .collection::<Document>("kinds")
+            .insert_one(doc! {"_id": id, "version": 0_i64})
+            .await
+            .expect("a document");
+    }
+    let mut processes = ground.processes();
+    for round in 1..=rounds {
+        for name in ["a", "kinds", "b", "things"] {
+            let field = if name == "kinds" { "version" } else { "n" };
+            let more = doc! {"$inc": {field: 1_i64}};
+            source
+                .collection::<Document>(name)
+                .update_many(doc! {}, more)
+                .await
+                .expect("they can be updated");
+        }
+        // Some move from one row to another.
+        let moved = doc! {"$set": {"name": format!("s{}", round % 5)}};
+        source
+            .collection::<Document>("b")
+            .update_many(doc! {"_id": {"$mod": [7, round % 7]}}, moved)
+            .await
+            .expect("moved");
+    }
+    let wanted = [EACH * rounds * 2, EACH * 2, EACH, rounds * EACH, rounds * EACH];
+    let sql = "SELECT (SELECT sum(total)::bigint FROM sums), (SELECT sum(documents)::bigint FROM sums), count(*), sum(n)::bigint, sum(version)::bigint FROM things";
+    until("all that was added is there", PATIENCE, async || {
+        processes.iter_mut().for_each(Slackwater::still_runs);
+        let row = ground.stage().target.query_one(sql, &[]).await.expect("a row");
+        let now: Vec<Option<i64>> = (0..5).map(|at| row.get(at)).collect();
+        (now == wanted.map(Some)).then_some(())
+    })
+    .await;
+    ground.end(processes).await;
 }

@@ -493,8 +493,10 @@ async fn writer(url: &Secret, specs: &[TableSpec]) -> Result<(Client, JoinHandle
     merging::make_tables(&client, specs).await?;
     let schemas: BTreeSet<&str> = specs.iter().map(|spec| spec.table.schema.as_str()).collect();
     let path: String = schemas.iter().map(|schema| format!(", {}", statements::quote(schema))).collect();
+    // Elements that are gone are found by a hash of all that are there. With the usual few megabytes Postgres would compare each with each
+    // once a batch has more than some hundred thousand of them, which takes hours.
     let sql = format!(
-        "SET search_path = pg_catalog{path}; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = postgres; SET extra_float_digits = 1; \
+        "SET work_mem = '64MB'; SET search_path = pg_catalog{path}; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = postgres; SET extra_float_digits = 1; \
          SET bytea_output = hex; SET jit = off"
     );
     client.batch_execute(&sql).await.map_err(|error| explain("preparing the connection", &error))?;
