@@ -15,7 +15,8 @@ CREATE TABLE public.people (id uuid PRIMARY KEY, email text NOT NULL);
 CREATE TABLE public.items (id uuid PRIMARY KEY, n bigint NOT NULL, type_name varchar(20), rank integer NOT NULL, town text NOT NULL, tags text[],
                            twin_id uuid REFERENCES public.items, person_id uuid REFERENCES public.people);
 CREATE TABLE public.lines (item_id uuid REFERENCES public.items, place integer, price numeric(10,2) NOT NULL, PRIMARY KEY (item_id, place));
-CREATE TABLE public.notes (id uuid PRIMARY KEY, n bigint NOT NULL, item_id uuid NOT NULL REFERENCES public.items);";
+CREATE TABLE public.notes (id uuid PRIMARY KEY, n bigint NOT NULL, item_id uuid NOT NULL REFERENCES public.items);
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = %L', current_database(), 'repeatable read'); END $$;";
 
 const FILE: &str = r#"migration: lookups
 sources:

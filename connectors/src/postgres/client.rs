@@ -34,8 +34,9 @@ mod tls;
 
 const CONNECTING: &str = "connecting to Postgres";
 
-/// A timeout of the role may be shorter than a first copy takes, so ours replace it.
-const SESSION: &str = "SET TIME ZONE 'UTC'; SET lock_timeout = '30s'; \
+/// A timeout of the role may be shorter than a first copy takes, so ours replace it. Who has waited for a lock has to see what its holder
+/// has committed, whatever the database does without being told.
+const SESSION: &str = "SET TIME ZONE 'UTC'; SET default_transaction_isolation = 'read committed'; SET lock_timeout = '30s'; \
     SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; \
     SET client_min_messages = warning; SET search_path = pg_catalog";
 
