@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use slackwater_connectors::secret::Secret;
+use slackwater_topics::from_base64;
 
 use super::diagnostics::{At, Findings, Place};
 use super::fields::{self, Fields};
@@ -260,34 +261,12 @@ pub(crate) fn unhex(text: &[u8]) -> Option<Vec<u8>> {
 
 /// The bytes that base64 stands for; the padding may be left out.
 pub(crate) fn unbase64(text: &[u8]) -> Option<Vec<u8>> {
-    let letters = match text.iter().position(|letter| *letter == b'=') {
-        Some(end) if text.len().is_multiple_of(4) && matches!(&text[end..], b"=" | b"==") => &text[..end],
-        Some(_) => return None,
-        None => text,
-    };
-    let mut bytes = Vec::with_capacity(letters.len() / 4 * 3 + 2);
-    for chunk in letters.chunks(4) {
-        let mut bits = 0_u32;
-        for letter in chunk {
-            let value = match letter {
-                b'A'..=b'Z' => letter - b'A',
-                b'a'..=b'z' => letter - b'a' + 26,
-                b'0'..=b'9' => letter - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                _ => return None,
-            };
-            bits = bits << 6 | u32::from(value);
-        }
-        // What is behind the last whole byte must be zero, or two texts would be the same bytes.
-        match chunk.len() {
-            4 => bytes.extend_from_slice(&bits.to_be_bytes()[1..]),
-            3 if bits & 3 == 0 => bytes.extend_from_slice(&((bits >> 2) as u16).to_be_bytes()),
-            2 if bits & 15 == 0 => bytes.push((bits >> 4) as u8),
-            _ => return None,
-        }
+    let mut padded = text.to_vec();
+    if !text.contains(&b'=') {
+        padded.resize(text.len().next_multiple_of(4), b'=');
     }
-    Some(bytes)
+    let mut bytes = Vec::new();
+    from_base64(&padded, &mut bytes).map(|()| bytes)
 }
 
 /// What `encrypt`, `decrypt` and `reencrypt` say beside the path.

@@ -15,8 +15,8 @@ pub(crate) fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// `None` for anything that [`base64`] would not have written.
-pub(crate) fn from_base64(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
+/// The bytes of base64 text, with its padding; `None` for anything that no encoder writes.
+pub fn from_base64(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     if !text.len().is_multiple_of(4) {
         return None;
     }

@@ -29,6 +29,7 @@ mod stamp;
 mod value;
 mod wire;
 
+pub use ascii::from_base64;
 pub use decimal::{Decimal, Magnitude};
 pub use envelope::{EnvelopeError, decode, encode};
 pub use event::{CollectionId, Event, Op};
