@@ -58,15 +58,24 @@ pub(super) fn retype(part: &TableSpec, column: &str, kind: &Type) -> String {
     format!("ALTER TABLE {} ALTER COLUMN {name} TYPE {cast} USING {name}::text::{cast}", table_name(part))
 }
 
-/// The keys, as text, of the rows that a batch touches: those that its parts have now (`$1`: rows), and those that they had
-/// (overwritten, deleted: `$2`, or of documents whose elements are replaced: `$3`).
+/// The keys, as text, of the rows that a batch of parts touches; see [`now_and_before`].
 pub(super) fn touched(part: &TableSpec, whole: &TableSpec) -> String {
-    let (table, rows) = (table_name(part), source(part, 1));
+    now_and_before(part, &key_names(whole).collect::<Vec<_>>())
+}
+
+/// What documents of a batch are found by, as text; `by`: the column. See [`now_and_before`].
+pub(super) fn found(known: &TableSpec, by: &str) -> String {
+    now_and_before(known, &[by])
+}
+
+/// The values of these columns that the rows `$1` of a table of ours have now, and that those had which they overwrite, which are deleted
+/// (`$2`), or which are of documents whose elements are replaced (`$3`).
+fn now_and_before(part: &TableSpec, columns: &[&str]) -> String {
+    let (table, rows, id) = (table_name(part), source(part, 1), quote(PART));
     let as_text = |prefix: &str| {
-        let names = key_names(whole).map(|name| format!("{prefix}{}::text", quote(name)));
+        let names = columns.iter().map(|name| format!("{prefix}{}::text", quote(name)));
         names.collect::<Vec<_>>().join(", ")
     };
-    let id = quote(PART);
     // Without elements nothing is asked for; the parameter is there all the same.
     let owned = match part.owner {
         Some(_) => format!("t.{} = ANY($3::uuid[])", quote(DOCUMENT)),
@@ -79,22 +88,6 @@ pub(super) fn touched(part: &TableSpec, whole: &TableSpec) -> String {
          UNION SELECT {old} FROM {table} AS t WHERE {owned}",
         new = as_text("r."),
         old = as_text("t."),
-    )
-}
-
-/// What documents are found by, as text: what it is now (`$1`: rows), and what it was (overwritten; deleted: `$2`; `$3`: of documents whose
-/// elements are replaced). `by`: the column.
-pub(super) fn found(known: &TableSpec, by: &str) -> String {
-    let (table, rows, id, by) = (table_name(known), source(known, 1), quote(PART), quote(by));
-    let owned = match known.owner {
-        Some(_) => format!("t.{} = ANY($3::uuid[])", quote(DOCUMENT)),
-        None => "cardinality($3::uuid[]) < 0".to_owned(),
-    };
-    format!(
-        "SELECT r.{by}::text FROM {rows} AS r \
-         UNION SELECT t.{by}::text FROM {table} AS t JOIN {rows} AS r ON r.{id} = t.{id} \
-         UNION SELECT t.{by}::text FROM {table} AS t WHERE t.{id} = ANY($2::uuid[]) \
-         UNION SELECT t.{by}::text FROM {table} AS t WHERE {owned}"
     )
 }
 
