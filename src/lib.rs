@@ -10,11 +10,13 @@ pub mod config;
 mod cutover;
 mod failure;
 mod grants;
+mod judging;
 mod letters;
 mod log;
 pub mod mapping;
 mod ops;
 mod source;
 mod topology;
+mod verify;
 
 pub use cli::main;

@@ -25,6 +25,7 @@ use slackwater_topics::{Event, Op};
 
 use super::schema_watch::Schema;
 use super::transaction::{Origin, Transaction};
+use crate::judging::ask;
 use crate::letters::{Letters, refused, rejected, standing};
 use crate::log::keep_last;
 use crate::mapping::{self, Inputs, Mapper, Plan, Texts};
@@ -293,36 +294,11 @@ impl Lane {
         Ok(true)
     }
 
-    /// Whether the target refuses texts of these documents that only it can read, or fails to compute something of them. They are invalid
-    /// from then on.
+    /// Whether the target refuses something of these documents that only it can judge. It is invalid from then on.
     async fn ask(&mut self, events: &[Event]) -> Result<bool> {
         reset(&mut self.records, &self.plan);
-        self.mapper.keep_texts();
-        for event in events {
-            // What is wrong with it otherwise is found again when it is written.
-            let _ = self.mapper.map(event, &mut self.records);
-        }
-        let _ = self.mapper.take_tallies();
-        let mut refused = Texts::new();
-        let (texts, inputs) = self.mapper.take_texts();
-        for (oid, texts) in texts {
-            let Some(kind) = self.plan.kind(oid) else { continue };
-            let texts = texts.into_iter().filter_map(|text| String::from_utf8(text).ok()).collect();
-            let bad = self.sink.refused(kind, texts).await?;
-            if !bad.is_empty() {
-                refused.insert(oid, bad.into_iter().map(String::into_bytes).collect());
-            }
-        }
-        let mut failing = Inputs::new();
-        for ((table, column), inputs) in inputs {
-            let bad = self.sink.failing(table, column, inputs.into_iter().collect()).await?;
-            if !bad.is_empty() {
-                failing.insert((table, column), bad.into_iter().collect());
-            }
-        }
-        let any = !refused.is_empty() || !failing.is_empty();
-        self.mapper.refuse(refused, failing);
-        Ok(any)
+        let judge = self.sink.judge().await?;
+        ask(&self.plan, &mut self.mapper, &mut self.records, events, judge).await
     }
 
     /// In halves, each in a savepoint, until what fails is a single document.

@@ -13,6 +13,7 @@ mod run;
 mod shell;
 mod status;
 mod topics;
+mod verify;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,7 +37,8 @@ use crate::topology::Role;
   6  a server refuses us
   7  another process has taken over
   8  the cutover is blocked; nothing was changed
-  9  the cutover was reverted; the source is as before"
+  9  the cutover was reverted; the source is as before
+ 10  the verification found differences, or could not prove everything"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -173,6 +175,17 @@ A changed migration file needs no such command: the next start copies again what
 
 The exit codes are listed in `slackwater --help`.")]
     Recopy(recopy::Arguments),
+    /// Compares all documents with the rows that stand, through the mapping. Changes nothing in your tables.
+    #[command(after_help = "Examples:
+  slackwater verify migration.yaml
+  slackwater verify migration.yaml --collection legacy.users --json | jq .findings
+  slackwater verify migration.yaml --sample 5 --throttle 2000
+
+It may run at any time while the migration is at work: what is under way is waited for. One that is stopped goes on where it was.
+
+Exit code 0: everything is equal. Exit code 10: something is not, or could not be proven.
+The other exit codes are listed in `slackwater --help`.")]
+    Verify(verify::Arguments),
     /// Forgets a migration: the next start begins from the beginning. Rows and topics stay unless you ask for more.
     #[command(after_help = "Examples:
   slackwater reset migration.yaml --yes crm
@@ -228,6 +241,7 @@ pub fn main() -> ExitCode {
             Command::Grants(arguments) => grants::run(arguments),
             Command::Resolve(arguments) => resolve::run(arguments).await,
             Command::Recopy(arguments) => recopy::run(arguments).await,
+            Command::Verify(arguments) => verify::run(arguments).await,
             Command::Reset(arguments) => reset::run(arguments).await,
             Command::Topics(command) => topics::run(&command).await,
             Command::Completions { shell } => Ok(shell::completions(shell, Cli::command())),

@@ -10,6 +10,7 @@ use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::control::recopies::ASKED;
 
 use crate::changes::digest_of;
+use crate::config::Migration;
 use crate::config::spelling::{list, nearest};
 use crate::failure::Failure;
 use crate::ops::look::is_up;
@@ -28,22 +29,12 @@ pub(crate) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let migration = load::migration(&arguments.file)?;
-    let known: Vec<&str> = migration.collections.iter().map(|found| found.name.value.as_str()).collect();
-    let strange = arguments.collections.iter().filter(|name| !known.contains(&name.as_str()));
-    let complaints: Vec<String> = strange
-        .map(|name| {
-            let help = match nearest(name, known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("it has: {}", list(known.iter().copied())),
-            };
-            format!("the migration file has no collection `{name}`; {help}")
-        })
-        .collect();
+    let complaints = strangers(&migration, &arguments.collections);
     if !complaints.is_empty() {
         return Err(Failure::Unsuitable(complaints));
     }
     let wanted: Vec<&str> = match &arguments.collections[..] {
-        [] => known,
+        [] => names(&migration).collect(),
         some => some.iter().map(String::as_str).collect(),
     };
     let never = "this migration has never run; `slackwater run` copies everything";
@@ -78,4 +69,22 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn names(migration: &Migration) -> impl Iterator<Item = &str> + Clone {
+    migration.collections.iter().map(|found| found.name.value.as_str())
+}
+
+/// A line for each of these collections that the migration file does not have.
+pub(super) fn strangers(migration: &Migration, wanted: &[String]) -> Vec<String> {
+    let strange = wanted.iter().filter(|name| !names(migration).any(|known| known == name.as_str()));
+    strange
+        .map(|name| {
+            let help = match nearest(name, names(migration)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("it has: {}", list(names(migration))),
+            };
+            format!("the migration file has no collection `{name}`; {help}")
+        })
+        .collect()
 }

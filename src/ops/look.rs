@@ -180,7 +180,11 @@ impl Look {
 
     /// Everything up to this moment of the source is applied, if there is only one source.
     pub(crate) fn applied_through(&self) -> Option<Moment> {
-        let source = self.only()?;
+        self.applied_through_of(self.only()?)
+    }
+
+    /// Everything up to this moment of a source is applied.
+    pub(crate) fn applied_through_of(&self, source: &str) -> Option<Moment> {
         if self.is_kafka() {
             // The slowest partition counts; if one has applied nothing, nothing is known of the whole.
             return self.partitions_of(source).map(|row| row.applied_through).min().flatten();

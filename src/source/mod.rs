@@ -257,6 +257,17 @@ impl Source {
         }
     }
 
+    /// The changes of these collections from behind the moment, for one who only wants to know of them. `None` where only the process that
+    /// copies a source can follow it.
+    pub(crate) fn watch(&self, after: Moment, collections: Vec<(CollectionId, String)>) -> Option<Changes> {
+        match self {
+            Self::Mongodb(mongo) => {
+                Some(Changes::Mongodb(mongo.stream(Start::At(after), collections, BUFFER)))
+            }
+            Self::Nocodb(_) => None,
+        }
+    }
+
     /// Cuts a collection into chunks.
     pub(crate) async fn split(&self, collection: &str, size: Chunking) -> Result<Split> {
         match self {

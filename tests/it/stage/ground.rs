@@ -1,6 +1,6 @@
 //! A migration that is set up and run in either way: in one process, or over Kafka with two appliers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::broker::shared;
 use super::pipeline::{Log, Pipeline};
@@ -35,6 +35,22 @@ impl Ground {
         }
     }
 
+    fn file(&self) -> &Path {
+        match self {
+            Self::Direct(_, file) => file,
+            Self::Kafka(pipeline) => &pipeline.file,
+        }
+    }
+
+    /// What `slackwater verify` says.
+    pub(crate) async fn verify(&self, more: &[&str]) -> serde_json::Value {
+        let mut arguments = vec!["verify", self.file().to_str().expect("a path in UTF-8"), "--json"];
+        arguments.extend(more);
+        let output = self.stage().output(&arguments).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("an answer: {said}"))
+    }
+
     pub(crate) fn start(&self, which: usize) -> Slackwater {
         match (self, which) {
             (Self::Direct(stage, file), _) => stage.run(file),
@@ -49,7 +65,14 @@ impl Ground {
         (0..count).map(|which| self.start(which)).collect()
     }
 
+    /// Ends the processes. Before, while they are at work, a verification finds nothing: what has come out right so far is known to be so.
     pub(crate) async fn end(self, processes: Vec<Slackwater>) {
+        let found = self.verify(&[]).await;
+        let nothing = found["findings"].as_array().is_some_and(Vec::is_empty)
+            && found["left_out"].as_array().is_some_and(Vec::is_empty)
+            && found["unsettled"] == 0
+            && found["refused"] == 0;
+        assert!(nothing, "a false alarm: {found:#}");
         for process in processes {
             process.stop().await;
         }

@@ -26,6 +26,7 @@ pub mod lanes;
 pub mod ledger;
 pub mod mapping;
 pub mod partitions;
+pub mod proofs;
 pub mod pulse;
 pub mod recopies;
 pub mod reset;

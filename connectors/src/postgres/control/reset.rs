@@ -92,6 +92,20 @@ impl Control {
             let sql = format!("DROP TABLE IF EXISTS slackwater.seen_{id}");
             transaction.batch_execute(&sql).await.doing(&doing)?;
         }
+        let proofs = transaction
+            .query(
+                "SELECT c.relname::text FROM pg_catalog.pg_class AS c JOIN slackwater.proofs AS p
+                 ON starts_with(c.relname::text, 'proof_' || p.id || '_')
+                 WHERE p.migration = $1 AND c.relnamespace = 'slackwater'::regnamespace AND c.relkind = 'r'",
+                &[&migration],
+            )
+            .await
+            .doing(&doing)?;
+        for list in proofs {
+            let name: String = list.try_get(0).doing(&doing)?;
+            let sql = format!("DROP TABLE slackwater.{}", quote(&name));
+            transaction.batch_execute(&sql).await.doing(&doing)?;
+        }
         for sql in BY_NUMBER {
             transaction.execute(sql, &[&migration]).await.doing(&doing)?;
         }

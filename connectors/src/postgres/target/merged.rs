@@ -172,6 +172,19 @@ pub(super) fn rows(whole: &TableSpec, merging: &Whole, specs: &[TableSpec]) -> S
     )
 }
 
+/// The keys, as text, of all rows that parts make and of all rows that stand.
+pub(super) fn all_keys(whole: &TableSpec, parts: &[&TableSpec]) -> String {
+    let keys = |prefix: &str| {
+        let names: Vec<String> =
+            key_names(whole).map(|name| format!("{prefix}{}::text", quote(name))).collect();
+        names.join(", ")
+    };
+    let tables = parts.iter().copied().chain(std::iter::once(whole));
+    let sides: Vec<String> =
+        tables.map(|spec| format!("SELECT ARRAY[{}] FROM {} AS t", keys("t."), table_name(spec))).collect();
+    sides.join(" UNION ")
+}
+
 /// Notes which of the keys `$1` … lack the value of which column (its place, the last parameter; null: none).
 pub(super) fn note_lacking(whole: &TableSpec, merging: &Whole, migration: &str) -> String {
     let width = whole.key.len();

@@ -1,10 +1,13 @@
 //! The target: its catalogue, and how rows are written to it.
 
 pub mod catalog;
+pub mod compare;
+pub mod comparer;
 pub mod drift;
 pub mod expressions;
 pub mod finish;
 pub mod introspect;
+pub mod judge;
 pub mod merged;
 mod notes;
 mod parameter;

@@ -3,19 +3,20 @@
 use std::error::Error;
 
 use bytes::{BufMut as _, BytesMut};
-use postgres_types::{IsNull, ToSql, Type, to_sql_checked};
+use postgres_types::{IsNull, Kind, ToSql, Type, to_sql_checked};
+use tokio_postgres::Statement;
 
 use crate::postgres::target::rows::{Rows, Values};
 
 /// An array whose elements (each its length and bytes) are encoded already.
-pub(super) struct Array<'a> {
+struct Array<'a> {
     /// OID of the elements' type as the server expects it.
-    pub(super) element: u32,
-    pub(super) elements: Elements<'a>,
+    element: u32,
+    elements: Elements<'a>,
 }
 
 /// Where the elements lie.
-pub(super) enum Elements<'a> {
+enum Elements<'a> {
     /// Sent in their own order.
     Rows(&'a Rows),
     Values(&'a Values),
@@ -70,4 +71,26 @@ impl ToSql for Array<'_> {
     }
 
     to_sql_checked!();
+}
+
+/// What is bound.
+pub(super) type Parameter<'a> = Box<dyn ToSql + Sync + Send + 'a>;
+
+/// Rows for the parameter at `place`.
+pub(super) fn rows<'a>(statement: &Statement, place: usize, rows: &'a Rows) -> Parameter<'a> {
+    Box::new(Array { element: element(statement, place), elements: Elements::Rows(rows) })
+}
+
+/// Values of a column for it.
+pub(super) fn values<'a>(statement: &Statement, place: usize, values: &'a Values) -> Parameter<'a> {
+    Box::new(Array { element: element(statement, place), elements: Elements::Values(values) })
+}
+
+/// OID of the elements of a parameter that is an array.
+fn element(statement: &Statement, place: usize) -> u32 {
+    let element = statement.params().get(place).map(|kind| match kind.kind() {
+        Kind::Array(element) => element.oid(),
+        _ => kind.oid(),
+    });
+    element.unwrap_or(0)
 }

@@ -143,6 +143,11 @@ impl Rows {
         self.order.iter().map(|(_, start, end)| &self.bytes[*start as usize..*end as usize])
     }
 
+    /// Where the n-th row of that order begins in [`Rows::as_bytes`].
+    pub fn place_of(&self, n: usize) -> Option<usize> {
+        self.order.get(n).map(|(_, start, _)| *start as usize)
+    }
+
     /// How many complete rows.
     pub fn len(&self) -> usize {
         self.count

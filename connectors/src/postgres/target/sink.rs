@@ -41,6 +41,7 @@ mod texts;
 mod turns;
 mod watched;
 
+pub(super) use merging::made_of_keys;
 pub use merging::prepare_parts;
 use prepared::Use;
 
@@ -485,7 +486,7 @@ impl Drop for Sink {
 
 /// Triggers of the target find their own schema; names of ours are written in full. Rows that wait are kept as text, so text
 /// has one form.
-async fn writer(url: &Secret, specs: &[TableSpec]) -> Result<(Client, JoinHandle<()>)> {
+pub(super) async fn writer(url: &Secret, specs: &[TableSpec]) -> Result<(Client, JoinHandle<()>)> {
     let (client, task) = connect(url).await?;
     for shape in specs.iter().filter(|spec| !spec.stands).filter_map(|spec| spec.shape.as_ref()) {
         let made = client.batch_execute(&shape.create()).await;

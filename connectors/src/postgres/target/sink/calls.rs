@@ -2,17 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use postgres_types::{Kind as TypeKind, ToSql};
-use tokio_postgres::Statement;
+use postgres_types::ToSql;
 
 use super::prepared::Use;
 use super::{BEGIN, Sink};
 use crate::error::Result;
 use crate::postgres::progress::{Advance, Notes, PartitionAdvance};
 use crate::postgres::target::notes;
-use crate::postgres::target::parameter::{Array, Elements};
+use crate::postgres::target::parameter::{Parameter, rows, values};
 use crate::postgres::target::pipeline::{Call, Count, Parameters};
-use crate::postgres::target::rows::{Rows, TableWrite, Values, WriteSet};
+use crate::postgres::target::rows::{TableWrite, WriteSet};
 use crate::postgres::target::statements;
 
 impl Sink {
@@ -185,23 +184,4 @@ impl Sink {
         }
         Ok(())
     }
-}
-
-pub(super) type Parameter<'a> = Box<dyn ToSql + Sync + Send + 'a>;
-
-pub(super) fn rows<'a>(statement: &Statement, place: usize, rows: &'a Rows) -> Parameter<'a> {
-    Box::new(Array { element: element(statement, place), elements: Elements::Rows(rows) })
-}
-
-pub(super) fn values<'a>(statement: &Statement, place: usize, values: &'a Values) -> Parameter<'a> {
-    Box::new(Array { element: element(statement, place), elements: Elements::Values(values) })
-}
-
-/// OID of the elements of a parameter that is an array.
-fn element(statement: &Statement, place: usize) -> u32 {
-    let element = statement.params().get(place).map(|kind| match kind.kind() {
-        TypeKind::Array(element) => element.oid(),
-        _ => kind.oid(),
-    });
-    element.unwrap_or(0)
 }

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use super::calls::{rows, values};
 use super::prepared::Use;
 use super::watched::{Waiting, Work};
 use super::{BEGIN, COMMIT, Sink};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::error::{CLAIMED, explain};
+use crate::postgres::target::parameter::{rows, values};
 use crate::postgres::target::references::Key;
 use crate::postgres::target::rows::{TableWrite, WriteSet};
 

@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher as _;
 
 use postgres_types::{FromSql, ToSql, Type};
+use tokio_postgres::{Client, Statement};
 
-use super::calls::{rows, values};
 use super::prepared::Use;
 use super::{BEGIN, Sink};
 use crate::error::{Error, Kind, Result};
@@ -23,6 +23,7 @@ use crate::postgres::client::connect;
 use crate::postgres::error::explain;
 use crate::postgres::progress::Counts;
 use crate::postgres::target::merged;
+use crate::postgres::target::parameter::{rows, values};
 use crate::postgres::target::pipeline::{Call, send};
 use crate::postgres::target::references::Key;
 use crate::postgres::target::rows::{LookUp, Merging, PART, TableSpec, TableWrite, Values, WriteSet};
@@ -49,7 +50,14 @@ type Found = BTreeMap<(usize, String), BTreeSet<Key>>;
 
 /// Keys, and the place of the column of each that lacks its value.
 #[derive(Default)]
-struct Lacking(Vec<Key>, Vec<Option<i32>>);
+pub(in crate::postgres::target) struct Lacking(Vec<Key>, Vec<Option<i32>>);
+
+impl Lacking {
+    /// How many keys have no row because of that.
+    pub(in crate::postgres::target) fn count(&self) -> u64 {
+        self.1.iter().flatten().count() as u64
+    }
+}
 
 impl Sink {
     /// The table whose rows the parts in this one make.
@@ -254,52 +262,8 @@ impl Sink {
     /// Writes what is made of these keys, and says which of them lack something.
     async fn made_of_keys(&mut self, of: usize, keys: Vec<Key>, write: &mut TableWrite) -> Result<Lacking> {
         self.prepare(Use::Made(of)).await?;
-        let width = self.specs[of].key.len();
-        let mut columns = vec![Vec::with_capacity(keys.len()); width];
-        for key in keys {
-            for (column, value) in columns.iter_mut().zip(key) {
-                column.push(value);
-            }
-        }
-        let parameters: Vec<&(dyn ToSql + Sync)> = columns.iter().map(|column| column as _).collect();
-        let doing = || self.doing("making rows of", of);
-        let fail = |error: tokio_postgres::Error| explain(doing(), &error);
-        let found = self.client.query(self.get(Use::Made(of))?, &parameters).await.map_err(fail)?;
-        let required = self.specs[of].whole().is_some_and(|whole| !whole.required.is_empty());
-        let lacks = 1 + width + self.specs[of].columns.len();
-        let mut lacking = Lacking::default();
-        for row in &found {
-            let field = |at: usize, out: &mut Vec<u8>| -> std::result::Result<(), tokio_postgres::Error> {
-                match row.try_get::<_, Option<Raw<'_>>>(at)? {
-                    Some(Raw(bytes)) => {
-                        out.extend_from_slice(&(bytes.len() as i32).to_be_bytes());
-                        out.extend_from_slice(bytes);
-                    }
-                    None => out.extend_from_slice(&(-1_i32).to_be_bytes()),
-                }
-                Ok(())
-            };
-            if row.try_get::<_, bool>(0).map_err(fail)? {
-                write.rows.begin();
-                for at in 0..self.specs[of].columns.len() {
-                    field(1 + width + at, write.rows.field(at)).map_err(fail)?;
-                }
-                write.rows.end();
-            } else {
-                for (place, keys) in write.deletes.iter_mut().enumerate() {
-                    field(1 + place, keys.push()).map_err(fail)?;
-                }
-            }
-            if required {
-                let key: Key = (1..=width)
-                    .map(|at| row.try_get(lacks + at))
-                    .collect::<std::result::Result<_, _>>()
-                    .map_err(fail)?;
-                lacking.0.push(key);
-                lacking.1.push(row.try_get(lacks).map_err(fail)?);
-            }
-        }
-        Ok(lacking)
+        let made = made_of_keys(&self.client, self.get(Use::Made(of))?, &self.specs[of], keys, write).await;
+        made.map_err(|error| explain(self.doing("making rows of", of), &error))
     }
 
     /// Notes which rows are not there because something that they look up is not.
@@ -541,6 +505,58 @@ fn plain(value: &str) -> String {
         Ok(number) => format!("{number}"),
         Err(_) => value,
     }
+}
+
+/// What the parts of these keys make: rows to write and keys to delete; and which of them lack something. The statement is [`merged::rows`].
+pub(in crate::postgres::target) async fn made_of_keys(
+    client: &Client,
+    statement: &Statement,
+    spec: &TableSpec,
+    keys: Vec<Key>,
+    write: &mut TableWrite,
+) -> std::result::Result<Lacking, tokio_postgres::Error> {
+    let width = spec.key.len();
+    let mut columns = vec![Vec::with_capacity(keys.len()); width];
+    for key in keys {
+        for (column, value) in columns.iter_mut().zip(key) {
+            column.push(value);
+        }
+    }
+    let parameters: Vec<&(dyn ToSql + Sync)> = columns.iter().map(|column| column as _).collect();
+    let found = client.query(statement, &parameters).await?;
+    let required = spec.whole().is_some_and(|whole| !whole.required.is_empty());
+    let lacks = 1 + width + spec.columns.len();
+    let mut lacking = Lacking::default();
+    for row in &found {
+        let field = |at: usize, out: &mut Vec<u8>| -> std::result::Result<(), tokio_postgres::Error> {
+            match row.try_get::<_, Option<Raw<'_>>>(at)? {
+                Some(Raw(bytes)) => {
+                    out.extend_from_slice(&(bytes.len() as i32).to_be_bytes());
+                    out.extend_from_slice(bytes);
+                }
+                None => out.extend_from_slice(&(-1_i32).to_be_bytes()),
+            }
+            Ok(())
+        };
+        if row.try_get::<_, bool>(0)? {
+            write.rows.begin();
+            for at in 0..spec.columns.len() {
+                field(1 + width + at, write.rows.field(at))?;
+            }
+            write.rows.end();
+        } else {
+            for (place, keys) in write.deletes.iter_mut().enumerate() {
+                field(1 + place, keys.push())?;
+            }
+        }
+        if required {
+            let key: Key =
+                (1..=width).map(|at| row.try_get(lacks + at)).collect::<std::result::Result<_, _>>()?;
+            lacking.0.push(key);
+            lacking.1.push(row.try_get(lacks)?);
+        }
+    }
+    Ok(lacking)
 }
 
 /// A value in its binary form.

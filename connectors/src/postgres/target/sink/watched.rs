@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use postgres_types::ToSql;
 
 use super::Sink;
-use super::calls::{rows, values};
 use super::prepared::Use;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::error::{WAITING, explain};
 use crate::postgres::progress::{Advance, Counts, Notes, TableCounts};
+use crate::postgres::target::parameter::{rows, values};
 use crate::postgres::target::pipeline::{Call, Count, Parameters, send};
 use crate::postgres::target::references::{Held, Key, circle};
 use crate::postgres::target::rows::{TableWrite, WriteSet};

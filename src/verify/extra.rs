@@ -1,0 +1,232 @@
+//! Rows that no document makes.
+//!
+//! Candidates are rows whose keys the pass has not met. They were there before everything is read once more; so whatever makes one of them
+//! is met now, or has changed meanwhile and is looked at by its id. What is left was made by nobody.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use slackwater_connectors::postgres::control::proofs::FindingRow;
+use slackwater_connectors::postgres::target::compare::Lists;
+use slackwater_topics::{CollectionId, Event, Key, Op, Position};
+
+use super::pass::{What, events, strike};
+use super::reached::present;
+use super::watch::Watch;
+use super::worker::Worker;
+use super::{Cut, Verifier};
+use crate::ops::persist::{Patience, persist};
+use crate::ops::store::ask;
+
+/// Dead letters that are read at once, and documents that are looked up at once.
+const AT_ONCE: i64 = 2_000;
+/// What is left has to be left in so many looks.
+const LOOKS: usize = 2;
+
+/// A row: its table, as a place among those that are searched, and its key.
+type Row = (usize, Vec<String>);
+
+impl Verifier<'_> {
+    /// Looks for them. Gives the tables that could not be searched, with the reason.
+    pub(super) async fn find_extra(&mut self, worker: &mut Worker) -> Result<Vec<(String, String)>, Cut> {
+        if self.wanted.sample.is_some() {
+            return Ok(Vec::new());
+        }
+        let (tables, mut not_searched) = self.searchable();
+        for named in self.sources.clone() {
+            let now = persist(&self.stop, || present(&named.source)).await?;
+            if !self.reached(&named.name, now).await? {
+                let why = "the target does not follow its source";
+                not_searched.extend(tables.iter().map(|table| (self.name(table[0]), why.to_owned())));
+                return Ok(not_searched);
+            }
+        }
+        let lists = Lists(self.id);
+        let mut patience = Patience::new(&self.stop);
+        let counts = loop {
+            match worker.comparer.find_extra(lists, &tables).await {
+                Ok(counts) => break counts,
+                Err(error) => self.again(worker, &mut patience, error).await?,
+            }
+        };
+        let tables: Vec<Vec<usize>> =
+            tables.into_iter().zip(counts).filter(|(_, count)| *count > 0).map(|(table, _)| table).collect();
+        if tables.is_empty() {
+            return Ok(not_searched);
+        }
+        let left = self.confirm(worker, lists, &tables).await?;
+        let found: Vec<FindingRow> = left
+            .into_iter()
+            .map(|(table, row_key)| {
+                let of = &self.plan.written(tables[table][0]).table;
+                let table = Some((of.schema.clone(), of.name.clone()));
+                FindingRow { kind: "extra".to_owned(), table, row_key, ..FindingRow::default() }
+            })
+            .collect();
+        let names: Vec<(String, String)> = tables
+            .iter()
+            .map(|table| &self.plan.written(table[0]).table)
+            .map(|table| (table.schema.clone(), table.name.clone()))
+            .collect();
+        let id = self.id;
+        ask!(self.store, control => control.forget_findings(id, "extra", &names))?;
+        ask!(self.store, control => control.settle_suspects(id, &[], &found))?;
+        Ok(not_searched)
+    }
+
+    fn name(&self, spec: usize) -> String {
+        let table = &self.plan.written(spec).table;
+        format!("{}.{}", table.schema, table.name)
+    }
+
+    /// The tables, each as the specifications that fill it, all of whose collections were read; and those of which that is not so.
+    fn searchable(&self) -> (Vec<Vec<usize>>, Vec<(String, String)>) {
+        let mut tables: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
+        for (at, spec) in self.plan.tables.iter().enumerate().filter(|(_, spec)| spec.whole().is_none()) {
+            tables.entry((&spec.table.schema, &spec.table.name)).or_default().push(at);
+        }
+        let fills = |id: &CollectionId, specs: &[usize]| {
+            self.plan.collection(*id).tables.iter().any(|table| specs.contains(table))
+        };
+        let (mut searched, mut not) = (Vec::new(), Vec::new());
+        for specs in tables.into_values() {
+            let missed = self.plan.ids().find(|id| !self.collections.contains(id) && fills(id, &specs));
+            match missed {
+                None => searched.push(specs),
+                Some(_) if !self.collections.iter().any(|id| fills(id, &specs)) => {}
+                Some(missed) => {
+                    let why = format!("{} fills it too, and was not read", self.plan.collection(missed).name);
+                    not.push((self.name(specs[0]), why));
+                }
+            }
+        }
+        (searched, not)
+    }
+
+    /// What of the candidates no document makes.
+    async fn confirm(
+        &mut self,
+        worker: &mut Worker,
+        lists: Lists,
+        tables: &[Vec<usize>],
+    ) -> Result<HashSet<Row>, Cut> {
+        let all: HashSet<usize> = tables.iter().flatten().copied().collect();
+        let fills =
+            |id: &&CollectionId| self.plan.collection(**id).tables.iter().any(|table| all.contains(table));
+        let collections: Vec<CollectionId> = self.collections.iter().filter(fills).copied().collect();
+        let mut watches = HashMap::new();
+        for named in self.sources.clone() {
+            let now = persist(&self.stop, || present(&named.source)).await?;
+            let of_source = collections.iter().map(|id| (*id, self.plan.collection(*id)));
+            let watched: Vec<_> = of_source
+                .filter(|(_, plan)| plan.source == named.name)
+                .map(|(id, plan)| (id, plan.collection.clone()))
+                .collect();
+            if !watched.is_empty()
+                && let Some(watch) = Watch::begin(&named.source, now.moment, watched, None)
+            {
+                watches.insert(named.name.clone(), watch);
+            }
+        }
+        let id = self.id;
+        let names: HashSet<String> =
+            collections.iter().map(|id| self.plan.collection(*id).name.clone()).collect();
+        let mut ranges = ask!(self.store, control => control.proof_ranges(id, true))?;
+        ranges.retain(|range| names.contains(&range.collection));
+        self.read(ranges, What::Strike(Arc::new(tables.to_vec()))).await?;
+        let mut left: Option<HashSet<Row>> = None;
+        for _ in 0..LOOKS {
+            self.strike_letters(worker, lists, tables).await?;
+            for named in self.sources.clone() {
+                let now = persist(&self.stop, || present(&named.source)).await?;
+                if !self.reached(&named.name, now).await? {
+                    return Ok(HashSet::new());
+                }
+                let Some(watch) = watches.get_mut(&named.name) else { continue };
+                watch.through(now.moment).await?;
+                let changed = watch.take().unwrap_or_default();
+                self.strike_changed(worker, lists, tables, changed).await?;
+            }
+            let mut patience = Patience::new(&self.stop);
+            let found = loop {
+                match worker.comparer.left(lists, tables).await {
+                    Ok(found) => break found,
+                    Err(error) => self.again(worker, &mut patience, error).await?,
+                }
+            };
+            let found: HashSet<Row> = found
+                .into_iter()
+                .enumerate()
+                .flat_map(|(table, keys)| keys.into_iter().map(move |key| (table, key)))
+                .collect();
+            left = Some(match left {
+                Some(before) => before.intersection(&found).cloned().collect(),
+                None => found,
+            });
+        }
+        Ok(left.unwrap_or_default())
+    }
+
+    /// Rows of documents in the dead letters are those of former versions.
+    async fn strike_letters(
+        &mut self,
+        worker: &mut Worker,
+        lists: Lists,
+        tables: &[Vec<usize>],
+    ) -> Result<(), Cut> {
+        let mut after = 0;
+        loop {
+            let name = &self.migration.name;
+            let letters = ask!(self.store, control => control.dead_letters(name, None, after, AT_ONCE))?;
+            let Some(last) = letters.last() else { return Ok(()) };
+            after = last.id;
+            let event = |letter: &slackwater_connectors::postgres::control::ledger::DeadLetterRow| {
+                let collection = self.plan.id_of(&letter.letter.collection)?;
+                let key = Key::from_bytes(&letter.letter.key);
+                Some(deleted(collection, key))
+            };
+            let events: Vec<Event> = letters
+                .iter()
+                .filter(|letter| !crate::letters::is_of_record(&letter.letter))
+                .filter_map(event)
+                .collect();
+            strike(worker, &self.stop, &events, lists, tables).await?;
+        }
+    }
+
+    async fn strike_changed(
+        &mut self,
+        worker: &mut Worker,
+        lists: Lists,
+        tables: &[Vec<usize>],
+        changed: Vec<(CollectionId, Key)>,
+    ) -> Result<(), Cut> {
+        let mut by_collection: BTreeMap<CollectionId, Vec<Key>> = BTreeMap::new();
+        for (collection, key) in changed {
+            by_collection.entry(collection).or_default().push(key);
+        }
+        for (collection, keys) in by_collection {
+            let plan = Arc::clone(&self.plan);
+            let plan = plan.collection(collection);
+            let source = self.source(&plan.source).clone();
+            for keys in keys.chunks(AT_ONCE as usize) {
+                let now = persist(&self.stop, || source.now()).await?;
+                let found = persist(&self.stop, || source.look_up(&plan.collection, keys, now)).await?.found;
+                strike(worker, &self.stop, &events(collection, found), lists, tables).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As if the document went.
+fn deleted(collection: CollectionId, key: Key) -> Event {
+    Event {
+        collection,
+        key,
+        op: Op::Delete,
+        document: bytes::Bytes::new(),
+        position: Position::default(),
+        time: 0,
+    }
+}

@@ -1,0 +1,78 @@
+//! Whether the target has reached a moment of a source.
+
+use std::time::{Duration, Instant};
+
+use slackwater_connectors::postgres::control::Control;
+use slackwater_topics::Moment;
+
+use super::{Cut, Verifier};
+use crate::ops::look::{Look, Named};
+use crate::ops::store::ask;
+use crate::source::Source;
+
+/// How often the target is asked how far it is.
+const EVERY: Duration = Duration::from_millis(30);
+/// A target that does not move for so long is not waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Clocks are read by the second here and there.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// The present of a source.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Present {
+    pub(super) moment: Moment,
+    at: Instant,
+}
+
+/// A source's present: what was acknowledged before is at or before it.
+pub(super) async fn present(source: &Source) -> slackwater_connectors::error::Result<Present> {
+    let at = Instant::now();
+    Ok(Present { moment: source.now().await?, at })
+}
+
+impl Verifier<'_> {
+    /// Waits until the target shows everything of the source through its `present`. False where it does not move.
+    pub(super) async fn reached(&mut self, source: &str, present: Present) -> Result<bool, Cut> {
+        let counts_by_itself = self.source(source).kind().counts_by_itself();
+        let mut last = (Instant::now(), None);
+        loop {
+            let about = Named::of(self.migration);
+            let look = ask!(self.store, control => read(control, about.clone()))?;
+            let through = look.applied_through_of(source);
+            let there = if counts_by_itself {
+                // Nobody but the process that reads it knows its moments, so times are compared.
+                look.lag_of(source).is_some_and(|lag| {
+                    let lag = Duration::from_millis(u64::try_from(lag).unwrap_or(u64::MAX));
+                    present.at.elapsed() > lag.saturating_add(MARGIN)
+                })
+            } else {
+                through.is_some_and(|through| through >= present.moment)
+            };
+            if there {
+                return Ok(true);
+            }
+            if through != last.1 {
+                last = (Instant::now(), through);
+            } else if last.0.elapsed() > PATIENCE {
+                return Ok(false);
+            }
+            if !self.stop.sleep(EVERY).await {
+                return Err(Cut::Asked);
+            }
+        }
+    }
+}
+
+/// As much as is asked here.
+async fn read(control: &Control, about: Named) -> slackwater_connectors::error::Result<Look> {
+    let migration = about.migration;
+    Ok(Look {
+        expected: about.sources,
+        lanes: control.lanes(&migration).await?,
+        partitions: control.partitions(&migration).await?,
+        clock: control.clock().await?,
+        sources: control.sources(&migration).await?,
+        migration,
+        ..Look::default()
+    })
+}

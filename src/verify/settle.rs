@@ -1,0 +1,253 @@
+//! Suspects: documents whose rows differed when they were read. Each is looked at until it agrees, or differs at rest.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use slackwater_connectors::postgres::control::proofs::{FindingRow, Suspect};
+use slackwater_connectors::postgres::target::comparer::Difference;
+use slackwater_topics::{CollectionId, Event, Key};
+
+use super::pass::events;
+use super::reached::present;
+use super::watch::Watch;
+use super::worker::{Asked, Compared, Worker};
+use super::{Cut, Verifier};
+use crate::mapping::Plan;
+use crate::ops::persist::{Patience, persist};
+use crate::ops::store::ask;
+
+/// So many suspects are looked at together.
+const AT_ONCE: i64 = 5_000;
+/// A document that changes all the time is not looked at for longer.
+const LONGEST: Duration = Duration::from_secs(90);
+/// Between two looks at what did not come to rest.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Where nobody tells what changes: so many equal reads with the same difference in between are rest.
+const EQUAL_READS: u32 = 3;
+
+/// A suspect that is not settled yet.
+#[derive(Debug, Default)]
+struct Pending {
+    ids: Vec<i64>,
+    /// How it was read last, and how often in a row it differed and read the same.
+    read: Option<Bytes>,
+    equal: u32,
+}
+
+impl Verifier<'_> {
+    /// Settles all suspects.
+    pub(super) async fn settle_all(&mut self, worker: &mut Worker) -> Result<(), Cut> {
+        let id = self.id;
+        loop {
+            let some = ask!(self.store, control => control.suspects(id, AT_ONCE))?;
+            if some.is_empty() {
+                return Ok(());
+            }
+            self.settle(worker, some).await?;
+        }
+    }
+
+    /// Settles suspects of one collection.
+    async fn settle(&mut self, worker: &mut Worker, suspects: Vec<Suspect>) -> Result<(), Cut> {
+        let id = self.id;
+        let Some(collection) = suspects.first().and_then(|one| self.plan.id_of(&one.collection)) else {
+            let ids: Vec<i64> = suspects.iter().map(|suspect| suspect.id).collect();
+            return Ok(ask!(self.store, control => control.settle_suspects(id, &ids, &[]))?);
+        };
+        let mut pending: BTreeMap<Key, Pending> = BTreeMap::new();
+        for suspect in suspects {
+            pending.entry(Key::from_bytes(&suspect.key)).or_default().ids.push(suspect.id);
+        }
+        let begun = Instant::now();
+        let mut watch = None;
+        while !pending.is_empty() {
+            let reached = self.round(worker, collection, &mut pending, &mut watch).await?;
+            if !reached || begun.elapsed() > LONGEST {
+                return self.give_up(collection, pending).await;
+            }
+            if !pending.is_empty() && !self.stop.sleep(PAUSE).await {
+                return Err(Cut::Asked);
+            }
+        }
+        Ok(())
+    }
+
+    /// One look at all that is pending. False where the target does not follow.
+    async fn round(
+        &mut self,
+        worker: &mut Worker,
+        collection: CollectionId,
+        pending: &mut BTreeMap<Key, Pending>,
+        watch: &mut Option<Watch>,
+    ) -> Result<bool, Cut> {
+        let plan = std::sync::Arc::clone(&self.plan);
+        let of = plan.collection(collection);
+        let source = self.source(&of.source).clone();
+        let now = persist(&self.stop, || present(&source)).await?;
+        if watch.is_none() {
+            let wanted: HashSet<_> = pending.keys().map(|key| (collection, key.clone())).collect();
+            *watch =
+                Watch::begin(&source, now.moment, vec![(collection, of.collection.clone())], Some(wanted));
+        }
+        if !self.reached(&of.source, now).await? {
+            return Ok(false);
+        }
+        let keys: Vec<Key> = pending.keys().cloned().collect();
+        let found = persist(&self.stop, || source.look_up(&of.collection, &keys, now.moment)).await?.found;
+        let events = events(collection, found);
+        worker.forget();
+        let mut patience = Patience::new(&self.stop);
+        let seen = loop {
+            match worker.compare(&events, Asked::Explained).await {
+                Ok(seen) => break seen,
+                Err(error) => self.again(worker, &mut patience, error).await?,
+            }
+        };
+        let judged = judge(&plan, &events, &seen);
+        let until = persist(&self.stop, || present(&source)).await?;
+        let mut at_rest = HashSet::new();
+        if judged.values().any(|judgement| matches!(judgement, Judgement::Differs(_))) {
+            match watch {
+                Some(watching) => match watching.through(until.moment).await {
+                    Ok(()) => {
+                        let still = |key: &&Key| !watching.changed(&(collection, (*key).clone()), now.moment);
+                        at_rest.extend(judged.keys().filter(still).cloned());
+                    }
+                    // A new one is opened for the next look.
+                    Err(_) => *watch = None,
+                },
+                None => {
+                    for event in &events {
+                        let Some(one) = pending.get_mut(&event.key) else { continue };
+                        let differs = matches!(judged.get(&event.key), Some(Judgement::Differs(_)));
+                        let equal = one.read.as_ref() == Some(&event.document);
+                        one.equal = if differs && equal { one.equal + 1 } else { u32::from(differs) };
+                        one.read = Some(event.document.clone());
+                        if one.equal >= EQUAL_READS {
+                            at_rest.insert(event.key.clone());
+                        }
+                    }
+                }
+            }
+        }
+        let (mut settled, mut rows) = (Vec::new(), Vec::new());
+        let there: HashSet<&Key> = events.iter().map(|event| &event.key).collect();
+        // One that is gone has no rows to compare; what is left of it is a row that no document makes.
+        settled.extend(keys.iter().filter(|key| !there.contains(key)).cloned());
+        for (key, judgement) in judged {
+            match judgement {
+                Judgement::Agrees => {}
+                Judgement::Explained(found) => rows.extend(found),
+                Judgement::Differs(found) if at_rest.contains(&key) => rows.extend(found),
+                Judgement::Differs(_) => continue,
+            }
+            settled.push(key);
+        }
+        let ids: Vec<i64> =
+            settled.iter().filter_map(|key| pending.remove(key)).flat_map(|one| one.ids).collect();
+        let id = self.id;
+        if !ids.is_empty() {
+            ask!(self.store, control => control.settle_suspects(id, &ids, &rows))?;
+        }
+        Ok(true)
+    }
+
+    /// What did not come to rest is said, and is no finding.
+    async fn give_up(
+        &mut self,
+        collection: CollectionId,
+        pending: BTreeMap<Key, Pending>,
+    ) -> Result<(), Cut> {
+        let id = self.id;
+        let name = &self.plan.collection(collection).name;
+        let rows: Vec<FindingRow> = pending
+            .keys()
+            .map(|key| FindingRow { kind: "unsettled".to_owned(), ..of_document(name, key) })
+            .collect();
+        let ids: Vec<i64> = pending.into_values().flat_map(|one| one.ids).collect();
+        Ok(ask!(self.store, control => control.settle_suspects(id, &ids, &rows))?)
+    }
+}
+
+/// What a look says of a document.
+#[derive(Debug, PartialEq)]
+enum Judgement {
+    Agrees,
+    /// Something explains it.
+    Explained(Vec<FindingRow>),
+    /// It is a finding if the document was at rest.
+    Differs(Vec<FindingRow>),
+}
+
+/// What a look says of each document. Pure.
+fn judge(plan: &Plan, events: &[Event], seen: &Compared) -> HashMap<Key, Judgement> {
+    let mut by_document: HashMap<usize, Vec<(usize, &Difference)>> = HashMap::new();
+    for (at, (document, difference)) in seen.differences.iter().enumerate() {
+        by_document.entry(*document).or_default().push((at, difference));
+    }
+    let refused: HashMap<usize, &String> = seen.refused.iter().map(|(at, why)| (*at, why)).collect();
+    let letters: HashSet<usize> = seen.letters.iter().copied().collect();
+    let mut judged = HashMap::new();
+    for (at, event) in events.iter().enumerate() {
+        let name = &plan.collection(event.collection).name;
+        let differences = by_document.remove(&at).unwrap_or_default();
+        let is_refused = refused.contains_key(&at);
+        let judgement = if differences.is_empty() && !is_refused {
+            Judgement::Agrees
+        } else if letters.contains(&at) {
+            let letter = FindingRow {
+                kind: "refused".to_owned(),
+                explained: Some("letter".to_owned()),
+                ..of_document(name, &event.key)
+            };
+            Judgement::Explained(vec![letter])
+        } else {
+            let mut rows: Vec<FindingRow> = differences
+                .iter()
+                .map(|(place, difference)| {
+                    let explained = seen.waiting.get(place).map(|blocks| explanation(*blocks).to_owned());
+                    let FindingRow { kind, table, row_key, columns, .. } = of_row(plan, difference);
+                    FindingRow { kind, explained, table, row_key, columns, ..of_document(name, &event.key) }
+                })
+                .collect();
+            if is_refused {
+                rows.push(FindingRow { kind: "refused".to_owned(), ..of_document(name, &event.key) });
+            }
+            match rows.iter().all(|row| row.explained.is_some()) {
+                true => Judgement::Explained(rows),
+                false => Judgement::Differs(rows),
+            }
+        };
+        judged.insert(event.key.clone(), judgement);
+    }
+    judged
+}
+
+/// The word for a row that waits.
+pub(super) fn explanation(blocks: bool) -> &'static str {
+    if blocks { "waiting" } else { "declared" }
+}
+
+fn of_document(collection: &str, key: &Key) -> FindingRow {
+    FindingRow {
+        collection: Some(collection.to_owned()),
+        key: Some(key.as_bytes().to_vec()),
+        document: Some(format!("{collection} {key}")),
+        ..FindingRow::default()
+    }
+}
+
+/// A row that is missing, or differs.
+pub(super) fn of_row(plan: &Plan, difference: &Difference) -> FindingRow {
+    let spec = &plan.tables[difference.table];
+    let table = &plan.written(difference.table).table;
+    let name = |column: &usize| spec.table.columns[spec.columns[*column]].name.clone();
+    FindingRow {
+        kind: if difference.missing { "missing" } else { "different" }.to_owned(),
+        table: Some((table.schema.clone(), table.name.clone())),
+        row_key: difference.key.clone(),
+        columns: difference.columns.iter().map(name).collect(),
+        ..FindingRow::default()
+    }
+}
