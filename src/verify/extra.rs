@@ -1,7 +1,8 @@
 //! Rows that no document makes.
 //!
-//! Candidates are rows whose keys the pass has not met. They were there before everything is read once more; so whatever makes one of them
-//! is met now, or has changed meanwhile and is looked at by its id. What is left was made by nobody.
+//! Candidates are rows whose keys the pass has not met. Then everything is read once more, and whatever a document makes is no candidate any more. Nor
+//! is any row that belongs to a document that changed since before the candidates were looked for: such rows are written anew anyway. So what
+//! is left belongs to no document, or to one that was at rest all the time and does not make it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -20,8 +21,9 @@ use crate::ops::store::ask;
 
 /// Dead letters that are read at once, and documents that are looked up at once.
 const AT_ONCE: i64 = 2_000;
-/// What is left has to be left in so many looks.
+/// What is left has to be left in so many looks. One would do where a source tells what changes.
 const LOOKS: usize = 2;
+const NO_FOLLOWER: &str = "the target does not follow its source";
 
 /// A row: its table, as a place among those that are searched, and its key.
 type Row = (usize, Vec<String>);
@@ -33,11 +35,21 @@ impl Verifier<'_> {
             return Ok(Vec::new());
         }
         let (tables, mut not_searched) = self.searchable();
+        let mut watches = HashMap::new();
         for named in self.sources.clone() {
             let now = persist(&self.stop, || present(&named.source)).await?;
+            let of_source = self.collections.iter().map(|id| (*id, self.plan.collection(*id)));
+            let watched: Vec<_> = of_source
+                .filter(|(_, plan)| plan.source == named.name)
+                .map(|(id, plan)| (id, plan.collection.clone()))
+                .collect();
+            if !watched.is_empty()
+                && let Some(watch) = Watch::begin(&named.source, now.moment, watched, None)
+            {
+                watches.insert(named.name.clone(), watch);
+            }
             if !self.reached(&named.name, now).await? {
-                let why = "the target does not follow its source";
-                not_searched.extend(tables.iter().map(|table| (self.name(table[0]), why.to_owned())));
+                not_searched.extend(tables.iter().map(|table| (self.name(table[0]), NO_FOLLOWER.to_owned())));
                 return Ok(not_searched);
             }
         }
@@ -54,18 +66,25 @@ impl Verifier<'_> {
         if tables.is_empty() {
             return Ok(not_searched);
         }
-        let left = self.confirm(worker, lists, &tables).await?;
+        let left = match self.confirm(worker, lists, &tables, watches).await? {
+            Ok(left) => left,
+            Err(why) => {
+                not_searched.extend(tables.iter().map(|table| (self.name(table[0]), why.to_owned())));
+                return Ok(not_searched);
+            }
+        };
         let found: Vec<FindingRow> = left
             .into_iter()
             .map(|(table, row_key)| {
-                let of = &self.plan.written(tables[table][0]).table;
+                let of = &self.plan.tables[tables[table][0]].table;
                 let table = Some((of.schema.clone(), of.name.clone()));
                 FindingRow { kind: "extra".to_owned(), table, row_key, ..FindingRow::default() }
             })
             .collect();
         let names: Vec<(String, String)> = tables
             .iter()
-            .map(|table| &self.plan.written(table[0]).table)
+            // Parts by their own name: what is found of the rows that they make is found elsewhere.
+            .map(|table| &self.plan.tables[table[0]].table)
             .map(|table| (table.schema.clone(), table.name.clone()))
             .collect();
         let id = self.id;
@@ -109,25 +128,12 @@ impl Verifier<'_> {
         worker: &mut Worker,
         lists: Lists,
         tables: &[Vec<usize>],
-    ) -> Result<HashSet<Row>, Cut> {
+        mut watches: HashMap<String, Watch>,
+    ) -> Result<std::result::Result<HashSet<Row>, &'static str>, Cut> {
         let all: HashSet<usize> = tables.iter().flatten().copied().collect();
         let fills =
             |id: &&CollectionId| self.plan.collection(**id).tables.iter().any(|table| all.contains(table));
         let collections: Vec<CollectionId> = self.collections.iter().filter(fills).copied().collect();
-        let mut watches = HashMap::new();
-        for named in self.sources.clone() {
-            let now = persist(&self.stop, || present(&named.source)).await?;
-            let of_source = collections.iter().map(|id| (*id, self.plan.collection(*id)));
-            let watched: Vec<_> = of_source
-                .filter(|(_, plan)| plan.source == named.name)
-                .map(|(id, plan)| (id, plan.collection.clone()))
-                .collect();
-            if !watched.is_empty()
-                && let Some(watch) = Watch::begin(&named.source, now.moment, watched, None)
-            {
-                watches.insert(named.name.clone(), watch);
-            }
-        }
         let id = self.id;
         let names: HashSet<String> =
             collections.iter().map(|id| self.plan.collection(*id).name.clone()).collect();
@@ -140,11 +146,13 @@ impl Verifier<'_> {
             for named in self.sources.clone() {
                 let now = persist(&self.stop, || present(&named.source)).await?;
                 if !self.reached(&named.name, now).await? {
-                    return Ok(HashSet::new());
+                    return Ok(Err(NO_FOLLOWER));
                 }
                 let Some(watch) = watches.get_mut(&named.name) else { continue };
-                watch.through(now.moment).await?;
-                let changed = watch.take().unwrap_or_default();
+                let heard = watch.through(now.moment).await.is_ok();
+                let Some(changed) = watch.take().filter(|_| heard) else {
+                    return Ok(Err("what changes meanwhile could not be watched"));
+                };
                 self.strike_changed(worker, lists, tables, changed).await?;
             }
             let mut patience = Patience::new(&self.stop);
@@ -164,7 +172,7 @@ impl Verifier<'_> {
                 None => found,
             });
         }
-        Ok(left.unwrap_or_default())
+        Ok(Ok(left.unwrap_or_default()))
     }
 
     /// Rows of documents in the dead letters are those of former versions.
@@ -213,6 +221,8 @@ impl Verifier<'_> {
                 let now = persist(&self.stop, || source.now()).await?;
                 let found = persist(&self.stop, || source.look_up(&plan.collection, keys, now)).await?.found;
                 strike(worker, &self.stop, &events(collection, found), lists, tables).await?;
+                let theirs: Vec<Event> = keys.iter().map(|key| deleted(collection, key.clone())).collect();
+                strike(worker, &self.stop, &theirs, lists, tables).await?;
             }
         }
         Ok(())

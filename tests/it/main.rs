@@ -45,3 +45,4 @@ mod takeover;
 mod topics;
 mod types;
 mod upgrade;
+mod verify;

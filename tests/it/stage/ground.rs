@@ -76,6 +76,11 @@ impl Ground {
         for process in processes {
             process.stop().await;
         }
+        self.clear().await;
+    }
+
+    /// Removes everything.
+    pub(crate) async fn clear(self) {
         match self {
             Self::Direct(stage, _) => stage.clear().await,
             Self::Kafka(pipeline) => pipeline.clear().await,

@@ -1,0 +1,212 @@
+//! What is planted into the target is found, named to table, key and column, while others write; and nothing else is.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bson::{Document, doc};
+use serde_json::Value;
+use slackwater_migrations::Chance;
+
+use crate::stage::ground::Ground;
+use crate::stage::{PATIENCE, Slackwater, number, until};
+
+const SCHEMA: &str = "
+CREATE TABLE public.teams (id uuid PRIMARY KEY, name text NOT NULL, people bigint);
+CREATE TABLE public.people (id uuid PRIMARY KEY, n bigint NOT NULL UNIQUE, name text, note text, balance numeric(12,2), ratio numeric, more jsonb,
+                            version bigint NOT NULL, friend_id uuid REFERENCES public.people, mail text, since interval);
+CREATE TABLE public.lines (id uuid PRIMARY KEY, person_id uuid NOT NULL REFERENCES public.people, sku text NOT NULL, count int);
+CREATE TABLE public.members (person_id uuid REFERENCES public.people, team_n bigint, PRIMARY KEY (person_id, team_n));
+CREATE TABLE public.cities (id uuid PRIMARY KEY, name text NOT NULL, people bigint NOT NULL);";
+
+const FILE: &str = r#"migration: proven
+sources:
+  legacy: { mongodb: { uri: "${SLACKWATER_MONGODB_URI}", database: "${SOURCE_DATABASE}" } }
+target: { postgres: { uri: "${SLACKWATER_POSTGRES_URL}", schema: public } }
+collections:
+  legacy.people:
+    - into: people
+      columns:
+        id: { uuid: _id }
+        n: { integer: _id }
+        name: name
+        note: note
+        balance: { numeric: balance }
+        ratio: { numeric: ratio }
+        more: { jsonb: more }
+        version: { integer: version }
+        friend_id: { ref: friend, to: legacy.people }
+        mail: { sql: "lower(name) || '@example.org'", with: { name: name } }
+        since: { text: since }
+    - { into: lines, each: "lines[]", columns: { id: { uuid: each, by: sku }, person_id: { parent: id }, sku: sku, count: { integer: count } } }
+    - { into: members, each: "teams[]", columns: { person_id: { parent: id }, team_n: { integer: . } } }
+    - { into: cities, merge: any, when: { city: { exists: true } }, columns: { id: { identity: city }, name: city, people: { const: 1, merge: sum } } }
+"#;
+
+/// Documents below are left alone by the writers, so what is planted there stays.
+const QUIET: i64 = 200;
+
+fn person(chance: &mut Chance, id: i64) -> Document {
+    let v = chance.below(1_000) as i64;
+    let lines: Vec<Document> =
+        (0..1 + v % 3).map(|n| doc! {"sku": format!("s{}", (v + n) % 7), "count": n}).collect();
+    doc! {
+        "_id": id, "name": format!("Name {v}"), "note": "", "balance": v as f64 / 4.0, "ratio": format!("{}.{}", v, v % 10),
+        "more": {"a": v, "b": [1, 2]}, "version": v, "friend": if id < QUIET { (id + 7) % QUIET } else { 20 + v % 100 }, "lines": lines,
+        "teams": [v % 5, 5 + v % 4], "city": format!("c{}", v % 9), "since": format!("{} days", 2 + v % 5),
+    }
+}
+
+/// Changes documents for as long as it is wanted.
+async fn write(source: mongodb::Database, seed: u64, on: Arc<AtomicBool>) -> u64 {
+    let people = source.collection::<Document>("people");
+    let mut chance = Chance::new(seed);
+    let mut done = 0;
+    while on.load(Ordering::Relaxed) {
+        let id = QUIET + chance.below(300) as i64;
+        let document = person(&mut chance, id);
+        let changed = match chance.below(10) {
+            0 => people.delete_one(doc! {"_id": id}).await.map(drop),
+            1..=4 => {
+                let more = doc! {"$inc": {"version": 1_i64}, "$set": {"name": format!("N{done}")}};
+                people.update_one(doc! {"_id": id}, more).await.map(drop)
+            }
+            _ => people.replace_one(doc! {"_id": id}, document).upsert(true).await.map(drop),
+        };
+        changed.expect("it can be changed");
+        done += 1;
+    }
+    done
+}
+
+/// What is found, as text.
+fn found(report: &Value) -> BTreeSet<String> {
+    let findings = report["findings"].as_array().expect("findings");
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let one = |finding: &Value| {
+        let columns: Vec<String> = finding["columns"].as_array().expect("columns").iter().map(text).collect();
+        let document = text(&finding["document"]);
+        format!("{} {} {} {}", text(&finding["kind"]), text(&finding["table"]), columns.join(","), document)
+    };
+    findings.iter().map(one).collect()
+}
+
+fn equal(report: &Value) -> bool {
+    report["equal"] == true
+}
+
+async fn planted(kafka: bool) {
+    let seed = number("SLACKWATER_TEST_SEED", 1);
+    println!("seed {seed}");
+    let mut chance = Chance::new(seed);
+    let ground = Ground::set("proven", kafka, SCHEMA, FILE, &["people"]).await;
+    let stage = ground.stage();
+    let people: Vec<Document> = (0..QUIET + 150).map(|id| person(&mut chance, id)).collect();
+    stage.source.collection::<Document>("people").insert_many(&people).await.expect("people");
+    let mut processes = ground.processes();
+    until("everybody is there", PATIENCE, async || {
+        processes.iter_mut().for_each(Slackwater::still_runs);
+        let row = stage.target.query_one("SELECT count(*) FROM people", &[]).await.expect("a row");
+        (row.get::<_, i64>(0) == people.len() as i64).then_some(())
+    })
+    .await;
+    let on = Arc::new(AtomicBool::new(true));
+    let writers: Vec<_> =
+        (0..2).map(|n| tokio::spawn(write(stage.source.clone(), seed * 10 + n, Arc::clone(&on)))).collect();
+    for _ in 0..3 {
+        let report = ground.verify(&[]).await;
+        assert!(equal(&report), "a false alarm: {report:#}");
+    }
+    let before = "SELECT id::text, version::text, name FROM people WHERE n = 10";
+    let older = stage.target.query_one(before, &[]).await.expect("a row");
+    let change = doc! {"$inc": {"version": 1_i64}, "$set": {"name": "Newer"}};
+    stage
+        .source
+        .collection::<Document>("people")
+        .update_one(doc! {"_id": 10_i64}, change)
+        .await
+        .expect("changed");
+    until("the change is there", PATIENCE, async || {
+        let row = stage.target.query_one(before, &[]).await.expect("a row");
+        (row.get::<_, &str>(2) == "Newer").then_some(())
+    })
+    .await;
+    let plant = format!(
+        "UPDATE people SET name = overlay(name placing 'X' from 3 for 1) WHERE n = 1;
+         DELETE FROM lines WHERE person_id = (SELECT id FROM people WHERE n = 2); DELETE FROM members WHERE person_id = (SELECT id FROM people WHERE n = 2);
+         UPDATE people SET friend_id = NULL WHERE friend_id = (SELECT id FROM people WHERE n = 2); DELETE FROM people WHERE n = 2;
+         INSERT INTO people (id, n, version) VALUES ('11111111-1111-5111-8111-111111111111', 100000, 1);
+         INSERT INTO teams (id, name) VALUES ('11111111-1111-5111-8111-111111111111', 'not ours');
+         DELETE FROM lines WHERE id = (SELECT id FROM lines WHERE person_id = (SELECT id FROM people WHERE n = 3) ORDER BY sku LIMIT 1);
+         INSERT INTO members SELECT id, 77 FROM people WHERE n = 4;
+         UPDATE people AS p SET friend_id = o.friend_id FROM people AS o WHERE (p.n = 5 AND o.n = 6) OR (p.n = 6 AND o.n = 5);
+         UPDATE people SET balance = balance + 0.01 WHERE n = 7; UPDATE people SET note = NULL WHERE n = 8;
+         UPDATE people SET ratio = ratio::numeric(20,5) WHERE n = 9;
+         UPDATE people SET version = {}, name = '{}', mail = lower('{}') || '@example.org' WHERE n = 10;
+         UPDATE people SET more = more || '{{\"c\": null}}' WHERE n = 11; UPDATE people SET mail = upper(mail) WHERE n = 12;
+         UPDATE people SET since = since + interval '1 second' WHERE n = 13;
+         UPDATE cities SET people = people + 1 WHERE name = 'c3'; INSERT INTO cities VALUES ('22222222-2222-5222-8222-222222222222', 'nowhere', 1);",
+        older.get::<_, &str>(1),
+        older.get::<_, &str>(2),
+        older.get::<_, &str>(2),
+    );
+    stage.target.batch_execute(&plant).await.expect("faults can be planted");
+    let lines = people[2].get_array("lines").expect("lines").len();
+    let mut wanted: BTreeSet<String> = [
+        "different public.people name legacy.people 1",
+        "missing public.people  legacy.people 2",
+        "missing public.members  legacy.people 2",
+        "extra public.people  -",
+        "missing public.lines  legacy.people 3",
+        "extra public.members  -",
+        "different public.people friend_id legacy.people 5",
+        "different public.people friend_id legacy.people 6",
+        "different public.people balance legacy.people 7",
+        "different public.people note legacy.people 8",
+        "different public.people ratio legacy.people 9",
+        "different public.people name,version,mail legacy.people 10",
+        "different public.people more legacy.people 11",
+        "different public.people mail legacy.people 12",
+        "different public.people since legacy.people 13",
+        "extra public.cities  -",
+        // Who writes meanwhile may have changed the city's people as well, and with that mended it.
+        "different public.cities people -",
+        // The row that was their friend is gone.
+        &format!("different public.people friend_id legacy.people {}", (2 + QUIET - 7) % QUIET),
+    ]
+    .map(str::to_owned)
+    .into();
+    assert!(lines > 0);
+    wanted.insert("missing public.lines  legacy.people 2".to_owned());
+    let mended = "different public.cities people -";
+    let report = ground.verify(&[]).await;
+    println!("{report:#}");
+    let mut seen = found(&report);
+    seen.insert(mended.to_owned());
+    assert_eq!(seen, wanted, "{report:#}");
+    assert!(!equal(&report));
+    let only = ground.verify(&["--collection", "legacy.people", "--throttle", "5000"]).await;
+    let mut seen = found(&only);
+    seen.insert(mended.to_owned());
+    assert_eq!(seen, wanted, "{only:#}");
+    on.store(false, Ordering::Relaxed);
+    let mut written = 0;
+    for writer in writers {
+        written += writer.await.expect("a writer");
+    }
+    println!("{written} changes meanwhile");
+    for process in processes {
+        process.stop().await;
+    }
+    ground.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_planted_is_found_direct() {
+    planted(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_planted_is_found_over_kafka() {
+    planted(true).await;
+}
