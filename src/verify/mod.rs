@@ -66,6 +66,7 @@ impl Progress {
     }
 
     fn enter(&self, stage: &'static str) {
+        tracing::debug!(stage, "verification");
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
     }
 }

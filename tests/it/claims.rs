@@ -185,6 +185,7 @@ async fn random_histories_direct() {
     let file = stage.file("migration.yaml", FILE);
     let mut processes = vec![stage.run(&file)];
     play(&stage, &mut documents, &mut chance, &mut processes, |_| stage.run(&file)).await;
+    stage.verifies(&file).await;
     for process in processes {
         process.stop().await;
     }
@@ -207,6 +208,7 @@ async fn random_histories_over_kafka() {
     };
     let mut processes: Vec<Slackwater> = (0..3).map(start).collect();
     play(&pipeline.stage, &mut documents, &mut chance, &mut processes, start).await;
+    pipeline.stage.verifies(&pipeline.file).await;
     for process in processes {
         process.stop().await;
     }

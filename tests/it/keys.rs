@@ -183,6 +183,7 @@ async fn of_every_kind_direct() {
     let mut documents = begin(&stage, &mut chance).await;
     let mut processes = vec![stage.run(&file)];
     play(&stage, &mut documents, &mut chance, &mut processes, |_| stage.run(&file)).await;
+    stage.verifies(&file).await;
     for process in processes {
         process.stop().await;
     }
@@ -206,6 +207,7 @@ async fn of_every_kind_over_kafka() {
     };
     let mut processes: Vec<Slackwater> = (0..3).map(start).collect();
     play(&pipeline.stage, &mut documents, &mut chance, &mut processes, start).await;
+    pipeline.stage.verifies(&pipeline.file).await;
     for process in processes {
         process.stop().await;
     }

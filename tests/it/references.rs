@@ -196,6 +196,7 @@ async fn one(seed: u64, kafka: bool, sources: usize) {
         (equal && letters(stage).await.is_empty()).then_some(())
     })
     .await;
+    stage.verifies(pipeline.as_ref().map_or(&path, |pipeline| &pipeline.file)).await;
     for process in processes {
         process.stop().await;
     }

@@ -230,6 +230,7 @@ async fn every_type_is_read_by_the_database() {
     let all: Vec<i64> =
         (1..=80).chain([99]).chain((0..broken.len() as i64).map(|place| 100 + place)).collect();
     check_rows(&stage, &all).await;
+    stage.verifies(&file).await;
     process.stop().await;
     stage.clear().await;
 }

@@ -16,6 +16,7 @@ CREATE TABLE public.teams (id uuid PRIMARY KEY, name text NOT NULL, people bigin
 CREATE TABLE public.people (id uuid PRIMARY KEY, n bigint NOT NULL UNIQUE, name text, note text, balance numeric(12,2), ratio numeric, more jsonb,
                             version bigint NOT NULL, friend_id uuid REFERENCES public.people, mail text, since interval);
 CREATE TABLE public.lines (id uuid PRIMARY KEY, person_id uuid NOT NULL REFERENCES public.people, sku text NOT NULL, count int);
+CREATE INDEX ON public.lines (person_id);
 CREATE TABLE public.members (person_id uuid REFERENCES public.people, team_n bigint, PRIMARY KEY (person_id, team_n));
 CREATE TABLE public.cities (id uuid PRIMARY KEY, name text NOT NULL, people bigint NOT NULL);";
 
@@ -114,7 +115,9 @@ async fn planted(kafka: bool) {
     let writers: Vec<_> =
         (0..2).map(|n| tokio::spawn(write(stage.source.clone(), seed * 10 + n, Arc::clone(&on)))).collect();
     for _ in 0..3 {
+        let began = std::time::Instant::now();
         let report = ground.verify(&[]).await;
+        println!("took {:?}", began.elapsed());
         assert!(equal(&report), "a false alarm: {report:#}");
     }
     let before = "SELECT id::text, version::text, name FROM people WHERE n = 10";
@@ -180,7 +183,6 @@ async fn planted(kafka: bool) {
     wanted.insert("missing public.lines  legacy.people 2".to_owned());
     let mended = "different public.cities people -";
     let report = ground.verify(&[]).await;
-    println!("{report:#}");
     let mut seen = found(&report);
     seen.insert(mended.to_owned());
     assert_eq!(seen, wanted, "{report:#}");

@@ -380,6 +380,7 @@ async fn change_again_and_again(
         }
     }
     println!("calm rows that were left alone: {kept}, that differed: {written}");
+    stage.verifies(file).await;
     for process in processes {
         process.stop().await;
     }

@@ -113,6 +113,7 @@ async fn edited(kafka: bool) {
     let status = trial.stage.status(&trial.file).await;
     println!("lag {}, {} incidents", status["lag_ms"], status["incidents_total"]);
     assert!(letters(&trial.stage).await.is_empty());
+    trial.stage.verifies(&trial.file).await;
     for process in processes {
         process.stop().await;
     }

@@ -44,11 +44,7 @@ impl Ground {
 
     /// What `slackwater verify` says.
     pub(crate) async fn verify(&self, more: &[&str]) -> serde_json::Value {
-        let mut arguments = vec!["verify", self.file().to_str().expect("a path in UTF-8"), "--json"];
-        arguments.extend(more);
-        let output = self.stage().output(&arguments).await;
-        let said = String::from_utf8_lossy(&output.stderr);
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("an answer: {said}"))
+        self.stage().verify(self.file(), more).await
     }
 
     pub(crate) fn start(&self, which: usize) -> Slackwater {
@@ -67,12 +63,7 @@ impl Ground {
 
     /// Ends the processes. Before, while they are at work, a verification finds nothing: what has come out right so far is known to be so.
     pub(crate) async fn end(self, processes: Vec<Slackwater>) {
-        let found = self.verify(&[]).await;
-        let nothing = found["findings"].as_array().is_some_and(Vec::is_empty)
-            && found["left_out"].as_array().is_some_and(Vec::is_empty)
-            && found["unsettled"] == 0
-            && found["refused"] == 0;
-        assert!(nothing, "a false alarm: {found:#}");
+        self.stage().verifies(self.file()).await;
         for process in processes {
             process.stop().await;
         }

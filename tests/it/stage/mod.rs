@@ -230,6 +230,27 @@ impl Stage {
         .await
     }
 
+    /// What `slackwater verify FILE --json` says.
+    pub(crate) async fn verify(&self, file: &Path, more: &[&str]) -> serde_json::Value {
+        let mut arguments = vec!["verify", file.to_str().expect("a path in UTF-8"), "--json"];
+        arguments.extend(more);
+        let output = self.output(&arguments).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("an answer: {said}"))
+    }
+
+    /// A verification finds nothing: what has come out right is known to be so. What waits and what is a dead letter is no finding.
+    pub(crate) async fn verifies(&self, file: &Path) {
+        let found = self.verify(file, &[]).await;
+        let nothing = |name: &str| found[name].as_array().is_some_and(Vec::is_empty);
+        let clean = nothing("findings")
+            && nothing("left_out")
+            && nothing("not_searched_for_extra_rows")
+            && found["unsettled"] == 0
+            && found["refused"] == 0;
+        assert!(clean, "a false alarm: {found:#}");
+    }
+
     /// Compares the CRM's rows with what its documents say.
     pub(crate) async fn crm_compare(&self) -> Report {
         let mut client = postgres(&self.postgres).await;
