@@ -186,6 +186,16 @@ It may run at any time while the migration is at work: what is under way is wait
 Exit code 0: everything is equal. Exit code 10: something is not, or could not be proven.
 The other exit codes are listed in `slackwater --help`.")]
     Verify(verify::Arguments),
+    /// Verifies, sends documents again whose rows are wrong, and verifies again. A process of the migration has to be at work.
+    #[command(after_help = "Examples:
+  slackwater repair migration.yaml
+  slackwater repair migration.yaml --collection legacy.users --remove-extra
+
+Rows that no document makes are only listed, unless you ask for more. What was done is noted among the incidents in `slackwater status`.
+
+Exit code 0: everything is equal now. Exit code 10: something is not.
+The other exit codes are listed in `slackwater --help`.")]
+    Repair(verify::RepairArguments),
     /// Forgets a migration: the next start begins from the beginning. Rows and topics stay unless you ask for more.
     #[command(after_help = "Examples:
   slackwater reset migration.yaml --yes crm
@@ -242,6 +252,7 @@ pub fn main() -> ExitCode {
             Command::Resolve(arguments) => resolve::run(arguments).await,
             Command::Recopy(arguments) => recopy::run(arguments).await,
             Command::Verify(arguments) => verify::run(arguments).await,
+            Command::Repair(arguments) => verify::mend(arguments).await,
             Command::Reset(arguments) => reset::run(arguments).await,
             Command::Topics(command) => topics::run(&command).await,
             Command::Completions { shell } => Ok(shell::completions(shell, Cli::command())),

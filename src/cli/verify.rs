@@ -1,4 +1,4 @@
-//! `slackwater verify`: every document is mapped again and compared with the rows that stand.
+//! `slackwater verify`: every document is mapped again and compared with the rows that stand. `slackwater repair`: what is wrong is sent again.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 use slackwater_connectors::error::{Error, Kind};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::recopy::strangers;
+use crate::config::Migration;
 use crate::failure::Failure;
-use crate::ops::stop::{self, Stop};
+use crate::mapping::Plan;
+use crate::ops::stop::{self, Stop, Stopper};
 use crate::topology::load;
-use crate::verify::{Cut, Progress, Wanted, verify};
+use crate::verify::{Cut, Progress, Wanted, repair, verify};
 
 /// Exit code: something is not as it should be, or was not proven.
 const DIFFERS: u8 = 10;
@@ -42,55 +44,110 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct RepairArguments {
+    #[command(flatten)]
+    verify: Arguments,
+    /// Removes rows that no document makes, unless others refer to them. Without it they are listed.
+    #[arg(long)]
+    remove_extra: bool,
+}
+
+/// `slackwater verify`.
 pub(super) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let no_signals =
-        |error: std::io::Error| Error::new(Kind::Bug, "listening for signals", error.to_string());
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let migration = load::migration(&arguments.file)?;
-    let complaints = strangers(&migration, &arguments.collections);
-    if !complaints.is_empty() {
-        return Err(Failure::Unsuitable(complaints));
-    }
-    let plan = load::plan_at_start(&migration).await?;
-    let progress = Arc::new(Progress::default());
-    let (stopper, stop) = stop::channel();
-    let wanted = Wanted {
-        collections: arguments.collections,
+    let mut work = Work::of(&arguments).await?;
+    let migration = Arc::clone(&work.migration);
+    let (plan, progress, stop) = (Arc::clone(&work.plan), Arc::clone(&work.progress), work.stop.clone());
+    let Some(report) =
+        work.until_asked(verify(&migration, &plan, wanted(&arguments), &progress, &stop)).await?
+    else {
+        return Ok(ExitCode::from(DIFFERS));
+    };
+    print(arguments.json, || report.json(), || report.text());
+    Ok(if report.is_equal() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERS) })
+}
+
+/// `slackwater repair`.
+pub(super) async fn mend(arguments: RepairArguments) -> Result<ExitCode, Failure> {
+    let RepairArguments { verify: arguments, remove_extra } = arguments;
+    let mut work = Work::of(&arguments).await?;
+    let migration = Arc::clone(&work.migration);
+    let (plan, progress, stop) = (Arc::clone(&work.plan), Arc::clone(&work.progress), work.stop.clone());
+    let what = (wanted(&arguments), remove_extra);
+    let Some(repaired) = work.until_asked(repair(&migration, &plan, what, &progress, &stop)).await? else {
+        return Ok(ExitCode::from(DIFFERS));
+    };
+    print(arguments.json, || repaired.json(), || repaired.text());
+    Ok(if repaired.report.is_equal() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERS) })
+}
+
+fn wanted(arguments: &Arguments) -> Wanted {
+    Wanted {
+        collections: arguments.collections.clone(),
         sample: arguments.sample,
         throttle: arguments.throttle,
         anew: arguments.anew,
-    };
-    let shown = tokio::spawn(show(Arc::clone(&progress), stop.clone()));
-    let verified = async {
-        let verified = Box::pin(verify(&migration, &plan, wanted, &progress, &stop)).await;
-        stopper.stop();
-        verified
-    };
-    tokio::pin!(verified);
-    let outcome = tokio::select! {
-        outcome = &mut verified => outcome,
-        // What was read is kept.
-        _ = interrupt.recv() => Err(Cut::Asked),
-        _ = terminate.recv() => Err(Cut::Asked),
-    };
-    // It ends with the request to stop; how it ends is of no interest.
-    let _ = tokio::time::timeout(Duration::from_secs(1), shown).await;
-    let report = match outcome {
-        Ok(report) => report,
-        Err(Cut::Failed(failure)) => return Err(failure),
-        Err(Cut::Asked) => {
-            tracing::warn!("stopped before its end; the next `slackwater verify` goes on from here");
-            return Ok(ExitCode::from(DIFFERS));
-        }
-    };
+    }
+}
+
+fn print(as_json: bool, json: impl FnOnce() -> serde_json::Value, text: impl FnOnce() -> String) {
     let mut stdout = std::io::stdout().lock();
     // If nobody reads the answer, only the exit code tells.
-    let _ = match arguments.json {
-        true => writeln!(stdout, "{:#}", report.json()),
-        false => write!(stdout, "{}", report.text()),
-    };
-    Ok(if report.is_equal() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERS) })
+    let _ = if as_json { writeln!(stdout, "{:#}", json()) } else { write!(stdout, "{}", text()) };
+}
+
+/// What both commands need.
+struct Work {
+    migration: Arc<Migration>,
+    plan: Arc<Plan>,
+    progress: Arc<Progress>,
+    stopper: Stopper,
+    stop: Stop,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Work {
+    async fn of(arguments: &Arguments) -> Result<Self, Failure> {
+        let no_signals =
+            |error: std::io::Error| Error::new(Kind::Bug, "listening for signals", error.to_string());
+        let interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+        let terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+        let migration = Arc::new(load::migration(&arguments.file)?);
+        let complaints = strangers(&migration, &arguments.collections);
+        if !complaints.is_empty() {
+            return Err(Failure::Unsuitable(complaints));
+        }
+        let plan = load::plan_at_start(&migration).await?;
+        let progress = Arc::new(Progress::default());
+        let (stopper, stop) = stop::channel();
+        Ok(Self { migration, plan, progress, stopper, stop, interrupt, terminate })
+    }
+
+    /// Does it, and shows how far it is. `None` if it was to stop before.
+    async fn until_asked<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Cut>>,
+    ) -> Result<Option<T>, Failure> {
+        let shown = tokio::spawn(show(Arc::clone(&self.progress), self.stop.clone()));
+        let outcome = tokio::select! {
+            outcome = Box::pin(work) => outcome,
+            // What was read is kept.
+            _ = self.interrupt.recv() => Err(Cut::Asked),
+            _ = self.terminate.recv() => Err(Cut::Asked),
+        };
+        self.stopper.stop();
+        // It ends with the request to stop; how it ends is of no interest.
+        let _ = tokio::time::timeout(Duration::from_secs(1), shown).await;
+        match outcome {
+            Ok(done) => Ok(Some(done)),
+            Err(Cut::Failed(failure)) => Err(failure),
+            Err(Cut::Asked) => {
+                tracing::warn!("stopped before its end; the next `slackwater verify` goes on from here");
+                Ok(None)
+            }
+        }
+    }
 }
 
 /// Shows how far it is: on a terminal in place, otherwise now and then.

@@ -21,8 +21,6 @@ use crate::ops::store::ask;
 
 /// Dead letters that are read at once, and documents that are looked up at once.
 const AT_ONCE: i64 = 2_000;
-/// What is left has to be left in so many looks. One would do where a source tells what changes.
-const LOOKS: usize = 2;
 const NO_FOLLOWER: &str = "the target does not follow its source";
 
 /// A row: its table, as a place among those that are searched, and its key.
@@ -140,39 +138,33 @@ impl Verifier<'_> {
         let mut ranges = ask!(self.store, control => control.proof_ranges(id, true))?;
         ranges.retain(|range| names.contains(&range.collection));
         self.read(ranges, What::Strike(Arc::new(tables.to_vec()))).await?;
-        let mut left: Option<HashSet<Row>> = None;
-        for _ in 0..LOOKS {
-            self.strike_letters(worker, lists, tables).await?;
-            for named in self.sources.clone() {
-                let now = persist(&self.stop, || present(&named.source)).await?;
-                if !self.reached(&named.name, now).await? {
-                    return Ok(Err(NO_FOLLOWER));
-                }
-                let Some(watch) = watches.get_mut(&named.name) else { continue };
-                let heard = watch.through(now.moment).await.is_ok();
-                let Some(changed) = watch.take().filter(|_| heard) else {
-                    return Ok(Err("what changes meanwhile could not be watched"));
-                };
-                self.strike_changed(worker, lists, tables, changed).await?;
+        self.strike_letters(worker, lists, tables).await?;
+        let mut changed = Vec::new();
+        for named in self.sources.clone() {
+            let now = persist(&self.stop, || present(&named.source)).await?;
+            if !self.reached(&named.name, now).await? {
+                return Ok(Err(NO_FOLLOWER));
             }
-            let mut patience = Patience::new(&self.stop);
-            let found = loop {
-                match worker.comparer.left(lists, tables).await {
-                    Ok(found) => break found,
-                    Err(error) => self.again(worker, &mut patience, error).await?,
-                }
+            let Some(watch) = watches.get_mut(&named.name) else { continue };
+            let heard = watch.through(now.moment).await.is_ok();
+            let Some(some) = watch.take().filter(|_| heard) else {
+                return Ok(Err("what changes meanwhile could not be watched"));
             };
-            let found: HashSet<Row> = found
-                .into_iter()
-                .enumerate()
-                .flat_map(|(table, keys)| keys.into_iter().map(move |key| (table, key)))
-                .collect();
-            left = Some(match left {
-                Some(before) => before.intersection(&found).cloned().collect(),
-                None => found,
-            });
+            changed.extend(some);
         }
-        Ok(Ok(left.unwrap_or_default()))
+        self.strike_changed(worker, lists, tables, &changed).await?;
+        // Once more by their ids alone, all at one moment: a row is there and leaves the list, or is not there and leaves it too.
+        let theirs: Vec<Event> =
+            changed.into_iter().map(|(collection, key)| deleted(collection, key)).collect();
+        let mut patience = Patience::new(&self.stop);
+        let found = loop {
+            match look(worker, lists, tables, &theirs).await {
+                Ok(found) => break found,
+                Err(error) => self.again(worker, &mut patience, error).await?,
+            }
+        };
+        let rows = found.into_iter().enumerate();
+        Ok(Ok(rows.flat_map(|(table, keys)| keys.into_iter().map(move |key| (table, key))).collect()))
     }
 
     /// Rows of documents in the dead letters are those of former versions.
@@ -198,7 +190,7 @@ impl Verifier<'_> {
                 .filter(|letter| !crate::letters::is_of_record(&letter.letter))
                 .filter_map(event)
                 .collect();
-            strike(worker, &self.stop, &events, lists, tables).await?;
+            strike(worker, &self.stop, &events, lists, (tables, true)).await?;
         }
     }
 
@@ -207,11 +199,11 @@ impl Verifier<'_> {
         worker: &mut Worker,
         lists: Lists,
         tables: &[Vec<usize>],
-        changed: Vec<(CollectionId, Key)>,
+        changed: &[(CollectionId, Key)],
     ) -> Result<(), Cut> {
         let mut by_collection: BTreeMap<CollectionId, Vec<Key>> = BTreeMap::new();
         for (collection, key) in changed {
-            by_collection.entry(collection).or_default().push(key);
+            by_collection.entry(*collection).or_default().push(key.clone());
         }
         for (collection, keys) in by_collection {
             let plan = Arc::clone(&self.plan);
@@ -220,13 +212,25 @@ impl Verifier<'_> {
             for keys in keys.chunks(AT_ONCE as usize) {
                 let now = persist(&self.stop, || source.now()).await?;
                 let found = persist(&self.stop, || source.look_up(&plan.collection, keys, now)).await?.found;
-                strike(worker, &self.stop, &events(collection, found), lists, tables).await?;
-                let theirs: Vec<Event> = keys.iter().map(|key| deleted(collection, key.clone())).collect();
-                strike(worker, &self.stop, &theirs, lists, tables).await?;
+                strike(worker, &self.stop, &events(collection, found), lists, (tables, true)).await?;
             }
         }
         Ok(())
     }
+}
+
+/// What is left at one moment, less the rows of these documents.
+async fn look(
+    worker: &mut Worker,
+    lists: Lists,
+    tables: &[Vec<usize>],
+    theirs: &[Event],
+) -> slackwater_connectors::error::Result<Vec<Vec<Vec<String>>>> {
+    worker.comparer.begin_left(lists, tables).await?;
+    for some in theirs.chunks(AT_ONCE as usize) {
+        worker.strike(some, lists, tables, true).await?;
+    }
+    worker.comparer.left(lists, tables).await
 }
 
 /// As if the document went.

@@ -9,6 +9,7 @@ mod extra;
 mod made;
 mod pass;
 mod reached;
+mod repair;
 mod report;
 mod settle;
 mod watch;
@@ -33,6 +34,7 @@ use crate::ops::persist::{Patience, Stopped, persist};
 use crate::ops::stop::Stop;
 use crate::ops::store::{Store, ask};
 use crate::source::{Named, Source};
+pub(crate) use repair::repair;
 pub(crate) use report::Report;
 use worker::Worker;
 

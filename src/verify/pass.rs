@@ -179,7 +179,9 @@ async fn read(shared: Arc<Shared>, mut stop: Stop) -> Result<(), Stopped> {
                     ask!(store, control => control.proof_read(id, &range, (documents, &suspects), &rows, rest))?;
                     shared.progress.read.fetch_add(documents, Ordering::Relaxed);
                 }
-                What::Strike(tables) => strike(&mut worker, &stop, &events, Lists(shared.id), tables).await?,
+                What::Strike(tables) => {
+                    strike(&mut worker, &stop, &events, Lists(shared.id), (tables, false)).await?;
+                }
             }
             let pause = shared.pause(documents);
             if !pause.is_zero() && !stop.sleep(pause).await {
@@ -239,16 +241,16 @@ async fn compare(
     Ok((keys, seen.rows.into_iter().filter(single).map(named).collect()))
 }
 
-/// What the events make leaves the lists of extra rows.
+/// What the events make leaves the lists of extra rows; see [`Worker::strike`].
 pub(super) async fn strike(
     worker: &mut Worker,
     stop: &Stop,
     events: &[Event],
     lists: Lists,
-    tables: &[Vec<usize>],
+    (tables, theirs): (&[Vec<usize>], bool),
 ) -> Result<(), Stopped> {
     let mut patience = Patience::new(stop);
-    while let Err(error) = worker.strike(events, lists, tables).await {
+    while let Err(error) = worker.strike(events, lists, tables, theirs).await {
         again(worker, &mut patience, error).await?;
     }
     Ok(())

@@ -117,18 +117,20 @@ impl Worker {
         Ok(all)
     }
 
-    /// Takes what these events make, or what a document with their ids could have made, out of the lists of extra rows.
+    /// Takes what these events make, or what a document with their ids could have made, out of the lists of extra rows; `theirs`: and all
+    /// rows that belong to them.
     pub(super) async fn strike(
         &mut self,
         events: &[Event],
         lists: Lists,
         tables: &[Vec<usize>],
+        theirs: bool,
     ) -> Result<()> {
         self.mapper.refuse(Texts::new(), Inputs::new());
-        let mut open: Vec<std::ops::Range<usize>> = Vec::from([0..events.len()]);
+        let mut open: Vec<std::ops::Range<usize>> = std::iter::once(0..events.len()).collect();
         while let Some(part) = open.pop() {
             self.map(&events[part.clone()]).await?;
-            match self.comparer.strike(lists, tables, &self.records).await {
+            match self.comparer.strike(lists, tables, &self.records, theirs).await {
                 Ok(()) => {}
                 // A document that the target refuses has a dead letter, and its rows are looked for by its id.
                 Err(error) if error.kind == Kind::Data => {

@@ -191,6 +191,13 @@ async fn planted(kafka: bool) {
     let mut seen = found(&only);
     seen.insert(mended.to_owned());
     assert_eq!(seen, wanted, "{only:#}");
+    let output = |more: &'static [&'static str]| ground.repair(more);
+    let kept = output(&[]).await;
+    let extra: BTreeSet<String> = wanted.iter().filter(|line| line.starts_with("extra")).cloned().collect();
+    assert_eq!(found(&kept["verification"]), extra, "{kept:#}");
+    let mended = output(&["--remove-extra"]).await;
+    assert!(equal(&mended["verification"]), "{mended:#}");
+    assert_eq!(mended["rows_removed"], 3, "{mended:#}");
     on.store(false, Ordering::Relaxed);
     let mut written = 0;
     for writer in writers {

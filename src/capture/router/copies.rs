@@ -48,6 +48,7 @@ impl Router {
             CopierMessage::RereadFailed { id, error } => {
                 tracing::debug!(%error, "dead letters could not be read again; later");
                 self.merge.forget_recapture(id);
+                self.repairs.remove(&id);
                 Ok(())
             }
         }

@@ -107,6 +107,7 @@ impl Router {
         let merge = &self.merge;
         self.held.retain(|held| merge.collection_of(held.chunk) == Some(held.collection));
         self.rereads.retain(|reread| merge.has_recapture(reread.id));
+        self.repairs.retain(|id, _| merge.has_recapture(*id));
         let migration = &self.plan.migration;
         ask!(self.store, control => control.retry_collections(migration, &names))?;
         if !back.is_empty() {

@@ -8,6 +8,7 @@ use slackwater_connectors::postgres::control::ledger::DeadLetterRow;
 use slackwater_topics::{CollectionId, Event, Key, Op, Position};
 
 use super::{CopierMessage, Done, LETTERS_AT_ONCE, Reread, Router};
+use crate::capture::merge::RereadId;
 use crate::letters;
 use crate::log::Batch;
 use crate::ops::persist::passes;
@@ -52,23 +53,29 @@ impl Router {
             }
         }
         for (collection, keys) in by_collection {
-            let id = self.next_reread;
-            self.next_reread += 1;
-            self.merge.recapture(id, collection, keys.iter().cloned().collect());
-            let (source, to_router, after) = (self.source.clone(), self.inputs.to_router.clone(), self.now);
-            let name = self.plan.collection(collection).collection.clone();
-            tokio::spawn(async move {
-                let message = match source.look_up(&name, &keys, after).await {
-                    Ok(lookup) => {
-                        CopierMessage::Reread { id, collection, keys, found: lookup.found, at: lookup.at }
-                    }
-                    Err(error) => CopierMessage::RereadFailed { id, error },
-                };
-                // Nobody listens while everything stops.
-                let _ = to_router.send(message);
-            });
+            self.read_again(collection, keys);
         }
         Ok(())
+    }
+
+    /// Reads these documents again, and sends them through the log like any change.
+    pub(super) fn read_again(&mut self, collection: CollectionId, keys: Vec<Key>) -> RereadId {
+        let id = self.next_reread;
+        self.next_reread += 1;
+        self.merge.recapture(id, collection, keys.iter().cloned().collect());
+        let (source, to_router, after) = (self.source.clone(), self.inputs.to_router.clone(), self.now);
+        let name = self.plan.collection(collection).collection.clone();
+        tokio::spawn(async move {
+            let message = match source.look_up(&name, &keys, after).await {
+                Ok(lookup) => {
+                    CopierMessage::Reread { id, collection, keys, found: lookup.found, at: lookup.at }
+                }
+                Err(error) => CopierMessage::RereadFailed { id, error },
+            };
+            // Nobody listens while everything stops.
+            let _ = to_router.send(message);
+        });
+        id
     }
 
     /// Letters that are due, postponed for as long as their documents are on their way.
@@ -87,7 +94,7 @@ impl Router {
     }
 
     pub(super) async fn publish_reread(&mut self, reread: Reread, changed: &HashSet<Key>) -> Done {
-        let Reread { collection, keys, mut found, .. } = reread;
+        let Reread { id, collection, keys, mut found } = reread;
         let events: Vec<Event> = keys
             .into_iter()
             .filter(|key| !changed.contains(key))
@@ -101,6 +108,7 @@ impl Router {
         let bytes = events.iter().map(|event| event.document.len() + 64).sum();
         let batch =
             Batch { events, horizon: self.horizons.latest(), seen: self.seen(), bytes, ..Batch::default() };
-        Box::pin(self.append(batch)).await
+        Box::pin(self.append(batch)).await?;
+        self.repaired(id).await
     }
 }

@@ -166,6 +166,8 @@ pub(crate) struct Router {
     idle: VecDeque<oneshot::Sender<Assignment>>,
     held: Vec<Held>,
     rereads: Vec<Reread>,
+    /// Which of them are repairs, with their numbers.
+    repairs: HashMap<RereadId, Vec<i64>>,
     /// Deletes in the batch that travel as deletes or not at all.
     removals: HashSet<Position>,
     next_reread: RereadId,
@@ -217,6 +219,7 @@ mod landing;
 mod letters;
 mod moments;
 mod others;
+mod repairs;
 mod wanted;
 
 impl Router {
@@ -280,6 +283,7 @@ impl Router {
             idle: VecDeque::new(),
             held: Vec::new(),
             rereads: Vec::new(),
+            repairs: HashMap::new(),
             removals: HashSet::new(),
             next_reread: 0,
             more_letters: false,
@@ -378,6 +382,7 @@ impl Router {
                     self.gauges.board.set(self.place, changes.trouble());
                     self.retry_letters().await?;
                     if !self.is_near() {
+                        self.send_repairs().await?;
                         self.recopy_wanted().await?;
                         self.resolve_gone().await?;
                     }

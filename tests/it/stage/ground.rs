@@ -47,6 +47,15 @@ impl Ground {
         self.stage().verify(self.file(), more).await
     }
 
+    /// What `slackwater repair` says.
+    pub(crate) async fn repair(&self, more: &[&str]) -> serde_json::Value {
+        let mut arguments = vec!["repair", self.file().to_str().expect("a path in UTF-8"), "--json"];
+        arguments.extend(more);
+        let output = self.stage().output(&arguments).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("an answer: {said}"))
+    }
+
     pub(crate) fn start(&self, which: usize) -> Slackwater {
         match (self, which) {
             (Self::Direct(stage, file), _) => stage.run(file),

@@ -29,6 +29,7 @@ pub mod partitions;
 pub mod proofs;
 pub mod pulse;
 pub mod recopies;
+pub mod repairs;
 pub mod reset;
 mod schema;
 pub mod sent;

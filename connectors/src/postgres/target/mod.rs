@@ -13,6 +13,7 @@ mod notes;
 mod parameter;
 mod pipeline;
 mod references;
+pub mod removal;
 pub mod rights;
 pub mod rows;
 pub mod serial;

@@ -63,3 +63,12 @@ CREATE TABLE slackwater.findings (
     columns text[]
 );
 CREATE INDEX ON slackwater.findings (proof, id);
+
+-- Documents that are to be read again because their rows were found to be wrong.
+CREATE TABLE slackwater.repairs (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration text NOT NULL REFERENCES slackwater.migrations,
+    collection text NOT NULL,
+    key bytea NOT NULL
+);
+CREATE INDEX ON slackwater.repairs (migration, collection, id);
