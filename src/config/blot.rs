@@ -24,7 +24,7 @@ const OPEN: [&str; 9] = [
 ];
 
 /// What is shown of closed sections even where the file cannot be read.
-const WORDS: [&str; 67] = [
+const WORDS: [&str; 68] = [
     "sources",
     "target",
     "mongodb",
@@ -63,6 +63,7 @@ const WORDS: [&str; 67] = [
     "ssl.key.password",
     "cutover",
     "max_lag",
+    "verified_within",
     "deadline",
     "freeze",
     "unfreeze",
@@ -95,7 +96,7 @@ const WORDS: [&str; 67] = [
 ];
 
 /// Keys of closed sections whose values are no secrets.
-const HARMLESS: [&str; 15] = [
+const HARMLESS: [&str; 16] = [
     "database",
     "schema",
     "values",
@@ -108,6 +109,7 @@ const HARMLESS: [&str; 15] = [
     "group",
     "writers",
     "max_lag",
+    "verified_within",
     "deadline",
     "freeze",
     "encoding",

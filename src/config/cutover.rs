@@ -14,6 +14,8 @@ use super::tree::{Node, Shape};
 pub struct Cutover {
     /// It does not begin while the target is further behind.
     pub max_lag: Duration,
+    /// A whole verification has to have found everything equal, no longer ago than this.
+    pub verified_within: Option<Duration>,
     /// The source is never frozen for longer.
     pub deadline: Duration,
     /// How the writers of the source are stopped.
@@ -32,6 +34,7 @@ impl Default for Cutover {
     fn default() -> Self {
         Self {
             max_lag: Duration::from_secs(2),
+            verified_within: None,
             deadline: Duration::from_secs(5),
             freeze: Freeze::BlockWrites,
             before: Vec::new(),
@@ -93,13 +96,16 @@ pub struct Check {
     pub place: Place,
 }
 
-const SECTION: [&str; 6] = ["max_lag", "deadline", "freeze", "before", "after", "open"];
+const SECTION: [&str; 7] = ["max_lag", "verified_within", "deadline", "freeze", "before", "after", "open"];
 
 pub(super) fn cutover(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Cutover {
     let mut cutover = Cutover::default();
     let Some(mut fields) = Fields::of(node, "`cutover`", findings) else { return cutover };
     if let Some((_, node)) = fields.take("max_lag") {
         cutover.max_lag = fields::duration(node, "`max_lag`", findings).unwrap_or(cutover.max_lag);
+    }
+    if let Some((_, node)) = fields.take("verified_within") {
+        cutover.verified_within = fields::duration(node, "`verified_within`", findings);
     }
     if let Some((_, node)) = fields.take("deadline") {
         cutover.deadline = fields::duration(node, "`deadline`", findings).unwrap_or(cutover.deadline);

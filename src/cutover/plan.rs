@@ -215,6 +215,7 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
     joining(look, &mut block);
     behind(migration, look, &mut block);
     failed(look, &mut block);
+    verified(migration, look, &mut block);
     dangling(look, &mut block);
     for row in &look.standing {
         block(
@@ -361,6 +362,35 @@ fn failed(look: &Look, block: &mut impl FnMut(&'static str, String, &'static str
             "correct the documents or the rules; `slackwater status` counts the dead letters by collection and kind",
         );
     }
+}
+
+/// What a verification has found, and whether there was one.
+fn verified(migration: &Migration, look: &Look, block: &mut impl FnMut(&'static str, String, &'static str)) {
+    if let Some(verified) = look.verified.filter(|verified| verified.findings > 0) {
+        let findings = count(verified.findings as usize, "finding", "findings");
+        block(
+            "findings",
+            format!("the last verification has {findings}: rows that are not what their documents make"),
+            "`slackwater repair FILE` sends them again and verifies; if they are right by now, `slackwater verify FILE` says so",
+        );
+    }
+    let Some(within) = migration.cutover.verified_within else { return };
+    let age = look
+        .verified
+        .filter(|verified| verified.equal && verified.whole)
+        .map(|verified| look.clock.saturating_sub(verified.began));
+    let most = i64::try_from(within.as_millis()).unwrap_or(i64::MAX);
+    let text = match age {
+        Some(age) if age <= most => return,
+        Some(age) => format!(
+            "everything was verified {} ago, and {} is allowed",
+            time(age.max(0) as u128),
+            time(within.as_millis())
+        ),
+        None => "the last verification was not of everything, or not everything was equal, or there was none"
+            .to_owned(),
+    };
+    block("not_verified", text, "`slackwater verify FILE`");
 }
 
 /// Rows that wait for rows that are not there, or for values that other rows have.

@@ -41,9 +41,22 @@ pub(crate) fn json(look: &Look) -> Value {
         "gone": gone(look),
         "recopies": recopies(look),
         "tallies": tallies(look),
+        "verification": verification(look),
         "cutover": cutover(look),
         "incidents": incidents(look),
         "incidents_total": look.incidents_total,
+    })
+}
+
+fn verification(look: &Look) -> Value {
+    look.verified.map_or(Value::Null, |verified| {
+        json!({
+            "began": verified.began,
+            "ended": verified.ended,
+            "equal": verified.equal,
+            "whole": verified.whole,
+            "findings": verified.findings,
+        })
     })
 }
 

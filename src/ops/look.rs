@@ -11,6 +11,7 @@ use slackwater_connectors::postgres::control::cutover::{CutoverRow, CutoverState
 use slackwater_connectors::postgres::control::gone::GoneRow;
 use slackwater_connectors::postgres::control::ledger::{DeadLetterCount, IncidentRow};
 use slackwater_connectors::postgres::control::partitions::{CapturedRow, PartitionRow};
+use slackwater_connectors::postgres::control::proofs::Verified;
 use slackwater_connectors::postgres::control::pulse::{ProcessRow, SourceRow};
 use slackwater_connectors::postgres::control::recopies::RecopyRow;
 use slackwater_connectors::postgres::control::standing::{STANDING, StandingRow};
@@ -79,6 +80,8 @@ pub(crate) struct Look {
     pub(crate) incidents_total: u64,
     pub(crate) sources: Vec<SourceRow>,
     pub(crate) processes: Vec<ProcessRow>,
+    /// What the newest verification says.
+    pub(crate) verified: Option<Verified>,
     /// The newest cutover.
     pub(crate) cutover: Option<CutoverRow>,
     /// The source's own operation time, if it was asked just now.
@@ -113,6 +116,7 @@ impl Look {
             tallies: control.tallies(migration).await?,
             incidents: control.incidents(migration, MOST_INCIDENTS).await?,
             incidents_total: control.incident_count(migration).await?,
+            verified: control.verified(migration).await?,
             cutover: control.cutover(migration).await?,
             asked: None,
         })

@@ -21,7 +21,8 @@ pub(crate) fn text(look: &Look, before: Option<&Look>) -> String {
     }
     let running = if look.running() { "running" } else { "not running" };
     let mut text = format!("migration {}: {running}, {}\n", look.migration, lag(look));
-    let lines = [copying(look), arises(look), window(look), applied(look, before), cutover(look)];
+    let lines =
+        [copying(look), arises(look), window(look), applied(look, before), verified(look), cutover(look)];
     for line in lines.into_iter().flatten() {
         text += &format!("{line}\n");
     }
@@ -55,6 +56,19 @@ fn copying(look: &Look) -> Option<String> {
     let named = look.named.max(look.collections.len());
     (!look.copied())
         .then(|| format!("copying: {} of {named} collections are done", look.copied_collections()))
+}
+
+fn verified(look: &Look) -> Option<String> {
+    let verified = look.verified?;
+    let at = jiff::Timestamp::from_millisecond(verified.began).ok()?;
+    let whole = if verified.whole { "" } else { " in part" };
+    let found = match (verified.equal, verified.findings) {
+        (true, _) => "equal".to_owned(),
+        (false, 0) => "not everything could be proven".to_owned(),
+        (false, 1) => "1 finding".to_owned(),
+        (false, findings) => format!("{findings} findings"),
+    };
+    Some(format!("verified{whole} as of {at:.0}: {found}"))
 }
 
 fn cutover(look: &Look) -> Option<String> {

@@ -198,7 +198,8 @@ impl Verifier<'_> {
             tracing::info!("going on with the verification that was cut off (--anew begins a new one)");
             return Ok(control);
         }
-        self.id = control.begin_proof(&self.migration.name, &scope).await?;
+        let whole = self.wanted.collections.is_empty() && self.wanted.sample.is_none();
+        self.id = control.begin_proof(&self.migration.name, &scope, whole).await?;
         control.hold_proof(self.id).await?;
         Ok(control)
     }

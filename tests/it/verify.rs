@@ -219,3 +219,67 @@ async fn what_is_planted_is_found_direct() {
 async fn what_is_planted_is_found_over_kafka() {
     planted(true).await;
 }
+
+/// One that is killed goes on where it was, and says in the end what one says that was left alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_killed_goes_on() {
+    let seed = number("SLACKWATER_TEST_SEED", 1);
+    println!("seed {seed}");
+    let mut chance = Chance::new(seed);
+    let ground = Ground::set("proven_again", false, SCHEMA, FILE, &["people"]).await;
+    let stage = ground.stage();
+    let people: Vec<Document> = (0..3_000).map(|id| person(&mut chance, id)).collect();
+    stage.source.collection::<Document>("people").insert_many(&people).await.expect("people");
+    let mut processes = ground.processes();
+    until("everybody is there", PATIENCE, async || {
+        processes.iter_mut().for_each(Slackwater::still_runs);
+        let row = stage.target.query_one("SELECT count(*) FROM people", &[]).await.expect("a row");
+        (row.get::<_, i64>(0) == people.len() as i64).then_some(())
+    })
+    .await;
+    let plant = "UPDATE people SET note = 'x' WHERE n % 100 = 7; DELETE FROM members WHERE team_n = 3;
+                 INSERT INTO people (id, n, version) SELECT gen_random_uuid(), 10000 + g, 1 FROM generate_series(1, 20) AS g";
+    stage.target.batch_execute(plant).await.expect("faults can be planted");
+    let file = ground.file().to_str().expect("a path in UTF-8").to_owned();
+    let slowly = ["verify", &file, "--throttle", "1500", "--json"];
+    for kill in 0..4 {
+        let running = stage.start(&slowly, &format!("verify{kill}"));
+        // Once it has read something it is cut off at any place.
+        let wanted = 300 * (kill + 1);
+        until("some is read", PATIENCE, async || {
+            let sql = "SELECT coalesce(sum(documents), 0)::bigint FROM slackwater.proof_ranges";
+            let rows = stage.target.query(sql, &[]).await.ok()?;
+            (rows.first()?.get::<_, i64>(0) >= wanted).then_some(())
+        })
+        .await;
+        running.kill_anyhow().await;
+    }
+    let report = ground.verify(&[]).await;
+    let counts = |kind: &str| {
+        let of = |finding: &&Value| finding["kind"] == kind;
+        report["findings"].as_array().expect("findings").iter().filter(of).count()
+    };
+    let in_three = |person: &&Document| {
+        person.get_array("teams").expect("teams").iter().any(|team| team.as_i64() == Some(3))
+    };
+    let members = people.iter().filter(in_three).count();
+    assert_eq!((counts("different"), counts("missing"), counts("extra")), (30, members, 20), "{report:#}");
+    let proofs = "SELECT count(*) FROM slackwater.proofs";
+    let row = stage.target.query_one(proofs, &[]).await.expect("a row");
+    assert_eq!(row.get::<_, i64>(0), 1, "it is one verification");
+    // The switch does not begin.
+    let plan = stage.output(&["cutover", &file, "--plan", "--json"]).await;
+    let plan: Value = serde_json::from_slice(&plan.stdout).expect("a plan");
+    let blocks =
+        |name: &str| plan["blockers"].as_array().expect("blockers").iter().any(|one| one["blocker"] == name);
+    assert!(blocks("findings"), "{plan:#}");
+    let mended = ground.repair(&["--remove-extra"]).await;
+    assert!(equal(&mended["verification"]), "{mended:#}");
+    let lists = "SELECT count(*) FROM pg_class WHERE relname LIKE 'proof\\_%\\_seen\\_%' OR relname LIKE 'proof\\_%\\_extra\\_%'";
+    let row = stage.target.query_one(lists, &[]).await.expect("a row");
+    assert_eq!(row.get::<_, i64>(0), 0, "no list is left behind");
+    for process in processes {
+        process.stop().await;
+    }
+    ground.clear().await;
+}

@@ -108,6 +108,12 @@ fn pipeline(look: &Look, out: &mut Samples) {
     for row in look.parked() {
         out.put(&names::PARKED, &[&row.collection], 1.0);
     }
+    if let Some(verified) = look.verified {
+        out.put(&names::FINDINGS, &[], verified.findings as f64);
+        if verified.equal && verified.whole {
+            out.put(&names::VERIFIED, &[], verified.began as f64 / 1000.0);
+        }
+    }
     for row in &look.tallies {
         out.put(&names::POLICY, &[&row.collection, &row.table, &row.column, &row.policy], row.count as f64);
     }

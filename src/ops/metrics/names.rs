@@ -110,6 +110,10 @@ metrics! {
         "Documents that wait because a table of their collection cannot be written as it is now; absent while all can.";
     PARKED Pipeline Gauge "slackwater_collection_parked" ["collection"]
         "1 for a collection that is gone at the source and of whose rows nobody has said what becomes of them; absent otherwise.";
+    FINDINGS Pipeline Gauge "slackwater_findings" []
+        "What the last verification found that nothing explains. Absent before the first one.";
+    VERIFIED Pipeline Gauge "slackwater_verified_timestamp_seconds" []
+        "When the last whole verification that found everything equal began, in seconds since 1970. Absent if the last one was another.";
     POLICY Pipeline Counter "slackwater_policy_total" ["collection", "table", "column", "policy"]
         "How often a policy of the migration file changed or dropped a value.";
     INCIDENTS Pipeline Counter "slackwater_incidents_total" []

@@ -35,7 +35,7 @@ impl Ground {
         }
     }
 
-    fn file(&self) -> &Path {
+    pub(crate) fn file(&self) -> &Path {
         match self {
             Self::Direct(_, file) => file,
             Self::Kafka(pipeline) => &pipeline.file,

@@ -33,6 +33,21 @@ pub struct ProofRow {
     pub report: Option<String>,
 }
 
+/// What the newest verification that has ended says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// When it began: what was acknowledged before is verified. Milliseconds since 1970.
+    pub began: i64,
+    /// When it ended.
+    pub ended: i64,
+    /// Everything was as it should be.
+    pub equal: bool,
+    /// It was of all collections, and of all their documents.
+    pub whole: bool,
+    /// What was not as it should be, and is explained by nothing.
+    pub findings: u64,
+}
+
 /// Some documents that are to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProofRange {
@@ -134,8 +149,25 @@ impl Control {
         Ok(self.rows("reading verifications", &sql, &[&migration], proof).await?.pop())
     }
 
+    /// What the newest verification that has ended says.
+    pub async fn verified(&self, migration: &str) -> Result<Option<Verified>> {
+        let sql = "SELECT (extract(epoch FROM p.began) * 1000)::bigint, (extract(epoch FROM p.ended) * 1000)::bigint, p.equal, p.whole, \
+                   (SELECT count(*) FROM slackwater.findings AS f WHERE f.proof = p.id AND f.explained IS NULL AND f.kind <> 'unsettled') \
+                   FROM slackwater.proofs AS p WHERE p.migration = $1 AND p.ended IS NOT NULL ORDER BY p.id DESC LIMIT 1";
+        let read = |row: &Row| {
+            Ok(Verified {
+                began: row.try_get(0)?,
+                ended: row.try_get(1)?,
+                equal: row.try_get::<_, Option<bool>>(2)?.unwrap_or(false),
+                whole: row.try_get(3)?,
+                findings: count_of(row, 4)?,
+            })
+        };
+        Ok(self.rows("reading verifications", sql, &[&migration], read).await?.pop())
+    }
+
     /// Begins a verification. What is left of others goes, except the newest that has ended.
-    pub async fn begin_proof(&self, migration: &str, scope: &str) -> Result<i64> {
+    pub async fn begin_proof(&self, migration: &str, scope: &str, whole: bool) -> Result<i64> {
         let doing = "beginning a verification";
         let sql = "SELECT id FROM slackwater.proofs WHERE migration = $1 AND id NOT IN \
                    (SELECT id FROM slackwater.proofs WHERE migration = $1 AND ended IS NOT NULL ORDER BY id DESC LIMIT 1)";
@@ -143,8 +175,8 @@ impl Control {
             self.drop_proof_lists(id).await?;
             self.client.execute("DELETE FROM slackwater.proofs WHERE id = $1", &[&id]).await.doing(doing)?;
         }
-        let sql = "INSERT INTO slackwater.proofs (migration, scope) VALUES ($1, $2) RETURNING id";
-        let made = self.rows(doing, sql, &[&migration, &scope], |row| row.try_get(0)).await?;
+        let sql = "INSERT INTO slackwater.proofs (migration, scope, whole) VALUES ($1, $2, $3) RETURNING id";
+        let made = self.rows(doing, sql, &[&migration, &scope, &whole], |row| row.try_get(0)).await?;
         made.first().copied().ok_or_else(|| Error::new(Kind::Bug, doing, "it has got no number"))
     }
 

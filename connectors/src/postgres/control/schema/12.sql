@@ -4,6 +4,8 @@ CREATE TABLE slackwater.proofs (
     migration text NOT NULL REFERENCES slackwater.migrations,
     -- What it is about: the mapping, the tables, the collections. One of another scope is not gone on with.
     scope text NOT NULL,
+    -- All collections, and all their documents.
+    whole bool NOT NULL,
     began timestamptz NOT NULL DEFAULT now(),
     ended timestamptz,
     -- It has found nothing, nothing is unsettled, and nothing was left out.
