@@ -64,7 +64,7 @@ impl Schema {
     }
 
     /// The plan as it is now.
-    pub(super) fn newest(&mut self) -> Arc<Plan> {
+    pub(crate) fn newest(&mut self) -> Arc<Plan> {
         Arc::clone(&self.plans.borrow_and_update())
     }
 

@@ -24,7 +24,7 @@ const OPEN: [&str; 9] = [
 ];
 
 /// What is shown of closed sections even where the file cannot be read.
-const WORDS: [&str; 68] = [
+const WORDS: [&str; 70] = [
     "sources",
     "target",
     "mongodb",
@@ -61,6 +61,8 @@ const WORDS: [&str; 68] = [
     "ssl.ca.location",
     "ssl.key.pem",
     "ssl.key.password",
+    "verify",
+    "throttle",
     "cutover",
     "max_lag",
     "verified_within",
@@ -96,7 +98,7 @@ const WORDS: [&str; 68] = [
 ];
 
 /// Keys of closed sections whose values are no secrets.
-const HARMLESS: [&str; 16] = [
+const HARMLESS: [&str; 17] = [
     "database",
     "schema",
     "values",
@@ -108,6 +110,7 @@ const HARMLESS: [&str; 16] = [
     "compact",
     "group",
     "writers",
+    "throttle",
     "max_lag",
     "verified_within",
     "deadline",

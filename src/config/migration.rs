@@ -38,11 +38,28 @@ pub struct Migration {
     pub not_migrated: Vec<At<String>>,
     /// What has to hold before the switch.
     pub checks: Vec<Check>,
+    /// How everything is verified again and again, if that is wanted.
+    pub verify: Option<Verify>,
     /// How the switch is made.
     pub cutover: Cutover,
     pub(crate) file: FileText,
     /// Changes when the text of the file does, or that of one which it includes.
     pub(crate) fingerprint: String,
+}
+
+/// How everything is verified again and again, beside the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verify {
+    /// From the beginning of one to that of the next.
+    pub every: Duration,
+    /// No more documents a second.
+    pub throttle: u64,
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(24 * 3600), throttle: 5_000 }
+    }
 }
 
 impl Migration {

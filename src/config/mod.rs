@@ -32,6 +32,7 @@ pub(crate) use form::{LOOKED_UP, digest};
 pub use migration::{
     By, Collection, Column, Convert, InvalidPolicy, KafkaLog, Log, Merge, Migration, NocodbSource,
     NullPolicy, Policies, Rule, Snapshot, Source, Sql, System, Table, Target, Unit, Unknown, Value, Values,
+    Verify,
 };
 pub use outside::Outside;
 pub use path::Path;

@@ -10,7 +10,7 @@ use super::fields::{self, Fields};
 use super::form::{self, Beside, Usual};
 use super::log;
 use super::lookups;
-use super::migration::{Collection, Log, Merge, Migration, Snapshot, Source, Table, Target};
+use super::migration::{Collection, Log, Merge, Migration, Snapshot, Source, Table, Target, Verify};
 use super::outside::{Outside, secret};
 use super::predicate::predicate;
 use super::rules::{self, Defaults};
@@ -24,7 +24,7 @@ pub(crate) const LONGEST_NAME: usize = 63;
 /// The schema of tables that are named without one, where the file names none either.
 const PUBLIC: &str = "public";
 
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 15] = [
     "migration",
     "namespace",
     "ids",
@@ -37,6 +37,7 @@ const SECTIONS: [&str; 14] = [
     "collections",
     "not_migrated",
     "checks",
+    "verify",
     "cutover",
     "include",
 ];
@@ -78,6 +79,7 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
     // The parts are there already.
     let _ = fields.take("include");
     let checks = fields.take("checks").map(|(_, node)| cutover::checks(node, findings)).unwrap_or_default();
+    let verify = fields.take("verify").map(|(_, node)| verify(node, findings));
     let cutover = fields.take("cutover").map(|(_, node)| cutover::cutover(node, outside, findings));
     let mut cutover = cutover.unwrap_or_default();
     cutover.programs.extend(programs);
@@ -108,6 +110,7 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         collections: collections.unwrap_or_default(),
         not_migrated,
         checks,
+        verify,
         cutover,
         file: findings.file(),
         fingerprint: String::new(),
@@ -144,6 +147,19 @@ fn target(node: &Node, outside: &Outside<'_>, findings: &mut Findings) -> Option
     let schema = schema.map_or_else(|| PUBLIC.to_owned(), |schema| schema.value);
     let unread = uri.is_none();
     Some(Target { uri: uri.unwrap_or_else(|| Secret::new(String::new())), schema, place, unread })
+}
+
+fn verify(node: &Node, findings: &mut Findings) -> Verify {
+    let mut verify = Verify::default();
+    let Some(mut fields) = Fields::of(node, "`verify`", findings) else { return verify };
+    if let Some((_, node)) = fields.take("every") {
+        verify.every = fields::duration(node, "`every`", findings).unwrap_or(verify.every);
+    }
+    if let Some((_, node)) = fields.take("throttle") {
+        verify.throttle = fields::count(node, "`throttle`", findings).unwrap_or(verify.throttle);
+    }
+    fields.finish(&["every", "throttle"], findings);
+    verify
 }
 
 fn snapshot(node: &Node, findings: &mut Findings) -> Snapshot {

@@ -27,6 +27,7 @@ use crate::ops::health::{About, Health, ProcessRole};
 use crate::ops::look::Named;
 use crate::ops::stop::Stop;
 use crate::ops::{presence, process};
+use crate::verify;
 
 /// The tasks of a process: they live and die together.
 pub(crate) type Tasks = JoinSet<(&'static str, Result<(), Error>)>;
@@ -171,6 +172,16 @@ pub(crate) async fn start(
                         `log: { kafka: { brokers: … } }`";
             return Err(Failure::Unsuitable(vec![line.to_owned()]));
         }
+    }
+    if let Some(wanted) = process.migration.verify.filter(|_| !matches!(role, Role::Apply { .. })) {
+        let mut schema = process.schema.clone();
+        let patrol = verify::patrol(
+            Arc::clone(&process.migration),
+            wanted,
+            move || schema.newest(),
+            process.stop.clone(),
+        );
+        process.spawn("verify", patrol);
     }
     // Not before: it writes into our schema, and a start that is refused has to leave no trace. Who asks it waits until then.
     process.spawn("watch the tables", watch.run());

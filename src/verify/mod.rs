@@ -8,6 +8,7 @@
 mod extra;
 mod made;
 mod pass;
+mod patrol;
 mod reached;
 mod repair;
 mod report;
@@ -34,6 +35,7 @@ use crate::ops::persist::{Patience, Stopped, persist};
 use crate::ops::stop::Stop;
 use crate::ops::store::{Store, ask};
 use crate::source::{Named, Source};
+pub(crate) use patrol::patrol;
 pub(crate) use repair::repair;
 pub(crate) use report::Report;
 use worker::Worker;

@@ -87,7 +87,7 @@ pub(crate) async fn repair(
         if todo.is_empty() || round == ROUNDS {
             if all.documents + all.removed > 0 || !all.recopied.is_empty() {
                 let (name, text) = (&migration.name, all.text());
-                ask!(store, control => control.note_repair(name, &text))?;
+                ask!(store, control => control.note_incident(name, "repaired", &text))?;
             }
             return Ok(Repaired { done: all, report });
         }

@@ -105,6 +105,26 @@ impl Report {
             && self.not_searched.is_empty()
     }
 
+    /// Something is wrong that nothing explains.
+    pub(crate) fn has_findings(&self) -> bool {
+        !self.findings.is_empty()
+    }
+
+    /// How much is wrong where, in one line.
+    pub(crate) fn line(&self) -> String {
+        let wrong = self.tables.iter().filter(|(_, of)| of.missing + of.different + of.extra > 0);
+        let wrong: Vec<String> = wrong
+            .map(|(name, of)| {
+                format!("{name}: {} missing, {} different, {} extra", of.missing, of.different, of.extra)
+            })
+            .chain(
+                (self.refused > 0)
+                    .then(|| format!("{} documents without rows and dead letter", self.refused)),
+            )
+            .collect();
+        wrong.join("; ")
+    }
+
     pub(crate) fn json(&self) -> Value {
         let tables: Vec<Value> = self
             .tables

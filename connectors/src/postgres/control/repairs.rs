@@ -42,11 +42,11 @@ impl Control {
         gone.doing("forgetting repairs").map(drop)
     }
 
-    /// What a repair did, for whoever asks later.
-    pub async fn note_repair(&mut self, migration: &str, text: &str) -> Result<()> {
-        let doing = "noting a repair";
+    /// What a verification found or a repair did, for whoever asks later.
+    pub async fn note_incident(&mut self, migration: &str, kind: &str, text: &str) -> Result<()> {
+        let doing = "noting an incident";
         let transaction = self.client.transaction().await.doing(doing)?;
-        let incident = Incident { kind: "repaired", collection: None, text };
+        let incident = Incident { kind, collection: None, text };
         incident.write(&transaction, migration).await.doing(doing)?;
         transaction.commit().await.doing(doing)
     }
