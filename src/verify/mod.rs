@@ -228,6 +228,7 @@ impl Verifier<'_> {
 
     async fn work(&mut self) -> Result<Report, Cut> {
         self.progress.enter("planning");
+        self.progress.read.store(0, Ordering::Relaxed);
         let comparer = self.comparer().await?;
         persist(&self.stop, || comparer.make_lists(Lists(self.id))).await?;
         self.plan_ranges().await?;
