@@ -34,7 +34,7 @@ pub use migration::{
     NullPolicy, Policies, Rule, Snapshot, Source, Sql, System, Table, Target, Unit, Unknown, Value, Values,
 };
 pub use outside::Outside;
-pub use path::Path;
+pub use path::{Levels, Path};
 pub use predicate::{Predicate, Side, Test};
 pub use tree::Scalar;
 
