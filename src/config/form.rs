@@ -146,10 +146,6 @@ impl Texts {
 
 /// The tables whose elements hold those of this one: of each array the first, the outermost first.
 fn enclosing<'n>(nodes: &'n [Node], inner: &Node) -> Vec<&'n Node> {
-    let levels = |node: &Node| {
-        let Shape::Scalar(each) = &entry(node, "each")?.shape else { return None };
-        Levels::parse(&each.text).ok()
-    };
     let Some(own) = levels(inner) else { return Vec::new() };
     let mut found: BTreeMap<usize, &Node> = BTreeMap::new();
     for node in nodes {
@@ -158,6 +154,11 @@ fn enclosing<'n>(nodes: &'n [Node], inner: &Node) -> Vec<&'n Node> {
         }
     }
     found.into_values().collect()
+}
+
+fn levels(node: &Node) -> Option<Levels> {
+    let Shape::Scalar(each) = &entry(node, "each")?.shape else { return None };
+    Levels::parse(&each.text).ok()
 }
 
 /// What tells the elements of a table apart.
@@ -182,13 +183,14 @@ fn table(node: &Node, beside: Beside<'_>, parent: &str, around: &[&Node]) -> Tex
     };
     texts.key.sort();
     let each = entry(node, "each").map(text).unwrap_or_default();
+    let is_inside = levels(node).is_some_and(|levels| levels.depth() > 1);
     let others = entries(node)
         .iter()
         .filter(|(key, _)| !matches!(key.value.as_str(), "into" | "key" | "set" | "columns"));
     let mut others: Vec<String> =
         others.map(|(key, node)| format!("{:?}:{}", key.value, text(node))).collect();
     others.sort();
-    texts.rows = others.join(",");
+    let mut parents = Vec::new();
     for (key, node) in entry(node, "set").map(entries).unwrap_or_default() {
         let value = format!("{{\"const\":{}}}", text(node));
         texts.columns.insert(key.value.clone(), value.clone());
@@ -208,6 +210,10 @@ fn table(node: &Node, beside: Beside<'_>, parent: &str, around: &[&Node]) -> Tex
                 words.insert("\u{0}within".to_owned(), told.join(","));
             }
         }
+        if let Some(parent) = words.get("parent").filter(|_| is_inside) {
+            // What the rows belong to is what they are found by.
+            parents.push(format!("{:?}:{parent}", key.value));
+        }
         let ciphers = ciphers(node, beside.ciphers);
         if !ciphers.is_empty() {
             words.insert("\u{0}ciphers".to_owned(), ciphers.join(","));
@@ -219,6 +225,9 @@ fn table(node: &Node, beside: Beside<'_>, parent: &str, around: &[&Node]) -> Tex
         let value = words.iter().filter(|(word, _)| !POLICIES.contains(&word.as_str()));
         texts.values.insert(key.value.clone(), listed(value));
     }
+    parents.sort();
+    others.extend(parents);
+    texts.rows = others.join(",");
     texts
 }
 

@@ -263,14 +263,15 @@ impl Mapper {
             let write = &mut out.tables[each.row.table];
             let owner = match each.owned {
                 Owned::Row { parent, .. } => &self.parents[parent],
-                Owned::Document | Owned::Element => row.own_field(&mut self.own),
+                Owned::Document { .. } | Owned::Element => row.own_field(&mut self.own),
             };
             let stands = || match each.owned {
-                Owned::Row { row, .. } => {
+                Owned::Row { row, .. } | Owned::Document { row: Some(row) } => {
                     let rivals = &code.rows[row].rivals;
                     self.fits[row] || rivals.iter().any(|rival| self.fits[*rival])
                 }
-                Owned::Document | Owned::Element => true,
+                // Rows that are named by `parent` are looked for with the elements that they are of.
+                Owned::Document { row: None } | Owned::Element => true,
             };
             let (before, here) = self.elements.split_at_mut(index);
             let elements = &mut here[0];
@@ -334,7 +335,7 @@ impl Mapper {
             let owner = match code.owned {
                 Owned::Row { parent, .. } if reached => &self.parents[parent],
                 Owned::Row { .. } => continue,
-                Owned::Document | Owned::Element => row.own_field(&mut self.own),
+                Owned::Document { .. } | Owned::Element => row.own_field(&mut self.own),
             };
             if owner.len() > 4 {
                 out.tables[code.row.table].owners.push().extend_from_slice(owner);

@@ -249,8 +249,8 @@ pub(super) enum Owned {
     Row { row: usize, parent: usize },
     /// The row of an enclosing element: they are found by the document, through a table of ours.
     Element,
-    /// The document itself.
-    Document,
+    /// The document itself; and the one of its rows that is named by `parent`, if one is.
+    Document { row: Option<usize> },
 }
 
 #[derive(Debug)]

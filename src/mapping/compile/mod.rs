@@ -252,9 +252,7 @@ impl<'a> Compiler<'a, '_> {
         }
         // Which columns of the document's rows are taken over, in the order in which they are first asked for.
         let mut parents: Vec<(usize, usize)> = Vec::new();
-        let depth = |rule: &Table| rule.each.as_ref().map_or(0, |each| each.value.depth());
-        let depths: Vec<usize> = element_rows.iter().map(|(rule, ..)| depth(rule)).collect();
-        let mut each_codes = Vec::new();
+        let mut each_codes: Vec<EachCode> = Vec::new();
         for (rule, mut row, owner, tries) in element_rows {
             let mut place = |parent: (usize, usize)| {
                 parents.iter().position(|known| *known == parent).unwrap_or_else(|| {
@@ -269,6 +267,10 @@ impl<'a> Compiler<'a, '_> {
                     *parent = place((row, at));
                 }
             }
+            let named = row.built.iter().find_map(|built| match built.origin {
+                Origin::Parent(row, _) => Some(row),
+                _ => None,
+            });
             let (owner, owned) = match owner {
                 Owner::Row(owner) => match owner.of {
                     keys::Of::Document(row) => {
@@ -276,10 +278,10 @@ impl<'a> Compiler<'a, '_> {
                     }
                     keys::Of::Element(_) => (owner.at, Owned::Element),
                 },
-                Owner::Document { at } => (at, Owned::Document),
+                Owner::Document { at } => (at, Owned::Document { row: named }),
             };
             let each = &rule.each.as_ref()?.value;
-            let above = nested::above(&mut row, &depths);
+            let above = nested::above(&mut row, &each_codes);
             let row = row_code(row, Vec::new(), Vec::new());
             each_codes.push(EachCode {
                 told: nested::told_by(&row, each),

@@ -106,27 +106,27 @@ pub(super) fn levels(each: &Levels, document: &mut Trie, mut tries: Vec<Trie>) -
         .collect()
 }
 
-/// The rows of enclosing elements that a row takes over from. `depths`: how many arrays the elements of each table are in.
-pub(super) fn above(row: &mut Own<'_>, depths: &[usize]) -> Vec<Above> {
+/// The rows of enclosing elements that have to be there: those that a row takes over from, and those that these need. `before`: the tables
+/// of elements so far.
+pub(super) fn above(row: &mut Own<'_>, before: &[EachCode]) -> Vec<Above> {
+    let named = row.built.iter().filter_map(|column| match column.code.take {
+        Take::Above { above, .. } => Some(above),
+        _ => None,
+    });
     let mut all: Vec<Above> = Vec::new();
-    for column in &mut row.built {
-        if let Take::Above { above, .. } = &mut column.code.take {
-            let named = Above { each: *above, depth: depths[*above] };
-            *above = all.iter().position(|known| *known == named).unwrap_or_else(|| {
-                all.push(named);
-                all.len() - 1
-            });
-        }
+    for each in named {
+        all.extend(&before[each].above);
+        all.push(Above { each, depth: before[each].levels.len() });
     }
     // The walk comes upon the outer ones first.
-    let mut order: Vec<usize> = (0..all.len()).collect();
-    order.sort_by_key(|at| all[*at].depth);
+    all.sort_by_key(|above| (above.depth, above.each));
+    all.dedup();
     for column in &mut row.built {
         if let Take::Above { above, .. } = &mut column.code.take {
-            *above = order.iter().position(|at| at == above).unwrap_or_default();
+            *above = all.iter().position(|known| known.each == *above).unwrap_or_default();
         }
     }
-    order.into_iter().map(|at| all[at]).collect()
+    all
 }
 
 /// Tells the tables from which others take over.

@@ -229,7 +229,7 @@ fn what_is_no_array_is_refused_where_it_is_looked_into() {
     }
     // Nobody looks into an order that has no row, nor into elements that are no objects.
     for fine in [
-        doc! {"_id": 1, "orders": [{"no": "a", "void": true, "lines": "x"}]},
+        doc! {"_id": 1, "orders": [{"no": "a", "void": true, "lines": "x"}, {"no": "b", "lines": [{"sku": "x", "n": 1}]}]},
         doc! {"_id": 1, "orders": Bson::Null, "towns": {"a": Bson::Null, "b": {"prices": Bson::Null}}},
         doc! {"_id": 1, "orders": [], "teams": [5, "x", Bson::Null]},
     ] {

@@ -1,6 +1,6 @@
 //! A migration that is set up and run in either way: in one process, or over Kafka with two appliers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::broker::shared;
 use super::pipeline::{Log, Pipeline};
@@ -32,6 +32,13 @@ impl Ground {
         match self {
             Self::Direct(stage, _) => stage,
             Self::Kafka(pipeline) => &pipeline.stage,
+        }
+    }
+
+    pub(crate) fn file(&self) -> &Path {
+        match self {
+            Self::Direct(_, file) => file,
+            Self::Kafka(pipeline) => &pipeline.file,
         }
     }
 
