@@ -266,7 +266,7 @@ pub(super) fn owner(
         );
         let whose = match owner.of {
             Of::Document(_) => "documents".to_owned(),
-            Of::Element(row) => format!("rows of `{}`", elements[row].table.name),
+            Of::Element(row) => format!("`{}`", elements[row].table.name),
         };
         findings.error(place, format!("the key does not tell rows of different {whose} apart"), help);
     }
