@@ -123,7 +123,7 @@ impl SchemaWatch {
         let (plans, receiver) = watch::channel(Arc::clone(plan));
         let (asker, asks) = mpsc::channel(16);
         let name = |table: &Table| (table.schema.clone(), table.name.clone());
-        let known = plan.tables.iter().filter(|spec| !spec.stands && !spec.is_part());
+        let known = plan.tables.iter().filter(|spec| !spec.stands && !spec.is_ours());
         let known = known.map(|spec| (name(&spec.table), (*spec.table).clone())).collect();
         let mut filled: BTreeMap<Name, BTreeSet<String>> = BTreeMap::new();
         for rule in migration.collections.iter().flat_map(|collection| &collection.tables) {
@@ -131,7 +131,7 @@ impl SchemaWatch {
             let columns = rule.columns.iter().map(|column| column.name.value.clone());
             filled.entry((schema, rule.into.value.clone())).or_default().extend(columns);
         }
-        let names = plan.tables.iter().filter(|spec| !spec.is_part());
+        let names = plan.tables.iter().filter(|spec| !spec.is_ours());
         let names: BTreeSet<Name> = names.map(|spec| name(&spec.table)).collect();
         let watch = Self {
             target: migration.target.uri.clone(),
@@ -355,7 +355,7 @@ impl SchemaWatch {
         let (mut plan, mistakes) = follow(&self.migration, catalog, Some(&before));
         let unfit = mistakes.iter().map(|(index, mistake)| self.why(&before, *index, mistake, catalog));
         self.unfit = unfit.collect();
-        for spec in plan.tables.iter().filter(|spec| !spec.stands && !spec.is_part()) {
+        for spec in plan.tables.iter().filter(|spec| !spec.stands && !spec.is_ours()) {
             let name = (spec.table.schema.clone(), spec.table.name.clone());
             self.known.insert(name, (*spec.table).clone());
         }

@@ -159,15 +159,14 @@ pub(super) fn judge(
 fn declared(collection: &Collection, fields: &[String], round: &mut Round) {
     let mut told: Vec<(&str, Place)> = Vec::new();
     for table in &collection.tables {
-        let arrays = table.each.iter().map(|each| (&each.value, each.place));
+        let depth = table.each.as_ref().map_or(0, |each| each.value.depth());
+        let arrays = table.each.iter().filter_map(|each| Some((each.value.0.first()?, each.place)));
         let columns = table.columns.iter().flat_map(|column| column.parts());
         let conditions = table.when.iter().flat_map(|when| when.value.paths());
-        let conditions = conditions.filter(|path| table.each.is_none() || path.value.up);
+        let conditions = conditions.filter(|path| path.value.up == depth);
         let values = columns.filter_map(|column| match &column.rule.value {
             // What is in an element is declared by nobody.
-            Rule::Value(value) if table.each.is_none() || value.path.value.up => {
-                Some((&value.path.value, value.path.place))
-            }
+            Rule::Value(value) if value.path.value.up == depth => Some((&value.path.value, value.path.place)),
             _ => None,
         });
         let conditions = conditions.map(|path| (&path.value, path.place));

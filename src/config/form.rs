@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::path::Levels;
 use super::rules::{CIPHERS, is_maker};
 use super::tree::{Node, Scalar, Shape};
 
@@ -106,7 +107,9 @@ pub(super) fn of(nodes: &[Node], beside: Beside<'_>) -> Form {
             number += 1;
             place = format!("{name} ({number})");
         }
-        texts.insert(place, table(node, beside, &parent));
+        let around = enclosing(nodes, node);
+        let nearest = around.last().and_then(|node| named(node, beside.schema));
+        texts.insert(place, table(node, beside, nearest.as_ref().unwrap_or(&parent), &around));
     }
     // Fields that another rule takes are not among the rest.
     let all: Vec<&str> =
@@ -141,7 +144,36 @@ impl Texts {
     }
 }
 
-fn table(node: &Node, beside: Beside<'_>, parent: &str) -> Texts {
+/// The tables whose elements hold those of this one: of each array the first, the outermost first.
+fn enclosing<'n>(nodes: &'n [Node], inner: &Node) -> Vec<&'n Node> {
+    let Some(own) = levels(inner) else { return Vec::new() };
+    let mut found: BTreeMap<usize, &Node> = BTreeMap::new();
+    for node in nodes {
+        if let Some(levels) = levels(node).filter(|levels| levels.encloses(&own)) {
+            found.entry(levels.depth()).or_insert(node);
+        }
+    }
+    found.into_values().collect()
+}
+
+fn levels(node: &Node) -> Option<Levels> {
+    let Shape::Scalar(each) = &entry(node, "each")?.shape else { return None };
+    Levels::parse(&each.text).ok()
+}
+
+/// What tells the elements of a table apart.
+fn told_by(node: &Node) -> Option<String> {
+    let columns = entry(node, "columns").map(entries).unwrap_or_default();
+    let rules = columns.iter().map(|(_, rule)| rule);
+    let each = |rule: &&Node| {
+        let words = ["uuid", "serial"].into_iter().filter_map(|word| entry(rule, word));
+        words.into_iter().any(|word| text(word) == "\"each\"")
+    };
+    rules.into_iter().find(each).and_then(|rule| entry(rule, "by")).map(text)
+}
+
+/// `parent`: the table that is meant where none is named. `around`: those whose elements hold the ones of this table.
+fn table(node: &Node, beside: Beside<'_>, parent: &str, around: &[&Node]) -> Texts {
     let mut texts = Texts {
         key: entry(node, "key").map(words).unwrap_or_default(),
         rows: String::new(),
@@ -151,13 +183,14 @@ fn table(node: &Node, beside: Beside<'_>, parent: &str) -> Texts {
     };
     texts.key.sort();
     let each = entry(node, "each").map(text).unwrap_or_default();
+    let is_inside = levels(node).is_some_and(|levels| levels.depth() > 1);
     let others = entries(node)
         .iter()
         .filter(|(key, _)| !matches!(key.value.as_str(), "into" | "key" | "set" | "columns"));
     let mut others: Vec<String> =
         others.map(|(key, node)| format!("{:?}:{}", key.value, text(node))).collect();
     others.sort();
-    texts.rows = others.join(",");
+    let mut parents = Vec::new();
     for (key, node) in entry(node, "set").map(entries).unwrap_or_default() {
         let value = format!("{{\"const\":{}}}", text(node));
         texts.columns.insert(key.value.clone(), value.clone());
@@ -171,6 +204,15 @@ fn table(node: &Node, beside: Beside<'_>, parent: &str) -> Texts {
         if words.get("uuid").is_some_and(|word| word == "\"each\"") {
             // The array's path is a part of what the id of an element is made of.
             words.insert("\u{0}each".to_owned(), each.clone());
+            // So is what tells the elements around it apart.
+            let told: Vec<String> = around.iter().filter_map(|node| told_by(node)).collect();
+            if !told.is_empty() {
+                words.insert("\u{0}within".to_owned(), told.join(","));
+            }
+        }
+        if let Some(parent) = words.get("parent").filter(|_| is_inside) {
+            // What the rows belong to is what they are found by.
+            parents.push(format!("{:?}:{parent}", key.value));
         }
         let ciphers = ciphers(node, beside.ciphers);
         if !ciphers.is_empty() {
@@ -183,6 +225,9 @@ fn table(node: &Node, beside: Beside<'_>, parent: &str) -> Texts {
         let value = words.iter().filter(|(word, _)| !POLICIES.contains(&word.as_str()));
         texts.values.insert(key.value.clone(), listed(value));
     }
+    parents.sort();
+    others.extend(parents);
+    texts.rows = others.join(",");
     texts
 }
 

@@ -11,7 +11,7 @@ use super::ciphers::Cipher;
 use super::cutover::{Check, Cutover, Freeze};
 use super::diagnostics::{At, FileText, Place};
 use super::form::Form;
-use super::path::Path;
+use super::path::{Levels, Path};
 use super::predicate::Predicate;
 use super::tree::Scalar;
 
@@ -249,8 +249,8 @@ pub struct Table {
     pub schema: Option<String>,
     /// The table.
     pub into: At<String>,
-    /// The array whose elements become rows; none for a row a document.
-    pub each: Option<At<Path>>,
+    /// The arrays whose elements become rows; none for a row a document.
+    pub each: Option<At<Levels>>,
     /// Only documents, or elements, of which this holds.
     pub when: Option<At<Predicate>>,
     /// The columns that identify a row, where it is not the primary key.
@@ -322,10 +322,10 @@ pub enum Rule {
     Element {
         /// As above.
         serial: bool,
-        /// What tells elements of one array apart.
-        by: By,
+        /// What tells elements apart: of the innermost array, or of each level, the outermost first.
+        by: Vec<By>,
     },
-    /// The value of a column of the document's own row.
+    /// The value of a column of a row that the element belongs to.
     Parent(At<String>),
     /// Top-level fields that no other rule of the collection uses.
     Rest,
@@ -336,8 +336,11 @@ pub enum Rule {
         /// 0 or 1.
         from: i64,
     },
-    /// The name under which the element stands in its object.
-    Key,
+    /// The name under which an element stands in its object.
+    Key {
+        /// How many levels further out that element is.
+        up: usize,
+    },
     /// An expression that the target computes.
     Sql(Box<Sql>),
 }

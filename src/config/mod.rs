@@ -35,7 +35,7 @@ pub use migration::{
     Verify,
 };
 pub use outside::Outside;
-pub use path::Path;
+pub use path::{Levels, Path};
 pub use predicate::{Predicate, Side, Test};
 pub use tree::Scalar;
 

@@ -1,5 +1,5 @@
-//! The place of a value in a document: `a.b`, `tags[].name`, `prices{}` (the fields of an object), `.` (the element), `^.x` (of the
-//! document, from an element).
+//! The place of a value in a document: `a.b`, `tags[].name`, `prices{}` (the fields of an object), `.` (the element), `^.x` (one level
+//! further out, which is the document for elements of one array), `^^.x` (two levels).
 //!
 //! A backslash takes the next character as it is, for names with dots or brackets in them. A number is the place in an
 //! array, `-1` the last one: `lines.0.sku`.
@@ -9,8 +9,8 @@ use std::fmt;
 /// A path, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
-    /// `^.x`: starts at the document although the rule is in a table made of elements.
-    pub up: bool,
+    /// How many levels further out it starts: `^.x` one, `^^.x` two.
+    pub up: usize,
     /// The names to follow; none for `.`.
     pub names: Vec<String>,
     /// After `[]`: the names to follow within each element.
@@ -22,13 +22,15 @@ pub struct Path {
 impl Path {
     /// Takes a path apart; the error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let (up, rest) = match text.strip_prefix('^') {
-            Some("") => return Err("`^` needs a field behind it: `^.name`".into()),
-            Some(rest) => (true, rest.strip_prefix('.').ok_or("after `^` comes a dot: `^.name`")?),
-            None => (false, text),
+        let rest = text.trim_start_matches('^');
+        let up = text.len() - rest.len();
+        let rest = match rest {
+            "" if up > 0 => return Err("`^` needs a field behind it: `^.name`".into()),
+            rest if up > 0 => rest.strip_prefix('.').ok_or("after `^` comes a dot: `^.name`")?,
+            rest => rest,
         };
         let mut path = Self { up, names: Vec::new(), each: None, fields: false };
-        if rest == "." && !up {
+        if rest == "." && up == 0 {
             return Ok(path);
         }
         let mut name = String::new();
@@ -83,7 +85,7 @@ impl Path {
 
     /// The element itself.
     pub fn is_element(&self) -> bool {
-        !self.up && self.names.is_empty()
+        self.up == 0 && self.names.is_empty()
     }
 
     /// The names as text, without `[]` and what follows: what ids of elements are made with.
@@ -108,8 +110,8 @@ impl fmt::Display for Path {
         if self.is_element() && self.each.is_none() {
             return f.write_str(".");
         }
-        if self.up {
-            f.write_str("^.")?;
+        if self.up > 0 {
+            write!(f, "{}.", "^".repeat(self.up))?;
         }
         f.write_str(&self.stem())?;
         if let Some(inner) = &self.each {
@@ -122,9 +124,114 @@ impl fmt::Display for Path {
     }
 }
 
+/// Where the elements are that become rows: the arrays and objects to go through, each inside an element of the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Levels(
+    /// One at least. Names may be missing where an element is itself the array: `rows[][]`.
+    pub Vec<Path>,
+);
+
+impl Levels {
+    /// Takes `orders[].lines[]` apart; the error says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut levels: Vec<Path> = Vec::new();
+        let mut start = 0;
+        let mut letters = text.char_indices();
+        while let Some((_, letter)) = letters.next() {
+            match letter {
+                '\\' => drop(letters.next()),
+                '[' | '{' => {
+                    letters.next();
+                    let end = letters.offset();
+                    levels.push(Self::level(&text[start..end], levels.is_empty())?);
+                    start = end;
+                }
+                _ => {}
+            }
+        }
+        match &text[start..] {
+            "" if !levels.is_empty() => Ok(Self(levels)),
+            _ => Err("there is no `[]` or `{}` at its end".into()),
+        }
+    }
+
+    fn level(text: &str, first: bool) -> Result<Path, String> {
+        if !first && matches!(text, "[]" | "{}") {
+            return Ok(Path { up: 0, names: Vec::new(), each: Some(Vec::new()), fields: text == "{}" });
+        }
+        let inner = match text.strip_prefix('.') {
+            Some(inner) if !first => inner,
+            None if first => text,
+            _ => return Err("after `[]` and `{}` comes a dot or nothing".into()),
+        };
+        let path = Path::parse(inner)?;
+        match path.up == 0 && path.each.is_some() {
+            true => Ok(path),
+            false => Err("it begins at the document".into()),
+        }
+    }
+
+    /// How many arrays and objects are gone through.
+    pub fn depth(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What ids of elements are made with: all of it, without the brackets at its end.
+    pub fn stem(&self) -> String {
+        let mut text = self.to_string();
+        text.truncate(text.len() - 2);
+        text
+    }
+
+    /// Elements of the other are inside elements of this one.
+    pub fn encloses(&self, other: &Self) -> bool {
+        self.depth() < other.depth() && other.0[..self.depth()] == self.0
+    }
+}
+
+impl fmt::Display for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, level) in self.0.iter().enumerate() {
+            if at > 0 && !level.names.is_empty() {
+                f.write_str(".")?;
+            }
+            f.write_str(&level.stem())?;
+            f.write_str(if level.fields { "{}" } else { "[]" })?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_come_back_as_written() {
+        for (text, depth) in [
+            ("lines[]", 1),
+            ("order.lines[]", 1),
+            ("orders[].lines[]", 2),
+            ("a.orders[].b.lines[].notes{}", 3),
+            ("prices{}[]", 2),
+            ("rows[][]", 2),
+            (r"a\[b.c[].d}[]", 2),
+        ] {
+            let levels = Levels::parse(text).expect(text);
+            assert_eq!((levels.to_string().as_str(), levels.depth()), (text, depth));
+        }
+        let levels = |text| Levels::parse(text).expect("levels");
+        assert_eq!(levels("a.orders[].lines[]").stem(), "a.orders[].lines");
+        assert!(levels("orders[]").encloses(&levels("orders[].lines[]")));
+        assert!(!levels("orders[]").encloses(&levels("orders[]")));
+        assert!(!levels("orders{}").encloses(&levels("orders[].lines[]")));
+        assert!(!levels("order[]").encloses(&levels("orders[].lines[]")));
+        for text in
+            ["", "a", "a[].b", "[]", "^.a[]", "a[]b[]", "a[].^.b[]", "a[]..b[]", "a[].[]", "a[", "a]", "a[0]"]
+        {
+            assert!(Levels::parse(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn comes_back_as_written() {
@@ -135,6 +242,7 @@ mod tests {
             "a.tags[].b.c",
             ".",
             "^.x.y",
+            "^^.x",
             r"a\.b.c",
             "lines.0.sku",
             "$x",
@@ -149,9 +257,10 @@ mod tests {
 
     #[test]
     fn refuses() {
-        for text in
-            ["", "a.", ".a", "a..b", "a[0]", "a[]b", "a{b}", "a{}[]", "a[].b[]", "^", "^x", "[]", "a\\"]
-        {
+        for text in [
+            "", "a.", ".a", "a..b", "a[0]", "a[]b", "a{b}", "a{}[]", "a[].b[]", "^", "^^", "^x", "^^x", "[]",
+            "a\\",
+        ] {
             assert!(Path::parse(text).is_err(), "{text}");
         }
     }
@@ -160,6 +269,7 @@ mod tests {
         #[test]
         fn never_panics(text in ".{0,30}") {
             let _ = Path::parse(&text);
+            let _ = Levels::parse(&text);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::diagnostics::{At, Findings};
 use super::fields::{self, Fields};
 use super::path::Path;
+use super::rules::fits_depth;
 use super::spelling::{list, nearest};
 use super::tree::{Node, Scalar, Shape};
 
@@ -63,7 +64,7 @@ const SIDES: [(&str, Side); 4] =
     [("above", Side::Above), ("at_least", Side::AtLeast), ("below", Side::Below), ("at_most", Side::AtMost)];
 
 /// Reads a condition: a mapping of paths to tests, and of `all`, `any` and `not` to conditions. All entries have to hold.
-pub(super) fn predicate(node: &Node, in_element: bool, findings: &mut Findings) -> Option<Predicate> {
+pub(super) fn predicate(node: &Node, depth: usize, findings: &mut Findings) -> Option<Predicate> {
     let entries = Fields::of(node, "a condition", findings)?.into_entries();
     if entries.is_empty() {
         let help = "name a field and what it must be: `when: { kind: invoice }`";
@@ -74,10 +75,10 @@ pub(super) fn predicate(node: &Node, in_element: bool, findings: &mut Findings) 
     let mut parts: Vec<Predicate> = Vec::with_capacity(count);
     for (key, node) in entries {
         parts.extend(match key.value.as_str() {
-            "all" => several(node, in_element, findings).map(Predicate::All),
-            "any" => several(node, in_element, findings).map(Predicate::Any),
-            "not" => predicate(node, in_element, findings).map(|inner| Predicate::Not(Box::new(inner))),
-            _ => value(key, node, in_element, findings),
+            "all" => several(node, depth, findings).map(Predicate::All),
+            "any" => several(node, depth, findings).map(Predicate::Any),
+            "not" => predicate(node, depth, findings).map(|inner| Predicate::Not(Box::new(inner))),
+            _ => value(key, node, depth, findings),
         });
     }
     (parts.len() == count).then(|| one(parts))
@@ -87,17 +88,16 @@ fn one(mut parts: Vec<Predicate>) -> Predicate {
     if parts.len() == 1 { parts.remove(0) } else { Predicate::All(parts) }
 }
 
-fn several(node: &Node, in_element: bool, findings: &mut Findings) -> Option<Vec<Predicate>> {
+fn several(node: &Node, depth: usize, findings: &mut Findings) -> Option<Vec<Predicate>> {
     let nodes = fields::items(node, "a list of conditions", false, findings)?;
-    let parts: Vec<Predicate> =
-        nodes.iter().filter_map(|node| predicate(node, in_element, findings)).collect();
+    let parts: Vec<Predicate> = nodes.iter().filter_map(|node| predicate(node, depth, findings)).collect();
     if nodes.is_empty() {
         findings.error(node.place, "the list of conditions is empty", "add a condition, or take it out");
     }
     (parts.len() == nodes.len() && !nodes.is_empty()).then_some(parts)
 }
 
-fn value(key: &At<String>, node: &Node, in_element: bool, findings: &mut Findings) -> Option<Predicate> {
+fn value(key: &At<String>, node: &Node, depth: usize, findings: &mut Findings) -> Option<Predicate> {
     let path = match Path::parse(&key.value) {
         Ok(path) => path,
         Err(why) => {
@@ -106,12 +106,11 @@ fn value(key: &At<String>, node: &Node, in_element: bool, findings: &mut Finding
             return None;
         }
     };
-    if !in_element && (path.up || path.is_element()) {
-        let message = format!("`{path}` has a meaning only in a table with `each`");
-        findings.error(key.place, message, "here every path starts at the document: write the field's name");
+    let path = At::new(path, key.place);
+    if !fits_depth(&path, depth, findings) {
         return None;
     }
-    tests(&At::new(path, key.place), node, findings)
+    tests(&path, node, findings)
 }
 
 /// All tests of one value.

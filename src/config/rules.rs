@@ -149,16 +149,16 @@ pub(super) fn constant(name: &At<String>, node: &Node, findings: &mut Findings) 
     })
 }
 
-/// One column. `in_element`: the rule is in a table made of an array's elements.
+/// One column. `depth`: how many arrays the elements that the table is made of are in; none for a row a document.
 pub(super) fn column(
     name: &At<String>,
     node: &Node,
-    in_element: bool,
+    depth: usize,
     defaults: Defaults,
     findings: &mut Findings,
 ) -> Option<Column> {
     if let Shape::Scalar(_) = &node.shape {
-        let path = checked_path(node, in_element, findings)?;
+        let path = checked_path(node, depth, findings)?;
         let value = plain(path, Convert::Auto);
         let rule = At::new(Rule::Value(value), node.place);
         let policies = defaults.policies();
@@ -198,13 +198,9 @@ pub(super) fn column(
     let (key, argument) = fields.take(word)?;
     let converts = CONVERSIONS.contains(&word);
     let rule = match word {
-        _ if converts => {
-            conversion(word, argument, key.place, &mut fields, in_element, findings).map(Rule::Value)
-        }
-        "sql" => {
-            sql(argument, &mut fields, in_element, defaults, findings).map(|sql| Rule::Sql(Box::new(sql)))
-        }
-        _ => maker(word, argument, key.place, &mut fields, in_element, findings),
+        _ if converts => conversion(word, argument, key.place, &mut fields, depth, findings).map(Rule::Value),
+        "sql" => sql(argument, &mut fields, depth, defaults, findings).map(|sql| Rule::Sql(Box::new(sql))),
+        _ => maker(word, argument, key.place, &mut fields, depth, findings),
     };
     let mut policies = defaults.policies();
     if converts || word == "sql" {
@@ -212,7 +208,7 @@ pub(super) fn column(
     }
     let sensitive = match &rule {
         Some(rule @ (Rule::Value(_) | Rule::Rest)) => {
-            is_sensitive(rule, key.place, &mut fields, in_element, findings)
+            is_sensitive(rule, key.place, &mut fields, depth, findings)
         }
         _ => false,
     };
@@ -232,7 +228,7 @@ pub(super) fn column(
 fn sql(
     argument: &Node,
     fields: &mut Fields<'_>,
-    in_element: bool,
+    depth: usize,
     defaults: Defaults,
     findings: &mut Findings,
 ) -> Option<Sql> {
@@ -241,7 +237,7 @@ fn sql(
     let mut complete = true;
     if let Some((_, node)) = fields.take("with") {
         for (name, node) in Fields::of(node, "`with`", findings)?.into_entries() {
-            let Some(input) = column(name, node, in_element, defaults, findings) else {
+            let Some(input) = column(name, node, depth, defaults, findings) else {
                 complete = false;
                 continue;
             };
@@ -251,7 +247,7 @@ fn sql(
                     | Rule::Own { serial: false }
                     | Rule::Element { serial: false, .. }
                     | Rule::Index { .. }
-                    | Rule::Key
+                    | Rule::Key { .. }
                     | Rule::Rest
             );
             if !fits {
@@ -276,7 +272,7 @@ fn is_sensitive(
     rule: &Rule,
     place: Place,
     fields: &mut Fields<'_>,
-    in_element: bool,
+    depth: usize,
     findings: &mut Findings,
 ) -> bool {
     let ciphered = matches!(rule, Rule::Value(Value { convert: Convert::Cipher { .. }, .. }));
@@ -288,7 +284,7 @@ fn is_sensitive(
     };
     if let Rule::Value(value) = rule {
         let path = &value.path.value;
-        if (!in_element || path.up) && path.names.first().is_some_and(|name| name == "_id") {
+        if path.up == depth && path.names.first().is_some_and(|name| name == "_id") {
             let help = match ciphered {
                 true => "every message and every dead letter names its document by it, so no cipher hides it",
                 false => {
@@ -331,17 +327,34 @@ fn plain(path: At<Path>, convert: Convert) -> Value {
 }
 
 /// A path that fits its place.
-fn checked_path(node: &Node, in_element: bool, findings: &mut Findings) -> Option<At<Path>> {
+fn checked_path(node: &Node, depth: usize, findings: &mut Findings) -> Option<At<Path>> {
     let path = fields::path(node, "the path", findings)?;
-    if !in_element && (path.value.up || path.value.is_element()) {
+    fits_depth(&path, depth, findings).then_some(path)
+}
+
+/// The path does not begin further out than the document.
+pub(super) fn fits_depth(path: &At<Path>, depth: usize, findings: &mut Findings) -> bool {
+    let Path { up, .. } = path.value;
+    if depth == 0 && (up > 0 || path.value.is_element()) {
         findings.error(
-            node.place,
+            path.place,
             format!("`{}` has a meaning only in a table with `each`", path.value),
             "here every path starts at the document: write the field's name",
         );
-        return None;
+        return false;
     }
-    Some(path)
+    if up > depth {
+        let message = format!("`{}` goes further out than the document", path.value);
+        let out = "^".repeat(depth);
+        let help = format!("the document is {}: write `{out}.field`", levels_out(depth));
+        findings.error(path.place, message, help);
+        return false;
+    }
+    true
+}
+
+fn levels_out(depth: usize) -> String {
+    if depth == 1 { "one level further out".to_owned() } else { format!("{depth} levels further out") }
 }
 
 fn conversion(
@@ -349,10 +362,10 @@ fn conversion(
     argument: &Node,
     place: Place,
     fields: &mut Fields<'_>,
-    in_element: bool,
+    depth: usize,
     findings: &mut Findings,
 ) -> Option<Value> {
-    let path = checked_path(argument, in_element, findings);
+    let path = checked_path(argument, depth, findings);
     let convert = match word {
         "text" => Some(Convert::Text),
         "integer" => Some(Convert::Integer),
@@ -429,7 +442,7 @@ fn conversion(
 /// A field of another document.
 fn found_by(node: &Node, findings: &mut Findings) -> Option<Box<At<Path>>> {
     let path = fields::path(node, "the path", findings)?;
-    if path.value.up || path.value.is_element() || path.value.each.is_some() {
+    if path.value.up > 0 || path.value.is_element() || path.value.each.is_some() {
         let message = format!("`{}` is not a field of the other document", path.value);
         findings.error(node.place, message, "write the field's name");
         return None;
@@ -499,16 +512,16 @@ fn maker(
     argument: &Node,
     place: Place,
     fields: &mut Fields<'_>,
-    in_element: bool,
+    depth: usize,
     findings: &mut Findings,
 ) -> Option<Rule> {
-    if !in_element && matches!(word, "parent" | "index" | "key") {
+    if depth == 0 && matches!(word, "parent" | "index" | "key") {
         let help = "add `each: array[]` to the table, or use a rule that takes a value of the document";
         findings.error(place, format!("`{word}` has a meaning only in a table with `each`"), help);
         return None;
     }
     match word {
-        "uuid" | "serial" => own_id(word, argument, fields, in_element, findings),
+        "uuid" | "serial" => own_id(word, argument, fields, depth, findings),
         "parent" => Some(Rule::Parent(fields::text(argument, "`parent`", findings)?)),
         "rest" => {
             fields::choice(argument, "`rest`", &[("jsonb", ()), ("json", ())], findings)?;
@@ -519,12 +532,18 @@ fn maker(
             Some(Rule::Const(At::new(scalar, argument.place)))
         }
         "key" => {
-            let help = "write `key: each`: the name under which the element stands in its object";
-            if fields::text(argument, "`key`", findings)?.value != "each" {
-                findings.error(argument.place, "`key` is of the element", help);
-                return None;
-            }
-            Some(Rule::Key)
+            let written = fields::text(argument, "`key`", findings)?.value;
+            let out = written.len();
+            let up = match written.as_str() {
+                "each" => 0,
+                up if !up.is_empty() && up.chars().all(|letter| letter == '^') && out < depth => out,
+                _ => {
+                    let help = "write `key: each`: the name under which the element stands in its object; `key: ^` is that of the element around it";
+                    findings.error(argument.place, "`key` is of an element", help);
+                    return None;
+                }
+            };
+            Some(Rule::Key { up })
         }
         _ => {
             let from = fields::choice(argument, "`index`", &[("0", 0), ("1", 1)], findings)?;
@@ -537,30 +556,27 @@ fn own_id(
     word: &str,
     argument: &Node,
     fields: &mut Fields<'_>,
-    in_element: bool,
+    depth: usize,
     findings: &mut Findings,
 ) -> Option<Rule> {
     let serial = word == "serial";
     let written = fields::text(argument, &format!("`{word}`"), findings)?;
     match written.value.as_str() {
-        "each" if in_element => {
+        "each" if depth > 0 => {
             let help = "say what tells elements apart: `by: path`, `by: .`, `by: key` or `by: index`";
             let (_, node) = fields.require("by", help, findings)?;
-            if fields::scalar(node, "`by`", findings)?.text == "index" {
-                return Some(Rule::Element { serial, by: By::Index });
-            }
-            let path = fields::path(node, "`by`", findings)?;
-            if path.value.up || path.value.each.is_some() {
-                findings.error(
-                    node.place,
-                    "`by` must be a value in the element",
-                    "write a path without `^` and `[]`",
-                );
+            let nodes = fields::items(node, "`by`", true, findings)?;
+            let listed = matches!(node.shape, Shape::Seq(_));
+            if listed && depth != usize::MAX && nodes.len() != depth {
+                let message = format!("`by` has {} entries, and `each` goes through {depth}", nodes.len());
+                let help = "one for each `[]` or `{}`, the outermost first; or only what tells the elements of the innermost apart";
+                findings.error(node.place, message, help);
                 return None;
             }
-            Some(Rule::Element { serial, by: By::Path(path) })
+            let by: Vec<By> = nodes.iter().filter_map(|node| told_by(node, findings)).collect();
+            (by.len() == nodes.len()).then_some(Rule::Element { serial, by })
         }
-        "_id" | "^._id" if in_element => {
+        "_id" | "^._id" if depth > 0 => {
             let help =
                 "`parent: column` takes the id of the document's row, `uuid: each` makes one of the element";
             findings.error(argument.place, "the document's own id cannot identify its elements", help);
@@ -575,10 +591,26 @@ fn own_id(
     }
 }
 
+fn told_by(node: &Node, findings: &mut Findings) -> Option<By> {
+    if fields::scalar(node, "`by`", findings)?.text == "index" {
+        return Some(By::Index);
+    }
+    let path = fields::path(node, "`by`", findings)?;
+    if path.value.up > 0 || path.value.each.is_some() {
+        findings.error(
+            node.place,
+            "`by` must be a value in the element",
+            "write a path without `^` and `[]`; a list says it for each level, the outermost first",
+        );
+        return None;
+    }
+    Some(By::Path(path))
+}
+
 /// What says which document is first, and which is last.
-pub(super) fn order(node: &Node, in_element: bool, findings: &mut Findings) -> Option<Column> {
+pub(super) fn order(node: &Node, depth: usize, findings: &mut Findings) -> Option<Column> {
     let name = At::new("order".to_owned(), node.place);
-    let column = column(&name, node, in_element, Defaults::NONE, findings)?;
+    let column = column(&name, node, depth, Defaults::NONE, findings)?;
     let fits = match &column.rule.value {
         Rule::Value(value) => matches!(
             value.convert,

@@ -12,6 +12,7 @@ use super::log;
 use super::lookups;
 use super::migration::{Collection, Log, Merge, Migration, Snapshot, Source, Table, Target, Verify};
 use super::outside::{Outside, secret};
+use super::path::Levels;
 use super::predicate::predicate;
 use super::rules::{self, Defaults};
 use super::sources::sources;
@@ -306,18 +307,22 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
     let each = fields.take("each");
     let in_element = each.is_some();
     let each = each.and_then(|(_, node)| {
-        let path = fields::path(node, "`each`", findings)?;
-        let fits = !path.value.up && path.value.each.as_ref().is_some_and(Vec::is_empty);
-        if !fits {
-            let help = "write `each: lines[]`, `each: order.lines[]`, or `each: prices{}` for the fields of an object";
-            findings.error(node.place, "`each` must be an array or an object of the document", help);
+        let text = fields::text(node, "`each`", findings)?;
+        let levels = Levels::parse(&text.value);
+        if let Err(why) = &levels {
+            let help = "write `each: lines[]`, `each: orders[].lines[]`, or `each: prices{}` for the fields of an object";
+            let message = format!("`each` must be an array or an object of the document: {why}");
+            findings.error(node.place, message, help);
         }
-        fits.then_some(path)
+        Some(At::new(levels.ok()?, text.place))
     });
+    // Where it cannot be read nobody knows how far out the document is.
+    let unread = if in_element { usize::MAX } else { 0 };
+    let depth = each.as_ref().map_or(unread, |each| each.value.depth());
     let condition = fields.take("when");
     let unread_condition = condition.is_some();
     let when = condition.and_then(|(_, node)| {
-        predicate(node, in_element, findings).map(|condition| At::new(condition, node.place))
+        predicate(node, depth, findings).map(|condition| At::new(condition, node.place))
     });
     let unread_condition = unread_condition && when.is_none();
     let mut key = Vec::new();
@@ -335,7 +340,7 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
         let help = "`merge: any`, where several documents make one row; or take `order` out";
         findings.error(key.place, "`order` goes with `merge`", help);
     }
-    let order = order.and_then(|(_, node)| rules::order(node, in_element, findings)).map(Box::new);
+    let order = order.and_then(|(_, node)| rules::order(node, depth, findings)).map(Box::new);
     let (mut columns, mut unread) = (Vec::new(), Vec::new());
     if let Some((_, node)) = fields.take("set")
         && let Some(set) = Fields::of(node, "`set`", findings)
@@ -358,7 +363,7 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
                 let message = format!("`{}` has two rules, the first in {line} (`set`)", name.value);
                 findings.error(name.place, message, "keep one of them");
             }
-            match rules::column(name, node, in_element, defaults, findings) {
+            match rules::column(name, node, depth, defaults, findings) {
                 Some(column) => columns.push(column),
                 None => unread.push(name.value.clone()),
             }

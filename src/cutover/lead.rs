@@ -312,7 +312,7 @@ impl<'a> Leader<'a> {
             .plan
             .tables
             .iter()
-            .filter(|spec| !spec.is_part())
+            .filter(|spec| !spec.is_ours())
             .map(|spec| (spec.table.schema.clone(), spec.table.name.clone()))
             .collect();
         let sequences = finisher.sequences(&names).await?;
@@ -706,7 +706,7 @@ impl<'a> Leader<'a> {
             .plan
             .tables
             .iter()
-            .filter(|spec| !spec.is_part())
+            .filter(|spec| !spec.is_ours())
             .map(|spec| format!("{}.{}", spec.table.schema, spec.table.name))
             .filter(|name| !counted.contains(&name.as_str()))
             .collect();

@@ -26,7 +26,7 @@ fn name(table: &Table) -> String {
 /// Everything that there is to know, by kind.
 pub(crate) fn of(plan: &Plan) -> Vec<Ask> {
     let mut tables: Vec<&TableSpec> = Vec::new();
-    for spec in plan.tables.iter().filter(|spec| !spec.is_part()) {
+    for spec in plan.tables.iter().filter(|spec| !spec.is_ours()) {
         if tables.iter().all(|known| name(&known.table) != name(&spec.table)) {
             tables.push(spec);
         }

@@ -6,6 +6,7 @@ use regex::bytes::Regex;
 use slackwater_topics::{Malformed, Value};
 
 use super::encode::{Scratch, as_float, follow, micros_of_text};
+use super::row::Frame;
 use super::trie::{Slots, Trie};
 use crate::config::{Predicate, Scalar, Side, Test};
 
@@ -27,7 +28,11 @@ pub(super) enum Condition {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
     Document(usize),
-    Element(usize),
+    /// Of an element, so many levels further out than the innermost.
+    Element {
+        up: usize,
+        slot: usize,
+    },
     ElementItself,
 }
 
@@ -54,33 +59,23 @@ pub(super) struct Wanted {
     uuid: Option<uuid::Uuid>,
 }
 
-/// The element that is looked at.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Inside<'e, 'a> {
-    pub(super) value: Value<'a>,
-    pub(super) slots: &'e Slots<'a>,
-}
-
 impl Condition {
-    /// Slots of its values are made where they are new. `element`: the names in an element, for tables made of elements.
-    pub(super) fn compile(
-        predicate: &Predicate,
-        document: &mut Trie,
-        mut element: Option<&mut Trie>,
-    ) -> Self {
+    /// Slots of its values are made where they are new. `levels`: the names in elements, for tables made of elements; the innermost last.
+    pub(super) fn compile(predicate: &Predicate, document: &mut Trie, levels: &mut [Trie]) -> Self {
         let mut all = |parts: &[Predicate], document: &mut Trie| -> Vec<Self> {
-            parts.iter().map(|part| Self::compile(part, document, element.as_deref_mut())).collect()
+            parts.iter().map(|part| Self::compile(part, document, levels)).collect()
         };
         match predicate {
             Predicate::All(parts) => Self::All(all(parts, document)),
             Predicate::Any(parts) => Self::Any(all(parts, document)),
-            Predicate::Not(inner) => Self::Not(Box::new(Self::compile(inner, document, element))),
+            Predicate::Not(inner) => Self::Not(Box::new(Self::compile(inner, document, levels))),
             Predicate::Value { path, test } => {
                 let path = &path.value;
-                let place = match element {
+                let at = levels.len().checked_sub(path.up + 1);
+                let place = match at.and_then(|at| levels.get_mut(at)) {
                     Some(_) if path.is_element() => Place::ElementItself,
-                    Some(element) if !path.up => Place::Element(element.look(&path.names)),
-                    _ => Place::Document(document.look(&path.names)),
+                    Some(level) => Place::Element { up: path.up, slot: level.look(&path.names) },
+                    None => Place::Document(document.look(&path.names)),
                 };
                 let each =
                     path.each.as_ref().map(|names| names.iter().map(|name| name.as_bytes().into()).collect());
@@ -89,16 +84,12 @@ impl Condition {
         }
     }
 
-    /// Whether it holds.
-    pub(super) fn holds<'a>(
-        &self,
-        document: &Slots<'a>,
-        element: Option<Inside<'_, 'a>>,
-    ) -> Result<bool, Malformed> {
+    /// Whether it holds. `frames`: the elements that are looked at, the innermost last.
+    pub(super) fn holds<'a>(&self, document: &Slots<'a>, frames: &[Frame<'a>]) -> Result<bool, Malformed> {
         Ok(match self {
             Self::All(parts) => {
                 for part in parts {
-                    if !part.holds(document, element)? {
+                    if !part.holds(document, frames)? {
                         return Ok(false);
                     }
                 }
@@ -106,20 +97,20 @@ impl Condition {
             }
             Self::Any(parts) => {
                 for part in parts {
-                    if part.holds(document, element)? {
+                    if part.holds(document, frames)? {
                         return Ok(true);
                     }
                 }
                 false
             }
-            Self::Not(inner) => !inner.holds(document, element)?,
+            Self::Not(inner) => !inner.holds(document, frames)?,
             Self::Value { place, each, passes } => {
                 let value = match place {
                     Place::Document(slot) => document.get(*slot).copied().flatten(),
-                    Place::Element(slot) => {
-                        element.and_then(|inside| inside.slots.get(*slot).copied().flatten())
+                    Place::Element { up, slot } => {
+                        frames.iter().nth_back(*up).and_then(|frame| frame.slot(*slot))
                     }
-                    Place::ElementItself => element.map(|inside| inside.value),
+                    Place::ElementItself => frames.last().map(|frame| frame.value),
                 };
                 match each {
                     None => passes.value(value),

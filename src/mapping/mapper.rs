@@ -7,13 +7,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use slackwater_connectors::postgres::target::rows::WriteSet;
+use slackwater_connectors::postgres::target::rows::{TableWrite, WriteSet};
 use slackwater_topics::{CollectionId, Document, Event, Key, Op, Value};
 use uuid::Uuid;
 
-use super::elements::Elements;
+use super::elements::{Elements, Memory};
 use super::encode::{Inputs, Scratch, Texts};
-use super::plan::{Code, CollectionPlan, Owned, Plan, RowCode, Take};
+use super::plan::{Code, CollectionPlan, HolderCode, Owned, Plan, RowCode, Take};
 use super::rejection::{Adjustment, Reason, Rejection, Tally, of_document, unreadable};
 use super::row::Row;
 use super::trie::{Slots, recycle};
@@ -32,13 +32,14 @@ type Counted = (u16, usize, usize, Adjustment);
 pub struct Mapper {
     plan: Arc<Plan>,
     slots: Slots<'static>,
-    element_slots: Slots<'static>,
     rest: Vec<(&'static [u8], Value<'static>)>,
     scratch: Scratch,
     parents: Vec<Vec<u8>>,
     /// The document's id, as a field.
     own: Vec<u8>,
-    elements: Elements,
+    /// Rows of the document's elements, of each table.
+    elements: Vec<Elements>,
+    memory: Memory,
     id: Vec<u8>,
     /// Which of the document's rows are written; of collections with conditions only.
     fits: Vec<bool>,
@@ -73,12 +74,12 @@ impl Mapper {
         Self {
             plan,
             slots: Vec::new(),
-            element_slots: Vec::new(),
             rest: Vec::new(),
             scratch: Scratch::default(),
             parents: Vec::new(),
             own: Vec::new(),
-            elements: Elements::default(),
+            elements: Vec::new(),
+            memory: Memory::default(),
             id: Vec::new(),
             fits: Vec::new(),
             places: Places::default(),
@@ -183,7 +184,11 @@ impl Mapper {
         self.marks.extend(collection.tables.iter().map(|table| {
             let write = &out.tables[*table];
             let deletes = match op {
-                Op::Snapshot | Op::Upsert if !collection.code.routed => Vec::new(),
+                Op::Snapshot | Op::Upsert
+                    if !collection.code.routed && collection.code.holders.is_empty() =>
+                {
+                    Vec::new()
+                }
                 // Nothing else writes them; an empty list costs nothing.
                 _ => write.deletes.iter().map(|values| values.mark()).collect(),
             };
@@ -252,28 +257,46 @@ impl Mapper {
                 take_row(own, &mut row, &self.parents, out)?;
             }
         }
-        for each in &code.each {
+        self.elements.resize_with(self.elements.len().max(code.each.len()), Elements::default);
+        for (index, each) in code.each.iter().enumerate() {
             let copy = out.copy;
             let write = &mut out.tables[each.row.table];
             let owner = match each.owned {
                 Owned::Row { parent, .. } => &self.parents[parent],
-                Owned::Document => row.own_field(&mut self.own),
+                Owned::Document { .. } | Owned::Element => row.own_field(&mut self.own),
             };
             let stands = || match each.owned {
-                Owned::Row { row, .. } => {
+                Owned::Row { row, .. } | Owned::Document { row: Some(row) } => {
                     let rivals = &code.rows[row].rivals;
                     self.fits[row] || rivals.iter().any(|rival| self.fits[*rival])
                 }
-                Owned::Document => true,
+                // Rows that are named by `parent` are looked for with the elements that they are of.
+                Owned::Document { row: None } | Owned::Element => true,
             };
+            let (before, here) = self.elements.split_at_mut(index);
+            let elements = &mut here[0];
             if !code.routed || stands() {
-                self.elements.write(each, &mut row, &self.parents, &mut self.element_slots, write)?;
-            } else if owner.len() <= 4 {
-                continue;
+                elements.make(each, &mut row, &self.parents, before, &mut self.memory)?;
+                elements.write(write);
+            } else {
+                elements.clear();
+                if owner.len() <= 4 {
+                    continue;
+                }
             }
             if !copy {
                 write.owners.push().extend_from_slice(owner);
             }
+        }
+        for holder in &code.holders {
+            let copy = out.copy;
+            hold(
+                holder,
+                &self.elements[holder.each],
+                row.own_field(&mut self.own),
+                copy,
+                &mut out.tables[holder.table],
+            );
         }
         self.slots = recycle(slots);
         rest.clear();
@@ -301,22 +324,25 @@ impl Mapper {
         let mut row =
             Row::new(plan, collection, &event.key, &slots, &[], &mut self.scratch, &mut self.adjusted);
         let mut reached = true;
-        for (index, code) in code.rows.iter().enumerate() {
+        for (index, code) in collection.code.rows.iter().enumerate() {
             if take_row(code, &mut row, &self.parents, out).is_err() {
                 // A document that was refused for its key has no rows of elements either.
                 reached &= index != 0;
             }
             keep_parents(code, &mut row, &mut self.parents);
         }
-        for code in &code.each {
+        for code in &collection.code.each {
             let owner = match code.owned {
                 Owned::Row { parent, .. } if reached => &self.parents[parent],
                 Owned::Row { .. } => continue,
-                Owned::Document => row.own_field(&mut self.own),
+                Owned::Document { .. } | Owned::Element => row.own_field(&mut self.own),
             };
             if owner.len() > 4 {
                 out.tables[code.row.table].owners.push().extend_from_slice(owner);
             }
+        }
+        for holder in &code.holders {
+            row.document_id(out.tables[holder.table].deletes[0].push());
         }
         self.adjusted.clear();
         self.slots = recycle(slots);
@@ -386,6 +412,18 @@ fn write_row(
     }
     write.rows.end();
     Ok(())
+}
+
+/// Notes which elements the document has, or that it has none.
+fn hold(holder: &HolderCode, elements: &Elements, document: &[u8], copy: bool, write: &mut TableWrite) {
+    if !elements.is_empty() {
+        write.rows.begin();
+        elements.write_array(holder.column, holder.oid, write.rows.field(0));
+        write.rows.field(1).extend_from_slice(document);
+        write.rows.end();
+    } else if !copy {
+        write.deletes[0].push().extend_from_slice(document);
+    }
 }
 
 /// Takes the document's row of one table away. Where its key cannot be made, there is none.

@@ -49,7 +49,7 @@ impl Plan {
     pub(crate) fn written(&self, table: usize) -> &TableSpec {
         match self.tables[table].merging {
             Merging::Part { of } => &self.tables[of],
-            Merging::None | Merging::Known | Merging::Whole(_) => &self.tables[table],
+            Merging::None | Merging::Known | Merging::Holder | Merging::Whole(_) => &self.tables[table],
         }
     }
 
@@ -145,8 +145,10 @@ pub(super) struct Code {
     pub(super) document: Trie,
     /// Tables with a row a document.
     pub(super) rows: Vec<RowCode>,
-    /// Tables with a row an element of an array.
+    /// Tables with a row an element of an array; those of enclosing elements first.
     pub(super) each: Vec<EachCode>,
+    /// Tables of ours that say which elements a document has, where rows of elements in them belong to those.
+    pub(super) holders: Vec<HolderCode>,
     /// Some column takes the fields that no rule reads.
     pub(super) rest: bool,
     /// Some key is made of the value of `_id`, not of its hash.
@@ -191,18 +193,53 @@ pub(super) struct Made {
 #[derive(Debug)]
 pub(super) struct EachCode {
     pub(super) row: RowCode,
-    /// Slot of the array, or of the object.
-    pub(super) array: usize,
-    /// The elements are the fields of an object.
-    pub(super) fields: bool,
+    /// From the document to the elements that become rows; one at least.
+    pub(super) levels: Vec<LevelCode>,
     /// Its path, which ids of elements are made with.
     pub(super) path: String,
-    pub(super) element: Trie,
-    /// What tells its elements apart where their values are encrypted.
-    pub(super) told: ById,
+    /// What tells its elements apart where their values are encrypted; of each level.
+    pub(super) told: Vec<ById>,
     /// The column with the id of what the rows belong to.
     pub(super) owner: usize,
     pub(super) owned: Owned,
+    /// Rows of enclosing elements that are named by `parent`: without one of them there is no row either.
+    pub(super) above: Vec<Above>,
+    /// It is one of those for another table.
+    pub(super) encloses: bool,
+}
+
+/// An array, or an object, on the way to elements.
+#[derive(Debug)]
+pub(super) struct LevelCode {
+    /// Its slot in the document, or in the element of the level before; none where that element is it.
+    pub(super) array: Option<usize>,
+    /// The elements are the fields of an object.
+    pub(super) fields: bool,
+    /// What is read in each element.
+    pub(super) element: Trie,
+    /// As in the file, for messages.
+    pub(super) path: String,
+}
+
+/// The row of an enclosing element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Above {
+    /// Its table, as an index into `Code::each`.
+    pub(super) each: usize,
+    /// How many arrays its elements are in.
+    pub(super) depth: usize,
+}
+
+/// A table of ours with a row for each document: the ids of elements that other rows belong to.
+#[derive(Debug)]
+pub(super) struct HolderCode {
+    /// Index into `Plan::tables`.
+    pub(super) table: usize,
+    /// The rows with those ids, as an index into `Code::each`, and their column.
+    pub(super) each: usize,
+    pub(super) column: usize,
+    /// Type of an id.
+    pub(super) oid: u32,
 }
 
 /// What rows of elements belong to.
@@ -210,8 +247,10 @@ pub(super) struct EachCode {
 pub(super) enum Owned {
     /// One of the document's rows, by one of the parents.
     Row { row: usize, parent: usize },
-    /// The document itself.
-    Document,
+    /// The row of an enclosing element: they are found by the document, through a table of ours.
+    Element,
+    /// The document itself; and the one of its rows that is named by `parent`, if one is.
+    Document { row: Option<usize> },
 }
 
 #[derive(Debug)]
@@ -244,27 +283,29 @@ impl ColumnCode {
 pub(super) enum Take {
     /// A slot of the document.
     Document { slot: usize, conv: Conv },
-    /// A slot of the element; none for the element itself.
-    Element { slot: Option<usize>, conv: Conv },
+    /// A slot of the element, or of one so many levels further out; none for the element itself.
+    Element { up: usize, slot: Option<usize>, conv: Conv },
     /// The document's own id.
     Own { form: IdForm },
-    /// The element's id.
-    ElementId { by: ById, form: IdForm },
+    /// The element's id. `by`: of each level.
+    ElementId { by: Box<[ById]>, form: IdForm },
     /// One of the parents of the document's row.
     Parent(usize),
+    /// A column of the row of an enclosing element; which of `EachCode::above`.
+    Above { above: usize, column: usize },
     /// Fields that no rule reads.
     Rest(Json),
     /// Length and bytes.
     Const(Vec<u8>),
     /// Place in the array.
     Index { from: i64, conv: Conv },
-    /// Name of the field that the element is.
-    Name { conv: Conv },
+    /// Name of the field that the element is, or one so many levels further out.
+    Name { up: usize, conv: Conv },
     /// It is computed there, unless its inputs are known to fail.
     Computed,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ById {
     Index,
     Name,

@@ -4,9 +4,10 @@ use slackwater_connectors::postgres::target::rows::TableSpec;
 use slackwater_topics::{Key, Value};
 use uuid::Uuid;
 
-use super::condition::{Condition, Inside};
+use super::condition::Condition;
+use super::elements::Elements;
 use super::encode::{Conv, Fit, IdForm, Problem, Scratch, append_id, place_part};
-use super::plan::{ById, CollectionPlan, ColumnCode, Plan, Take};
+use super::plan::{ById, CollectionPlan, ColumnCode, EachCode, Plan, Take};
 use super::rejection::{Adjustment, Reason, Rejection, unreadable};
 use super::trie::Slots;
 use crate::config::{InvalidPolicy, NullPolicy};
@@ -15,18 +16,64 @@ const NULL: [u8; 4] = (-1_i32).to_be_bytes();
 /// The field of a computed column: yes, compute it.
 const COMPUTE: [u8; 5] = [0, 0, 0, 1, 1];
 
-/// The element that a row is made of.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Element<'e, 'a> {
+/// An element that is looked at.
+#[derive(Debug)]
+pub(super) struct Frame<'a> {
     pub(super) value: Value<'a>,
-    pub(super) slots: &'e Slots<'a>,
+    pub(super) slots: Slots<'a>,
     pub(super) index: usize,
     /// The name of the field that it is, in an object or an array.
     pub(super) name: &'a [u8],
-    /// Path of the array.
-    pub(super) path: &'e str,
-    /// What tells it apart where its values are encrypted.
-    pub(super) told: &'e ById,
+}
+
+impl<'a> Frame<'a> {
+    pub(super) fn slot(&self, slot: usize) -> Option<Value<'a>> {
+        self.slots.get(slot).copied().flatten()
+    }
+}
+
+/// The element that a row is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Element<'e, 'a> {
+    pub(super) code: &'e EachCode,
+    /// The elements around it and itself, the outermost first; one a level.
+    pub(super) frames: &'e [Frame<'a>],
+    /// Rows of the tables before this one.
+    pub(super) elements: &'e [Elements],
+    /// Which of those rows enclose this one, as `EachCode::above` has them.
+    pub(super) rows: &'e [usize],
+}
+
+impl<'a> Element<'_, 'a> {
+    /// The element, or one so many levels further out.
+    fn frame(&self, up: usize) -> Option<&Frame<'a>> {
+        self.frames.iter().nth_back(up)
+    }
+
+    /// A field of the row of an enclosing element.
+    fn above(&self, above: usize, column: usize) -> Option<&[u8]> {
+        let each = self.code.above.get(above)?.each;
+        self.elements.get(each)?.field(*self.rows.get(above)?, column)
+    }
+
+    /// What it is told apart by.
+    fn key(&self, by: &[ById]) -> Result<Key, Problem> {
+        match (by, self.frames) {
+            ([by], [frame]) => key_of(by, frame),
+            _ => {
+                // The elements around it, each behind its length, and then its own.
+                let mut bytes = Vec::new();
+                for (level, (by, frame)) in by.iter().zip(self.frames).enumerate() {
+                    let key = key_of(by, frame)?;
+                    if level + 1 < self.frames.len() {
+                        bytes.extend_from_slice(&(key.as_bytes().len() as u32).to_be_bytes());
+                    }
+                    bytes.extend_from_slice(key.as_bytes());
+                }
+                Ok(Key::from_bytes(&bytes))
+            }
+        }
+    }
 }
 
 /// The document at hand.
@@ -115,6 +162,11 @@ impl<'r, 'a> Row<'r, 'a> {
                 out.extend_from_slice(parents.get(*parent).map_or(&NULL[..], Vec::as_slice));
                 return Ok(());
             }
+            Take::Above { above, column } => {
+                let field = element.as_ref().and_then(|element| element.above(*above, *column));
+                out.extend_from_slice(field.unwrap_or(&NULL));
+                return Ok(());
+            }
             Take::Own { form } => {
                 let own = self.own();
                 let written = id_field(own, *form, self.scratch, out);
@@ -135,16 +187,20 @@ impl<'r, 'a> Row<'r, 'a> {
                 out.extend_from_slice(&COMPUTE);
                 return Ok(());
             }
-            Take::Name { conv } => (element.map(|element| Value::String(element.name)), conv),
+            Take::Name { up, conv } => {
+                let frame = element.as_ref().and_then(|element| element.frame(*up));
+                (frame.map(|frame| Value::String(frame.name)), conv)
+            }
             Take::Index { from, conv } => {
-                let index = element.map_or(0, |element| element.index as i64);
-                (Some(Value::Int64(index + from)), conv)
+                let frame = element.as_ref().and_then(|element| element.frame(0));
+                (Some(Value::Int64(frame.map_or(0, |frame| frame.index as i64) + from)), conv)
             }
             Take::Document { slot, conv } => (self.slot(*slot), conv),
-            Take::Element { slot, conv } => {
-                let value = element.and_then(|element| match slot {
-                    Some(slot) => element.slots.get(*slot).copied().flatten(),
-                    None => Some(element.value),
+            Take::Element { up, slot, conv } => {
+                let frame = element.as_ref().and_then(|element| element.frame(*up));
+                let value = frame.and_then(|frame| match slot {
+                    Some(slot) => frame.slot(*slot),
+                    None => Some(frame.value),
                 });
                 (value, conv)
             }
@@ -158,7 +214,7 @@ impl<'r, 'a> Row<'r, 'a> {
     /// Where in the source the value is that is encrypted next.
     fn remember_place(&mut self, element: Option<Element<'_, 'a>>) {
         // Where its id cannot be made, the document is refused by the column that it is for.
-        let told = element.and_then(|element| element_key(element.told, element).ok());
+        let told = element.and_then(|element| element.key(&element.code.told).ok());
         let place = &mut self.scratch.place;
         place.clear();
         place_part(self.collection.name.as_bytes(), place);
@@ -254,10 +310,10 @@ impl<'r, 'a> Row<'r, 'a> {
         Ok(())
     }
 
-    fn element_id(&self, by: &ById, element: Option<Element<'_, 'a>>) -> Result<Uuid, Problem> {
+    fn element_id(&self, by: &[ById], element: Option<Element<'_, 'a>>) -> Result<Uuid, Problem> {
         let element = element.ok_or_else(no_key)?;
-        let key = element_key(by, element)?;
-        Ok(self.plan.namespace.element_id(&self.collection.name, self.key, element.path, &key))
+        let key = element.key(by)?;
+        Ok(self.plan.namespace.element_id(&self.collection.name, self.key, &element.code.path, &key))
     }
 
     /// Whether a computed column of this row can be computed, as far as is known. `inputs` are the fields that it takes.
@@ -298,17 +354,16 @@ impl<'r, 'a> Row<'r, 'a> {
     /// The condition holds of the document.
     pub(super) fn fits(&self, when: Option<&Condition>) -> Result<bool, Rejection> {
         let broken = |_| unreadable("the document's bytes are broken");
-        when.map_or(Ok(true), |when| when.holds(self.slots, None)).map_err(broken)
+        when.map_or(Ok(true), |when| when.holds(self.slots, &[])).map_err(broken)
     }
 
     /// The condition holds of an element.
     pub(super) fn element_fits(
         &self,
         when: Option<&Condition>,
-        element: Element<'_, 'a>,
+        frames: &[Frame<'a>],
     ) -> Result<bool, slackwater_topics::Malformed> {
-        let inside = Inside { value: element.value, slots: element.slots };
-        when.map_or(Ok(true), |when| when.holds(self.slots, Some(inside)))
+        when.map_or(Ok(true), |when| when.holds(self.slots, frames))
     }
 
     /// A complaint that names the place, never the value.
@@ -328,13 +383,13 @@ fn no_key() -> Problem {
     Problem::new(Reason::Null, "the element has no value to be told apart by")
 }
 
-/// What an element is told apart by.
-fn element_key(by: &ById, element: Element<'_, '_>) -> Result<Key, Problem> {
+/// What an element is told apart by from others of its array.
+fn key_of(by: &ById, frame: &Frame<'_>) -> Result<Key, Problem> {
     let value = match by {
-        ById::Index => Some(Value::Int64(element.index as i64)),
-        ById::Name => Some(Value::String(element.name)),
-        ById::Itself => Some(element.value),
-        ById::Slot(slot) => element.slots.get(*slot).copied().flatten(),
+        ById::Index => Some(Value::Int64(frame.index as i64)),
+        ById::Name => Some(Value::String(frame.name)),
+        ById::Itself => Some(frame.value),
+        ById::Slot(slot) => frame.slot(*slot),
     };
     let value = value.filter(|value| !matches!(value, Value::Null | Value::Undefined)).ok_or_else(no_key)?;
     Ok(Key::of(value)?)

@@ -9,9 +9,17 @@ use crate::config::{Collection, Rule};
 const BLANK: &str = "(sensitive)";
 const TEXT: u8 = 2;
 
-/// The sensitive fields of a collection, as the names that lead to each. No name at all means the whole document.
+/// The sensitive fields of a collection, as the names that lead to each; none for any field of an object. No name at all means the whole
+/// document.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sensitive(Vec<Vec<String>>);
+pub(crate) struct Sensitive(Vec<Vec<Step>>);
+
+type Step = Option<String>;
+
+/// Whether the field of this name is on the way.
+fn is_on(step: &Step, name: &[u8]) -> bool {
+    step.as_ref().is_none_or(|step| step.as_bytes() == name)
+}
 
 impl Sensitive {
     pub(crate) fn of(collection: &Collection) -> Self {
@@ -22,12 +30,15 @@ impl Sensitive {
                 ways.push(match &column.rule.value {
                     Rule::Value(value) => {
                         let path = &value.path.value;
-                        let array = table.each.as_ref().filter(|_| !path.up).map(|each| &each.value);
-                        let paths = array.into_iter().chain([path]);
-                        paths
-                            .flat_map(|path| path.names.iter().chain(path.each.iter().flatten()))
-                            .cloned()
-                            .collect()
+                        let levels = table.each.iter().flat_map(|each| &each.value.0);
+                        let around = levels.clone().count().saturating_sub(path.up);
+                        let mut way: Vec<Step> = Vec::new();
+                        for level in levels.take(around) {
+                            way.extend(level.names.iter().cloned().map(Some));
+                            way.extend(level.fields.then_some(None));
+                        }
+                        way.extend(path.names.iter().chain(path.each.iter().flatten()).cloned().map(Some));
+                        way
                     }
                     // What is left of the document when all others have taken theirs.
                     _ => Vec::new(),
@@ -42,14 +53,14 @@ impl Sensitive {
         if self.0.is_empty() || document.is_empty() {
             return document.clone();
         }
-        let ways: Vec<&[String]> = self.0.iter().map(Vec::as_slice).collect();
+        let ways: Vec<&[Step]> = self.0.iter().map(Vec::as_slice).collect();
         // What cannot be read is not shown either.
         Document::new(document).and_then(|document| blanked(document, &ways, true)).unwrap_or_default().into()
     }
 }
 
 /// `top`: it is the document itself, whose `_id` everybody is told.
-fn blanked(document: Document<'_>, ways: &[&[String]], top: bool) -> Result<Vec<u8>, Malformed> {
+fn blanked(document: Document<'_>, ways: &[&[Step]], top: bool) -> Result<Vec<u8>, Malformed> {
     let bytes = document.as_bytes();
     let mut out = vec![0; 4];
     let mut elements = document.elements();
@@ -58,10 +69,10 @@ fn blanked(document: Document<'_>, ways: &[&[String]], top: bool) -> Result<Vec<
         let Some(element) = elements.next() else { break };
         let (name, value) = element?;
         let whole = ways.iter().any(|way| way.is_empty()) && !(top && name == b"_id");
-        let behind: Vec<&[String]> = ways
+        let behind: Vec<&[Step]> = ways
             .iter()
             .filter_map(|way| way.split_first())
-            .filter(|(first, _)| first.as_bytes() == name)
+            .filter(|(first, _)| is_on(first, name))
             .map(|(_, rest)| rest)
             .collect();
         if whole {
@@ -76,7 +87,7 @@ fn blanked(document: Document<'_>, ways: &[&[String]], top: bool) -> Result<Vec<
 }
 
 /// A value that some ways lead into. Where it is neither a document nor an array, what is there instead of them is left out.
-fn inside(name: &[u8], value: Value<'_>, ways: &[&[String]], out: &mut Vec<u8>) -> Result<(), Malformed> {
+fn inside(name: &[u8], value: Value<'_>, ways: &[&[Step]], out: &mut Vec<u8>) -> Result<(), Malformed> {
     let made = match value {
         _ if ways.iter().any(|way| way.is_empty()) => None,
         Value::Document(document) => Some((3, blanked(document, ways, false)?)),
@@ -85,12 +96,9 @@ fn inside(name: &[u8], value: Value<'_>, ways: &[&[String]], out: &mut Vec<u8>) 
             for element in array.elements() {
                 let (place, value) = element?;
                 // A way may name a place in the array, or go on in each of its elements.
-                let named = ways
-                    .iter()
-                    .filter_map(|way| way.split_first())
-                    .filter(|(first, _)| first.as_bytes() == place);
-                let behind: Vec<&[String]> =
-                    ways.iter().copied().chain(named.map(|(_, rest)| rest)).collect();
+                let named =
+                    ways.iter().filter_map(|way| way.split_first()).filter(|(first, _)| is_on(first, place));
+                let behind: Vec<&[Step]> = ways.iter().copied().chain(named.map(|(_, rest)| rest)).collect();
                 inside(place, value, &behind, &mut elements)?;
             }
             Some((4, closed(elements)))
@@ -134,10 +142,12 @@ mod tests {
 
     use super::*;
 
+    fn step(name: &str) -> Step {
+        (name != "{}").then(|| name.to_owned())
+    }
+
     fn blanked(ways: &[&str], document: &bson::Document) -> bson::Document {
-        let ways = ways
-            .iter()
-            .map(|way| way.split('.').filter(|name| !name.is_empty()).map(str::to_owned).collect());
+        let ways = ways.iter().map(|way| way.split('.').filter(|name| !name.is_empty()).map(step).collect());
         let bytes = document.to_vec().expect("a document").into();
         let out = Sensitive(ways.collect()).blanked(&bytes);
         bson::Document::from_reader(&*out).expect("a document")
@@ -165,6 +175,17 @@ mod tests {
                 "_id": 1, "name": "n", "contact": b, "lines": [{"price": 1, "n": 2}, b, b], "last": bson::Bson::Null,
             }
         );
+        let prices =
+            doc! {"_id": 1, "prices": {"a": {"secret": "kanari", "n": 1}, "secret": {"n": 2}, "b": "kanari"}};
+        assert_eq!(
+            blanked(&["prices.{}.secret"], &prices),
+            doc! {"_id": 1, "prices": {"a": {"secret": b, "n": 1}, "secret": {"n": 2}, "b": b}}
+        );
+        let nested = doc! {"_id": 1, "o": [{"l": {"x": [{"s": 1, "n": 2}]}}, {"l": [{"s": 1}]}]};
+        assert_eq!(
+            blanked(&["o.l.{}.s"], &nested),
+            doc! {"_id": 1, "o": [{"l": {"x": [{"s": b, "n": 2}]}}, {"l": [{"s": b}]}]}
+        );
         // Not of the shape that the file expects: what is there instead may be the secret itself.
         assert_eq!(blanked(&["name.first"], &doc! {"_id": 1, "name": "kanari"}), doc! {"_id": 1, "name": b});
         assert_eq!(
@@ -176,7 +197,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_not_shown() {
         let broken = Bytes::from_static(b"kanari");
-        assert!(Sensitive(vec![vec!["a".into()]]).blanked(&broken).is_empty());
+        assert!(Sensitive(vec![vec![Some("a".into())]]).blanked(&broken).is_empty());
         assert_eq!(Sensitive::default().blanked(&broken), broken);
     }
 }

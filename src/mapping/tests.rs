@@ -13,6 +13,7 @@ mod ciphers;
 mod computed;
 mod files;
 mod merged;
+mod nested;
 mod noise;
 mod routes;
 

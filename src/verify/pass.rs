@@ -237,7 +237,7 @@ async fn compare(
         ((table.schema.clone(), table.name.clone()), rows)
     };
     // Rows of several documents are counted once they are compared.
-    let single = |(table, _): &(usize, u64)| !shared.plan.tables[*table].is_part();
+    let single = |(table, _): &(usize, u64)| !shared.plan.tables[*table].is_ours();
     Ok((keys, seen.rows.into_iter().filter(single).map(named).collect()))
 }
 

@@ -29,6 +29,7 @@ mod letters;
 mod lookups;
 mod merged;
 mod mistakes;
+mod nested;
 mod nocodb;
 mod oversized;
 mod planted;

@@ -130,6 +130,7 @@ pub(crate) fn spec(
         stands: false,
         source: "shop".into(),
         apart: Apart::Alone,
+        holder: None,
         merging: Merging::None,
         record: Arc::new(RowFormat::record(table, &mapped)),
         copy: Arc::new(RowFormat::copy(mapped.len())),

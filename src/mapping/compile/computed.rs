@@ -89,7 +89,7 @@ fn input_type(rule: &Rule) -> Type {
             | Convert::Lookup { .. }
             | Convert::Cipher { .. } => of("text"),
         },
-        Rule::Key | Rule::Parent(_) | Rule::Const(_) | Rule::Sql(_) => of("text"),
+        Rule::Key { .. } | Rule::Parent(_) | Rule::Const(_) | Rule::Sql(_) => of("text"),
     }
 }
 

@@ -52,8 +52,16 @@ pub(crate) fn follow(
             findings: &mut findings,
         };
         let compiled = compiler.collection(collection);
+        let mut places = places;
+        let beyond = tables.len().max(before.map_or(0, |before| before.tables.len()));
+        // Where it could not be compiled before, nobody knew of tables of ours.
+        let more = if compiled.is_some() { specs.len().saturating_sub(places.len()) } else { 0 };
+        places.extend(beyond..beyond + more);
+        let most = places.iter().map(|place| place + 1).max().unwrap_or_default();
+        tables.resize_with(tables.len().max(most), || None);
         for (spec, place) in specs.iter().zip(&places) {
-            let old = before.map(|before| &before.tables[*place]).filter(|old| !old.columns.is_empty());
+            let old =
+                before.and_then(|before| before.tables.get(*place)).filter(|old| !old.columns.is_empty());
             if old.is_some_and(|old| key_of(old) != key_of(spec)) {
                 // Rows that wait, and those that a recopy has seen, are known by the old one.
                 let message = format!("rows of `{}` were found by another key until now", spec.table.name);
@@ -78,7 +86,7 @@ pub(crate) fn follow(
         }
         mistakes.extend(mistake.map(|mistake| (index, mistake.clone())));
         for (rule, place) in places.iter().enumerate() {
-            let spec = before.map(|before| before.tables[*place].clone());
+            let spec = before.and_then(|before| before.tables.get(*place)).cloned();
             let spec = spec.unwrap_or_else(|| named(file, collection, rule));
             tables[*place] = Some(TableSpec { stands: true, ..spec });
         }
@@ -175,6 +183,7 @@ fn still(collection: &Collection, tables: Vec<usize>) -> CollectionPlan {
             document: Trie::new(),
             rows: Vec::new(),
             each: Vec::new(),
+            holders: Vec::new(),
             rest: false,
             id_values: false,
             routed: false,
@@ -184,9 +193,12 @@ fn still(collection: &Collection, tables: Vec<usize>) -> CollectionPlan {
 }
 
 fn renumber(plan: &mut CollectionPlan, places: &[usize]) {
-    let Code { rows, each, .. } = &mut plan.code;
+    let Code { rows, each, holders, .. } = &mut plan.code;
     for row in rows.iter_mut().chain(each.iter_mut().map(|each| &mut each.row)) {
         row.table = places[row.table];
+    }
+    for holder in holders {
+        holder.table = places[holder.table];
     }
     for table in &mut plan.tables {
         *table = places[*table];
@@ -196,7 +208,9 @@ fn renumber(plan: &mut CollectionPlan, places: &[usize]) {
 /// A table of which nothing is known but its name.
 fn named(file: &Migration, collection: &Collection, rule: usize) -> TableSpec {
     // Rules without `each` come first, as the compiler has them.
-    let (own, elements): (Vec<_>, Vec<_>) = collection.tables.iter().partition(|rule| rule.each.is_none());
+    let (own, mut elements): (Vec<_>, Vec<_>) =
+        collection.tables.iter().partition(|rule| rule.each.is_none());
+    elements.sort_by_key(|rule| rule.each.as_ref().map_or(0, |each| each.value.depth()));
     let rule = own.into_iter().chain(elements).nth(rule);
     let schema = rule.and_then(|rule| rule.schema.clone()).unwrap_or_else(|| file.target.schema.clone());
     let name = rule.map(|rule| rule.into.value.clone()).unwrap_or_default();
@@ -212,6 +226,7 @@ fn named(file: &Migration, collection: &Collection, rule: usize) -> TableSpec {
         stands: true,
         source: collection.source.as_str().into(),
         apart: Apart::Alone,
+        holder: None,
         merging: Merging::None,
         columns: Vec::new(),
         key: Vec::new(),

@@ -2,10 +2,11 @@
 
 use slackwater_connectors::postgres::target::catalog;
 
+use super::super::plan::Take;
 use super::conversions::is_foreign;
-use super::table::{Built, Origin};
+use super::table::{Built, First, Origin};
 use crate::config::spelling::list;
-use crate::config::{At, Findings, Table};
+use crate::config::{At, Findings, Levels, Table};
 
 /// By what rows are found again.
 pub(super) struct Found {
@@ -175,31 +176,42 @@ fn named(rule: &Table, table: &catalog::Table, findings: &mut Findings) -> Optio
     Some(columns)
 }
 
-/// To which of the document's rows the rows of an array belong.
+/// To which row the rows of an array belong.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Owner {
     /// The column with the id of that row.
     pub(super) at: usize,
-    /// Which row of the document it is, and its column there.
-    pub(super) row: usize,
+    pub(super) of: Of,
+    /// Its column there.
     pub(super) parent: usize,
 }
 
-/// The owner of rows made of elements. `rows`: the columns of each row that the document has.
+/// Which row that is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Of {
+    /// One of the document's.
+    Document(usize),
+    /// One of those of the elements around.
+    Element(usize),
+}
+
+/// The owner of rows made of elements: the document, if a column says which, or an element around them. `rows`: the columns of each row
+/// that the document has; `elements`: those that its elements have so far.
 pub(super) fn owner(
     rule: &Table,
     table: &catalog::Table,
     key: &[usize],
     built: &[Built],
-    rows: &[&[Built]],
+    (rows, elements): (&[First<'_>], &[First<'_>]),
     findings: &mut Findings,
 ) -> Option<Owner> {
-    let each: &At<_> = rule.each.as_ref()?;
+    let each: &At<Levels> = rule.each.as_ref()?;
     let parents: Vec<Owner> = built
         .iter()
         .enumerate()
         .filter_map(|(at, built)| match built.origin {
-            Origin::Parent(row, parent) => Some(Owner { at, row, parent }),
+            Origin::Parent(row, parent) => Some(Owner { at, of: Of::Document(row), parent }),
+            Origin::Above(row, parent) => Some(Owner { at, of: Of::Element(row), parent }),
             _ => None,
         })
         .collect();
@@ -214,13 +226,35 @@ pub(super) fn owner(
         }
         return None;
     }
-    let identifies = |owner: &Owner| {
-        matches!(rows[owner.row][owner.parent].origin, Origin::Own | Origin::Id { whole: true, .. })
+    let document = |owner: &Owner| match owner.of {
+        Of::Document(row) => {
+            let origin = rows[row].built[owner.parent].origin;
+            matches!(origin, Origin::Own | Origin::Id { whole: true, .. })
+        }
+        Of::Element(_) => false,
     };
-    let Some(owner) = parents.iter().copied().find(identifies) else {
+    let element = |owner: &Owner| match owner.of {
+        Of::Element(row) => elements[row].built[owner.parent].origin == Origin::ElementId,
+        Of::Document(_) => false,
+    };
+    let deepest = |owner: &Owner| match owner.of {
+        Of::Element(row) => elements[row].rule.each.as_ref().map_or(0, |each| each.value.depth()),
+        Of::Document(_) => 0,
+    };
+    let of_element = || parents.iter().copied().filter(element).max_by_key(deepest);
+    let Some(owner) = parents.iter().copied().find(document).or_else(of_element) else {
         let place = built[parents[0].at].place;
-        let help = "take a column that is `{ uuid: _id }` or the value of `_id`";
-        findings.error(place, "this column of the document's row does not identify the document", help);
+        let (message, help) = match parents[0].of {
+            Of::Document(_) => (
+                "this column of the document's row does not identify the document".to_owned(),
+                "take a column that is `{ uuid: _id }` or the value of `_id`",
+            ),
+            Of::Element(row) => (
+                format!("this column does not identify the row of `{}`", elements[row].table.name),
+                "take a column that is `{ uuid: each, by: … }`, or add one with the id of the document's row",
+            ),
+        };
+        findings.error(place, message, help);
         return None;
     };
     let own = |at: &usize| *at == owner.at || matches!(built[*at].origin, Origin::ElementId);
@@ -230,8 +264,13 @@ pub(super) fn owner(
             "put `{}` into the key, or make it of the element: `{{ uuid: each, by: … }}`",
             table.columns[built[owner.at].column].name
         );
-        findings.error(place, "the key does not tell rows of different documents apart", help);
+        let whose = match owner.of {
+            Of::Document(_) => "documents".to_owned(),
+            Of::Element(row) => format!("`{}`", elements[row].table.name),
+        };
+        findings.error(place, format!("the key does not tell rows of different {whose} apart"), help);
     }
+    told_apart(each, key, built, deepest(&owner), elements, findings);
     let column = built[owner.at].column;
     if !table.indexes.iter().any(|index| index.first() == Some(&column)) {
         let name = &table.columns[column].name;
@@ -240,4 +279,37 @@ pub(super) fn owner(
         findings.warning(built[owner.at].place, message, help);
     }
     Some(owner)
+}
+
+/// Elements of different arrays between the owner and the elements themselves: something of the key has to tell them apart, or the last
+/// one has the row. `known`: how many arrays the owner is in.
+fn told_apart(
+    each: &At<Levels>,
+    key: &[usize],
+    built: &[Built],
+    known: usize,
+    elements: &[First<'_>],
+    findings: &mut Findings,
+) {
+    let depth = each.value.depth();
+    if depth <= known + 1 {
+        return;
+    }
+    let tells = |at: &usize| match (&built[*at].code.take, built[*at].origin) {
+        (_, Origin::ElementId) => true,
+        (_, Origin::Above(row, _)) => {
+            elements[row].rule.each.as_ref().is_some_and(|each| each.value.depth() > known)
+        }
+        (Take::Element { up, .. } | Take::Name { up, .. }, _) => (1..depth - known).contains(up),
+        _ => false,
+    };
+    if key.iter().any(tells) {
+        return;
+    }
+    let around = Levels(each.value.0[..depth - 1].to_vec());
+    let place = key.first().map_or(each.place, |at| built[*at].place);
+    let message =
+        format!("elements of different `{around}` that have the same key become one row: the last one");
+    let help = "if that is not meant, put an id into the key: `{ uuid: each, by: … }`, or a value of the element around: `^.field`";
+    findings.warning(place, message, help);
 }

@@ -257,13 +257,7 @@ impl Columns<'_, '_> {
                 form: IdForm::Uuid,
             }),
         };
-        let take_from = match self.rule.each.is_some() && !path.up {
-            true => {
-                let slot = (!path.is_element()).then(|| self.element.slot(&path.names));
-                Take::Element { slot, conv }
-            }
-            false => Take::Document { slot: self.document.slot(&path.names), conv },
-        };
+        let take_from = self.value(path, conv);
         let invalid = match rule.policies.invalid {
             InvalidPolicy::Null | InvalidPolicy::Default => InvalidPolicy::Null,
             _ => InvalidPolicy::Reject,

@@ -164,7 +164,10 @@ pub(super) fn parts(
     let own = || Take::Own { form: IdForm::Uuid };
     let document = rule.each.as_ref().map(|_| add(DOCUMENT, &uuid, made(DOCUMENT, own())));
     let part = match document {
-        Some(_) => Take::ElementId { by: ById::Index, form: IdForm::Uuid },
+        Some(_) => {
+            let depth = rule.each.as_ref().map_or(0, |each| each.value.depth());
+            Take::ElementId { by: vec![ById::Index; depth].into(), form: IdForm::Uuid }
+        }
         None => own(),
     };
     let id = add(PART, &uuid, made(PART, part));
@@ -468,6 +471,7 @@ fn whole(
         found: None,
         claimed: false,
         owner: None,
+        holder: None,
         merging: Merging::Whole(merging),
     }
 }

@@ -7,6 +7,7 @@ mod follow;
 mod keys;
 mod lookups;
 mod merged;
+mod nested;
 mod order;
 mod routes;
 mod serial;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use slackwater_connectors::postgres::target::catalog::{self, Catalog, Type};
 use slackwater_connectors::postgres::target::rows::{Apart, Merging, Missing, RowFormat, TableSpec};
 use slackwater_connectors::postgres::target::shape::{Shape, carrier};
+use slackwater_connectors::postgres::target::statements::table_name;
 
 pub(crate) use self::computed::expressions;
 use self::conversions::{Surroundings, is_foreign};
@@ -29,7 +31,7 @@ pub(super) use self::order::groups;
 use self::table::{Built, Columns, First, Origin};
 use super::condition::Condition;
 use super::encode::IdForm;
-use super::plan::{ById, Code, CollectionPlan, ColumnCode, EachCode, Made, Owned, Plan, RowCode, Take};
+use super::plan::{Code, CollectionPlan, ColumnCode, EachCode, Made, Owned, Plan, RowCode, Take};
 use super::sensitive::Sensitive;
 use super::trie::Trie;
 use crate::config::spelling::nearest;
@@ -130,18 +132,21 @@ impl<'a> Compiler<'a, '_> {
         let mut document = Trie::new();
         let mut complete = true;
         self.check_twice(collection);
-        let (own, elements): (Vec<_>, Vec<_>) =
+        let (own, mut elements): (Vec<_>, Vec<_>) =
             collection.tables.iter().partition(|rule| rule.each.is_none());
+        // Elements take over from those around them.
+        elements.sort_by_key(|rule| rule.each.as_ref().map_or(0, |each| each.value.depth()));
         let mut own_rows: Vec<Own<'_>> = Vec::new();
         for rule in own {
             let Some(table) = self.find_table(rule) else {
                 complete = false;
                 continue;
             };
-            let mut built = self.columns(rule, table, &mut document, &mut Trie::new(), (Vec::new(), false));
-            let when = rule.when.as_ref().map(|when| Condition::compile(&when.value, &mut document, None));
+            let mut built =
+                self.columns(rule, table, (&mut document, &mut []), (Vec::new(), Vec::new()), false);
+            let when = rule.when.as_ref().map(|when| Condition::compile(&when.value, &mut document, &mut []));
             if lookups::is_made(rule, self.around) {
-                let order = self.order(rule, table, &mut document, &mut Trie::new());
+                let order = self.order(rule, table, &mut document, &mut []);
                 let whole = keys::key(rule, table, &built, self.findings);
                 let (Some(order), Some(whole)) = (order, whole) else {
                     complete = false;
@@ -177,28 +182,30 @@ impl<'a> Compiler<'a, '_> {
             }
             own_rows.push(Own { built, ..row });
         }
-        let mut element_rows = Vec::new();
+        let mut element_rows: Vec<(&Table, Own<'_>, Owner, Vec<Trie>)> = Vec::new();
+        let mut holders = Vec::new();
         for rule in elements {
-            let Some(table) = self.find_table(rule) else {
+            let (Some(table), Some(each)) = (self.find_table(rule), &rule.each) else {
                 complete = false;
                 continue;
             };
-            let mut element = Trie::new();
-            let rows = || {
-                let row = |own: &Own<'a>| (own.rule, own.table);
-                own_rows.iter().map(row).zip(own_rows.iter().map(|own| &own.built[..]))
-            };
-            let rows: Vec<First<'_>> =
-                rows().map(|((rule, table), built)| First { rule, table, built }).collect();
-            let mut built =
-                self.columns(rule, table, &mut document, &mut element, (rows, collection.incomplete));
+            let mut tries: Vec<Trie> = each.value.0.iter().map(|_| Trie::new()).collect();
+            let firsts = || own_rows.iter().map(First::of).collect::<Vec<_>>();
+            let around = || element_rows.iter().map(|(_, row, ..)| First::of(row)).collect::<Vec<_>>();
+            let mut built = self.columns(
+                rule,
+                table,
+                (&mut document, &mut tries),
+                (firsts(), around()),
+                collection.incomplete || !complete,
+            );
             let condition = |when: &crate::config::At<crate::config::Predicate>| {
-                Condition::compile(&when.value, &mut document, Some(&mut element))
+                Condition::compile(&when.value, &mut document, &mut tries)
             };
             let when = rule.when.as_ref().map(condition);
             let key = keys::key(rule, table, &built, self.findings);
             if lookups::is_made(rule, self.around) {
-                let order = self.order(rule, table, &mut document, &mut element);
+                let order = self.order(rule, table, &mut document, &mut tries);
                 let (Some(order), Some(whole)) = (order, key) else {
                     complete = false;
                     continue;
@@ -208,12 +215,11 @@ impl<'a> Compiler<'a, '_> {
                 let (key, found) = (vec![id], vec![id]);
                 let row = Own { rule, table, spec, built, key, found, claimed: false, when, made };
                 let at = document.unwrap_or(id);
-                element_rows.push((rule, row, Owner::Document { at }, element));
+                element_rows.push((rule, row, Owner::Document { at }, tries));
                 continue;
             }
-            let theirs: Vec<&[Built]> = own_rows.iter().map(|own| &own.built[..]).collect();
             let key_columns = key.as_deref().unwrap_or_default();
-            let owner = keys::owner(rule, table, key_columns, &built, &theirs, self.findings);
+            let owner = keys::owner(rule, table, key_columns, &built, (&firsts(), &around()), self.findings);
             let (Some(key), Some(owner)) = (key, owner) else {
                 complete = false;
                 continue;
@@ -226,10 +232,17 @@ impl<'a> Compiler<'a, '_> {
                 self.findings.error(built[*at].place, message, help);
             }
             let by = Found { key: key.clone(), found: None, claimed: false };
+            let holder = match owner.of {
+                keys::Of::Document(_) => None,
+                keys::Of::Element(each) => {
+                    Some(self.holder(collection, (each, &element_rows[each].1), owner.parent, &mut holders))
+                }
+            };
             let (spec, made) = self.spec((collection, rule), table, &mut built, by, Some(owner.at));
+            self.specs[spec].holder = holder;
             let found = key.clone();
             let row = Own { rule, table, spec, built, key, found, claimed: false, when, made };
-            element_rows.push((rule, row, Owner::Row(owner), element));
+            element_rows.push((rule, row, Owner::Row(owner), tries));
         }
         if complete {
             routes::check(&own_rows, self.findings);
@@ -239,8 +252,8 @@ impl<'a> Compiler<'a, '_> {
         }
         // Which columns of the document's rows are taken over, in the order in which they are first asked for.
         let mut parents: Vec<(usize, usize)> = Vec::new();
-        let mut each_codes = Vec::new();
-        for (rule, mut row, owner, element) in element_rows {
+        let mut each_codes: Vec<EachCode> = Vec::new();
+        for (rule, mut row, owner, tries) in element_rows {
             let mut place = |parent: (usize, usize)| {
                 parents.iter().position(|known| *known == parent).unwrap_or_else(|| {
                     parents.push(parent);
@@ -254,26 +267,34 @@ impl<'a> Compiler<'a, '_> {
                     *parent = place((row, at));
                 }
             }
+            let named = row.built.iter().find_map(|built| match built.origin {
+                Origin::Parent(row, _) => Some(row),
+                _ => None,
+            });
             let (owner, owned) = match owner {
-                Owner::Row(owner) => {
-                    (owner.at, Owned::Row { row: owner.row, parent: place((owner.row, owner.parent)) })
-                }
-                Owner::Document { at } => (at, Owned::Document),
+                Owner::Row(owner) => match owner.of {
+                    keys::Of::Document(row) => {
+                        (owner.at, Owned::Row { row, parent: place((row, owner.parent)) })
+                    }
+                    keys::Of::Element(_) => (owner.at, Owned::Element),
+                },
+                Owner::Document { at } => (at, Owned::Document { row: named }),
             };
-            let path = &rule.each.as_ref()?.value;
+            let each = &rule.each.as_ref()?.value;
+            let above = nested::above(&mut row, &each_codes);
             let row = row_code(row, Vec::new(), Vec::new());
-            let array = document.slot(&path.names);
             each_codes.push(EachCode {
-                told: told_by(&row, path.fields),
+                told: nested::told_by(&row, each),
                 row,
-                array,
-                fields: path.fields,
-                path: path.stem(),
-                element,
+                levels: nested::levels(each, &mut document, tries),
+                path: each.stem(),
                 owner,
                 owned,
+                above,
+                encloses: false,
             });
         }
+        nested::mark(&mut each_codes, &holders);
         let rivals: Vec<Vec<usize>> = (0..own_rows.len()).map(|at| routes::rivals(&own_rows, at)).collect();
         // Whichever of the alternatives is written, rows of elements take over from it.
         let of_row = |row: usize| -> Vec<(usize, usize)> {
@@ -290,7 +311,10 @@ impl<'a> Compiler<'a, '_> {
             rows.map(|((own, places), rivals)| row_code(own, places, rivals)).collect();
         row_codes.extend(self.known_row(collection, &mut document));
         let takes = || row_codes.iter().chain(each_codes.iter().map(|each| &each.row));
-        let tables = takes().map(|row| row.table).collect();
+        // As they were compiled, so that a plan for other tables has them in the same order: the document's own first.
+        let mut tables: Vec<usize> =
+            takes().map(|row| row.table).chain(holders.iter().map(|holder| holder.table)).collect();
+        tables.sort_unstable();
         let columns = || {
             let inputs = takes().flat_map(|row| row.made.inputs.iter().map(|(_, code)| code));
             takes().flat_map(|row| &row.columns).chain(inputs)
@@ -321,6 +345,7 @@ impl<'a> Compiler<'a, '_> {
                 document,
                 rows: row_codes,
                 each: each_codes,
+                holders,
                 rest,
                 id_values,
                 routed,
@@ -333,12 +358,12 @@ impl<'a> Compiler<'a, '_> {
         &mut self,
         rule: &'a Table,
         table: &'a catalog::Table,
-        document: &mut Trie,
-        element: &mut Trie,
-        (rows, incomplete): (Vec<First<'_>>, bool),
+        (document, levels): (&mut Trie, &mut [Trie]),
+        (rows, elements): (Vec<First<'_>>, Vec<First<'_>>),
+        incomplete: bool,
     ) -> Vec<Built> {
-        let around = self.around;
-        Columns { rule, table, around, document, element, rows, incomplete, findings: self.findings }.build()
+        let (around, findings) = (self.around, &mut *self.findings);
+        Columns { rule, table, around, document, levels, rows, elements, incomplete, findings }.build()
     }
 
     /// What documents of a row that is merged are ordered by. The outer none: that has mistakes.
@@ -348,13 +373,13 @@ impl<'a> Compiler<'a, '_> {
         rule: &'a Table,
         table: &'a catalog::Table,
         document: &mut Trie,
-        element: &mut Trie,
+        levels: &mut [Trie],
     ) -> Option<Option<(Type, ColumnCode)>> {
         let Some(order) = &rule.order else { return Some(None) };
-        let (around, rows) = (self.around, Vec::new());
+        let (around, rows, elements) = (self.around, Vec::new(), Vec::new());
         let findings = &mut *self.findings;
         let mut columns =
-            Columns { rule, table, around, document, element, rows, incomplete: false, findings };
+            Columns { rule, table, around, document, levels, rows, elements, incomplete: false, findings };
         columns.input(order).map(Some)
     }
 
@@ -422,6 +447,7 @@ impl<'a> Compiler<'a, '_> {
             found: None,
             claimed: false,
             owner: None,
+            holder: None,
             merging: Merging::Known,
             key: key.clone(),
         });
@@ -499,6 +525,7 @@ impl<'a> Compiler<'a, '_> {
             found,
             claimed,
             owner,
+            holder: None,
             merging: Merging::None,
         });
         (self.specs.len() - 1, made)
@@ -575,10 +602,11 @@ impl<'a> Compiler<'a, '_> {
         let paths = || {
             let mut paths: Vec<(&Path, crate::config::Place)> = Vec::new();
             for table in &collection.tables {
-                paths.extend(table.each.iter().map(|each| (&each.value, each.place)));
+                let depth = table.each.as_ref().map_or(0, |each| each.value.depth());
+                paths.extend(table.each.iter().filter_map(|each| Some((each.value.0.first()?, each.place))));
                 for column in table.columns.iter().flat_map(|column| column.parts()) {
                     if let Rule::Value(value) = &column.rule.value
-                        && (table.each.is_none() || value.path.value.up)
+                        && value.path.value.up == depth
                     {
                         paths.push((&value.path.value, value.path.place));
                     }
@@ -630,17 +658,8 @@ enum Owner {
 fn written(specs: &[TableSpec], table: usize) -> &TableSpec {
     match specs[table].merging {
         Merging::Part { of } => &specs[of],
-        Merging::None | Merging::Known | Merging::Whole(_) => &specs[table],
+        Merging::None | Merging::Known | Merging::Holder | Merging::Whole(_) => &specs[table],
     }
-}
-
-/// What tells elements apart: what the id of a row is made of, so that a value stays as it is when elements before it come and go.
-fn told_by(row: &RowCode, fields: bool) -> ById {
-    let by = |column: &ColumnCode| match &column.take {
-        Take::ElementId { by, .. } => Some(by.clone()),
-        _ => None,
-    };
-    row.columns.iter().find_map(by).unwrap_or(if fields { ById::Name } else { ById::Index })
 }
 
 fn same_table(spec: &TableSpec, name: &(String, String)) -> bool {
@@ -692,15 +711,23 @@ fn in_order(
             }
         }
     }
+    // What says which elements a document had is read before it is written.
+    for (from, spec) in specs.iter().enumerate() {
+        let holds = |other: &TableSpec| spec.holder.as_deref() == Some(&*table_name(other));
+        edges[from].extend(specs.iter().position(|other| spec.holder.is_some() && holds(other)));
+    }
     let order: Vec<usize> = order::groups(&edges).into_iter().flatten().collect();
     let mut place = vec![0; specs.len()];
     for (to, from) in order.iter().enumerate() {
         place[*from] = to;
     }
     for collection in collections {
-        let Code { rows, each, .. } = &mut collection.code;
+        let Code { rows, each, holders, .. } = &mut collection.code;
         for row in rows.iter_mut().chain(each.iter_mut().map(|each| &mut each.row)) {
             row.table = place[row.table];
+        }
+        for holder in holders {
+            holder.table = place[holder.table];
         }
         for table in &mut collection.tables {
             *table = place[*table];
@@ -714,7 +741,7 @@ fn in_order(
     }
     for spec in &mut specs {
         match &mut spec.merging {
-            Merging::None | Merging::Known => {}
+            Merging::None | Merging::Known | Merging::Holder => {}
             Merging::Part { of } => *of = place[*of],
             Merging::Whole(whole) => {
                 whole.parts.iter_mut().for_each(|part| *part = place[*part]);

@@ -11,7 +11,7 @@ use super::lookups::Wanted;
 use super::{merged, serial};
 use crate::config::spelling::{list, nearest};
 use crate::config::{
-    At, By, Column, Convert, Findings, InvalidPolicy, NullPolicy, Place, Policies, Rule, Table,
+    At, By, Column, Convert, Findings, InvalidPolicy, Levels, NullPolicy, Path, Place, Policies, Rule, Table,
 };
 
 /// What a column is made of, as far as keys go.
@@ -28,6 +28,8 @@ pub(super) enum Origin {
     ElementId,
     /// Which of the document's rows, and the index into its mapped columns.
     Parent(usize, usize),
+    /// The same of the rows of elements that enclose this one.
+    Above(usize, usize),
     /// The target makes it of the inputs: nothing is known of it here.
     Computed,
     /// It is in another document.
@@ -61,11 +63,18 @@ pub(super) struct Expression {
     pub(super) otherwise: String,
 }
 
-/// The document's own row, as far as rows of elements need it.
+/// A row that rows of elements may belong to, as far as they need it.
+#[derive(Clone, Copy)]
 pub(super) struct First<'a> {
     pub(super) rule: &'a Table,
     pub(super) table: &'a catalog::Table,
     pub(super) built: &'a [Built],
+}
+
+impl<'a> First<'a> {
+    pub(super) fn of(row: &'a super::Own<'_>) -> Self {
+        Self { rule: row.rule, table: row.table, built: &row.built }
+    }
 }
 
 pub(super) struct Columns<'a, 'f> {
@@ -73,9 +82,12 @@ pub(super) struct Columns<'a, 'f> {
     pub(super) table: &'a catalog::Table,
     pub(super) around: &'a Surroundings<'a>,
     pub(super) document: &'a mut Trie,
-    pub(super) element: &'a mut Trie,
+    /// What is read in elements, the innermost last.
+    pub(super) levels: &'a mut [Trie],
     /// The rows that the document has, in the order of the file.
     pub(super) rows: Vec<First<'a>>,
+    /// The rows that its elements have so far.
+    pub(super) elements: Vec<First<'a>>,
     /// A table of the collection could not be read; that has been reported.
     pub(super) incomplete: bool,
     pub(super) findings: &'f mut Findings,
@@ -309,15 +321,7 @@ impl Columns<'_, '_> {
                     refuse(self.findings, "uuid", "uuid");
                     return None;
                 };
-                let fields = self.rule.each.as_ref().is_some_and(|each| each.value.fields);
-                let (by, path) = match by {
-                    By::Index => (ById::Index, "index".into()),
-                    By::Path(path) if fields && path.value.names == ["key"] => (ById::Name, "key".into()),
-                    By::Path(path) if path.value.is_element() => (ById::Itself, ".".into()),
-                    By::Path(path) => {
-                        (ById::Slot(self.element.slot(&path.value.names)), path.value.to_string())
-                    }
-                };
+                let (by, path) = self.told_by(by);
                 Some((Take::ElementId { by, form }, Origin::ElementId, path))
             }
             Rule::Parent(parent) => self.parent(parent, column),
@@ -349,14 +353,15 @@ impl Columns<'_, '_> {
                     None
                 }
             },
-            Rule::Key => {
-                if !self.rule.each.as_ref().is_some_and(|each| each.value.fields) {
+            Rule::Key { up } => {
+                let levels = self.rule.each.iter().flat_map(|each| &each.value.0);
+                if !levels.rev().nth(*up).is_some_and(|level| level.fields) {
                     let help = "`each: prices{}` goes through the fields of an object; the place in an array is `index`";
                     self.findings.error(place, "elements of an array have no names", help);
                     return None;
                 }
                 let conv = conversions::of_text(&column.kind);
-                Some((Take::Name { conv }, Origin::Other, "key".into()))
+                Some((Take::Name { up: *up, conv }, Origin::Other, "key".into()))
             }
             // It has a way of its own.
             Rule::Sql(_) => None,
@@ -373,9 +378,8 @@ impl Columns<'_, '_> {
                 )?;
                 let path = &value.path.value;
                 let text = path.to_string();
-                if self.rule.each.is_some() && !path.up {
-                    let slot = (!path.is_element()).then(|| self.element.slot(&path.names));
-                    return Some((Take::Element { slot, conv }, Origin::Other, text));
+                if path.up < self.levels.len() {
+                    return Some((self.value(path, conv), Origin::Other, text));
                 }
                 let from_id = path.names.first().is_some_and(|name| name == "_id");
                 let whole = path.names.len() == 1;
@@ -391,15 +395,54 @@ impl Columns<'_, '_> {
                     true => Origin::Id { whole, text: matches!(conv, Conv::Text(_)) },
                     false => Origin::Other,
                 };
-                let slot = self.document.slot(&path.names);
-                Some((Take::Document { slot, conv }, origin, text))
+                Some((self.value(path, conv), origin, text))
             }
         }
     }
 
-    /// `column` of the document's first row, or `table.column`.
+    /// Takes a value of the document, or of one of the elements.
+    pub(super) fn value(&mut self, path: &Path, conv: Conv) -> Take {
+        let at = self.levels.len().checked_sub(path.up + 1);
+        match at.and_then(|at| self.levels.get_mut(at)) {
+            Some(level) => {
+                let slot = (!path.is_element()).then(|| level.slot(&path.names));
+                Take::Element { up: path.up, slot, conv }
+            }
+            None => Take::Document { slot: self.document.slot(&path.names), conv },
+        }
+    }
+
+    /// What tells the elements of each level apart. Where the rule says it of the innermost alone, those around it are told apart as
+    /// their own tables say; where they have none, by name or place.
+    fn told_by(&mut self, by: &[By]) -> (Box<[ById]>, String) {
+        let Some(each) = &self.rule.each else { return (Box::default(), String::new()) };
+        let depth = each.value.depth();
+        let mut told: Vec<ById> = Vec::with_capacity(depth);
+        let mut path = String::new();
+        for level in 0..depth {
+            let fields = each.value.0[level].fields;
+            let own = (level + by.len()).checked_sub(depth).and_then(|at| by.get(at));
+            let (by, text) = match own.or_else(|| said_around(&self.elements, &each.value, level)) {
+                Some(By::Index) => (ById::Index, "index".to_owned()),
+                Some(By::Path(path)) if fields && path.value.names == ["key"] => (ById::Name, "key".into()),
+                Some(By::Path(path)) if path.value.is_element() => (ById::Itself, ".".into()),
+                Some(By::Path(path)) => {
+                    (ById::Slot(self.levels[level].slot(&path.value.names)), path.value.to_string())
+                }
+                None if fields => (ById::Name, String::new()),
+                None => (ById::Index, String::new()),
+            };
+            told.push(by);
+            path = text;
+        }
+        (told.into(), path)
+    }
+
+    /// `column` of the row that the elements belong to, or `table.column`.
     fn parent(&mut self, parent: &At<String>, column: &catalog::Column) -> Option<(Take, Origin, String)> {
-        if self.rows.is_empty() {
+        let around: Vec<usize> =
+            (0..self.elements.len()).filter(|at| self.encloses(&self.elements[*at])).collect();
+        if self.rows.is_empty() && around.is_empty() {
             if self.incomplete {
                 return None;
             }
@@ -407,25 +450,27 @@ impl Columns<'_, '_> {
             self.findings.error(parent.place, "the collection has no row that this could belong to", help);
             return None;
         }
-        let named = |table: &str| self.rows.iter().position(|row| row.rule.into.value == table);
+        let named =
+            |rows: &[First<'_>], table: &str| rows.iter().position(|row| row.rule.into.value == table);
         let (row, name) = match parent.value.split_once('.') {
-            Some((table, name)) => match named(table) {
-                Some(row) => (row, name),
-                None if self.incomplete => return None,
-                None => {
-                    let tables = || self.rows.iter().map(|row| row.rule.into.value.as_str());
-                    let help = match nearest(table, tables()) {
-                        Some(near) => format!("did you mean `{near}.{name}`?"),
-                        None => format!("its documents become rows of {}", list(tables())),
-                    };
-                    let message = format!("no document of the collection becomes a row of `{table}`");
-                    self.findings.error(parent.place, message, help);
-                    return None;
+            Some((table, name)) => {
+                let above = named(&self.elements, table);
+                match (above.filter(|at| around.contains(at)), named(&self.rows, table)) {
+                    (Some(at), _) => (Owning::Above(at), name),
+                    (None, Some(at)) => (Owning::Document(at), name),
+                    (None, None) if self.incomplete => return None,
+                    (None, None) => {
+                        self.no_owner(parent, (table, name), &around);
+                        return None;
+                    }
                 }
-            },
-            None => (0, parent.value.as_str()),
+            }
+            None => (self.nearest_owner(&around), parent.value.as_str()),
         };
-        let theirs = &self.rows[row];
+        let theirs = match row {
+            Owning::Document(at) => self.rows[at],
+            Owning::Above(at) => self.elements[at],
+        };
         let names = || theirs.built.iter().map(|built| built.code.name.as_str());
         let Some(at) = names().position(|known| known == name) else {
             if theirs.rule.names(name) {
@@ -454,7 +499,81 @@ impl Columns<'_, '_> {
             self.findings.error(parent.place, message, "give both the same type");
             return None;
         }
-        // The index among the parents is put in when all of them are known.
-        Some((Take::Parent(at), Origin::Parent(row, at), parent.value.clone()))
+        // The index among the parents, or the rows above, is put in when all of them are known.
+        let (take, origin) = match row {
+            Owning::Document(row) => (Take::Parent(at), Origin::Parent(row, at)),
+            Owning::Above(each) => (Take::Above { above: each, column: at }, Origin::Above(each, at)),
+        };
+        Some((take, origin, parent.value.clone()))
     }
+
+    /// The elements of this table are inside those of the other.
+    fn encloses(&self, other: &First<'_>) -> bool {
+        let (Some(own), Some(theirs)) = (&self.rule.each, &other.rule.each) else { return false };
+        theirs.value.encloses(&own.value)
+    }
+
+    /// What is meant where no table is named: the first of those that enclose the elements most closely.
+    fn nearest_owner(&self, around: &[usize]) -> Owning {
+        let depth = |at: usize| self.elements[at].rule.each.as_ref().map_or(0, |each| each.value.depth());
+        let deepest = around.iter().map(|at| depth(*at)).max();
+        let nearest = around.iter().copied().find(|at| Some(depth(*at)) == deepest);
+        nearest.map_or(Owning::Document(0), Owning::Above)
+    }
+
+    /// A table that holds nothing of these elements.
+    fn no_owner(&mut self, parent: &At<String>, (table, name): (&str, &str), around: &[usize]) {
+        let tables = || {
+            let elements = around.iter().map(|at| &self.elements[*at]);
+            self.rows.iter().chain(elements).map(|row| row.rule.into.value.as_str())
+        };
+        let near = nearest(table, tables()).map(|near| format!("did you mean `{near}.{name}`?"));
+        let owners = || format!("its rows can belong to {}", list(tables()));
+        let mine = |rules: &&[Table]| rules.iter().any(|rule| std::ptr::eq(rule, self.rule));
+        let rules = self.around.collections.iter().map(|collection| &collection.tables[..]).find(mine);
+        let named = rules.into_iter().flatten().find(|rule| rule.into.value == table);
+        let each = named.and_then(|rule| rule.each.as_ref()).zip(self.rule.each.as_ref());
+        let (message, help) = match each {
+            Some((theirs, own)) => (
+                format!(
+                    "rows of `{table}` are made of `{}`, which does not enclose `{}`",
+                    theirs.value, own.value
+                ),
+                near.unwrap_or_else(owners),
+            ),
+            None if around.is_empty() => (
+                format!("no document of the collection becomes a row of `{table}`"),
+                near.unwrap_or_else(|| format!("its documents become rows of {}", list(tables()))),
+            ),
+            None => (
+                format!("no document and no element around it becomes a row of `{table}`"),
+                near.unwrap_or_else(owners),
+            ),
+        };
+        self.findings.error(parent.place, message, help);
+    }
+}
+
+/// What the first table that is made of the elements of this level says of them, or of those inside them that says it of all levels.
+fn said_around<'a>(elements: &[First<'a>], each: &Levels, level: usize) -> Option<&'a By> {
+    let said = elements.iter().filter_map(|of| {
+        let theirs = &of.rule.each.as_ref()?.value;
+        let around = theirs.encloses(each) && theirs.depth() > level;
+        let by = of.rule.columns.iter().find_map(|column| match &column.rule.value {
+            Rule::Element { by, .. } => Some(by),
+            _ => None,
+        });
+        let at = (level + by?.len()).checked_sub(theirs.depth())?;
+        by?.get(at).filter(|_| around)
+    });
+    said.into_iter().next()
+}
+
+/// A row that elements belong to.
+#[derive(Clone, Copy)]
+enum Owning {
+    /// One of the document's.
+    Document(usize),
+    /// One of those of elements around them.
+    Above(usize),
 }

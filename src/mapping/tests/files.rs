@@ -57,7 +57,8 @@ const COLUMNS: [(&str, &[&str]); 14] = [
 ];
 const NAMES: [&str; 14] = ["t", "v", "s", "i", "n", "d", "b", "at", "day", "j", "x", "l", "m", "r"];
 const GOOD_PATHS: [&str; 6] = ["t", "a.b", "n", "x", "a.0", "other"];
-const PATHS: [&str; 16] = [
+const PATHS: [&str; 17] = [
+    "^^.t",
     "t",
     "a.b",
     "l[]",
@@ -99,7 +100,7 @@ fn value(chance: &mut Chance, option: &str) -> String {
         "map" => &["{ a: good, b: bad }", "{ a: good }"],
         "unknown" => &["reject", "null", "{ default: good }"],
         "to" => &["m.a", "m.a", "m.b", "m.none"],
-        "by" => &["index", ".", "a", "^.t", "b.c"],
+        "by" => &["index", ".", "a", "^.t", "b.c", "[a, index]", "[index, ., a]", "key"],
         _ => &["1"],
     };
     if chance.percent(96) {
@@ -135,7 +136,7 @@ fn rule(chance: &mut Chance, fitting: &[&str]) -> String {
     let argument = match word {
         "uuid" | "serial" if chance.percent(90) => "_id".to_owned(),
         "uuid" | "serial" => chance.pick(&["each", "t"]).to_owned(),
-        "parent" if chance.percent(90) => "id".to_owned(),
+        "parent" if chance.percent(90) => chance.pick(&["id", "id", "id", "e.id", "a.id"]).to_owned(),
         "parent" => chance.pick(&["t", "none"]).to_owned(),
         "rest" if chance.percent(90) => "jsonb".to_owned(),
         "rest" => chance.pick(&["json", "text"]).to_owned(),
@@ -187,7 +188,11 @@ fn one_table(chance: &mut Chance, own: &str, first: bool) -> String {
         let _ = writeln!(
             text,
             "      each: {}",
-            if chance.percent(95) { "l[]" } else { chance.pick(&["e[]", "a.e[]", "l", "^.l[]"]) }
+            match chance.below(100) {
+                0..70 => "l[]",
+                70..95 => chance.pick(&["l[].e[]", "l[].b{}", "l[].e[].t[]", "a{}.e[]", "l[][]"]),
+                _ => chance.pick(&["e[]", "a.e[]", "l", "^.l[]", "l[].e", "l[]e[]"]),
+            }
         );
     }
     if chance.percent(6) {
@@ -279,7 +284,11 @@ fn bson(chance: &mut Chance, depth: usize) -> Bson {
         }),
         11 => Bson::Array((0..chance.below(4)).map(|_| bson(chance, depth - 1)).collect()),
         12 => Bson::Array(
-            (0..chance.below(4)).map(|n| Bson::Document(doc! {"a": n as i32, "b": {"c": "x"}})).collect(),
+            (0..chance.below(4))
+                .map(|n| {
+                    Bson::Document(doc! {"a": n as i32, "b": {"c": "x"}, "e": [{"a": n as i32, "t": [1]}, 2]})
+                })
+                .collect(),
         ),
         _ => {
             let fields = (0..chance.below(4))

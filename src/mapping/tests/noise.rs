@@ -56,6 +56,9 @@ fn any_plan(invalid: &str) -> Arc<Plan> {
     - into: e
       each: e[]
       columns: {{ id: {{ uuid: each, by: . }}, a_id: {{ parent: id }}, x: {{ jsonb: a.b, invalid: {invalid} }}, y: {{ text: ^.t, invalid: {invalid} }} }}
+    - into: f
+      each: e[].b{{}}
+      columns: {{ e_id: {{ parent: id }}, k: {{ key: each }}, x: {{ jsonb: ., invalid: {invalid} }}, y: {{ text: ^^.t, invalid: {invalid} }} }}
 "
         );
     let columns = [
@@ -77,7 +80,9 @@ fn any_plan(invalid: &str) -> Arc<Plan> {
         "m mood",
         "r jsonb",
     ];
-    plan(&file, vec![table("a", &columns), table("e", &["id uuid key", "a_id uuid", "x jsonb", "y text"])])
+    let elements = table("e", &["id uuid key", "a_id uuid", "x jsonb", "y text"]);
+    let inner = table("f", &["e_id uuid key", "k text key", "x jsonb", "y text"]);
+    plan(&file, vec![table("a", &columns), elements, inner])
 }
 
 const NAMES: [&str; 18] =

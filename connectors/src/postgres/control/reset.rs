@@ -53,7 +53,7 @@ impl Control {
         let parts: Vec<String> =
             parts.iter().map(|row| row.try_get(0)).collect::<std::result::Result<_, _>>().doing(&doing)?;
         for spec in rows.iter().rev() {
-            if spec.is_part() {
+            if spec.is_ours() {
                 continue;
             }
             if let Some(whole) = spec.whole() {

@@ -255,6 +255,9 @@ pub struct TableSpec {
     pub claimed: bool,
     /// For rows made of an array's elements: the column (index into `columns`) with the id of the row they belong to.
     pub owner: Option<usize>,
+    /// The table of ours that says which such ids a document has (schema and name, quoted), where rows belong to elements: owners
+    /// are ids of documents then.
+    pub holder: Option<Arc<str>>,
     /// What becomes of a row whose referenced row is not there, for each of `columns`.
     pub missing: Vec<Missing>,
     /// How the rows travel where some column is written as text.
@@ -290,6 +293,8 @@ pub enum Merging {
     },
     /// A table of ours with what others look up in the documents of a collection: a row a document.
     Known,
+    /// A table of ours with the ids of the elements that rows of elements inside them belong to: a row a document.
+    Holder,
     /// The application's table: each row is made of the parts with its key.
     Whole(Whole),
 }
@@ -370,6 +375,8 @@ pub enum Apart {
 pub const PART: &str = "slackwater part";
 /// The document of which a part is, where an element made it.
 pub const DOCUMENT: &str = "slackwater document";
+/// The elements of a document, in a table that says which it has.
+pub const HELD: &str = "slackwater elements";
 /// What parts are ordered by, where the file says so.
 pub const ORDER: &str = "slackwater order";
 
@@ -382,16 +389,21 @@ pub fn wanted(column: &str) -> String {
 }
 
 impl TableSpec {
-    /// A table of ours, which the application does not know.
+    /// Rows are made of what is in it.
     pub fn is_part(&self) -> bool {
         matches!(self.merging, Merging::Part { .. } | Merging::Known)
+    }
+
+    /// A table of ours, which the application does not know.
+    pub fn is_ours(&self) -> bool {
+        self.is_part() || self.merging == Merging::Holder
     }
 
     /// How its rows are made of parts, if they are.
     pub fn whole(&self) -> Option<&Whole> {
         match &self.merging {
             Merging::Whole(whole) => Some(whole),
-            Merging::None | Merging::Part { .. } | Merging::Known => None,
+            Merging::None | Merging::Part { .. } | Merging::Known | Merging::Holder => None,
         }
     }
 

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use crate::postgres::target::catalog::Type;
-use crate::postgres::target::rows::TableSpec;
+use crate::postgres::target::rows::{HELD, PART, TableSpec};
 
 /// A name, quoted.
 pub fn quote(name: &str) -> String {
@@ -111,14 +111,26 @@ pub fn delete(spec: &TableSpec) -> String {
     )
 }
 
+/// The owners in `$1` as `o(id)`; of rows that belong to elements, those that the documents in `$1` had.
+pub(super) fn owners(spec: &TableSpec) -> Option<String> {
+    let kind = element_type(&kind(spec, spec.owner?));
+    Some(match &spec.holder {
+        None => format!("unnest($1::{kind}[]) AS o(id)"),
+        Some(holder) => format!(
+            "(SELECT u.id::{kind} AS id FROM {holder} AS h, unnest(h.{}) AS u(id) WHERE h.{} = ANY($1::uuid[])) AS o",
+            quote(HELD),
+            quote(PART)
+        ),
+    })
+}
+
 /// Deletes all rows of the owners in `$1`.
 pub fn delete_owned(spec: &TableSpec) -> Option<String> {
-    let owner = spec.owner?;
     Some(format!(
-        "DELETE FROM {} AS t USING unnest($1::{}[]) AS o(id) WHERE t.{} = o.id",
+        "DELETE FROM {} AS t USING {} WHERE t.{} = o.id",
         table_name(spec),
-        element_type(&kind(spec, owner)),
-        column(spec, owner)
+        owners(spec)?,
+        column(spec, spec.owner?)
     ))
 }
 
@@ -346,6 +358,7 @@ mod tests {
             columns: mapped,
             key: key.to_vec(),
             owner,
+            holder: None,
         }
     }
 
@@ -387,6 +400,18 @@ mod tests {
             "DELETE FROM \"public\".\"a\"\"b\" AS t USING unnest($1::uuid[]) AS o(id) WHERE t.\"user_id\" = o.id AND \
              (t.\"user_id\", t.\"code\") NOT IN (SELECT r.\"user_id\", r.\"code\" FROM \
              unnest($2::\"public\".\"a\"\"b\"[]) AS r)"
+        );
+    }
+
+    #[test]
+    fn rows_of_elements_are_found_through_those_of_their_document() {
+        let mut lines = spec(&[("order_id", 2950, "uuid"), ("sku", 25, "text")], &[0, 1], Some(0));
+        lines.holder = Some("slackwater.\"parts_x\"".into());
+        assert_eq!(
+            delete_owned(&lines).expect("has an owner"),
+            "DELETE FROM \"public\".\"a\"\"b\" AS t USING (SELECT u.id::uuid AS id FROM slackwater.\"parts_x\" AS h, \
+             unnest(h.\"slackwater elements\") AS u(id) WHERE h.\"slackwater part\" = ANY($1::uuid[])) AS o \
+             WHERE t.\"order_id\" = o.id"
         );
     }
 

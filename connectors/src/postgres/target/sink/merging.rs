@@ -64,7 +64,7 @@ impl Sink {
     fn made_of(&self, spec: usize) -> Option<usize> {
         match self.specs[spec].merging {
             Merging::Part { of } => Some(of),
-            Merging::None | Merging::Known | Merging::Whole(_) => None,
+            Merging::None | Merging::Known | Merging::Holder | Merging::Whole(_) => None,
         }
     }
 
@@ -407,7 +407,7 @@ impl Sink {
 
 /// The same by a connection of its own.
 pub async fn prepare_parts(url: &Secret, specs: &[TableSpec]) -> Result<()> {
-    if specs.iter().any(TableSpec::is_part) {
+    if specs.iter().any(TableSpec::is_ours) {
         let (client, _task) = connect(url).await?;
         make_tables(&client, specs).await?;
     }
@@ -418,7 +418,7 @@ pub async fn prepare_parts(url: &Secret, specs: &[TableSpec]) -> Result<()> {
 pub(super) async fn make_tables(client: &tokio_postgres::Client, specs: &[TableSpec]) -> Result<()> {
     let lookups: Vec<&LookUp> =
         specs.iter().filter_map(TableSpec::whole).flat_map(|whole| &whole.lookups).collect();
-    for (spec, part) in specs.iter().enumerate().filter(|(_, part)| part.is_part()) {
+    for (spec, part) in specs.iter().enumerate().filter(|(_, part)| part.is_ours()) {
         let whole = match part.merging {
             Merging::Part { of } => Some(&specs[of]),
             _ => None,
@@ -427,7 +427,8 @@ pub(super) async fn make_tables(client: &tokio_postgres::Client, specs: &[TableS
         let looks_by =
             lookups.iter().filter(|lookup| lookup.part == spec).map(|lookup| lookup.wanted.as_str());
         let indexed: Vec<&str> = found_by.chain(looks_by).collect();
-        let doing = format!("making a table for {}", whole.map_or("look-ups", |whole| &whole.table.name));
+        let what = if part.is_part() { "look-ups" } else { "elements" };
+        let doing = format!("making a table for {}", whole.map_or(what, |whole| &whole.table.name));
         let fail = |error: tokio_postgres::Error| explain(doing.clone(), &error);
         let sql = "SELECT a.attname::text, a.atttypid FROM pg_catalog.pg_attribute AS a
                    WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped";

@@ -8,7 +8,9 @@ use super::text::{
 };
 use super::{Writer, waiting_row};
 use crate::postgres::target::rows::TableSpec;
-use crate::postgres::target::statements::{element_type, qualified, quote, source, table_name, unseen};
+use crate::postgres::target::statements::{
+    element_type, owners, qualified, quote, source, table_name, unseen,
+};
 
 impl Writer<'_> {
     /// Rows with these keys are about to go: those that refer to them are noted, and lose the reference or have to leave. A row
@@ -132,10 +134,10 @@ impl Writer<'_> {
         let kind = &mapped.table.columns[spec.columns[owner]].kind;
         let number = self.number(table);
         Some(format!(
-            "WITH gone AS (DELETE FROM slackwater.waiting_rows AS w USING unnest($1::{kind}[]) AS o(id) {at} \
+            "WITH gone AS (DELETE FROM slackwater.waiting_rows AS w USING {owners} {at} \
              WHERE w.ctid = e.at AND w.key NOT IN (SELECT {key} FROM {source} AS r) \
              RETURNING w.key), {entries} SELECT 'd' AS what, 0::bigint AS count, NULL::text[] AS key LIMIT 0",
-            kind = element_type(kind),
+            owners = owners(spec)?,
             at = place_of("waiting_rows", number, &format!("x.owner = {}", text("o.id", kind))),
             entries = Self::entries_of_gone(number),
             key = key(mapped, "r."),
@@ -237,10 +239,10 @@ impl Writer<'_> {
         let owner = spec.columns[spec.owner?];
         let column = &mapped.table.columns[owner];
         Some(format!(
-            "SELECT 'l' AS what, 1::bigint AS count, {key} AS key FROM unnest($1::{kind}[]) AS o(id) JOIN {name} AS t \
+            "SELECT 'l' AS what, 1::bigint AS count, {key} AS key FROM {owners} JOIN {name} AS t \
              ON t.{owner} = o.id WHERE ({theirs}) NOT IN (SELECT {ours} FROM {source} AS r)",
             key = key(mapped, "t."),
-            kind = element_type(&column.kind),
+            owners = owners(spec)?,
             name = table_name(spec),
             source = source(spec, 2),
             owner = quote(&column.name),
