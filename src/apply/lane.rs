@@ -16,17 +16,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::postgres::control::standing::STANDING;
 use slackwater_connectors::postgres::progress::{Advance, Counts, Notes, Tally};
 use slackwater_connectors::postgres::target::rows::{Apart, WriteSet};
 use slackwater_connectors::postgres::target::sink::Sink;
-use slackwater_topics::{Event, Op};
+use slackwater_topics::{CollectionId, Event, Key, Op, Position};
+use uuid::Uuid;
 
 use super::schema_watch::Schema;
 use super::transaction::{Origin, Transaction};
+use super::versions::{self, Chosen};
 use crate::letters::{Letters, refused, rejected, standing};
-use crate::log::keep_last;
+use crate::log::{Batch, keep_last};
 use crate::mapping::{self, Inputs, Mapper, Plan, Texts};
 use crate::ops::board::Place;
 use crate::ops::gauges::Gauges;
@@ -39,6 +42,9 @@ const KEPT_BYTES: usize = 32 << 20;
 
 /// More than this is not gone through for records that fail: others would wait for its rows meanwhile.
 const MOST_CAREFUL: usize = 256;
+
+/// Documents that are deleted in one transaction, where a recopy has not met them.
+const UNMET_AT_ONCE: i64 = 5_000;
 
 /// A lane at work.
 pub(crate) struct Lane {
@@ -116,7 +122,8 @@ impl Lane {
         let taken = transaction.events.len() as u64;
         // A chunk holds each document once.
         if !matches!(transaction.origin, Origin::Chunk(_)) {
-            transaction.events = keep_last(std::mem::take(&mut transaction.events));
+            let events = std::mem::take(&mut transaction.events);
+            transaction.events = keep_last(events, |id| self.plan.keeps_versions(id));
         }
         let mut advance = transaction.advance(taken, self.sink.progress());
         let given = transaction.notes();
@@ -238,9 +245,11 @@ impl Lane {
         given: &Notes,
         way: Way,
     ) -> Result<Counts> {
-        let mut notes = self.map(events, given, way);
+        let chosen = self.choose(events, &advance.seen).await?;
+        let mapped = chosen.as_ref().map_or(events, |chosen| &chosen.events);
+        let mut notes = self.map(mapped, given, way);
         while self.learn().await? {
-            notes = self.map(events, given, way);
+            notes = self.map(mapped, given, way);
         }
         let writes = match way {
             Way::Upsert => &mut self.records,
@@ -249,14 +258,29 @@ impl Lane {
         writes.sort();
         notes.tallies = tallied(&self.plan, self.mapper.take_tallies());
         self.letters.settle(&self.plan, events, &mut notes);
+        if let Some(chosen) = &chosen {
+            chosen.note(&mut notes);
+        }
         let written = match way {
             Way::Upsert => self.sink.apply(advance, writes, &notes).await,
             Way::Copy => self.sink.copy(advance, writes, &notes).await,
         };
         if written.is_ok() {
             self.count_letters(&notes);
+            self.tell_breaches(&notes);
         }
         written
+    }
+
+    /// What is written of documents of which the first version stands. None where nothing is of such a collection.
+    async fn choose(&mut self, events: &[Event], seen: &[usize]) -> Result<Option<Chosen>> {
+        let documents = versions::documents(&self.plan, events);
+        if documents.is_empty() {
+            return Ok(None);
+        }
+        let ids: Vec<Uuid> = documents.iter().map(|document| document.id).collect();
+        let known = self.sink.versions(&ids).await?;
+        Ok(Some(versions::choose(&self.plan, events, &documents, &known, seen)))
     }
 
     /// Makes rows of the events; what is to be noted with them.
@@ -341,10 +365,11 @@ impl Lane {
     }
 
     async fn halve(&mut self, advance: &Advance, events: &[Event], given: &Notes) -> Result<Counts> {
+        let chosen = self.choose(events, &advance.seen).await?;
         self.sink.begin(advance).await?;
         let mut notes = given.clone();
         let mut total = Counts::default();
-        let mut open = vec![events];
+        let mut open = vec![chosen.as_ref().map_or(events, |chosen| &chosen.events)];
         while let Some(part) = open.pop() {
             reset(&mut self.records, &self.plan);
             let mut letters = Vec::new();
@@ -385,8 +410,12 @@ impl Lane {
             }
         }
         self.letters.settle(&self.plan, events, &mut notes);
+        if let Some(chosen) = &chosen {
+            chosen.note(&mut notes);
+        }
         self.sink.commit(&notes).await?;
         self.count_letters(&notes);
+        self.tell_breaches(&notes);
         Ok(total)
     }
 
@@ -402,6 +431,19 @@ impl Lane {
             }
         }
         Ok(())
+    }
+
+    fn tell_breaches(&self, notes: &Notes) {
+        if let Some(first) = notes.breaches.first() {
+            tracing::warn!(
+                lane = self.name,
+                documents = notes.breaches.len(),
+                collection = first.collection,
+                key = %Key::from_bytes(&first.key),
+                happened = first.kind.word(),
+                "changes were not applied: the collection is append only"
+            );
+        }
     }
 
     fn count_letters(&self, notes: &Notes) {
@@ -421,8 +463,56 @@ impl Lane {
         }
     }
 
-    /// Removes the rows that a recopy has not seen; how many. None if a table cannot be swept as it is now: then the recopy was in vain.
-    pub(crate) async fn sweep(&mut self, tables: &[usize]) -> std::result::Result<Option<u64>, Stopped> {
+    /// Removes the rows of these collections that a recopy has not seen; how many. None if a table cannot be swept as it is now: then the
+    /// recopy was in vain.
+    pub(crate) async fn sweep(
+        &mut self,
+        plan: &Plan,
+        collections: &[CollectionId],
+    ) -> std::result::Result<Option<u64>, Stopped> {
+        for id in collections.iter().filter(|id| plan.collection(**id).append_only) {
+            self.delete_unmet(*id, &plan.collection(*id).name).await?;
+        }
+        self.sweep_tables(&plan.swept_tables(collections)).await
+    }
+
+    /// Documents that are gone, as a recopy has seen: each is deleted as if the source had said so.
+    async fn delete_unmet(
+        &mut self,
+        collection: CollectionId,
+        name: &str,
+    ) -> std::result::Result<(), Stopped> {
+        let mut patience = Patience::new(&self.stop).shown(&self.gauges, Place::Target);
+        loop {
+            let keys = match self.sink.unmet(name, UNMET_AT_ONCE).await {
+                Ok(keys) => keys,
+                Err(error) => {
+                    if patience.after(error).await? != Again::Soon {
+                        self.reopen(&mut patience).await?;
+                    }
+                    continue;
+                }
+            };
+            if keys.is_empty() {
+                patience.over();
+                return Ok(());
+            }
+            let position = Position::default();
+            let delete = |key| Event {
+                collection,
+                key,
+                op: Op::Delete,
+                document: Bytes::new(),
+                position: position.clone(),
+                time: 0,
+            };
+            let events = keys.into_iter().map(delete).collect();
+            let mut transaction = Transaction::stream(Batch { events, ..Batch::default() });
+            self.write(&mut transaction, Way::Upsert).await?;
+        }
+    }
+
+    async fn sweep_tables(&mut self, tables: &[usize]) -> std::result::Result<Option<u64>, Stopped> {
         let mut patience = Patience::new(&self.stop).shown(&self.gauges, Place::Target);
         let mut removed = 0;
         // Rows that refer come before those that are referred to.

@@ -219,6 +219,8 @@ pub struct Collection {
     pub tables: Vec<Table>,
     /// A document that fits none of the tables is refused.
     pub reject_others: Option<Place>,
+    /// The first version of a document stands: what becomes of it afterwards is reported, and not applied.
+    pub append_only: Option<Place>,
     /// What its rows are made by.
     pub form: Form,
     /// Some table has mistakes, and is left out above.
@@ -242,6 +244,8 @@ pub struct Table {
     pub merge: Option<At<Merge>>,
     /// Which of them is first, and which is last.
     pub order: Option<Box<Column>>,
+    /// The rows of a document stay as they are first written.
+    pub append_only: Option<Place>,
     /// What fills the columns.
     pub columns: Vec<Column>,
     /// Columns whose rules have mistakes, and are left out above.

@@ -113,6 +113,7 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         fingerprint: String::new(),
     };
     log::check_topics(&migration, findings);
+    log::check_versions(&migration, findings);
     Some(migration)
 }
 
@@ -236,6 +237,7 @@ fn collections(
                 findings.error(place, message, "`otherwise` goes with tables that all have `when`");
             }
         }
+        let append_only = append_only(&tables, findings);
         if let Some((source, collection)) = parts {
             let name = name.clone();
             let form = form::of(nodes, beside);
@@ -245,6 +247,7 @@ fn collections(
                 collection,
                 tables,
                 reject_others,
+                append_only,
                 form,
                 incomplete,
             });
@@ -270,7 +273,24 @@ fn collections(
     collections
 }
 
-const TABLE: [&str; 8] = ["into", "each", "when", "key", "merge", "order", "set", "columns"];
+const TABLE: [&str; 9] = ["into", "each", "when", "key", "merge", "order", "append_only", "set", "columns"];
+
+/// It holds for documents, so all tables of a collection say it, or none.
+fn append_only(tables: &[Table], findings: &mut Findings) -> Option<Place> {
+    let place = tables.iter().find_map(|table| table.append_only)?;
+    for table in tables.iter().filter(|table| table.append_only.is_none()) {
+        let message = format!(
+            "`append_only` holds for documents, and `{}` is filled by the same ones without it",
+            table.into.value
+        );
+        findings.error(
+            table.into.place,
+            message,
+            "write `append_only: true` beside every `into` of the collection",
+        );
+    }
+    Some(place)
+}
 
 /// `- otherwise: reject`, beside the tables.
 fn otherwise(node: &Node, findings: &mut Findings) -> Option<Place> {
@@ -320,6 +340,9 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
         findings.error(key.place, "`order` goes with `merge`", help);
     }
     let order = order.and_then(|(_, node)| rules::order(node, in_element, findings)).map(Box::new);
+    let append_only = fields
+        .take("append_only")
+        .and_then(|(key, node)| fields::boolean(node, "`append_only`", findings)?.then_some(key.place));
     let (mut columns, mut unread) = (Vec::new(), Vec::new());
     if let Some((_, node)) = fields.take("set")
         && let Some(set) = Fields::of(node, "`set`", findings)
@@ -360,7 +383,7 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
     if (in_element && each.is_none()) || unread_condition {
         return None;
     }
-    Some(Table { schema, into, each, when, key, merge, order, columns, unread })
+    Some(Table { schema, into, each, when, key, merge, order, append_only, columns, unread })
 }
 
 /// `table` or `schema.table`.

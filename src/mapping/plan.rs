@@ -58,6 +58,17 @@ impl Plan {
         self.ids().find(|id| self.collection(*id).name == name)
     }
 
+    /// Every version of this collection's documents counts, not only the last one of a batch.
+    pub(crate) fn keeps_versions(&self, id: CollectionId) -> bool {
+        self.collection(id).append_only
+    }
+
+    /// The tables from which rows go that a recopy of these collections has not met.
+    pub(crate) fn swept_tables(&self, collections: &[CollectionId]) -> Vec<usize> {
+        let swept = collections.iter().copied().filter(|id| !self.collection(*id).append_only);
+        self.tables_of(&swept.collect::<Vec<_>>())
+    }
+
     /// The collections of a source.
     pub(crate) fn of_source(&self, source: &str) -> Vec<CollectionId> {
         self.ids().filter(|id| self.collection(*id).source == source).collect()
@@ -109,6 +120,8 @@ pub struct CollectionPlan {
     pub collection: String,
     /// One of its tables cannot be written as it is now: its documents wait.
     pub stands: bool,
+    /// The first version of a document stands; what becomes of it afterwards is reported, and not applied.
+    pub append_only: bool,
     /// When it is copied: collections of a lower level first, those of one level side by side.
     pub level: usize,
     /// Collections of other sources whose rows its rows refer to: they are copied first, if they can be.

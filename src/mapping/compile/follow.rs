@@ -167,6 +167,7 @@ fn still(collection: &Collection, tables: Vec<usize>) -> CollectionPlan {
         source: collection.source.clone(),
         collection: collection.collection.clone(),
         stands: true,
+        append_only: collection.append_only.is_some(),
         level: 0,
         after: Vec::new(),
         tables,

@@ -313,6 +313,7 @@ impl<'a> Compiler<'a, '_> {
             source: collection.source.clone(),
             collection: collection.collection.clone(),
             stands: false,
+            append_only: collection.append_only.is_some(),
             level: 0,
             after: Vec::new(),
             tables,
