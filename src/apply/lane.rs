@@ -394,7 +394,8 @@ impl Lane {
                 Err(error) if error.kind == Kind::Data && !(self.patient && dangles(&error)) => match part {
                     [] => {}
                     [event] => {
-                        if Sink::is_claimed_by_another(&error) {
+                        let stays = self.plan.collection(event.collection).append_only;
+                        if Sink::is_claimed_by_another(&error) && !stays {
                             self.remove_document(event).await?;
                         }
                         notes.dead_letters.push(refused(&self.plan, event, &error));

@@ -63,23 +63,6 @@ pub(super) fn check_topics(migration: &Migration, findings: &mut Findings) {
     findings.error(culprit.map_or(log.place, |found| found.name.place), error.to_string(), "");
 }
 
-/// A compacted topic keeps the last record of each key, which is the one version that such a collection must not begin with.
-pub(super) fn check_versions(migration: &Migration, findings: &mut Findings) {
-    let Log::Kafka(log) = &migration.log else { return };
-    if !log.compact {
-        return;
-    }
-    for collection in &migration.collections {
-        if let Some(place) = collection.append_only {
-            let message = format!(
-                "a compacted topic would lose the first versions of documents of `{}`",
-                collection.name.value
-            );
-            findings.error(place, message, "take `compact: true` out of `log`");
-        }
-    }
-}
-
 impl KafkaLog {
     /// The topics as they are to be, in the order of the collections.
     pub(crate) fn topics(&self, migration: &Migration) -> Result<Vec<TopicSpec>, CatalogError> {

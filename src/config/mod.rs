@@ -3,6 +3,7 @@
 //! All mistakes are reported together. Nothing here talks to a server; `crate::mapping::compile` checks the result
 //! against the target's catalogue.
 
+mod append_only;
 mod blot;
 mod ciphers;
 mod cutover;

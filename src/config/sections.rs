@@ -3,6 +3,7 @@
 use slackwater_connectors::secret::Secret;
 use slackwater_topics::Namespace;
 
+use super::append_only;
 use super::ciphers::Section as Ciphers;
 use super::cutover;
 use super::diagnostics::{At, Findings, Place};
@@ -113,7 +114,7 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         fingerprint: String::new(),
     };
     log::check_topics(&migration, findings);
-    log::check_versions(&migration, findings);
+    append_only::check(&migration, findings);
     Some(migration)
 }
 
@@ -237,7 +238,7 @@ fn collections(
                 findings.error(place, message, "`otherwise` goes with tables that all have `when`");
             }
         }
-        let append_only = append_only(&tables, findings);
+        let append_only = append_only::of(&tables, findings);
         if let Some((source, collection)) = parts {
             let name = name.clone();
             let form = form::of(nodes, beside);
@@ -274,23 +275,6 @@ fn collections(
 }
 
 const TABLE: [&str; 9] = ["into", "each", "when", "key", "merge", "order", "append_only", "set", "columns"];
-
-/// It holds for documents, so all tables of a collection say it, or none.
-fn append_only(tables: &[Table], findings: &mut Findings) -> Option<Place> {
-    let place = tables.iter().find_map(|table| table.append_only)?;
-    for table in tables.iter().filter(|table| table.append_only.is_none()) {
-        let message = format!(
-            "`append_only` holds for documents, and `{}` is filled by the same ones without it",
-            table.into.value
-        );
-        findings.error(
-            table.into.place,
-            message,
-            "write `append_only: true` beside every `into` of the collection",
-        );
-    }
-    Some(place)
-}
 
 /// `- otherwise: reject`, beside the tables.
 fn otherwise(node: &Node, findings: &mut Findings) -> Option<Place> {

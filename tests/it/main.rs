@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "tests tell their seeds and what they counted")]
 
+mod append_only;
 mod changes;
 mod ciphers;
 mod claims;

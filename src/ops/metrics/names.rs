@@ -112,6 +112,8 @@ metrics! {
         "1 for a collection that is gone at the source and of whose rows nobody has said what becomes of them; absent otherwise.";
     POLICY Pipeline Counter "slackwater_policy_total" ["collection", "table", "column", "policy"]
         "How often a policy of the migration file changed or dropped a value.";
+    APPEND_ONLY Pipeline Counter "slackwater_append_only_total" ["collection", "kind"]
+        "Changes of documents of append-only collections, which were not applied: `update`, `delete`, or `insert` after a delete.";
     INCIDENTS Pipeline Counter "slackwater_incidents_total" []
         "Incidents, such as lost history or recopied collections.";
     PROCESS_UP Pipeline Gauge "slackwater_process_up" ["name", "role"]

@@ -35,6 +35,15 @@ impl Ground {
         }
     }
 
+    /// The migration file.
+    pub(crate) fn file(&self) -> &str {
+        let file = match self {
+            Self::Direct(_, file) => file,
+            Self::Kafka(pipeline) => &pipeline.file,
+        };
+        file.to_str().expect("a path in UTF-8")
+    }
+
     pub(crate) fn start(&self, which: usize) -> Slackwater {
         match (self, which) {
             (Self::Direct(stage, file), _) => stage.run(file),

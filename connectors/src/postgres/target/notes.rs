@@ -180,17 +180,22 @@ pub(super) fn call<'a>(
             )
         }
         Note::Versions => {
-            Call::prepared("keeping which versions stand", statement, versions(migration, notes))
+            let mut parameters: Parameters<'a> = vec![migration];
+            parameters.extend(versions(notes));
+            Call::prepared("keeping which versions stand", statement, parameters)
         }
-        Note::Breaches => Call::prepared("noting what is not applied", statement, breaches(migration, notes)),
+        Note::Breaches => {
+            let mut parameters: Parameters<'a> = vec![migration];
+            parameters.extend(breaches(notes));
+            Call::prepared("noting what is not applied", statement, parameters)
+        }
     }
 }
 
-fn versions(migration: Box<String>, notes: &Notes) -> Parameters<'_> {
+fn versions(notes: &Notes) -> Parameters<'_> {
     let versions = || notes.versions.iter();
     let last = |version: &Version| version.last.map(|last| last.to_vec());
     vec![
-        migration,
         Box::new(versions().map(|note| Id(note.id)).collect::<Vec<_>>()),
         Box::new(versions().map(|note| note.collection.as_str()).collect::<Vec<_>>()),
         Box::new(versions().map(|note| note.key.as_slice()).collect::<Vec<_>>()),
@@ -201,11 +206,10 @@ fn versions(migration: Box<String>, notes: &Notes) -> Parameters<'_> {
     ]
 }
 
-fn breaches(migration: Box<String>, notes: &Notes) -> Parameters<'_> {
+fn breaches(notes: &Notes) -> Parameters<'_> {
     let breaches = || notes.breaches.iter();
     let (collections, texts): (Vec<String>, Vec<String>) = incidents(&notes.breaches).into_iter().unzip();
     vec![
-        migration,
         Box::new(breaches().map(|breach| Id(breach.id)).collect::<Vec<_>>()),
         Box::new(breaches().map(|breach| breach.kind.word()).collect::<Vec<_>>()),
         Box::new(breaches().map(|breach| breach.collection.as_str()).collect::<Vec<_>>()),
