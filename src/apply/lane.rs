@@ -30,7 +30,7 @@ use super::transaction::{Origin, Transaction};
 use super::versions::{self, Chosen};
 use crate::letters::{Letters, refused, rejected, standing};
 use crate::log::{Batch, keep_last};
-use crate::mapping::{self, Inputs, Mapper, Plan, Texts};
+use crate::mapping::{self, Inputs, Mapper, Plan, Texts, What};
 use crate::ops::board::Place;
 use crate::ops::gauges::Gauges;
 use crate::ops::metrics::{self, Retry};
@@ -246,10 +246,9 @@ impl Lane {
         way: Way,
     ) -> Result<Counts> {
         let chosen = self.choose(events, &advance.seen).await?;
-        let mapped = chosen.as_ref().map_or(events, |chosen| &chosen.events);
-        let mut notes = self.map(mapped, given, way);
+        let mut notes = self.map(events, chosen.as_ref(), given, way);
         while self.learn().await? {
-            notes = self.map(mapped, given, way);
+            notes = self.map(events, chosen.as_ref(), given, way);
         }
         let writes = match way {
             Way::Upsert => &mut self.records,
@@ -272,7 +271,7 @@ impl Lane {
         written
     }
 
-    /// What is written of documents of which the first version stands. None where nothing is of such a collection.
+    /// What is written of documents of which every version counts. None where nothing is of such a collection.
     async fn choose(&mut self, events: &[Event], seen: &[usize]) -> Result<Option<Chosen>> {
         let documents = versions::documents(&self.plan, events);
         if documents.is_empty() {
@@ -284,19 +283,21 @@ impl Lane {
     }
 
     /// Makes rows of the events; what is to be noted with them.
-    fn map(&mut self, events: &[Event], given: &Notes, way: Way) -> Notes {
+    fn map(&mut self, events: &[Event], chosen: Option<&Chosen>, given: &Notes, way: Way) -> Notes {
+        let events = chosen.map_or(events, |chosen| &chosen.events);
         let writes = match way {
             Way::Upsert => &mut self.records,
             Way::Copy => self.tuples.get_or_insert_with(|| WriteSet::new(&self.plan.tables, true)),
         };
         reset(writes, &self.plan);
         let mut notes = given.clone();
-        for event in events {
+        for (at, event) in events.iter().enumerate() {
             if self.plan.collection(event.collection).stands {
                 notes.dead_letters.push(standing(&self.plan, event));
                 continue;
             }
-            if let Err(rejection) = self.mapper.map(event, writes) {
+            let what = chosen.map_or(What::CURRENT, |chosen| chosen.what(at));
+            if let Err(rejection) = self.mapper.map_version(event, what, writes) {
                 notes.dead_letters.push(rejected(&self.plan, event, rejection));
             }
         }
@@ -324,7 +325,7 @@ impl Lane {
         self.mapper.keep_texts();
         for event in events {
             // What is wrong with it otherwise is found again when it is written.
-            let _ = self.mapper.map(event, &mut self.records);
+            let _ = self.mapper.map_version(event, What::ALL, &mut self.records);
         }
         let _ = self.mapper.take_tallies();
         let mut refused = Texts::new();
@@ -369,16 +370,19 @@ impl Lane {
         self.sink.begin(advance).await?;
         let mut notes = given.clone();
         let mut total = Counts::default();
-        let mut open = vec![chosen.as_ref().map_or(events, |chosen| &chosen.events)];
-        while let Some(part) = open.pop() {
+        let mapped = chosen.as_ref().map_or(events, |chosen| &chosen.events);
+        let mut open = vec![(0, mapped.len())];
+        while let Some((start, end)) = open.pop() {
+            let part = &mapped[start..end];
             reset(&mut self.records, &self.plan);
             let mut letters = Vec::new();
-            for event in part {
+            for (at, event) in part.iter().enumerate() {
                 if self.plan.collection(event.collection).stands {
                     letters.push(standing(&self.plan, event));
                     continue;
                 }
-                if let Err(rejection) = self.mapper.map(event, &mut self.records) {
+                let what = chosen.as_ref().map_or(What::CURRENT, |chosen| chosen.what(start + at));
+                if let Err(rejection) = self.mapper.map_version(event, what, &mut self.records) {
                     letters.push(rejected(&self.plan, event, rejection));
                 }
             }
@@ -402,9 +406,9 @@ impl Lane {
                     }
                     _ => {
                         // The stack gives the first half first: the order of the source is kept.
-                        let (first, second) = part.split_at(part.len() / 2);
-                        open.push(second);
-                        open.push(first);
+                        let middle = start + part.len() / 2;
+                        open.push((middle, end));
+                        open.push((start, middle));
                     }
                 },
                 Err(error) => return Err(error),
@@ -471,7 +475,7 @@ impl Lane {
         plan: &Plan,
         collections: &[CollectionId],
     ) -> std::result::Result<Option<u64>, Stopped> {
-        for id in collections.iter().filter(|id| plan.collection(**id).append_only) {
+        for id in collections.iter().filter(|id| plan.keeps_versions(**id)) {
             self.delete_unmet(*id, &plan.collection(*id).name).await?;
         }
         self.sweep_tables(&plan.swept_tables(collections)).await

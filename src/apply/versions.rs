@@ -1,9 +1,9 @@
-//! Collections that are append only: the first version of a document that is written stands. What becomes of the document afterwards is
-//! noted, and not applied. Here is decided what is written of a batch; pure.
+//! Collections of which every version counts. Of those that are append only the first one that is written stands; what becomes of the document
+//! afterwards is noted, and not applied. In tables of history each version is a row. Here is decided what is written of a batch; pure.
 //!
-//! **Invariant**: a version stands exactly while its digest is kept, and both are written in one transaction. So a version that comes
-//! again (a replay, the copy beside the stream, a recopy, a letter that is tried again) is told from a change, whatever the mapping makes
-//! of either. A version that is a dead letter does not stand.
+//! **Invariant**: what is kept of a document (the version that stands, the one that came last, how many there were) is what its rows show,
+//! and both are written in one transaction. So a version that comes again (a replay, the copy beside the stream, a recopy, a letter that is
+//! tried again) is told from a change, whatever the mapping makes of either. A version that is a dead letter does not stand.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -14,18 +14,23 @@ use slackwater_connectors::postgres::progress::{
 use slackwater_topics::{CollectionId, Event, Key, Op};
 use uuid::Uuid;
 
-use crate::mapping::Plan;
+use crate::mapping::{Change, ChangeKind, Plan, What};
+
+/// Of a document whose last version is a dead letter: no version is like it.
+const NONE: VersionDigest = [0; 16];
 
 /// What becomes of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Chosen {
-    /// What is mapped: of each document one event at the most.
+    /// What is mapped …
     pub(super) events: Vec<Event>,
+    /// … and of each of them, what is written.
+    whats: Vec<What>,
     versions: Vec<VersionNote>,
     breaches: Vec<Breach>,
 }
 
-/// A document of an append-only collection, and where its events are in the batch.
+/// A document of such a collection, and where its events are in the batch.
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) id: Uuid,
@@ -40,13 +45,13 @@ fn digest(document: &[u8]) -> VersionDigest {
     digest
 }
 
-/// The documents of append-only collections in a batch.
+/// The documents of such collections in a batch.
 pub(super) fn documents(plan: &Plan, events: &[Event]) -> Vec<Document> {
     let mut found: HashMap<(CollectionId, &Key), usize> = HashMap::new();
     let mut documents: Vec<Document> = Vec::new();
     for (at, event) in events.iter().enumerate() {
         let collection = plan.collection(event.collection);
-        if !collection.append_only || collection.stands {
+        if collection.stands || !plan.keeps_versions(event.collection) {
             continue;
         }
         let place = *found.entry((event.collection, &event.key)).or_insert_with(|| {
@@ -68,21 +73,30 @@ pub(super) fn choose(
     seen: &[usize],
 ) -> Chosen {
     let mut chosen = Chosen::default();
-    let mut written: Vec<bool> = vec![true; events.len()];
+    let mut whats: Vec<Option<What>> = vec![Some(What::CURRENT); events.len()];
     for document in documents {
         let before = known.get(&document.id).copied();
-        let history: Vec<Option<VersionDigest>> = document
-            .events
-            .iter()
-            .map(|at| &events[*at])
-            .map(|event| (event.op != Op::Delete).then(|| digest(&event.document)))
-            .collect();
-        let outcome = follow(before, &history);
-        for (place, at) in document.events.iter().enumerate() {
-            written[*at] = outcome.write == Some(place);
-        }
         let Some(first) = document.events.first().map(|at| &events[*at]) else { continue };
         let collection = plan.collection(first.collection);
+        let versions = document.events.iter().map(|at| &events[*at]);
+        let versions: Vec<_> = versions
+            .map(|event| (event, (event.op != Op::Delete).then(|| digest(&event.document))))
+            .collect();
+        let outcome = if collection.append_only {
+            let history: Vec<_> = versions.iter().map(|(_, digest)| *digest).collect();
+            let outcome = follow(before, &history);
+            for (place, at) in document.events.iter().enumerate() {
+                whats[*at] = (outcome.write == Some(place)).then_some(What::CURRENT);
+            }
+            outcome
+        } else {
+            let (after, changes) = record(before, &versions);
+            for (place, (at, version)) in document.events.iter().zip(changes).enumerate() {
+                let current = place + 1 == document.events.len();
+                whats[*at] = (current || version.is_some()).then_some(What { current, version });
+            }
+            Outcome { after, ..Outcome::default() }
+        };
         let (name, key) = (&collection.name, first.key.as_bytes());
         let met = seen.iter().any(|table| collection.tables.contains(table));
         if let Some(after) = outcome.after.filter(|after| met || before.as_ref() != Some(after)) {
@@ -94,30 +108,75 @@ pub(super) fn choose(
             chosen.breaches.push(Breach { id, kind, collection, key, count });
         }
     }
-    let kept = events.iter().zip(written).filter(|(_, written)| *written);
-    chosen.events = kept.map(|(event, _)| event.clone()).collect();
+    for (event, what) in events.iter().zip(whats) {
+        if let Some(what) = what {
+            chosen.events.push(event.clone());
+            chosen.whats.push(what);
+        }
+    }
     chosen
 }
 
 impl Chosen {
-    /// Puts what is to be kept among the notes; not of documents that have become dead letters, of which no version stands.
+    /// What is written of an event.
+    pub(super) fn what(&self, at: usize) -> What {
+        self.whats.get(at).copied().unwrap_or(What::CURRENT)
+    }
+
+    /// Puts what is to be kept among the notes. Of a document that has become a dead letter no version stands, and its last one is not
+    /// a row.
     pub(super) fn note(&self, notes: &mut Notes) {
         let failed: HashSet<(&str, &[u8])> = notes
             .dead_letters
             .iter()
             .map(|letter| (letter.collection.as_str(), letter.key.as_slice()))
             .collect();
-        let stands = |collection: &str, key: &[u8]| !failed.contains(&(collection, key));
-        let versions =
-            self.versions.iter().filter(|note| note.before.is_some() || stands(&note.collection, &note.key));
-        let versions: Vec<VersionNote> = versions.cloned().collect();
-        let begun = |id: &Uuid| self.versions.iter().any(|note| note.id == *id && note.before.is_none());
-        let breaches = self.breaches.iter();
-        let breaches =
-            breaches.filter(|breach| stands(&breach.collection, &breach.key) || !begun(&breach.id));
-        let breaches: Vec<Breach> = breaches.cloned().collect();
-        (notes.versions, notes.breaches) = (versions, breaches);
+        let fails = |collection: &str, key: &[u8]| failed.contains(&(collection, key));
+        let mut not_begun = HashSet::new();
+        notes.versions.clear();
+        for note in &self.versions {
+            let mut note = note.clone();
+            if fails(&note.collection, &note.key) {
+                if note.after.number > 0 {
+                    note.after.last = note.after.last.map(|_| NONE);
+                } else if note.before.is_none() {
+                    not_begun.insert(note.id);
+                    continue;
+                }
+            }
+            notes.versions.push(note);
+        }
+        let breaches = self.breaches.iter().filter(|breach| !not_begun.contains(&breach.id));
+        notes.breaches = breaches.cloned().collect();
     }
+}
+
+/// Which versions of a document are new, and what is known of it afterwards.
+fn record(
+    before: Option<Version>,
+    versions: &[(&Event, Option<VersionDigest>)],
+) -> (Option<Version>, Vec<Option<Change>>) {
+    let mut known = before;
+    let mut changes = Vec::with_capacity(versions.len());
+    for (event, version) in versions {
+        let last = known.and_then(|known| known.last);
+        if last == *version {
+            // The same again, or a delete of what never was.
+            changes.push(None);
+            continue;
+        }
+        let kind = match (last, version) {
+            (_, None) => ChangeKind::Delete,
+            _ if event.op == Op::Snapshot => ChangeKind::Copy,
+            (None, Some(_)) => ChangeKind::Insert,
+            (Some(_), Some(_)) => ChangeKind::Update,
+        };
+        let number = known.map_or(0, |known| known.number) + 1;
+        let first = known.map(|known| known.first).or(*version).unwrap_or(NONE);
+        known = Some(Version { first, last: *version, number });
+        changes.push(Some(Change { kind, number, time: event.time }));
+    }
+    (known, changes)
 }
 
 /// What becomes of one document.
@@ -136,7 +195,7 @@ fn follow(before: Option<Version>, history: &[Option<VersionDigest>]) -> Outcome
         let Some(known) = &mut outcome.after else {
             // Of a document that was never written a delete takes nothing away, and may settle a letter.
             outcome.write = Some(place);
-            outcome.after = version.map(|first| Version { first, last: Some(first) });
+            outcome.after = version.map(|first| Version { first, last: Some(first), number: 0 });
             continue;
         };
         if known.last != *version {
@@ -166,7 +225,7 @@ mod tests {
     const GONE: Option<VersionDigest> = None;
 
     fn standing(last: Option<VersionDigest>) -> Option<Version> {
-        Some(Version { first: [1; 16], last })
+        Some(Version { first: [1; 16], last, number: 0 })
     }
 
     fn is(
@@ -222,6 +281,60 @@ mod tests {
                         "{history:?}: another version than the first"
                     );
                 }
+            }
+        }
+    }
+
+    fn events(history: &[Option<VersionDigest>], op: Op) -> Vec<(Event, Option<VersionDigest>)> {
+        let event = |version: &Option<VersionDigest>| Event {
+            collection: CollectionId(0),
+            key: Key::of(slackwater_topics::Value::Int32(1)).expect("a key"),
+            op: if version.is_some() { op } else { Op::Delete },
+            document: bytes::Bytes::new(),
+            position: slackwater_topics::Position::default(),
+            time: 7,
+        };
+        history.iter().map(|version| (event(version), *version)).collect()
+    }
+
+    fn recorded(
+        before: Option<Version>,
+        history: &[Option<VersionDigest>],
+        op: Op,
+    ) -> (Option<Version>, Vec<(ChangeKind, i64)>) {
+        let events = events(history, op);
+        let events: Vec<_> = events.iter().map(|(event, version)| (event, *version)).collect();
+        let (after, changes) = record(before, &events);
+        (after, changes.into_iter().flatten().map(|change| (change.kind, change.number)).collect())
+    }
+
+    #[test]
+    fn every_version_is_a_row() {
+        use ChangeKind::{Copy, Delete, Insert, Update};
+        let changes = |history: &[_]| recorded(None, history, Op::Upsert).1;
+        assert_eq!(changes(&[A, B, C]), [(Insert, 1), (Update, 2), (Update, 3)]);
+        assert_eq!(changes(&[A, A, B, B, A]), [(Insert, 1), (Update, 2), (Update, 3)]);
+        assert_eq!(changes(&[GONE, A, GONE, GONE, A]), [(Insert, 1), (Delete, 2), (Insert, 3)]);
+        let (copied, first) = recorded(None, &[A], Op::Snapshot);
+        assert_eq!(first, [(Copy, 1)]);
+        assert_eq!(recorded(copied, &[A], Op::Upsert).1, []);
+        assert_eq!(recorded(copied, &[B], Op::Upsert).1, [(Update, 2)]);
+        assert_eq!(recorded(copied, &[A, B], Op::Snapshot).1, [(Copy, 2)]);
+    }
+
+    #[test]
+    fn no_version_is_a_row_twice() {
+        let versions = [A, B, C, GONE];
+        for number in 0..4_usize.pow(6) {
+            let history: Vec<_> = (0..6).map(|place| versions[number / 4_usize.pow(place) % 4]).collect();
+            let whole = recorded(None, &history, Op::Upsert);
+            for cut in 0..=6 {
+                let mut first = recorded(None, &history[..cut], Op::Upsert);
+                let again: Vec<_> =
+                    history[..cut].last().into_iter().chain(&history[cut..]).copied().collect();
+                let second = recorded(first.0, &again, Op::Upsert);
+                first.1.extend(second.1);
+                assert_eq!((second.0, &first.1), (whole.0, &whole.1), "{history:?} {cut}");
             }
         }
     }

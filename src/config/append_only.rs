@@ -1,4 +1,4 @@
-//! `append_only: true` beside `into`: what goes with it, and what does not.
+//! `append_only: true` and `history: true` beside `into`: what goes with them, and what does not.
 
 use super::diagnostics::{Findings, Place};
 use super::migration::{Collection, Log, Migration, Table};
@@ -23,18 +23,46 @@ pub(super) fn check(migration: &Migration, findings: &mut Findings) {
     let compact =
         matches!(&migration.log, Log::Kafka(log) if log.compact || log.config.iter().any(is_policy));
     for collection in &migration.collections {
-        let Some(place) = collection.append_only else { continue };
+        let history = collection.history();
+        if let Some(place) = history {
+            histories(collection, place, findings);
+        }
+        let Some(place) = collection.append_only.or(history) else { continue };
         if compact {
             let name = &collection.name.value;
-            let message =
-                format!("a compacted topic would lose the first versions of the documents of `{name}`");
+            let message = format!("a compacted topic would lose versions of the documents of `{name}`");
             findings.error(place, message, "topics that are not compacted: take `compact` out of `log`");
+        }
+        if collection.append_only.is_none() {
+            continue;
         }
         for table in &collection.tables {
             let others = migration.collections.iter().filter(|other| other.append_only.is_none());
             for other in others {
                 shared(migration, collection, table, other, findings);
             }
+        }
+    }
+}
+
+/// What a table with a row a version cannot have.
+fn histories(collection: &Collection, place: Place, findings: &mut Findings) {
+    if let Some(other) = collection.append_only {
+        let message = "documents of which the first version stands have no history";
+        findings.error(other, message, "take `append_only` or `history` out");
+    }
+    for table in collection.tables.iter().filter(|table| table.history.is_some()) {
+        let place = table.history.unwrap_or(place);
+        let with = [
+            ("each", table.each.is_some()),
+            ("when", table.when.is_some()),
+            ("merge", table.merge.is_some()),
+        ];
+        for (word, _) in with.into_iter().filter(|(_, is_there)| *is_there) {
+            let message = format!(
+                "`{word}` does not go with `history`: each version of a document is a row of its own"
+            );
+            findings.error(place, message, "take one of them out");
         }
     }
 }

@@ -227,6 +227,13 @@ pub struct Collection {
     pub incomplete: bool,
 }
 
+impl Collection {
+    /// Every version of some table of it is a row.
+    pub(crate) fn history(&self) -> Option<Place> {
+        self.tables.iter().find_map(|table| table.history)
+    }
+}
+
 /// One table that documents, or elements of an array in them, become rows of.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -246,6 +253,8 @@ pub struct Table {
     pub order: Option<Box<Column>>,
     /// The rows of a document stay as they are first written.
     pub append_only: Option<Place>,
+    /// Every version of a document is a row.
+    pub history: Option<Place>,
     /// What fills the columns.
     pub columns: Vec<Column>,
     /// Columns whose rules have mistakes, and are left out above.
@@ -327,6 +336,21 @@ pub enum Rule {
     Key,
     /// An expression that the target computes.
     Sql(Box<Sql>),
+    /// Something of the change that made this version of the document.
+    Change(ChangeOf),
+}
+
+/// What of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeOf {
+    /// An id of this version.
+    Id,
+    /// When it happened at the source.
+    Time,
+    /// What happened, as a word.
+    Kind,
+    /// Which version of the document it made: 1, 2, 3 …
+    Number,
 }
 
 /// An expression of SQL over values of the document.

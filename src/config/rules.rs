@@ -6,7 +6,7 @@ use super::ciphers;
 use super::diagnostics::{At, Findings, Place};
 use super::fields::{self, Fields};
 use super::migration::{
-    By, Column, Convert, InvalidPolicy, NullPolicy, Policies, Rule, Sql, Unit, Unknown, Value,
+    By, ChangeOf, Column, Convert, InvalidPolicy, NullPolicy, Policies, Rule, Sql, Unit, Unknown, Value,
 };
 use super::path::Path;
 use super::spelling::{list, nearest};
@@ -37,7 +37,7 @@ const CONVERSIONS: [&str; 19] = [
 /// Rules beside which `from` names a cipher.
 pub(super) const CIPHERS: [&str; 3] = ["encrypt", "decrypt", "reencrypt"];
 /// Rules that make their value themselves.
-const MAKERS: [&str; 8] = ["uuid", "serial", "parent", "rest", "const", "index", "key", "sql"];
+const MAKERS: [&str; 9] = ["uuid", "serial", "parent", "rest", "const", "index", "key", "sql", "change"];
 
 /// The rule makes its value itself, so no policy of the file holds for it.
 pub(super) fn is_maker(word: &str) -> bool {
@@ -526,6 +526,10 @@ fn maker(
             }
             Some(Rule::Key)
         }
+        "change" => {
+            let words = [("time", ChangeOf::Time), ("kind", ChangeOf::Kind), ("number", ChangeOf::Number)];
+            Some(Rule::Change(fields::choice(argument, "`change`", &words, findings)?))
+        }
         _ => {
             let from = fields::choice(argument, "`index`", &[("0", 0), ("1", 1)], findings)?;
             Some(Rule::Index { from })
@@ -567,6 +571,7 @@ fn own_id(
             None
         }
         "_id" => Some(Rule::Own { serial }),
+        "change" if !serial => Some(Rule::Change(ChangeOf::Id)),
         other => {
             let help = "`uuid: _id` is this document's own id; `ref: field` with `to: collection` that of another document; `from: field` reads a UUID out of the field";
             findings.error(argument.place, format!("`{word}` cannot be made of `{other}`"), help);

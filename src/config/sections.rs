@@ -274,7 +274,8 @@ fn collections(
     collections
 }
 
-const TABLE: [&str; 9] = ["into", "each", "when", "key", "merge", "order", "append_only", "set", "columns"];
+const TABLE: [&str; 10] =
+    ["into", "each", "when", "key", "merge", "order", "append_only", "history", "set", "columns"];
 
 /// `- otherwise: reject`, beside the tables.
 fn otherwise(node: &Node, findings: &mut Findings) -> Option<Place> {
@@ -327,6 +328,9 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
     let append_only = fields
         .take("append_only")
         .and_then(|(key, node)| fields::boolean(node, "`append_only`", findings)?.then_some(key.place));
+    let history = fields
+        .take("history")
+        .and_then(|(key, node)| fields::boolean(node, "`history`", findings)?.then_some(key.place));
     let (mut columns, mut unread) = (Vec::new(), Vec::new());
     if let Some((_, node)) = fields.take("set")
         && let Some(set) = Fields::of(node, "`set`", findings)
@@ -367,7 +371,7 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
     if (in_element && each.is_none()) || unread_condition {
         return None;
     }
-    Some(Table { schema, into, each, when, key, merge, order, append_only, columns, unread })
+    Some(Table { schema, into, each, when, key, merge, order, append_only, history, columns, unread })
 }
 
 /// `table` or `schema.table`.

@@ -4,6 +4,7 @@
 //! machine, so a replay after a crash writes the same rows again. A document is mapped whole or not at all.
 
 mod asks;
+mod change;
 mod compile;
 mod condition;
 mod elements;
@@ -16,6 +17,7 @@ mod sensitive;
 mod trie;
 
 pub(crate) use asks::{Ask, of as asks};
+pub(crate) use change::{Change, ChangeKind, What};
 pub use compile::compile;
 pub(crate) use compile::{expressions, follow, judge};
 pub(crate) use encode::{Inputs, Texts};

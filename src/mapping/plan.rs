@@ -12,7 +12,7 @@ use super::condition::Condition;
 use super::encode::{Conv, IdForm, Json, Lenient};
 use super::sensitive::Sensitive;
 use super::trie::Trie;
-use crate::config::{Diagnostics, InvalidPolicy, NullPolicy};
+use crate::config::{ChangeOf, Diagnostics, InvalidPolicy, NullPolicy};
 
 /// A migration, checked against the target's catalogue and ready to run.
 #[derive(Debug)]
@@ -60,13 +60,18 @@ impl Plan {
 
     /// Every version of this collection's documents counts, not only the last one of a batch.
     pub(crate) fn keeps_versions(&self, id: CollectionId) -> bool {
-        self.collection(id).append_only
+        let collection = self.collection(id);
+        collection.append_only || collection.has_history()
     }
 
     /// The tables from which rows go that a recopy of these collections has not met.
     pub(crate) fn swept_tables(&self, collections: &[CollectionId]) -> Vec<usize> {
         let swept = collections.iter().copied().filter(|id| !self.collection(*id).append_only);
-        self.tables_of(&swept.collect::<Vec<_>>())
+        let mut tables = self.tables_of(&swept.collect::<Vec<_>>());
+        // No version goes.
+        let rows = || collections.iter().flat_map(|id| &self.collection(*id).code.rows);
+        tables.retain(|table| !rows().any(|row| row.history && row.table == *table));
+        tables
     }
 
     /// The collections of a source.
@@ -134,6 +139,11 @@ pub struct CollectionPlan {
 }
 
 impl CollectionPlan {
+    /// Every version of its documents is a row of some table.
+    pub(crate) fn has_history(&self) -> bool {
+        self.code.rows.iter().any(|row| row.history)
+    }
+
     /// The names of the document's own fields that are read, without `_id`.
     pub(crate) fn fields(&self) -> Vec<String> {
         self.code.document.names().filter(|name| name != "_id").collect()
@@ -145,6 +155,7 @@ impl CollectionPlan {
             // Of a table with a condition nobody knows how many documents fit.
             // What several documents make is compared in another way.
             row.when.is_none()
+                && !row.history
                 && !row.columns.iter().any(|column| column.name == PART)
                 && row.key.iter().any(|column| matches!(row.columns[*column].take, Take::Own { .. }))
         };
@@ -190,6 +201,8 @@ pub(super) struct RowCode {
     pub(super) rivals: Vec<usize>,
     /// What others look up in the document: it is there whether the document fits a table or not.
     pub(super) aside: bool,
+    /// A row a version of the document.
+    pub(super) history: bool,
 }
 
 /// What the target computes of a row.
@@ -275,6 +288,10 @@ pub(super) enum Take {
     Name { conv: Conv },
     /// It is computed there, unless its inputs are known to fail.
     Computed,
+    /// Something of the change that made this version.
+    Change { of: ChangeOf, conv: Conv },
+    /// The id of this version.
+    ChangeId { form: IdForm },
 }
 
 #[derive(Clone, Debug)]

@@ -46,3 +46,4 @@ mod takeover;
 mod topics;
 mod types;
 mod upgrade;
+mod versions;

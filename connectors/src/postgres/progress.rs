@@ -183,13 +183,15 @@ pub struct Tally {
 /// Tells two versions of a document apart.
 pub type VersionDigest = [u8; 16];
 
-/// What is known of a document of which the first version stands.
+/// What is known of a document of which the first version stands, or every version is a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
     /// The version that stands.
     pub first: VersionDigest,
     /// The one that the source has; `None` if it has deleted the document.
     pub last: Option<VersionDigest>,
+    /// How many versions are rows, where all are; otherwise 0.
+    pub number: i64,
 }
 
 /// What a transaction learns of such a document.

@@ -46,6 +46,6 @@ fn topics_keep_every_version() {
     for topics in ["{ compact: true }", "{ config: { cleanup.policy: \"compact,delete\" } }"] {
         let found = mistakes(ONE, &kafka(topics));
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].1.contains("would lose the first versions"), "{found:?}");
+        assert!(found[0].1.contains("would lose versions"), "{found:?}");
     }
 }

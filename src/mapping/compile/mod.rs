@@ -4,6 +4,7 @@ mod apart;
 mod computed;
 mod conversions;
 mod follow;
+mod history;
 mod keys;
 mod lookups;
 mod merged;
@@ -130,8 +131,10 @@ impl<'a> Compiler<'a, '_> {
         let mut document = Trie::new();
         let mut complete = true;
         self.check_twice(collection);
-        let (own, elements): (Vec<_>, Vec<_>) =
+        let (mut own, elements): (Vec<_>, Vec<_>) =
             collection.tables.iter().partition(|rule| rule.each.is_none());
+        // The first is what elements belong to.
+        own.sort_by_key(|rule| rule.history.is_some());
         let mut own_rows: Vec<Own<'_>> = Vec::new();
         for rule in own {
             let Some(table) = self.find_table(rule) else {
@@ -140,6 +143,17 @@ impl<'a> Compiler<'a, '_> {
             };
             let mut built = self.columns(rule, table, &mut document, &mut Trie::new(), (Vec::new(), false));
             let when = rule.when.as_ref().map(|when| Condition::compile(&when.value, &mut document, None));
+            if rule.history.is_some() {
+                let Some(key) = history::key(rule, table, &built, self.findings) else {
+                    complete = false;
+                    continue;
+                };
+                let by = Found { key: key.clone(), found: None, claimed: false };
+                let (spec, made) = self.spec((collection, rule), table, &mut built, by, None);
+                let found = key.clone();
+                own_rows.push(Own { rule, table, spec, built, key, found, claimed: false, when, made });
+                continue;
+            }
             if lookups::is_made(rule, self.around) {
                 let order = self.order(rule, table, &mut document, &mut Trie::new());
                 let whole = keys::key(rule, table, &built, self.findings);
@@ -437,6 +451,7 @@ impl<'a> Compiler<'a, '_> {
             when: None,
             rivals: Vec::new(),
             aside: true,
+            history: false,
         })
     }
 
@@ -607,6 +622,7 @@ impl<'a> Compiler<'a, '_> {
 }
 
 fn row_code(row: Own<'_>, parents: Vec<(usize, usize)>, rivals: Vec<usize>) -> RowCode {
+    let history = row.rule.history.is_some();
     let Own { spec: table, built, key, found, claimed, when, made, .. } = row;
     let mut columns: Vec<_> = built.into_iter().map(|built| built.code).collect();
     for at in &key {
@@ -616,7 +632,7 @@ fn row_code(row: Own<'_>, parents: Vec<(usize, usize)>, rivals: Vec<usize>) -> R
             columns[*at].null = crate::config::NullPolicy::Reject;
         }
     }
-    RowCode { table, columns, key, found, claimed, parents, made, when, rivals, aside: false }
+    RowCode { table, columns, key, found, claimed, parents, made, when, rivals, aside: false, history }
 }
 
 /// To what the rows of an array belong.

@@ -30,6 +30,7 @@ const EXPECTED: &[(&str, &str)] = &[
     // Documents that do not fit.
     ("documents went to the dead letters", "a test writes such documents, or parents that come late"),
     ("a change is larger than a reply may be", "a document of 16 MB"),
+    ("has no post-images, so", "a test of versions without them"),
     (
         "changes were not applied: the collection is append only",
         "a test changes documents of such a collection",

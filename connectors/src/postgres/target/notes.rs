@@ -87,7 +87,7 @@ pub(super) fn sql(note: Note) -> &'static str {
              SELECT $1, f.id::uuid, f.lane FROM unnest($2::text[], $3::text[]) AS f(id, lane)
              ORDER BY f.id, f.lane ON CONFLICT DO NOTHING"
         }
-        Note::Versions => "SELECT slackwater.keep_versions($1, $2, $3, $4, $5, $6, $7, $8)",
+        Note::Versions => "SELECT slackwater.keep_versions($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         Note::Breaches => {
             "WITH noted AS (
                  INSERT INTO slackwater.breaches AS b (migration, id, kind, collection, key, count)
@@ -203,6 +203,8 @@ fn versions(notes: &Notes) -> Parameters<'_> {
         Box::new(versions().map(|note| note.before.as_ref().and_then(last)).collect::<Vec<_>>()),
         Box::new(versions().map(|note| &note.after.first[..]).collect::<Vec<_>>()),
         Box::new(versions().map(|note| last(&note.after)).collect::<Vec<_>>()),
+        Box::new(versions().map(|note| note.before.map_or(0, |before| before.number)).collect::<Vec<_>>()),
+        Box::new(versions().map(|note| note.after.number).collect::<Vec<_>>()),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! Documents of which the first version stands: what is known of them, and which a recopy has not met.
+//! Documents of which the first version stands, or every version is a row: what is known of them, and which a recopy has not met.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,8 @@ use crate::postgres::error::explain;
 use crate::postgres::progress::{Answer, Version, VersionDigest};
 
 /// Each by its key, whatever the statistics say of a table that is being filled.
-const KNOWN: &str = "SELECT v.id, v.first, v.last FROM unnest($2::uuid[]) AS i(id) CROSS JOIN LATERAL
+const KNOWN: &str =
+    "SELECT v.id, v.first, v.last, v.number FROM unnest($2::uuid[]) AS i(id) CROSS JOIN LATERAL
     (SELECT x.* FROM slackwater.versions AS x WHERE x.migration = $1 AND x.id = i.id OFFSET 0) AS v";
 
 /// The documents of a collection that the copy under way has not met, and that are not known to be deleted.
@@ -48,6 +49,6 @@ impl Sink {
 fn version(row: &Row) -> Answer<(Uuid, Version)> {
     let digest = |bytes: &[u8]| VersionDigest::try_from(bytes).unwrap_or_default();
     let last: Option<&[u8]> = row.try_get(2)?;
-    let version = Version { first: digest(row.try_get(1)?), last: last.map(digest) };
+    let version = Version { first: digest(row.try_get(1)?), last: last.map(digest), number: row.try_get(3)? };
     Ok((row.try_get::<_, Id>(0)?.0, version))
 }
