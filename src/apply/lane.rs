@@ -120,6 +120,7 @@ impl Lane {
         way: Way,
     ) -> std::result::Result<Counts, Stopped> {
         let taken = transaction.events.len() as u64;
+        self.open_sealed(transaction);
         // A chunk holds each document once.
         if !matches!(transaction.origin, Origin::Chunk(_)) {
             let events = std::mem::take(&mut transaction.events);
@@ -190,6 +191,22 @@ impl Lane {
             }
             advance.sequence = self.sink.progress().sequence;
         }
+    }
+
+    /// Opens what travelled encrypted. What does not open is a letter and no event any more.
+    fn open_sealed(&self, transaction: &mut Transaction) {
+        let Origin::Partitions { letters, .. } = &mut transaction.origin else { return };
+        transaction.events.retain_mut(|event| {
+            let Some(travel) = &self.plan.collection(event.collection).travel else { return true };
+            match travel.open(event) {
+                Ok(document) => event.document = document,
+                Err(rejection) => {
+                    letters.push(rejected(&self.plan, event, rejection));
+                    return false;
+                }
+            }
+            true
+        });
     }
 
     /// The tables have changed: what is written from now on, and how. Nothing is under way.

@@ -65,7 +65,7 @@ const USUAL: [(&str, &str); 10] = [
 /// What happens to values that are not there or do not fit.
 const POLICIES: [&str; 4] = ["null", "invalid", "missing", "default"];
 /// Rows do not depend on it.
-const ASIDE: [&str; 1] = ["sensitive"];
+const ASIDE: [&str; 2] = ["sensitive", "travels"];
 
 /// The policies of the whole file, as they are written.
 #[derive(Clone, Debug, Default)]

@@ -291,6 +291,8 @@ pub struct Column {
     pub sensitive: bool,
     /// How the values of several documents become one.
     pub merge: Option<At<How>>,
+    /// With what the field is encrypted while it is in a topic.
+    pub travels: Option<At<String>>,
 }
 
 impl Column {

@@ -20,6 +20,13 @@ pub struct Path {
 }
 
 impl Path {
+    /// The names that lead to the value from the document, through arrays. `each`: of what the table's elements are.
+    pub(crate) fn way(&self, each: Option<&Self>) -> Vec<String> {
+        let array = each.filter(|_| !self.up);
+        let paths = array.into_iter().chain([self]);
+        paths.flat_map(|path| path.names.iter().chain(path.each.iter().flatten())).cloned().collect()
+    }
+
     /// Takes a path apart; the error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (up, rest) = match text.strip_prefix('^') {

@@ -45,7 +45,8 @@ pub(super) fn is_maker(word: &str) -> bool {
 }
 
 /// Options allowed next to a rule.
-const OPTIONS: [&str; 17] = [
+const OPTIONS: [&str; 18] = [
+    "travels",
     "null",
     "invalid",
     "default",
@@ -146,6 +147,7 @@ pub(super) fn constant(name: &At<String>, node: &Node, findings: &mut Findings) 
         policies: Defaults::NONE.policies(),
         sensitive: false,
         merge: None,
+        travels: None,
     })
 }
 
@@ -162,7 +164,14 @@ pub(super) fn column(
         let value = plain(path, Convert::Auto);
         let rule = At::new(Rule::Value(value), node.place);
         let policies = defaults.policies();
-        return Some(Column { name: name.clone(), rule, policies, sensitive: false, merge: None });
+        return Some(Column {
+            name: name.clone(),
+            rule,
+            policies,
+            sensitive: false,
+            merge: None,
+            travels: None,
+        });
     }
     let mut fields = Fields::of(node, "a column", findings)?;
     let mut found: Vec<&str> =
@@ -210,12 +219,14 @@ pub(super) fn column(
     if converts || word == "sql" {
         read_policies(&mut fields, &mut policies, findings);
     }
-    let sensitive = match &rule {
-        Some(rule @ (Rule::Value(_) | Rule::Rest)) => {
-            is_sensitive(rule, key.place, &mut fields, in_element, findings)
-        }
-        _ => false,
-    };
+    let (mut sensitive, mut travels) = (false, None);
+    if let Some(rule @ (Rule::Value(_) | Rule::Rest)) = &rule {
+        travels = fields.take("travels");
+        // What others may not see on the way, nobody is shown.
+        let hidden = travels.map(|(at, _)| at.place);
+        sensitive = is_sensitive(rule, (key.place, hidden), &mut fields, in_element, findings);
+    }
+    let travels = travels.and_then(|(_, node)| fields::text(node, "`travels`", findings));
     let merge = fields.take("merge").and_then(|(_, node)| {
         fields::choice(node, "`merge`", &MERGES, findings).map(|how| At::new(how, node.place))
     });
@@ -225,7 +236,7 @@ pub(super) fn column(
         }
     }
     fields.finish(&known_words(), findings);
-    Some(Column { name: name.clone(), rule: At::new(rule?, key.place), policies, sensitive, merge })
+    Some(Column { name: name.clone(), rule: At::new(rule?, key.place), policies, sensitive, merge, travels })
 }
 
 /// An expression, and what its names stand for.
@@ -274,16 +285,17 @@ fn sql(
 /// Whether the value is to be shown to nobody. What a cipher is for always is.
 fn is_sensitive(
     rule: &Rule,
-    place: Place,
+    (place, hidden): (Place, Option<Place>),
     fields: &mut Fields<'_>,
     in_element: bool,
     findings: &mut Findings,
 ) -> bool {
-    let ciphered = matches!(rule, Rule::Value(Value { convert: Convert::Cipher { .. }, .. }));
+    let ciphered =
+        hidden.is_some() || matches!(rule, Rule::Value(Value { convert: Convert::Cipher { .. }, .. }));
     let written = fields.take("sensitive");
     let at = match &written {
         Some((key, _)) => key.place,
-        None if ciphered => place,
+        None if ciphered => hidden.unwrap_or(place),
         None => return false,
     };
     if let Rule::Value(value) = rule {
@@ -321,7 +333,9 @@ fn fits(option: &str) -> &'static str {
         "trim" | "lower" => {
             "it belongs to `text`, `enum`, `array`, `identity`, `from`, and to `lookup` and `ref` with `by`"
         }
-        "sensitive" => "it belongs to rules that take something out of the document, and to `rest`",
+        "sensitive" | "travels" => {
+            "it belongs to rules that take something out of the document, and to `rest`"
+        }
         _ => "it belongs to rules that convert a value of the document",
     }
 }

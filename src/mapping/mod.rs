@@ -14,6 +14,7 @@ mod plan;
 mod rejection;
 mod row;
 mod sensitive;
+mod travel;
 mod trie;
 
 pub(crate) use asks::{Ask, of as asks};
@@ -25,6 +26,7 @@ pub use mapper::Mapper;
 pub use plan::{CollectionPlan, Plan};
 pub use rejection::{Adjustment, Reason, Rejection, Tally};
 pub(crate) use sensitive::Sensitive;
+pub(crate) use travel::Travel;
 
 #[cfg(test)]
 pub(crate) mod tests;

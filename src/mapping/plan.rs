@@ -11,6 +11,7 @@ use super::compile::{Part, Places};
 use super::condition::Condition;
 use super::encode::{Conv, IdForm, Json, Lenient};
 use super::sensitive::Sensitive;
+use super::travel::Travel;
 use super::trie::Trie;
 use crate::config::{ChangeOf, Diagnostics, InvalidPolicy, NullPolicy};
 
@@ -135,6 +136,8 @@ pub struct CollectionPlan {
     pub tables: Vec<usize>,
     /// What of its documents is shown to nobody.
     pub(crate) sensitive: Sensitive,
+    /// What of them travels encrypted.
+    pub(crate) travel: Option<Arc<Travel>>,
     pub(super) code: Code,
 }
 

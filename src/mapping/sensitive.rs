@@ -20,15 +20,7 @@ impl Sensitive {
             let columns = table.columns.iter().flat_map(|column| column.parts());
             for column in columns.filter(|column| column.sensitive) {
                 ways.push(match &column.rule.value {
-                    Rule::Value(value) => {
-                        let path = &value.path.value;
-                        let array = table.each.as_ref().filter(|_| !path.up).map(|each| &each.value);
-                        let paths = array.into_iter().chain([path]);
-                        paths
-                            .flat_map(|path| path.names.iter().chain(path.each.iter().flatten()))
-                            .cloned()
-                            .collect()
-                    }
+                    Rule::Value(value) => value.path.value.way(table.each.as_ref().map(|each| &each.value)),
                     // What is left of the document when all others have taken theirs.
                     _ => Vec::new(),
                 });

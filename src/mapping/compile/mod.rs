@@ -32,6 +32,7 @@ use super::condition::Condition;
 use super::encode::IdForm;
 use super::plan::{ById, Code, CollectionPlan, ColumnCode, EachCode, Made, Owned, Plan, RowCode, Take};
 use super::sensitive::Sensitive;
+use super::travel::Travel;
 use super::trie::Trie;
 use crate::config::spelling::nearest;
 use crate::config::{Collection, Diagnostics, Findings, Migration, Path, Rule, Table};
@@ -332,6 +333,7 @@ impl<'a> Compiler<'a, '_> {
             after: Vec::new(),
             tables,
             sensitive: Sensitive::of(collection),
+            travel: Travel::of(collection, &self.file.ciphers).map(Arc::new),
             code: Code {
                 document,
                 rows: row_codes,

@@ -136,7 +136,14 @@ impl Columns<'_, '_> {
         let place = self.rule.into.place;
         let name = At::new(self.table.columns[index].name.clone(), place);
         let rule = At::new(Rule::Own { serial: true }, place);
-        self.column(&Column { name, rule, policies: Policies::NONE, sensitive: false, merge: None })
+        self.column(&Column {
+            name,
+            rule,
+            policies: Policies::NONE,
+            sensitive: false,
+            merge: None,
+            travels: None,
+        })
     }
 
     fn column(&mut self, rule: &Column) -> Option<Built> {
