@@ -153,7 +153,7 @@ fn table(node: &Node, beside: Beside<'_>, parent: &str) -> Texts {
     let each = entry(node, "each").map(text).unwrap_or_default();
     let others = entries(node)
         .iter()
-        .filter(|(key, _)| !matches!(key.value.as_str(), "into" | "key" | "set" | "columns"));
+        .filter(|(key, _)| !matches!(key.value.as_str(), "into" | "key" | "set" | "columns" | "candidates"));
     let mut others: Vec<String> =
         others.map(|(key, node)| format!("{:?}:{}", key.value, text(node))).collect();
     others.sort();

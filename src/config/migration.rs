@@ -255,6 +255,8 @@ pub struct Table {
     pub append_only: Option<Place>,
     /// Every version of a document is a row.
     pub history: Option<Place>,
+    /// Which of its rows may mean the same.
+    pub candidates: Option<Candidates>,
     /// What fills the columns.
     pub columns: Vec<Column>,
     /// Columns whose rules have mistakes, and are left out above.
@@ -267,6 +269,17 @@ impl Table {
         self.columns.iter().any(|rule| rule.name.value == column)
             || self.unread.iter().any(|name| name == column)
     }
+}
+
+/// Which rows of a table are listed for a person, who judges whether they mean the same.
+#[derive(Clone, Debug)]
+pub struct Candidates {
+    /// The column with their names.
+    pub near: At<String>,
+    /// So many edits apart at the most: 1 or 2.
+    pub within: usize,
+    /// Columns whose values are the same.
+    pub same: Vec<At<String>>,
 }
 
 /// When a row stands that several rules of the file have a part in.

@@ -31,8 +31,9 @@ pub(crate) use diagnostics::{FileText, Findings};
 pub use form::{ColumnForm, Form, TableForm};
 pub(crate) use form::{LOOKED_UP, digest};
 pub use migration::{
-    By, ChangeOf, Collection, Column, Convert, InvalidPolicy, KafkaLog, Log, Merge, Migration, NocodbSource,
-    NullPolicy, Policies, Rule, Snapshot, Source, Sql, System, Table, Target, Unit, Unknown, Value, Values,
+    By, Candidates, ChangeOf, Collection, Column, Convert, InvalidPolicy, KafkaLog, Log, Merge, Migration,
+    NocodbSource, NullPolicy, Policies, Rule, Snapshot, Source, Sql, System, Table, Target, Unit, Unknown,
+    Value, Values,
 };
 pub use outside::Outside;
 pub use path::Path;

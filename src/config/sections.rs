@@ -11,7 +11,7 @@ use super::fields::{self, Fields};
 use super::form::{self, Beside, Usual};
 use super::log;
 use super::lookups;
-use super::migration::{Collection, Log, Merge, Migration, Snapshot, Source, Table, Target};
+use super::migration::{Candidates, Collection, Log, Merge, Migration, Snapshot, Source, Table, Target};
 use super::outside::{Outside, secret};
 use super::predicate::predicate;
 use super::rules::{self, Defaults};
@@ -274,8 +274,19 @@ fn collections(
     collections
 }
 
-const TABLE: [&str; 10] =
-    ["into", "each", "when", "key", "merge", "order", "append_only", "history", "set", "columns"];
+const TABLE: [&str; 11] = [
+    "into",
+    "each",
+    "when",
+    "key",
+    "merge",
+    "order",
+    "append_only",
+    "history",
+    "candidates",
+    "set",
+    "columns",
+];
 
 /// `- otherwise: reject`, beside the tables.
 fn otherwise(node: &Node, findings: &mut Findings) -> Option<Place> {
@@ -331,6 +342,7 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
     let history = fields
         .take("history")
         .and_then(|(key, node)| fields::boolean(node, "`history`", findings)?.then_some(key.place));
+    let candidates = fields.take("candidates").and_then(|(_, node)| candidates(node, findings));
     let (mut columns, mut unread) = (Vec::new(), Vec::new());
     if let Some((_, node)) = fields.take("set")
         && let Some(set) = Fields::of(node, "`set`", findings)
@@ -371,7 +383,38 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
     if (in_element && each.is_none()) || unread_condition {
         return None;
     }
-    Some(Table { schema, into, each, when, key, merge, order, append_only, history, columns, unread })
+    Some(Table {
+        schema,
+        into,
+        each,
+        when,
+        key,
+        merge,
+        order,
+        append_only,
+        history,
+        candidates,
+        columns,
+        unread,
+    })
+}
+
+/// `candidates: { near: name, within: 2, same: [city] }`.
+fn candidates(node: &Node, findings: &mut Findings) -> Option<Candidates> {
+    let mut fields = Fields::of(node, "`candidates`", findings)?;
+    let near = fields.require("near", "name the column whose values are compared: `near: name`", findings);
+    let near = near.and_then(|(_, node)| identifier(node, "the column of `near`", findings));
+    let within = fields.take("within");
+    let within =
+        within.map_or(Some(2), |(_, node)| fields::choice(node, "`within`", &[("1", 1), ("2", 2)], findings));
+    let mut same = Vec::new();
+    if let Some((_, node)) = fields.take("same") {
+        for node in fields::items(node, "`same`", true, findings).unwrap_or_default() {
+            same.extend(identifier(node, "a column of `same`", findings));
+        }
+    }
+    fields.finish(&["near", "within", "same"], findings);
+    Some(Candidates { near: near?, within: within?, same })
 }
 
 /// `table` or `schema.table`.

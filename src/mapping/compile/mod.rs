@@ -551,6 +551,17 @@ impl<'a> Compiler<'a, '_> {
                 format!("the role may not write to `{schema}.{name}`: it lacks {}", lacks.join(", "));
             self.findings.error(place, message, table.grant());
         }
+        if let Some(candidates) = &rule.candidates {
+            for name in std::iter::once(&candidates.near).chain(&candidates.same) {
+                let _ = table::find_column(name, table, self.findings);
+                let filled = rule.columns.iter().find(|column| column.name.value == name.value);
+                if filled.is_some_and(|column| column.sensitive) {
+                    let message =
+                        format!("`{}` is sensitive, and the list of candidates shows its values", name.value);
+                    self.findings.error(name.place, message, "compare another column");
+                }
+            }
+        }
         Some(table)
     }
 
