@@ -12,8 +12,8 @@ use std::hash::{BuildHasher as _, RandomState};
 
 pub(crate) use csv::{header, line};
 
-/// Texts that are listed at once; each takes sixteen bytes.
-const AT_ONCE: usize = 4_000_000;
+/// Texts that are listed at once; each takes eight bytes.
+const AT_ONCE: usize = 32_000_000;
 /// Of a longer name only so many letters are listed; all of them are compared.
 const LISTED: usize = 48;
 
@@ -84,23 +84,24 @@ fn near(names: &[&[char]], within: usize) -> BTreeSet<(usize, usize, usize)> {
     let texts: usize = names.iter().map(|name| count(name.len().min(LISTED), within)).sum();
     let passes = (texts / AT_ONCE + 1) as u64;
     let mut found = BTreeSet::new();
-    let mut listed: Vec<(u64, u32)> = Vec::new();
+    // Half of the text's hash, and the name: texts that only look alike are compared for nothing.
+    let mut listed: Vec<u64> = Vec::new();
     for pass in 0..passes {
         listed.clear();
         for (at, name) in names.iter().enumerate() {
             shorter(&name[..name.len().min(LISTED)], within, &mut |text| {
                 let key = hash.hash_one(text);
-                if key % passes == pass {
-                    listed.push((key, at as u32));
+                if (key >> 32) % passes == pass {
+                    listed.push(key << 32 | at as u64);
                 }
             });
         }
         listed.sort_unstable();
         listed.dedup();
-        for group in listed.chunk_by(|one, other| one.0 == other.0) {
-            for (place, (_, one)) in group.iter().enumerate() {
-                for (_, other) in &group[place + 1..] {
-                    let (one, other) = (*one as usize, *other as usize);
+        for group in listed.chunk_by(|one, other| one >> 32 == other >> 32) {
+            for (place, one) in group.iter().enumerate() {
+                for other in &group[place + 1..] {
+                    let (one, other) = (*one as u32 as usize, *other as u32 as usize);
                     if let Some(distance) = distance(names[one], names[other], within) {
                         found.insert((one, other, distance));
                     }
