@@ -5,7 +5,7 @@ use slackwater_connectors::postgres::target::judge::Judge;
 use slackwater_connectors::postgres::target::rows::WriteSet;
 use slackwater_topics::Event;
 
-use crate::mapping::{Inputs, Mapper, Plan, Texts};
+use crate::mapping::{Inputs, Mapper, Plan, Texts, What};
 
 /// Whether the target refuses texts of these documents that only it can read, or fails to compute something of them. They are invalid
 /// from then on. `records`: empty, and of no use afterwards.
@@ -19,7 +19,7 @@ pub(crate) async fn ask(
     mapper.keep_texts();
     for event in events {
         // What is wrong with it otherwise is found again when it is written.
-        let _ = mapper.map(event, records);
+        let _ = mapper.map_version(event, What::ALL, records);
     }
     let _ = mapper.take_tallies();
     let mut refused = Texts::new();

@@ -2,6 +2,7 @@
 //! them, sources, dead letters, what a changed file means, the mapping, and what everything uses.
 
 mod apply;
+mod candidates;
 mod capture;
 mod changes;
 mod check;

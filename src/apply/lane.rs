@@ -16,19 +16,22 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::postgres::control::standing::STANDING;
 use slackwater_connectors::postgres::progress::{Advance, Counts, Notes, Tally};
 use slackwater_connectors::postgres::target::rows::{Apart, WriteSet};
 use slackwater_connectors::postgres::target::sink::Sink;
-use slackwater_topics::{Event, Op};
+use slackwater_topics::{CollectionId, Event, Key, Op, Position};
+use uuid::Uuid;
 
 use super::schema_watch::Schema;
 use super::transaction::{Origin, Transaction};
+use super::versions::{self, Chosen};
 use crate::judging::ask;
 use crate::letters::{Letters, refused, rejected, standing};
-use crate::log::keep_last;
-use crate::mapping::{self, Inputs, Mapper, Plan, Texts};
+use crate::log::{Batch, keep_last};
+use crate::mapping::{self, Inputs, Mapper, Plan, Texts, What};
 use crate::ops::board::Place;
 use crate::ops::gauges::Gauges;
 use crate::ops::metrics::{self, Retry};
@@ -40,6 +43,9 @@ const KEPT_BYTES: usize = 32 << 20;
 
 /// More than this is not gone through for records that fail: others would wait for its rows meanwhile.
 const MOST_CAREFUL: usize = 256;
+
+/// Documents that are deleted in one transaction, where a recopy has not met them.
+const UNMET_AT_ONCE: i64 = 5_000;
 
 /// A lane at work.
 pub(crate) struct Lane {
@@ -115,9 +121,11 @@ impl Lane {
         way: Way,
     ) -> std::result::Result<Counts, Stopped> {
         let taken = transaction.events.len() as u64;
+        self.open_sealed(transaction);
         // A chunk holds each document once.
         if !matches!(transaction.origin, Origin::Chunk(_)) {
-            transaction.events = keep_last(std::mem::take(&mut transaction.events));
+            let events = std::mem::take(&mut transaction.events);
+            transaction.events = keep_last(events, |id| self.plan.keeps_versions(id));
         }
         let mut advance = transaction.advance(taken, self.sink.progress());
         let given = transaction.notes();
@@ -186,6 +194,22 @@ impl Lane {
         }
     }
 
+    /// Opens what travelled encrypted. What does not open is a letter and no event any more.
+    fn open_sealed(&self, transaction: &mut Transaction) {
+        let Origin::Partitions { letters, .. } = &mut transaction.origin else { return };
+        transaction.events.retain_mut(|event| {
+            let Some(travel) = &self.plan.collection(event.collection).travel else { return true };
+            match travel.open(event) {
+                Ok(document) => event.document = document,
+                Err(rejection) => {
+                    letters.push(rejected(&self.plan, event, rejection));
+                    return false;
+                }
+            }
+            true
+        });
+    }
+
     /// The tables have changed: what is written from now on, and how. Nothing is under way.
     async fn adopt(&mut self, plan: Arc<Plan>, patience: &mut Patience) -> std::result::Result<(), Stopped> {
         tracing::debug!(lane = self.name, "the tables have changed");
@@ -239,9 +263,10 @@ impl Lane {
         given: &Notes,
         way: Way,
     ) -> Result<Counts> {
-        let mut notes = self.map(events, given, way);
+        let chosen = self.choose(events, &advance.seen).await?;
+        let mut notes = self.map(events, chosen.as_ref(), given, way);
         while self.learn().await? {
-            notes = self.map(events, given, way);
+            notes = self.map(events, chosen.as_ref(), given, way);
         }
         let writes = match way {
             Way::Upsert => &mut self.records,
@@ -250,30 +275,47 @@ impl Lane {
         writes.sort();
         notes.tallies = tallied(&self.plan, self.mapper.take_tallies());
         self.letters.settle(&self.plan, events, &mut notes);
+        if let Some(chosen) = &chosen {
+            chosen.note(&mut notes);
+        }
         let written = match way {
             Way::Upsert => self.sink.apply(advance, writes, &notes).await,
             Way::Copy => self.sink.copy(advance, writes, &notes).await,
         };
         if written.is_ok() {
             self.count_letters(&notes);
+            self.tell_breaches(&notes);
         }
         written
     }
 
+    /// What is written of documents of which every version counts. None where nothing is of such a collection.
+    async fn choose(&mut self, events: &[Event], seen: &[usize]) -> Result<Option<Chosen>> {
+        let documents = versions::documents(&self.plan, events);
+        if documents.is_empty() {
+            return Ok(None);
+        }
+        let ids: Vec<Uuid> = documents.iter().map(|document| document.id).collect();
+        let known = self.sink.versions(&ids).await?;
+        Ok(Some(versions::choose(&self.plan, events, &documents, &known, seen)))
+    }
+
     /// Makes rows of the events; what is to be noted with them.
-    fn map(&mut self, events: &[Event], given: &Notes, way: Way) -> Notes {
+    fn map(&mut self, events: &[Event], chosen: Option<&Chosen>, given: &Notes, way: Way) -> Notes {
+        let events = chosen.map_or(events, |chosen| &chosen.events);
         let writes = match way {
             Way::Upsert => &mut self.records,
             Way::Copy => self.tuples.get_or_insert_with(|| WriteSet::new(&self.plan.tables, true)),
         };
         reset(writes, &self.plan);
         let mut notes = given.clone();
-        for event in events {
+        for (at, event) in events.iter().enumerate() {
             if self.plan.collection(event.collection).stands {
                 notes.dead_letters.push(standing(&self.plan, event));
                 continue;
             }
-            if let Err(rejection) = self.mapper.map(event, writes) {
+            let what = chosen.map_or(What::CURRENT, |chosen| chosen.what(at));
+            if let Err(rejection) = self.mapper.map_version(event, what, writes) {
                 notes.dead_letters.push(rejected(&self.plan, event, rejection));
             }
         }
@@ -317,19 +359,23 @@ impl Lane {
     }
 
     async fn halve(&mut self, advance: &Advance, events: &[Event], given: &Notes) -> Result<Counts> {
+        let chosen = self.choose(events, &advance.seen).await?;
         self.sink.begin(advance).await?;
         let mut notes = given.clone();
         let mut total = Counts::default();
-        let mut open = vec![events];
-        while let Some(part) = open.pop() {
+        let mapped = chosen.as_ref().map_or(events, |chosen| &chosen.events);
+        let mut open = vec![(0, mapped.len())];
+        while let Some((start, end)) = open.pop() {
+            let part = &mapped[start..end];
             reset(&mut self.records, &self.plan);
             let mut letters = Vec::new();
-            for event in part {
+            for (at, event) in part.iter().enumerate() {
                 if self.plan.collection(event.collection).stands {
                     letters.push(standing(&self.plan, event));
                     continue;
                 }
-                if let Err(rejection) = self.mapper.map(event, &mut self.records) {
+                let what = chosen.as_ref().map_or(What::CURRENT, |chosen| chosen.what(start + at));
+                if let Err(rejection) = self.mapper.map_version(event, what, &mut self.records) {
                     letters.push(rejected(&self.plan, event, rejection));
                 }
             }
@@ -345,24 +391,29 @@ impl Lane {
                 Err(error) if error.kind == Kind::Data && !(self.patient && dangles(&error)) => match part {
                     [] => {}
                     [event] => {
-                        if Sink::is_claimed_by_another(&error) {
+                        let stays = self.plan.collection(event.collection).append_only;
+                        if Sink::is_claimed_by_another(&error) && !stays {
                             self.remove_document(event).await?;
                         }
                         notes.dead_letters.push(refused(&self.plan, event, &error));
                     }
                     _ => {
                         // The stack gives the first half first: the order of the source is kept.
-                        let (first, second) = part.split_at(part.len() / 2);
-                        open.push(second);
-                        open.push(first);
+                        let middle = start + part.len() / 2;
+                        open.push((middle, end));
+                        open.push((start, middle));
                     }
                 },
                 Err(error) => return Err(error),
             }
         }
         self.letters.settle(&self.plan, events, &mut notes);
+        if let Some(chosen) = &chosen {
+            chosen.note(&mut notes);
+        }
         self.sink.commit(&notes).await?;
         self.count_letters(&notes);
+        self.tell_breaches(&notes);
         Ok(total)
     }
 
@@ -378,6 +429,19 @@ impl Lane {
             }
         }
         Ok(())
+    }
+
+    fn tell_breaches(&self, notes: &Notes) {
+        if let Some(first) = notes.breaches.first() {
+            tracing::warn!(
+                lane = self.name,
+                documents = notes.breaches.len(),
+                collection = first.collection,
+                key = %Key::from_bytes(&first.key),
+                happened = first.kind.word(),
+                "changes were not applied: the collection is append only"
+            );
+        }
     }
 
     fn count_letters(&self, notes: &Notes) {
@@ -397,8 +461,56 @@ impl Lane {
         }
     }
 
-    /// Removes the rows that a recopy has not seen; how many. None if a table cannot be swept as it is now: then the recopy was in vain.
-    pub(crate) async fn sweep(&mut self, tables: &[usize]) -> std::result::Result<Option<u64>, Stopped> {
+    /// Removes the rows of these collections that a recopy has not seen; how many. None if a table cannot be swept as it is now: then the
+    /// recopy was in vain.
+    pub(crate) async fn sweep(
+        &mut self,
+        plan: &Plan,
+        collections: &[CollectionId],
+    ) -> std::result::Result<Option<u64>, Stopped> {
+        for id in collections.iter().filter(|id| plan.keeps_versions(**id)) {
+            self.delete_unmet(*id, &plan.collection(*id).name).await?;
+        }
+        self.sweep_tables(&plan.swept_tables(collections)).await
+    }
+
+    /// Documents that are gone, as a recopy has seen: each is deleted as if the source had said so.
+    async fn delete_unmet(
+        &mut self,
+        collection: CollectionId,
+        name: &str,
+    ) -> std::result::Result<(), Stopped> {
+        let mut patience = Patience::new(&self.stop).shown(&self.gauges, Place::Target);
+        loop {
+            let keys = match self.sink.unmet(name, UNMET_AT_ONCE).await {
+                Ok(keys) => keys,
+                Err(error) => {
+                    if patience.after(error).await? != Again::Soon {
+                        self.reopen(&mut patience).await?;
+                    }
+                    continue;
+                }
+            };
+            if keys.is_empty() {
+                patience.over();
+                return Ok(());
+            }
+            let position = Position::default();
+            let delete = |key| Event {
+                collection,
+                key,
+                op: Op::Delete,
+                document: Bytes::new(),
+                position: position.clone(),
+                time: 0,
+            };
+            let events = keys.into_iter().map(delete).collect();
+            let mut transaction = Transaction::stream(Batch { events, ..Batch::default() });
+            self.write(&mut transaction, Way::Upsert).await?;
+        }
+    }
+
+    async fn sweep_tables(&mut self, tables: &[usize]) -> std::result::Result<Option<u64>, Stopped> {
         let mut patience = Patience::new(&self.stop).shown(&self.gauges, Place::Target);
         let mut removed = 0;
         // Rows that refer come before those that are referred to.

@@ -11,3 +11,4 @@ pub(crate) mod schema_watch;
 pub(crate) mod stream;
 pub(crate) mod sweeper;
 mod transaction;
+mod versions;

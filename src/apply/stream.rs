@@ -121,7 +121,7 @@ impl Stream {
             Barrier::Flush => News::Flushed,
             Barrier::Sweep { collections, kept } => {
                 let swept: Vec<_> = collections.iter().copied().filter(|id| !kept.contains(id)).collect();
-                let rows = self.lane.sweep(&self.plan.tables_of(&swept)).await?;
+                let rows = self.lane.sweep(&self.plan, &swept).await?;
                 News::Swept { collections, rows }
             }
         };

@@ -62,7 +62,7 @@ impl Sweeper {
                 self.stop.clone(),
                 schema,
             );
-            let rows = lane.sweep(&self.plan.tables_of(&collections)).await?;
+            let rows = lane.sweep(&self.plan, &collections).await?;
             // The watcher may have been told to stop meanwhile.
             let _ = answer.send(rows);
         }

@@ -113,6 +113,9 @@ pub(super) fn judge(
         };
         round.warning(migration.collections[at].name.place, message, help);
     }
+    for ((at, _), presence) in collections(migration, source).zip(&fitness.collections) {
+        histories(&migration.collections[at], *presence, round);
+    }
     for ((at, _), fields) in collections(migration, source).zip(&fitness.fields) {
         if let Some(fields) = fields {
             declared(&migration.collections[at], fields, round);
@@ -156,6 +159,24 @@ pub(super) fn judge(
 }
 
 /// Columns that the mapping reads and the source does not declare are mistakes.
+/// Without post-images a version is read after the change that made it, and may be of a later one.
+fn histories(collection: &Collection, presence: Presence, round: &mut Round) {
+    let name = &collection.name.value;
+    let versions = match (collection.history(), collection.append_only) {
+        (Some(place), _) => (place, "tables of history may miss versions"),
+        (None, Some(place)) => (place, "several updates in a row may be listed as one"),
+        (None, None) => return,
+    };
+    if presence == (Presence::Present { sends_documents: false }) {
+        let message = format!("`{name}` has no post-images, so {}", versions.1);
+        let help = format!(
+            "turn them on: db.runCommand({{ collMod: \"{}\", changeStreamPreAndPostImages: {{ enabled: true }} }})",
+            collection.collection
+        );
+        round.warning(versions.0, message, help);
+    }
+}
+
 fn declared(collection: &Collection, fields: &[String], round: &mut Round) {
     let mut told: Vec<(&str, Place)> = Vec::new();
     for table in &collection.tables {

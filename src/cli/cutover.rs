@@ -97,6 +97,7 @@ async fn show(migration: &Migration, json: bool) -> Result<ExitCode, Failure> {
     let sources = Named::connect_to_those_that_answer(&migration.sources).await;
     let busy = row.as_ref().filter(|row| row.state != CutoverState::Reverted).map(|row| leader_of(Some(row)));
     let (facts, found) = facts::settled(migration, &control, &sources, busy).await?;
+    let warnings = plan::warnings(&facts.look.breach_counts);
     if json {
         let steps: Vec<_> = steps(migration)
             .into_iter()
@@ -104,10 +105,11 @@ async fn show(migration: &Migration, json: bool) -> Result<ExitCode, Failure> {
             .collect();
         let plan = serde_json::json!({
             "migration": migration.name, "lag_ms": facts.look.lag_ms(), "steps": steps, "blockers": json_of(&found),
+            "warnings": warnings,
         });
         print(&format!("{plan:#}"));
     } else {
-        print(plan::text(migration, &found).trim_end());
+        print(plan::text(migration, &found, &warnings).trim_end());
     }
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BLOCKED) })
 }

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod candidates;
 mod check;
 mod cutover;
 mod exit;
@@ -156,6 +157,15 @@ No password is printed: set those of the new users yourself. `slackwater check` 
 
 The exit codes are listed in `slackwater --help`.")]
     Grants(grants::Arguments),
+    /// Lists rows that may mean the same (`candidates` in the migration file) as CSV, for a person to judge. Changes nothing.
+    #[command(after_help = "Examples:
+  slackwater candidates migration.yaml
+  slackwater candidates migration.yaml --out -
+
+The list holds the values that are compared: keep it where the data may be.
+
+The exit codes are listed in `slackwater --help`.")]
+    Candidates(candidates::Arguments),
     /// Says what becomes of the rows of a collection that is gone at the source: they stay, or go as the collection went.
     #[command(after_help = "Examples:
   slackwater resolve migration.yaml legacy.drafts --keep
@@ -249,6 +259,7 @@ pub fn main() -> ExitCode {
                 cutover::run(&file, cutover::Request { plan, abort, json, report }).await
             }
             Command::Grants(arguments) => grants::run(arguments),
+            Command::Candidates(arguments) => candidates::run(arguments).await,
             Command::Resolve(arguments) => resolve::run(arguments).await,
             Command::Recopy(arguments) => recopy::run(arguments).await,
             Command::Verify(arguments) => verify::run(arguments).await,

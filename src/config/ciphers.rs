@@ -105,20 +105,28 @@ impl Section {
         let columns = collections.iter().flat_map(|collection| &collection.tables);
         let parts = columns.flat_map(|table| table.columns.iter().flat_map(|column| column.parts()));
         for part in parts {
+            if let Some(name) = &part.travels {
+                self.known(name, findings);
+                self.writes(name, findings);
+            }
             let Rule::Value(value) = &part.rule.value else { continue };
             let Convert::Cipher { from, to } = &value.convert else { continue };
             for name in from.iter().chain(to) {
                 self.known(name, findings);
             }
-            let weak = |name: &&At<String>| {
-                let found = self.ciphers.iter().find(|cipher| cipher.name == name.value);
-                matches!(found, Some(Cipher { algorithm: Algorithm::Cbc(_), .. }))
-            };
-            if let Some(to) = to.as_ref().filter(weak) {
-                let message = format!("`{}` is {CBC}, which is for reading only", to.value);
-                let help = "it does not notice when somebody changes what it protects: encrypt with a cipher of `aes-256-gcm`";
-                findings.error(to.place, message, help);
+            if let Some(to) = to {
+                self.writes(to, findings);
             }
+        }
+    }
+
+    /// It is a cipher to encrypt with.
+    fn writes(&self, name: &At<String>, findings: &mut Findings) {
+        let found = self.ciphers.iter().find(|cipher| cipher.name == name.value);
+        if matches!(found, Some(Cipher { algorithm: Algorithm::Cbc(_), .. })) {
+            let message = format!("`{}` is {CBC}, which is for reading only", name.value);
+            let help = "it does not notice when somebody changes what it protects: encrypt with a cipher of `aes-256-gcm`";
+            findings.error(name.place, message, help);
         }
     }
 

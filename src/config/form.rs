@@ -66,7 +66,7 @@ const USUAL: [(&str, &str); 10] = [
 /// What happens to values that are not there or do not fit.
 const POLICIES: [&str; 4] = ["null", "invalid", "missing", "default"];
 /// Rows do not depend on it.
-const ASIDE: [&str; 1] = ["sensitive"];
+const ASIDE: [&str; 2] = ["sensitive", "travels"];
 
 /// The policies of the whole file, as they are written.
 #[derive(Clone, Debug, Default)]
@@ -186,7 +186,7 @@ fn table(node: &Node, beside: Beside<'_>, parent: &str, around: &[&Node]) -> Tex
     let is_inside = levels(node).is_some_and(|levels| levels.depth() > 1);
     let others = entries(node)
         .iter()
-        .filter(|(key, _)| !matches!(key.value.as_str(), "into" | "key" | "set" | "columns"));
+        .filter(|(key, _)| !matches!(key.value.as_str(), "into" | "key" | "set" | "columns" | "candidates"));
     let mut others: Vec<String> =
         others.map(|(key, node)| format!("{:?}:{}", key.value, text(node))).collect();
     others.sort();

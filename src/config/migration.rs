@@ -236,10 +236,19 @@ pub struct Collection {
     pub tables: Vec<Table>,
     /// A document that fits none of the tables is refused.
     pub reject_others: Option<Place>,
+    /// The first version of a document stands: what becomes of it afterwards is reported, and not applied.
+    pub append_only: Option<Place>,
     /// What its rows are made by.
     pub form: Form,
     /// Some table has mistakes, and is left out above.
     pub incomplete: bool,
+}
+
+impl Collection {
+    /// Every version of some table of it is a row.
+    pub(crate) fn history(&self) -> Option<Place> {
+        self.tables.iter().find_map(|table| table.history)
+    }
 }
 
 /// One table that documents, or elements of an array in them, become rows of.
@@ -259,6 +268,12 @@ pub struct Table {
     pub merge: Option<At<Merge>>,
     /// Which of them is first, and which is last.
     pub order: Option<Box<Column>>,
+    /// The rows of a document stay as they are first written.
+    pub append_only: Option<Place>,
+    /// Every version of a document is a row.
+    pub history: Option<Place>,
+    /// Which of its rows may mean the same.
+    pub candidates: Option<Candidates>,
     /// What fills the columns.
     pub columns: Vec<Column>,
     /// Columns whose rules have mistakes, and are left out above.
@@ -271,6 +286,17 @@ impl Table {
         self.columns.iter().any(|rule| rule.name.value == column)
             || self.unread.iter().any(|name| name == column)
     }
+}
+
+/// Which rows of a table are listed for a person, who judges whether they mean the same.
+#[derive(Clone, Debug)]
+pub struct Candidates {
+    /// The column with their names.
+    pub near: At<String>,
+    /// So many edits apart at the most: 1 or 2.
+    pub within: usize,
+    /// Columns whose values are the same.
+    pub same: Vec<At<String>>,
 }
 
 /// When a row stands that several rules of the file have a part in.
@@ -295,6 +321,8 @@ pub struct Column {
     pub sensitive: bool,
     /// How the values of several documents become one.
     pub merge: Option<At<How>>,
+    /// With what the field is encrypted while it is in a topic.
+    pub travels: Option<At<String>>,
 }
 
 impl Column {
@@ -343,6 +371,21 @@ pub enum Rule {
     },
     /// An expression that the target computes.
     Sql(Box<Sql>),
+    /// Something of the change that made this version of the document.
+    Change(ChangeOf),
+}
+
+/// What of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeOf {
+    /// An id of this version.
+    Id,
+    /// When it happened at the source.
+    Time,
+    /// What happened, as a word.
+    Kind,
+    /// Which version of the document it made: 1, 2, 3 …
+    Number,
 }
 
 /// An expression of SQL over values of the document.

@@ -3,6 +3,7 @@
 //! All mistakes are reported together. Nothing here talks to a server; `crate::mapping::compile` checks the result
 //! against the target's catalogue.
 
+mod append_only;
 mod blot;
 mod ciphers;
 mod cutover;
@@ -30,12 +31,13 @@ pub(crate) use diagnostics::{FileText, Findings};
 pub use form::{ColumnForm, Form, TableForm};
 pub(crate) use form::{LOOKED_UP, digest};
 pub use migration::{
-    By, Collection, Column, Convert, InvalidPolicy, KafkaLog, Log, Merge, Migration, NocodbSource,
-    NullPolicy, Policies, Rule, Snapshot, Source, Sql, System, Table, Target, Unit, Unknown, Value, Values,
-    Verify,
+    By, Candidates, ChangeOf, Collection, Column, Convert, InvalidPolicy, KafkaLog, Log, Merge, Migration,
+    NocodbSource, NullPolicy, Policies, Rule, Snapshot, Source, Sql, System, Table, Target, Unit, Unknown,
+    Value, Values, Verify,
 };
 pub use outside::Outside;
 pub use path::{Levels, Path};
+pub(crate) use path::{Step, is_on};
 pub use predicate::{Predicate, Side, Test};
 pub use tree::Scalar;
 

@@ -19,7 +19,28 @@ pub struct Path {
     pub fields: bool,
 }
 
+/// A name on the way to a value; none stands for any field of an object.
+pub(crate) type Step = Option<String>;
+
+/// Whether the field of this name is on the way.
+pub(crate) fn is_on(step: &Step, name: &[u8]) -> bool {
+    step.as_ref().is_none_or(|step| step.as_bytes() == name)
+}
+
 impl Path {
+    /// The names that lead to the value from the document, through arrays. `each`: of what the table's elements are.
+    pub(crate) fn way(&self, each: Option<&Levels>) -> Vec<Step> {
+        let levels = each.into_iter().flat_map(|each| &each.0);
+        let around = levels.clone().count().saturating_sub(self.up);
+        let mut way: Vec<Step> = Vec::new();
+        for level in levels.take(around) {
+            way.extend(level.names.iter().cloned().map(Some));
+            way.extend(level.fields.then_some(None));
+        }
+        way.extend(self.names.iter().chain(self.each.iter().flatten()).cloned().map(Some));
+        way
+    }
+
     /// Takes a path apart; the error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let rest = text.trim_start_matches('^');

@@ -6,7 +6,7 @@ use super::ciphers;
 use super::diagnostics::{At, Findings, Place};
 use super::fields::{self, Fields};
 use super::migration::{
-    By, Column, Convert, InvalidPolicy, NullPolicy, Policies, Rule, Sql, Unit, Unknown, Value,
+    By, ChangeOf, Column, Convert, InvalidPolicy, NullPolicy, Policies, Rule, Sql, Unit, Unknown, Value,
 };
 use super::path::Path;
 use super::spelling::{list, nearest};
@@ -37,7 +37,7 @@ const CONVERSIONS: [&str; 19] = [
 /// Rules beside which `from` names a cipher.
 pub(super) const CIPHERS: [&str; 3] = ["encrypt", "decrypt", "reencrypt"];
 /// Rules that make their value themselves.
-const MAKERS: [&str; 8] = ["uuid", "serial", "parent", "rest", "const", "index", "key", "sql"];
+const MAKERS: [&str; 9] = ["uuid", "serial", "parent", "rest", "const", "index", "key", "sql", "change"];
 
 /// The rule makes its value itself, so no policy of the file holds for it.
 pub(super) fn is_maker(word: &str) -> bool {
@@ -45,7 +45,8 @@ pub(super) fn is_maker(word: &str) -> bool {
 }
 
 /// Options allowed next to a rule.
-const OPTIONS: [&str; 17] = [
+const OPTIONS: [&str; 18] = [
+    "travels",
     "null",
     "invalid",
     "default",
@@ -146,6 +147,7 @@ pub(super) fn constant(name: &At<String>, node: &Node, findings: &mut Findings) 
         policies: Defaults::NONE.policies(),
         sensitive: false,
         merge: None,
+        travels: None,
     })
 }
 
@@ -162,7 +164,14 @@ pub(super) fn column(
         let value = plain(path, Convert::Auto);
         let rule = At::new(Rule::Value(value), node.place);
         let policies = defaults.policies();
-        return Some(Column { name: name.clone(), rule, policies, sensitive: false, merge: None });
+        return Some(Column {
+            name: name.clone(),
+            rule,
+            policies,
+            sensitive: false,
+            merge: None,
+            travels: None,
+        });
     }
     let mut fields = Fields::of(node, "a column", findings)?;
     let mut found: Vec<&str> =
@@ -206,12 +215,14 @@ pub(super) fn column(
     if converts || word == "sql" {
         read_policies(&mut fields, &mut policies, findings);
     }
-    let sensitive = match &rule {
-        Some(rule @ (Rule::Value(_) | Rule::Rest)) => {
-            is_sensitive(rule, key.place, &mut fields, depth, findings)
-        }
-        _ => false,
-    };
+    let (mut sensitive, mut travels) = (false, None);
+    if let Some(rule @ (Rule::Value(_) | Rule::Rest)) = &rule {
+        travels = fields.take("travels");
+        // What others may not see on the way, nobody is shown.
+        let hidden = travels.map(|(at, _)| at.place);
+        sensitive = is_sensitive(rule, (key.place, hidden), &mut fields, depth, findings);
+    }
+    let travels = travels.and_then(|(_, node)| fields::text(node, "`travels`", findings));
     let merge = fields.take("merge").and_then(|(_, node)| {
         fields::choice(node, "`merge`", &MERGES, findings).map(|how| At::new(how, node.place))
     });
@@ -221,7 +232,7 @@ pub(super) fn column(
         }
     }
     fields.finish(&known_words(), findings);
-    Some(Column { name: name.clone(), rule: At::new(rule?, key.place), policies, sensitive, merge })
+    Some(Column { name: name.clone(), rule: At::new(rule?, key.place), policies, sensitive, merge, travels })
 }
 
 /// An expression, and what its names stand for.
@@ -270,16 +281,17 @@ fn sql(
 /// Whether the value is to be shown to nobody. What a cipher is for always is.
 fn is_sensitive(
     rule: &Rule,
-    place: Place,
+    (place, hidden): (Place, Option<Place>),
     fields: &mut Fields<'_>,
     depth: usize,
     findings: &mut Findings,
 ) -> bool {
-    let ciphered = matches!(rule, Rule::Value(Value { convert: Convert::Cipher { .. }, .. }));
+    let ciphered =
+        hidden.is_some() || matches!(rule, Rule::Value(Value { convert: Convert::Cipher { .. }, .. }));
     let written = fields.take("sensitive");
     let at = match &written {
         Some((key, _)) => key.place,
-        None if ciphered => place,
+        None if ciphered => hidden.unwrap_or(place),
         None => return false,
     };
     if let Rule::Value(value) = rule {
@@ -317,7 +329,9 @@ fn fits(option: &str) -> &'static str {
         "trim" | "lower" => {
             "it belongs to `text`, `enum`, `array`, `identity`, `from`, and to `lookup` and `ref` with `by`"
         }
-        "sensitive" => "it belongs to rules that take something out of the document, and to `rest`",
+        "sensitive" | "travels" => {
+            "it belongs to rules that take something out of the document, and to `rest`"
+        }
         _ => "it belongs to rules that convert a value of the document",
     }
 }
@@ -545,6 +559,10 @@ fn maker(
             };
             Some(Rule::Key { up })
         }
+        "change" => {
+            let words = [("time", ChangeOf::Time), ("kind", ChangeOf::Kind), ("number", ChangeOf::Number)];
+            Some(Rule::Change(fields::choice(argument, "`change`", &words, findings)?))
+        }
         _ => {
             let from = fields::choice(argument, "`index`", &[("0", 0), ("1", 1)], findings)?;
             Some(Rule::Index { from })
@@ -583,6 +601,7 @@ fn own_id(
             None
         }
         "_id" => Some(Rule::Own { serial }),
+        "change" if !serial => Some(Rule::Change(ChangeOf::Id)),
         other => {
             let help = "`uuid: _id` is this document's own id; `ref: field` with `to: collection` that of another document; `from: field` reads a UUID out of the field";
             findings.error(argument.place, format!("`{word}` cannot be made of `{other}`"), help);

@@ -3,6 +3,7 @@
 use slackwater_connectors::secret::Secret;
 use slackwater_topics::Namespace;
 
+use super::append_only;
 use super::ciphers::Section as Ciphers;
 use super::cutover;
 use super::diagnostics::{At, Findings, Place};
@@ -10,7 +11,9 @@ use super::fields::{self, Fields};
 use super::form::{self, Beside, Usual};
 use super::log;
 use super::lookups;
-use super::migration::{Collection, Log, Merge, Migration, Snapshot, Source, Table, Target, Verify};
+use super::migration::{
+    Candidates, Collection, Log, Merge, Migration, Snapshot, Source, Table, Target, Verify,
+};
 use super::outside::{Outside, secret};
 use super::path::Levels;
 use super::predicate::predicate;
@@ -117,6 +120,7 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         fingerprint: String::new(),
     };
     log::check_topics(&migration, findings);
+    append_only::check(&migration, findings);
     Some(migration)
 }
 
@@ -253,6 +257,7 @@ fn collections(
                 findings.error(place, message, "`otherwise` goes with tables that all have `when`");
             }
         }
+        let append_only = append_only::of(&tables, findings);
         if let Some((source, collection)) = parts {
             let name = name.clone();
             let form = form::of(nodes, beside);
@@ -262,6 +267,7 @@ fn collections(
                 collection,
                 tables,
                 reject_others,
+                append_only,
                 form,
                 incomplete,
             });
@@ -287,7 +293,19 @@ fn collections(
     collections
 }
 
-const TABLE: [&str; 8] = ["into", "each", "when", "key", "merge", "order", "set", "columns"];
+const TABLE: [&str; 11] = [
+    "into",
+    "each",
+    "when",
+    "key",
+    "merge",
+    "order",
+    "append_only",
+    "history",
+    "candidates",
+    "set",
+    "columns",
+];
 
 /// `- otherwise: reject`, beside the tables.
 fn otherwise(node: &Node, findings: &mut Findings) -> Option<Place> {
@@ -341,6 +359,13 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
         findings.error(key.place, "`order` goes with `merge`", help);
     }
     let order = order.and_then(|(_, node)| rules::order(node, depth, findings)).map(Box::new);
+    let append_only = fields
+        .take("append_only")
+        .and_then(|(key, node)| fields::boolean(node, "`append_only`", findings)?.then_some(key.place));
+    let history = fields
+        .take("history")
+        .and_then(|(key, node)| fields::boolean(node, "`history`", findings)?.then_some(key.place));
+    let candidates = fields.take("candidates").and_then(|(_, node)| candidates(node, findings));
     let (mut columns, mut unread) = (Vec::new(), Vec::new());
     if let Some((_, node)) = fields.take("set")
         && let Some(set) = Fields::of(node, "`set`", findings)
@@ -381,7 +406,38 @@ fn table(node: &Node, defaults: Defaults, findings: &mut Findings) -> Option<Tab
     if (in_element && each.is_none()) || unread_condition {
         return None;
     }
-    Some(Table { schema, into, each, when, key, merge, order, columns, unread })
+    Some(Table {
+        schema,
+        into,
+        each,
+        when,
+        key,
+        merge,
+        order,
+        append_only,
+        history,
+        candidates,
+        columns,
+        unread,
+    })
+}
+
+/// `candidates: { near: name, within: 2, same: [city] }`.
+fn candidates(node: &Node, findings: &mut Findings) -> Option<Candidates> {
+    let mut fields = Fields::of(node, "`candidates`", findings)?;
+    let near = fields.require("near", "name the column whose values are compared: `near: name`", findings);
+    let near = near.and_then(|(_, node)| identifier(node, "the column of `near`", findings));
+    let within = fields.take("within");
+    let within =
+        within.map_or(Some(2), |(_, node)| fields::choice(node, "`within`", &[("1", 1), ("2", 2)], findings));
+    let mut same = Vec::new();
+    if let Some((_, node)) = fields.take("same") {
+        for node in fields::items(node, "`same`", true, findings).unwrap_or_default() {
+            same.extend(identifier(node, "a column of `same`", findings));
+        }
+    }
+    fields.finish(&["near", "within", "same"], findings);
+    Some(Candidates { near: near?, within: within?, same })
 }
 
 /// `table` or `schema.table`.

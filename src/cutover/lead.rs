@@ -32,7 +32,7 @@ use uuid::Uuid;
 use super::facts::{self, check};
 use super::freeze::{ask, by_hand, freeze, frozen_by_us, unfreeze};
 use super::notice::tell;
-use super::plan::{Blocker, Checked, blockers, freeze_in_words, time, waits};
+use super::plan::{Blocker, Checked, blockers, freeze_in_words, time, waits, warnings};
 use super::proof::{self, Count, Counted, Glances};
 use super::report::{DoneStep, Report};
 use super::resume::{Resume, resume};
@@ -512,8 +512,21 @@ impl<'a> Leader<'a> {
     /// Compares the numbers of rows and documents, and runs the team's checks.
     async fn prove(&mut self, prepared: &Prepared, documents: &[u64]) -> std::result::Result<(), Abandon> {
         let begun = Instant::now();
+        let mut outlived = Vec::new();
+        if self.plan.collections.iter().any(|collection| collection.append_only) {
+            outlived = self.control.outlived(&self.migration.name).await?;
+            self.warnings.extend(warnings(&self.control.breach_counts(&self.migration.name).await?));
+        }
+        let outlived = proof::outlived(self.plan, &outlived);
         let (counts, checks) = tokio::join!(
-            proof::compare(self.plan, &prepared.tables, &self.sources, &prepared.counters, documents),
+            proof::compare(
+                self.plan,
+                &prepared.tables,
+                &self.sources,
+                &prepared.counters,
+                documents,
+                &outlived
+            ),
             check(&prepared.finisher, &self.migration.checks),
         );
         (self.counts, self.checks) = (counts?, checks?);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use slackwater_connectors::postgres::control::breaches::BreachCount;
 use slackwater_connectors::postgres::control::waiting::WaitingRows;
 use slackwater_connectors::source::FreezeRight;
 
@@ -523,11 +524,28 @@ fn freezing(facts: &SourceFacts, block: &mut impl FnMut(&'static str, String, &'
     }
 }
 
+/// What somebody should have looked at, and what blocks nothing: a target that is append only is not equal to its source on purpose.
+pub(crate) fn warnings(counts: &[BreachCount]) -> Vec<String> {
+    let text = |row: &BreachCount| {
+        format!(
+            "append_only: {} of {} not applied ({})",
+            count(row.documents as usize, "document", "documents"),
+            row.collection,
+            row.kind
+        )
+    };
+    counts.iter().map(text).collect()
+}
+
 /// The plan, for people.
-pub(crate) fn text(migration: &Migration, blockers: &[Blocker]) -> String {
+pub(crate) fn text(migration: &Migration, blockers: &[Blocker], warnings: &[String]) -> String {
     let mut text = format!("cutover of {}\n\n", migration.name);
     for (number, step) in steps(migration).iter().enumerate() {
         text += &format!("{:>3}  {:<10} {}\n", number + 1, step.name, step.text);
+    }
+    if !warnings.is_empty() {
+        text += "\nTo be known:\n";
+        warnings.iter().for_each(|warning| text += &format!("  {warning}\n"));
     }
     if blockers.is_empty() {
         return text + "\nNothing blocks it now.\n";

@@ -105,13 +105,20 @@ fn source_of<'a>(collection: &CollectionPlan, sources: &'a [Named]) -> Result<&'
     found.map(|named| &named.source).ok_or_else(missing)
 }
 
-/// Counts rows, each connection a share of the tables, and compares them with the documents.
+/// How many documents of each collection of the plan are deleted at the source while their rows stay, because it is append only. Pure.
+pub(super) fn outlived(plan: &Plan, counts: &[(String, u64)]) -> Vec<u64> {
+    let of = |name: &str| counts.iter().find(|(known, _)| known == name).map_or(0, |(_, count)| *count);
+    plan.collections.iter().map(|collection| of(&collection.name)).collect()
+}
+
+/// Counts rows, each connection a share of the tables, and compares them with the documents; with those that rows have outlived, too.
 pub(super) async fn compare(
     plan: &Plan,
     tables: &[Counted],
     sources: &[Named],
     finishers: &[Finisher],
     documents: &[u64],
+    outlived: &[u64],
 ) -> Result<Vec<Count>> {
     let share = |worker: usize| tables.iter().enumerate().skip(worker).step_by(finishers.len().max(1));
     let counted = try_join_all(finishers.iter().enumerate().map(|(worker, finisher)| async move {
@@ -127,6 +134,7 @@ pub(super) async fn compare(
         rows[place] = count;
     }
     try_join_all(tables.iter().zip(rows).map(|(table, rows)| async move {
+        let left: u64 = table.collections.iter().map(|index| outlived[*index]).sum();
         let quick: u64 = table.collections.iter().map(|index| documents[*index]).sum();
         let mut count = Count {
             table: format!("{}.{}", table.schema, table.table),
@@ -135,7 +143,7 @@ pub(super) async fn compare(
                 .iter()
                 .map(|index| plan.collections[*index].name.clone())
                 .collect(),
-            documents: quick,
+            documents: quick + left,
             rows,
         };
         if count.differs() {
@@ -144,7 +152,7 @@ pub(super) async fn compare(
                 source_of(collection, sources)?.count_exactly(&collection.collection).await
             }))
             .await?;
-            count.documents = exact.iter().sum();
+            count.documents = exact.iter().sum::<u64>() + left;
         }
         Ok(count)
     }))

@@ -73,14 +73,17 @@ impl Batch {
     }
 }
 
-/// Keeps the last event of each document, in their order.
+/// Keeps the last event of each document, in their order; of collections of which every version counts, all.
 ///
 /// A statement may not touch a row twice, and what is in between would be overwritten unseen in the same transaction.
-pub(crate) fn keep_last(events: Vec<Event>) -> Vec<Event> {
+pub(crate) fn keep_last(events: Vec<Event>, all_of: impl Fn(CollectionId) -> bool) -> Vec<Event> {
     let mut seen: HashSet<(CollectionId, &Key), foldhash::fast::RandomState> =
         HashSet::with_capacity_and_hasher(events.len(), foldhash::fast::RandomState::default());
-    let last: Vec<bool> =
-        events.iter().rev().map(|event| seen.insert((event.collection, &event.key))).collect();
+    let last: Vec<bool> = events
+        .iter()
+        .rev()
+        .map(|event| all_of(event.collection) || seen.insert((event.collection, &event.key)))
+        .collect();
     drop(seen);
     if last.iter().all(|last| *last) {
         return events;
@@ -111,8 +114,10 @@ mod tests {
     #[test]
     fn the_last_of_each_document_stays_in_order() {
         let events = vec![event(0, 1, 1), event(0, 2, 2), event(1, 1, 3), event(0, 1, 4), event(0, 3, 5)];
-        let times: Vec<i64> = keep_last(events).iter().map(|event| event.time).collect();
+        let times: Vec<i64> = keep_last(events.clone(), |_| false).iter().map(|event| event.time).collect();
         assert_eq!(times, [2, 3, 4, 5]);
+        let all = keep_last(events, |id| id == CollectionId(0));
+        assert_eq!(all.len(), 5, "nothing of the first collection may be left out");
     }
 
     #[test]

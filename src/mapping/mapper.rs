@@ -11,6 +11,7 @@ use slackwater_connectors::postgres::target::rows::{TableWrite, WriteSet};
 use slackwater_topics::{CollectionId, Document, Event, Key, Op, Value};
 use uuid::Uuid;
 
+use super::change::What;
 use super::elements::{Elements, Memory};
 use super::encode::{Inputs, Scratch, Texts};
 use super::plan::{Code, CollectionPlan, HolderCode, Owned, Plan, RowCode, Take};
@@ -92,14 +93,24 @@ impl Mapper {
     /// Appends what the event does to the tables. Refused documents leave `out` as it was. The same `_id` must not come
     /// twice in one write set.
     pub fn map(&mut self, event: &Event, out: &mut WriteSet) -> Result<(), Rejection> {
+        self.map_version(event, What::CURRENT, out)
+    }
+
+    /// The same, where versions are rows. Rows that show the document as it is may come once in a write set.
+    pub(crate) fn map_version(
+        &mut self,
+        event: &Event,
+        what: What,
+        out: &mut WriteSet,
+    ) -> Result<(), Rejection> {
         let plan = Arc::clone(&self.plan);
         let Some(collection) = plan.collections.get(usize::from(event.collection.0)) else {
             return Err(unreadable("the event's collection is not in the plan"));
         };
         self.mark(collection, event.op, out);
         let done = match event.op {
-            Op::Snapshot | Op::Upsert => self.upsert(&plan, collection, event, out),
-            Op::Delete => self.delete(&plan, collection, event, out),
+            Op::Snapshot | Op::Upsert => self.upsert(&plan, collection, event, what, out),
+            Op::Delete => self.delete(&plan, collection, event, what, out),
         };
         match &done {
             Ok(()) => {
@@ -212,6 +223,7 @@ impl Mapper {
         plan: &Plan,
         collection: &CollectionPlan,
         event: &Event,
+        what: What,
         out: &mut WriteSet,
     ) -> Result<(), Rejection> {
         let broken = |_| unreadable("the document's bytes are broken");
@@ -237,11 +249,16 @@ impl Mapper {
             code.document.overlay(canonical, &mut slots).map_err(broken)?;
         }
         let mut row =
-            Row::new(plan, collection, &event.key, &slots, &rest, &mut self.scratch, &mut self.adjusted);
+            Row::new(plan, collection, &event.key, &slots, &rest, &mut self.scratch, &mut self.adjusted)
+                .of_version(what.version);
         if code.routed {
             route(code, &row, &mut self.fits)?;
         }
         for (index, own) in code.rows.iter().enumerate() {
+            let is_due = if own.history { what.version.is_some() } else { what.current };
+            if !is_due {
+                continue;
+            }
             if !code.routed || self.fits[index] {
                 write_row(own, &mut row, &mut self.parents, &mut self.places, out)?;
                 continue;
@@ -258,7 +275,7 @@ impl Mapper {
             }
         }
         self.elements.resize_with(self.elements.len().max(code.each.len()), Elements::default);
-        for (index, each) in code.each.iter().enumerate() {
+        for (index, each) in code.each.iter().enumerate().filter(|_| what.current) {
             let copy = out.copy;
             let write = &mut out.tables[each.row.table];
             let owner = match each.owned {
@@ -288,7 +305,7 @@ impl Mapper {
                 write.owners.push().extend_from_slice(owner);
             }
         }
-        for holder in &code.holders {
+        for holder in code.holders.iter().filter(|_| what.current) {
             let copy = out.copy;
             hold(
                 holder,
@@ -311,6 +328,7 @@ impl Mapper {
         plan: &Plan,
         collection: &CollectionPlan,
         event: &Event,
+        what: What,
         out: &mut WriteSet,
     ) -> Result<(), Rejection> {
         let broken = |_| unreadable("the event's key is broken");
@@ -322,16 +340,26 @@ impl Mapper {
         let document = Document::new(&id).map_err(broken)?;
         code.document.fill(document, &mut slots).map_err(broken)?;
         let mut row =
-            Row::new(plan, collection, &event.key, &slots, &[], &mut self.scratch, &mut self.adjusted);
+            Row::new(plan, collection, &event.key, &slots, &[], &mut self.scratch, &mut self.adjusted)
+                .of_version(what.version);
         let mut reached = true;
         for (index, code) in collection.code.rows.iter().enumerate() {
+            if code.history {
+                if what.version.is_some() {
+                    write_row(code, &mut row, &mut self.parents, &mut self.places, out)?;
+                }
+                continue;
+            }
+            if !what.current {
+                continue;
+            }
             if take_row(code, &mut row, &self.parents, out).is_err() {
                 // A document that was refused for its key has no rows of elements either.
                 reached &= index != 0;
             }
             keep_parents(code, &mut row, &mut self.parents);
         }
-        for code in &collection.code.each {
+        for code in collection.code.each.iter().filter(|_| what.current) {
             let owner = match code.owned {
                 Owned::Row { parent, .. } if reached => &self.parents[parent],
                 Owned::Row { .. } => continue,
@@ -341,7 +369,7 @@ impl Mapper {
                 out.tables[code.row.table].owners.push().extend_from_slice(owner);
             }
         }
-        for holder in &code.holders {
+        for holder in code.holders.iter().filter(|_| what.current) {
             row.document_id(out.tables[holder.table].deletes[0].push());
         }
         self.adjusted.clear();
@@ -358,7 +386,7 @@ fn route(code: &Code, row: &Row<'_, '_>, fits: &mut Vec<bool>) -> Result<(), Rej
         let taken = own.rivals.iter().any(|rival| fits.get(*rival) == Some(&true));
         fits.push(!taken && row.fits(own.when.as_ref())?);
     }
-    let fits_some = code.rows.iter().zip(&*fits).any(|(own, fits)| *fits && !own.aside);
+    let fits_some = code.rows.iter().zip(&*fits).any(|(own, fits)| *fits && !own.aside && !own.history);
     if code.reject_others && !fits_some {
         return Err(of_document(Reason::Route, "it fits none of the collection's tables"));
     }

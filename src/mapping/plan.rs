@@ -11,8 +11,9 @@ use super::compile::{Part, Places};
 use super::condition::Condition;
 use super::encode::{Conv, IdForm, Json, Lenient};
 use super::sensitive::Sensitive;
+use super::travel::Travel;
 use super::trie::Trie;
-use crate::config::{Diagnostics, InvalidPolicy, NullPolicy};
+use crate::config::{ChangeOf, Diagnostics, InvalidPolicy, NullPolicy};
 
 /// A migration, checked against the target's catalogue and ready to run.
 #[derive(Debug)]
@@ -56,6 +57,22 @@ impl Plan {
     /// The collection that the migration file calls so.
     pub(crate) fn id_of(&self, name: &str) -> Option<CollectionId> {
         self.ids().find(|id| self.collection(*id).name == name)
+    }
+
+    /// Every version of this collection's documents counts, not only the last one of a batch.
+    pub(crate) fn keeps_versions(&self, id: CollectionId) -> bool {
+        let collection = self.collection(id);
+        collection.append_only || collection.has_history()
+    }
+
+    /// The tables from which rows go that a recopy of these collections has not met.
+    pub(crate) fn swept_tables(&self, collections: &[CollectionId]) -> Vec<usize> {
+        let swept = collections.iter().copied().filter(|id| !self.collection(*id).append_only);
+        let mut tables = self.tables_of(&swept.collect::<Vec<_>>());
+        // No version goes.
+        let rows = || collections.iter().flat_map(|id| &self.collection(*id).code.rows);
+        tables.retain(|table| !rows().any(|row| row.history && row.table == *table));
+        tables
     }
 
     /// The collections of a source.
@@ -109,6 +126,8 @@ pub struct CollectionPlan {
     pub collection: String,
     /// One of its tables cannot be written as it is now: its documents wait.
     pub stands: bool,
+    /// The first version of a document stands; what becomes of it afterwards is reported, and not applied.
+    pub append_only: bool,
     /// When it is copied: collections of a lower level first, those of one level side by side.
     pub level: usize,
     /// Collections of other sources whose rows its rows refer to: they are copied first, if they can be.
@@ -117,10 +136,17 @@ pub struct CollectionPlan {
     pub tables: Vec<usize>,
     /// What of its documents is shown to nobody.
     pub(crate) sensitive: Sensitive,
+    /// What of them travels encrypted.
+    pub(crate) travel: Option<Arc<Travel>>,
     pub(super) code: Code,
 }
 
 impl CollectionPlan {
+    /// Every version of its documents is a row of some table.
+    pub(crate) fn has_history(&self) -> bool {
+        self.code.rows.iter().any(|row| row.history)
+    }
+
     /// The names of the document's own fields that are read, without `_id`.
     pub(crate) fn fields(&self) -> Vec<String> {
         self.code.document.names().filter(|name| name != "_id").collect()
@@ -132,6 +158,7 @@ impl CollectionPlan {
             // Of a table with a condition nobody knows how many documents fit.
             // What several documents make is compared in another way.
             row.when.is_none()
+                && !row.history
                 && !row.columns.iter().any(|column| column.name == PART)
                 && row.key.iter().any(|column| matches!(row.columns[*column].take, Take::Own { .. }))
         };
@@ -179,6 +206,8 @@ pub(super) struct RowCode {
     pub(super) rivals: Vec<usize>,
     /// What others look up in the document: it is there whether the document fits a table or not.
     pub(super) aside: bool,
+    /// A row a version of the document.
+    pub(super) history: bool,
 }
 
 /// What the target computes of a row.
@@ -303,6 +332,10 @@ pub(super) enum Take {
     Name { up: usize, conv: Conv },
     /// It is computed there, unless its inputs are known to fail.
     Computed,
+    /// Something of the change that made this version.
+    Change { of: ChangeOf, conv: Conv },
+    /// The id of this version.
+    ChangeId { form: IdForm },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

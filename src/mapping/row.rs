@@ -4,6 +4,7 @@ use slackwater_connectors::postgres::target::rows::TableSpec;
 use slackwater_topics::{Key, Value};
 use uuid::Uuid;
 
+use super::change::{Change, ChangeKind};
 use super::condition::Condition;
 use super::elements::Elements;
 use super::encode::{Conv, Fit, IdForm, Problem, Scratch, append_id, place_part};
@@ -12,6 +13,8 @@ use super::rejection::{Adjustment, Reason, Rejection, unreadable};
 use super::trie::Slots;
 use crate::config::{InvalidPolicy, NullPolicy};
 
+/// Stands in the place of a path in what ids of versions are made of; no path is so.
+const VERSION: &str = "\0version";
 const NULL: [u8; 4] = (-1_i32).to_be_bytes();
 /// The field of a computed column: yes, compute it.
 const COMPUTE: [u8; 5] = [0, 0, 0, 1, 1];
@@ -87,6 +90,8 @@ pub(super) struct Row<'r, 'a> {
     adjusted: &'r mut Vec<(usize, usize, Adjustment)>,
     /// Made when it is first asked for.
     own: Option<Uuid>,
+    /// The change that made this version, where it is a row of its own.
+    change: Option<Change>,
 }
 
 impl<'r, 'a> Row<'r, 'a> {
@@ -99,7 +104,17 @@ impl<'r, 'a> Row<'r, 'a> {
         scratch: &'r mut Scratch,
         adjusted: &'r mut Vec<(usize, usize, Adjustment)>,
     ) -> Self {
-        Self { plan, collection, key, slots, rest, scratch, adjusted, own: None }
+        Self { plan, collection, key, slots, rest, scratch, adjusted, own: None, change: None }
+    }
+
+    /// The same document as a version of it.
+    pub(super) fn of_version(self, change: Option<Change>) -> Self {
+        Self { change, ..self }
+    }
+
+    /// The document is deleted, and only what is made of its id has values.
+    fn is_gone(&self) -> bool {
+        self.change.is_some_and(|change| change.kind == ChangeKind::Delete)
     }
 
     fn own(&mut self) -> Uuid {
@@ -177,6 +192,18 @@ impl<'r, 'a> Row<'r, 'a> {
                 let written = id_field(id, *form, self.scratch, out);
                 return written.map_err(|problem| self.refuse(table, code, problem));
             }
+            Take::ChangeId { form } => {
+                let number = self.change.map_or(0, |change| change.number);
+                let id = Key::of(Value::Int64(number)).map(|number| {
+                    self.plan.namespace.element_id(&self.collection.name, self.key, VERSION, &number)
+                });
+                let written = id.map_err(Problem::from).and_then(|id| id_field(id, *form, self.scratch, out));
+                return written.map_err(|problem| self.refuse(table, code, problem));
+            }
+            Take::Rest(_) if self.is_gone() => {
+                out.extend_from_slice(&NULL);
+                return Ok(());
+            }
             Take::Rest(json) => {
                 let start = open(out);
                 let written = json.write_object(self.rest.iter().copied(), code.lenient(), out);
@@ -194,6 +221,11 @@ impl<'r, 'a> Row<'r, 'a> {
             Take::Index { from, conv } => {
                 let frame = element.as_ref().and_then(|element| element.frame(0));
                 (Some(Value::Int64(frame.map_or(0, |frame| frame.index as i64) + from)), conv)
+            }
+            Take::Change { of, conv } => (self.change.and_then(|change| change.value(*of)), conv),
+            Take::Document { slot, .. } if self.is_gone() && self.slot(*slot).is_none() => {
+                out.extend_from_slice(&NULL);
+                return Ok(());
             }
             Take::Document { slot, conv } => (self.slot(*slot), conv),
             Take::Element { up, slot, conv } => {

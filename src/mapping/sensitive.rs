@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use slackwater_topics::{Document, Malformed, Value};
 
-use crate::config::{Collection, Rule};
+use crate::config::{Collection, Rule, Step, is_on};
 
 /// What stands in the place of a value.
 const BLANK: &str = "(sensitive)";
@@ -14,13 +14,6 @@ const TEXT: u8 = 2;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sensitive(Vec<Vec<Step>>);
 
-type Step = Option<String>;
-
-/// Whether the field of this name is on the way.
-fn is_on(step: &Step, name: &[u8]) -> bool {
-    step.as_ref().is_none_or(|step| step.as_bytes() == name)
-}
-
 impl Sensitive {
     pub(crate) fn of(collection: &Collection) -> Self {
         let mut ways = Vec::new();
@@ -28,18 +21,7 @@ impl Sensitive {
             let columns = table.columns.iter().flat_map(|column| column.parts());
             for column in columns.filter(|column| column.sensitive) {
                 ways.push(match &column.rule.value {
-                    Rule::Value(value) => {
-                        let path = &value.path.value;
-                        let levels = table.each.iter().flat_map(|each| &each.value.0);
-                        let around = levels.clone().count().saturating_sub(path.up);
-                        let mut way: Vec<Step> = Vec::new();
-                        for level in levels.take(around) {
-                            way.extend(level.names.iter().cloned().map(Some));
-                            way.extend(level.fields.then_some(None));
-                        }
-                        way.extend(path.names.iter().chain(path.each.iter().flatten()).cloned().map(Some));
-                        way
-                    }
+                    Rule::Value(value) => value.path.value.way(table.each.as_ref().map(|each| &each.value)),
                     // What is left of the document when all others have taken theirs.
                     _ => Vec::new(),
                 });

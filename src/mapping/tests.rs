@@ -12,6 +12,7 @@ use crate::config;
 mod ciphers;
 mod computed;
 mod files;
+mod history;
 mod merged;
 mod nested;
 mod noise;

@@ -1,6 +1,7 @@
 //! A look as JSON, for machines. Fields are added, never removed.
 
 use serde_json::{Value, json};
+use slackwater_connectors::postgres::control::breaches::{BreachCount, BreachRow};
 use slackwater_connectors::postgres::control::gone::{GoneRow, Word};
 use slackwater_connectors::postgres::control::partitions::PartitionRow;
 use slackwater_connectors::postgres::control::pulse::{ProcessRow, SourceRow};
@@ -42,6 +43,8 @@ pub(crate) fn json(look: &Look) -> Value {
         "recopies": recopies(look),
         "tallies": tallies(look),
         "verification": verification(look),
+        "append_only": breach_counts(look),
+        "append_only_documents": breaches(look),
         "cutover": cutover(look),
         "incidents": incidents(look),
         "incidents_total": look.incidents_total,
@@ -236,6 +239,25 @@ fn tallies(look: &Look) -> Vec<Value> {
         })
     };
     look.tallies.iter().map(tally).collect()
+}
+
+fn breach_counts(look: &Look) -> Vec<Value> {
+    let count = |row: &BreachCount| {
+        json!({
+            "collection": row.collection, "kind": row.kind, "documents": row.documents, "changes": row.changes,
+        })
+    };
+    look.breach_counts.iter().map(count).collect()
+}
+
+fn breaches(look: &Look) -> Vec<Value> {
+    let breach = |row: &BreachRow| {
+        json!({
+            "collection": row.collection, "kind": row.kind, "key": Key::from_bytes(&row.key).to_string(),
+            "changes": row.count, "last_at": row.last_at,
+        })
+    };
+    look.breaches.iter().map(breach).collect()
 }
 
 fn cutover(look: &Look) -> Option<Value> {

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use slackwater_connectors::error::Result;
+use slackwater_connectors::postgres::control::breaches::{BreachCount, BreachRow};
 use slackwater_connectors::postgres::control::cutover::{CutoverRow, CutoverState};
 use slackwater_connectors::postgres::control::gone::GoneRow;
 use slackwater_connectors::postgres::control::ledger::{DeadLetterCount, IncidentRow};
@@ -26,6 +27,7 @@ use crate::config::Migration;
 pub(crate) const SILENT_MS: i64 = 3_000;
 /// Older ones are not shown.
 const MOST_INCIDENTS: i64 = 100;
+const MOST_BREACHES: i64 = 100;
 
 /// What the migration file names.
 #[derive(Clone, Debug)]
@@ -74,6 +76,10 @@ pub(crate) struct Look {
     /// Documents that wait for such a table, or are on their way back since it can be written again.
     pub(crate) returning: u64,
     pub(crate) tallies: Vec<Tally>,
+    /// What was not applied, because collections are append only …
+    pub(crate) breach_counts: Vec<BreachCount>,
+    /// … and the documents that were changed last.
+    pub(crate) breaches: Vec<BreachRow>,
     /// The newest incidents.
     pub(crate) incidents: Vec<IncidentRow>,
     /// The number of all incidents.
@@ -114,6 +120,8 @@ impl Look {
             gone: control.gone(migration).await?,
             recopies: control.wanted_recopies(migration).await?,
             tallies: control.tallies(migration).await?,
+            breach_counts: control.breach_counts(migration).await?,
+            breaches: control.breaches(migration, MOST_BREACHES).await?,
             incidents: control.incidents(migration, MOST_INCIDENTS).await?,
             incidents_total: control.incident_count(migration).await?,
             verified: control.verified(migration).await?,

@@ -296,6 +296,21 @@ fn failures(look: &Look) -> String {
             Key::from_bytes(&row.sample_key)
         );
     }
+    for row in &look.breach_counts {
+        let example = look
+            .breaches
+            .iter()
+            .find(|breach| (&breach.collection, &breach.kind) == (&row.collection, &row.kind))
+            .map(|breach| format!(", for example {}", Key::from_bytes(&breach.key)));
+        text += &format!(
+            "\nnot applied: {} {} of {} documents of {}, which is append only{}",
+            row.changes,
+            if row.changes == 1 { row.kind.clone() } else { format!("{}s", row.kind) },
+            row.documents,
+            row.collection,
+            example.unwrap_or_default()
+        );
+    }
     for row in &look.incidents {
         let at = jiff::Timestamp::from_millisecond(row.at)
             .map_or_else(|_| row.at.to_string(), |at| format!("{at:.0}"));

@@ -108,6 +108,8 @@ pub(super) async fn adopt(
             .collect();
         let collections = kept(migration, plan, Some(&before));
         let (recopies, out) = (changes.recopies(), changes.out());
+        let standing = migration.collections.iter().filter(|collection| collection.append_only.is_some());
+        let standing: Vec<&str> = standing.map(|collection| collection.name.value.as_str()).collect();
         let adoption = Adoption {
             digest: &digest,
             before: before.digest.as_deref(),
@@ -116,6 +118,7 @@ pub(super) async fn adopt(
             recopies: &recopies,
             out: &out,
             left: &changes.left,
+            append_only: &standing,
             text: &lines.join("; "),
         };
         match control.adopt(&adoption).await {

@@ -154,6 +154,7 @@ fn topics(
             collection: collection.name.clone(),
             most,
             tombstones: topic.compacted,
+            travel: collection.travel.clone(),
             debezium: match log.values {
                 Values::Bson => None,
                 Values::Debezium { schemas } => Some(debezium::Writer::new(debezium::WriterOptions {

@@ -5,6 +5,8 @@
 
 #![allow(clippy::print_stdout, reason = "tests tell their seeds and what they counted")]
 
+mod append_only;
+mod candidates;
 mod changes;
 mod ciphers;
 mod claims;
@@ -47,3 +49,4 @@ mod topics;
 mod types;
 mod upgrade;
 mod verify;
+mod versions;

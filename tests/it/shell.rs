@@ -7,7 +7,8 @@ use std::process::{Command, Output, Stdio};
 const SLACKWATER: &str = env!("CARGO_BIN_EXE_slackwater");
 
 /// Every command, as `slackwater --help` and the help of `topics` list them.
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
+    "candidates",
     "check",
     "run",
     "capture",
@@ -72,7 +73,7 @@ fn bash_completes_commands_and_flags() {
     let first = offered(&[""]);
     assert!(first.is_superset(&set(&COMMANDS)), "{first:?}");
     assert_eq!(offered(&["cut"]), set(&["cutover"]));
-    assert_eq!(offered(&["c"]), set(&["capture", "check", "completions", "cutover"]));
+    assert_eq!(offered(&["c"]), set(&["candidates", "capture", "check", "completions", "cutover"]));
     assert!(offered(&["topics", ""]).is_superset(&set(&OF_TOPICS)));
     assert_eq!(offered(&["cutover", "--p"]), set(&["--plan"]));
     assert_eq!(offered(&["topics", "tail", "--d"]), set(&["--documents"]));

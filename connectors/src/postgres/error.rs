@@ -28,6 +28,8 @@ pub(super) const NOT_WATCHED: &str = "SW007";
 pub(super) const WAITING: &str = "SW008";
 /// SQLSTATE of a row whose key is claimed by another document.
 pub(super) const CLAIMED: &str = "SW009";
+/// SQLSTATE of documents of which somebody has written a version since the writer looked.
+pub(super) const OUTDATED: &str = "SW010";
 /// SQLSTATE of a connection that has failed; the driver itself has none for it.
 const CLOSED: &str = "08006";
 /// What each later statement of a failed transaction answers; never the cause.
@@ -108,7 +110,7 @@ fn kind(code: &str) -> Kind {
         REVOKED => Kind::Revoked,
         SWITCHED => Kind::Switched,
         LATE => Kind::Unsuitable,
-        UNAWARE => Kind::Contention,
+        UNAWARE | OUTDATED => Kind::Contention,
         NOT_WATCHED | WAITING => Kind::Data,
         // Bytes that do not parse are our mistake: trying again would never end.
         "08P01" => Kind::Bug,
@@ -162,6 +164,7 @@ fn condition(code: &str) -> &'static str {
         SWITCHED => "the migration was switched; nothing is written for it any more",
         UNAWARE => "other processes have put a reference under watch",
         WAITING => "something waits for rows of this batch",
+        OUTDATED => "another process has written a version of these documents",
         NOT_WATCHED => "rows refer to a row that goes",
         LATE => "the deadline has passed, or the cutover was reverted",
         "08P01" => "the bytes sent do not have the form that the type expects",

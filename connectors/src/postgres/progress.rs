@@ -115,6 +115,10 @@ pub struct Notes {
     pub tallies: Vec<Tally>,
     /// Fences that this transaction passes.
     pub fences: Vec<FencePass>,
+    /// What is known from now on of documents of which the first version stands.
+    pub versions: Vec<VersionNote>,
+    /// Changes of such documents, which are not applied.
+    pub breaches: Vec<Breach>,
 }
 
 impl Notes {
@@ -124,6 +128,8 @@ impl Notes {
             && self.settled.is_empty()
             && self.tallies.is_empty()
             && self.fences.is_empty()
+            && self.versions.is_empty()
+            && self.breaches.is_empty()
     }
 }
 
@@ -172,6 +178,72 @@ pub struct Tally {
     pub count: u64,
     /// The key of one document that was affected.
     pub sample_key: Vec<u8>,
+}
+
+/// Tells two versions of a document apart.
+pub type VersionDigest = [u8; 16];
+
+/// What is known of a document of which the first version stands, or every version is a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// The version that stands.
+    pub first: VersionDigest,
+    /// The one that the source has; `None` if it has deleted the document.
+    pub last: Option<VersionDigest>,
+    /// How many versions are rows, where all are; otherwise 0.
+    pub number: i64,
+}
+
+/// What a transaction learns of such a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionNote {
+    /// Made of the document's id.
+    pub id: Uuid,
+    /// Its collection.
+    pub collection: String,
+    /// The canonical bytes of its key.
+    pub key: Vec<u8>,
+    /// What was known of it; any other is an error.
+    pub before: Option<Version>,
+    /// What is known from now on.
+    pub after: Version,
+}
+
+/// What happened to a document of which the first version stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BreachKind {
+    /// It was changed.
+    Update,
+    /// It was deleted.
+    Delete,
+    /// It was inserted again after that.
+    Insert,
+}
+
+impl BreachKind {
+    /// As it is stored.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Insert => "insert",
+        }
+    }
+}
+
+/// A change that is not applied, because the first version stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breach {
+    /// Made of the document's id.
+    pub id: Uuid,
+    /// What happened.
+    pub kind: BreachKind,
+    /// The collection.
+    pub collection: String,
+    /// The canonical bytes of the document's key.
+    pub key: Vec<u8>,
+    /// How often.
+    pub count: u64,
 }
 
 /// The rows that a transaction sent and changed.

@@ -142,7 +142,7 @@ async fn notes_come_with_the_rows() {
             dead_letters: vec![letter(&long, "unique"), letter(b"b", "null"), letter(&long, "check")],
             tallies: vec![tally(2), tally(3)],
             fences: vec![FencePass { id: fence, lane: None }],
-            settled: vec![],
+            ..Notes::default()
         };
         let none = WriteSet { tables: vec![], copy: false };
         sink.apply(&from(0), &none, &notes).await.expect("noted");

@@ -513,9 +513,9 @@ impl Router {
         (position, passed): (Position, Moment),
         settled: Moment,
     ) -> Done {
-        let current = |horizons: &Horizons, event: &Event| horizons.is_current(event, is_complete(event));
-        if !events.iter().all(|event| current(&self.horizons, event)) {
-            events = self.resolve(keep_last(events), position.moment).await?;
+        if !events.iter().all(|event| self.is_current(event)) {
+            let events_of = |id| self.plan.keeps_versions(id);
+            events = self.resolve(keep_last(events, events_of), position.moment).await?;
         }
         self.removals.clear();
         self.position = position.clone();
@@ -538,6 +538,13 @@ impl Router {
         Ok(())
     }
 
+    /// The event is used as it is. Where the first version stands, nothing goes back, so each event that carries its document does.
+    fn is_current(&self, event: &Event) -> bool {
+        let complete = is_complete(event);
+        let stands = complete && self.plan.collection(event.collection).append_only;
+        stands || self.horizons.is_current(event, complete)
+    }
+
     /// Looks up the documents of events that do not carry them, or that are older than a look-up.
     async fn resolve(
         &mut self,
@@ -545,25 +552,24 @@ impl Router {
         after: Moment,
     ) -> std::result::Result<Vec<Event>, Stopped> {
         let mut wanted: HashMap<CollectionId, Vec<Key>> = HashMap::new();
-        for event in events.iter().filter(|event| !self.horizons.is_current(event, is_complete(event))) {
+        let is_wanted: Vec<bool> = events.iter().map(|event| !self.is_current(event)).collect();
+        for (event, _) in events.iter().zip(&is_wanted).filter(|(_, wanted)| **wanted) {
             wanted.entry(event.collection).or_default().push(event.key.clone());
         }
         let mut found: HashMap<(CollectionId, Key), Bytes> = HashMap::new();
-        let mut looked_up: HashSet<(CollectionId, Key)> = HashSet::new();
         for (collection, keys) in wanted {
             let lookup = self.look_up(collection, &keys, after).await?;
             self.horizons.looked_up(collection, lookup.at);
             found.extend(lookup.found.into_iter().map(|(key, document)| ((collection, key), document)));
-            looked_up.extend(keys.into_iter().map(|key| (collection, key)));
         }
+        let mut is_wanted = is_wanted.into_iter();
         events.retain_mut(|event| {
-            let document = (event.collection, event.key.clone());
-            if !looked_up.contains(&document) {
+            if !is_wanted.next().unwrap_or_default() {
                 return true;
             }
-            match found.remove(&document) {
+            match found.get(&(event.collection, event.key.clone())) {
                 Some(_) if self.removals.contains(&event.position) => return false,
-                Some(document) => (event.op, event.document) = (Op::Upsert, document),
+                Some(document) => (event.op, event.document) = (Op::Upsert, document.clone()),
                 None => (event.op, event.document) = (Op::Delete, Bytes::new()),
             }
             true

@@ -169,3 +169,26 @@ fn the_form_knows_ciphers_and_no_keys() {
     let plain = "      p: { text: p }\n";
     assert_eq!(forms(gcm, plain), forms("{ aes-256-cbc: { key: \"${KEY}\", iv: prefix } }", plain));
 }
+
+#[test]
+fn what_travels_encrypted() {
+    let gcm = "  wire: { aes-256-gcm: { key: \"${KEY}\" } }\n  old: { aes-256-cbc: { key: \"${KEY}\", iv: prefix } }\n";
+    let read = |rule: &str| try_read(&file(gcm, &format!("      p: {rule}\n")));
+    let fine = read("{ text: p, travels: wire }").expect("no mistake");
+    let column = &fine.collections[0].tables[0].columns[1];
+    assert!(column.sensitive && column.travels.as_ref().is_some_and(|name| name.value == "wire"));
+    assert!(read("{ rest: jsonb, travels: wire }").is_ok());
+    // Rows do not depend on it.
+    let plain = read("{ text: p }").expect("no mistake");
+    assert_eq!(plain.collections[0].form, fine.collections[0].form);
+    for (rule, says) in [
+        ("{ text: p, travels: wires }", "there is no cipher `wires`"),
+        ("{ text: p, travels: old }", "is aes-256-cbc, which is for reading only"),
+        ("{ text: _id, travels: wire }", "the id of a document cannot be sensitive"),
+        ("{ const: 1, travels: wire }", "`travels` does not go with `const`"),
+        ("{ text: p, travels: wire, sensitive: false }", "always sensitive"),
+    ] {
+        let found = read(rule).expect_err(rule);
+        assert!(found.errors() == 1 && found.list()[0].message.contains(says), "{rule}: {found}");
+    }
+}

@@ -14,6 +14,7 @@ use slackwater_topics::{
 };
 use uuid::Uuid;
 
+use crate::mapping::Travel;
 use crate::ops::process::now_millis;
 
 /// What a record takes beside key and value: its own frame, and the headers.
@@ -29,6 +30,8 @@ pub(crate) struct Topic {
     pub(crate) most: usize,
     /// Deletes are followed by tombstones.
     pub(crate) tombstones: bool,
+    /// What of its documents travels encrypted.
+    pub(crate) travel: Option<Arc<Travel>>,
     /// For readers that know Debezium's format.
     pub(crate) debezium: Option<debezium::Writer>,
 }
@@ -87,6 +90,16 @@ impl Outgoing {
         ticket: &Arc<Ticket>,
     ) -> Result<()> {
         let topic = self.topic(event.collection);
+        let sealed;
+        let event = match &topic.travel {
+            None => event,
+            Some(travel) => {
+                let broken =
+                    |_| Error::new(Kind::Data, "encrypting fields", "the document's bytes are broken");
+                sealed = Event { document: travel.seal(event).map_err(broken)?, ..event.clone() };
+                &sealed
+            }
+        };
         let place = usize::from(event.collection.0);
         let partition = partition_of(&event.key, topic.partitions);
         pen.key.clear();

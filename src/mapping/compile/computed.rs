@@ -64,7 +64,8 @@ fn input_type(rule: &Rule) -> Type {
         Type { element: Some(Box::new(element)), ..plain(oid, &name) }
     };
     match rule {
-        Rule::Own { .. } | Rule::Element { .. } => of("uuid"),
+        // Where a table of history has expressions that is told elsewhere.
+        Rule::Own { .. } | Rule::Element { .. } | Rule::Change(_) => of("uuid"),
         Rule::Index { .. } => of("bigint"),
         Rule::Rest => of("jsonb"),
         Rule::Value(Value { path, convert, .. }) => match convert {

@@ -10,9 +10,9 @@ use slackwater_connectors::postgres::target::rows::{Apart, Merging, RowFormat, T
 use super::conversions::Surroundings;
 use super::{Compiler, Part, Places, lookups, merged, same_table, serial, set_levels};
 use crate::config::{Collection, Diagnostic, Findings, Migration, Severity};
-use crate::mapping::Sensitive;
 use crate::mapping::plan::{Code, CollectionPlan, Plan};
 use crate::mapping::trie::Trie;
+use crate::mapping::{Sensitive, Travel};
 
 /// A plan of the same migration. A collection that cannot be written as the tables are now stands still, and the mistake says why.
 /// Without a plan from before, its tables are only names.
@@ -97,7 +97,7 @@ pub(crate) fn follow(
         kept.extend(
             theirs.filter(|(_, spec)| places.contains(spec)).map(|(name, spec)| (name.clone(), *spec)),
         );
-        collections.push(still(collection, places));
+        collections.push(still(file, collection, places));
     }
     let mut findings = Findings::new(file.file.clone());
     let there: Vec<Option<&TableSpec>> = tables.iter().map(Option::as_ref).collect();
@@ -169,16 +169,19 @@ fn key_of(spec: &TableSpec) -> Vec<&str> {
 }
 
 /// A collection that stands still.
-fn still(collection: &Collection, tables: Vec<usize>) -> CollectionPlan {
+fn still(file: &Migration, collection: &Collection, tables: Vec<usize>) -> CollectionPlan {
     CollectionPlan {
         name: collection.name.value.clone(),
         source: collection.source.clone(),
         collection: collection.collection.clone(),
         stands: true,
+        append_only: collection.append_only.is_some(),
         level: 0,
         after: Vec::new(),
         tables,
         sensitive: Sensitive::of(collection),
+        // A capture may send its documents all the same.
+        travel: Travel::of(collection, &file.ciphers).map(Arc::new),
         code: Code {
             document: Trie::new(),
             rows: Vec::new(),

@@ -4,6 +4,7 @@ mod apart;
 mod computed;
 mod conversions;
 mod follow;
+mod history;
 mod keys;
 mod lookups;
 mod merged;
@@ -33,6 +34,7 @@ use super::condition::Condition;
 use super::encode::IdForm;
 use super::plan::{Code, CollectionPlan, ColumnCode, EachCode, Made, Owned, Plan, RowCode, Take};
 use super::sensitive::Sensitive;
+use super::travel::Travel;
 use super::trie::Trie;
 use crate::config::spelling::nearest;
 use crate::config::{Collection, Diagnostics, Findings, Migration, Path, Rule, Table};
@@ -132,8 +134,10 @@ impl<'a> Compiler<'a, '_> {
         let mut document = Trie::new();
         let mut complete = true;
         self.check_twice(collection);
-        let (own, mut elements): (Vec<_>, Vec<_>) =
+        let (mut own, mut elements): (Vec<_>, Vec<_>) =
             collection.tables.iter().partition(|rule| rule.each.is_none());
+        // The first is what elements belong to.
+        own.sort_by_key(|rule| rule.history.is_some());
         // Elements take over from those around them.
         elements.sort_by_key(|rule| rule.each.as_ref().map_or(0, |each| each.value.depth()));
         let mut own_rows: Vec<Own<'_>> = Vec::new();
@@ -145,6 +149,17 @@ impl<'a> Compiler<'a, '_> {
             let mut built =
                 self.columns(rule, table, (&mut document, &mut []), (Vec::new(), Vec::new()), false);
             let when = rule.when.as_ref().map(|when| Condition::compile(&when.value, &mut document, &mut []));
+            if rule.history.is_some() {
+                let Some(key) = history::key(rule, table, &built, self.findings) else {
+                    complete = false;
+                    continue;
+                };
+                let by = Found { key: key.clone(), found: None, claimed: false };
+                let (spec, made) = self.spec((collection, rule), table, &mut built, by, None);
+                let found = key.clone();
+                own_rows.push(Own { rule, table, spec, built, key, found, claimed: false, when, made });
+                continue;
+            }
             if lookups::is_made(rule, self.around) {
                 let order = self.order(rule, table, &mut document, &mut []);
                 let whole = keys::key(rule, table, &built, self.findings);
@@ -337,10 +352,12 @@ impl<'a> Compiler<'a, '_> {
             source: collection.source.clone(),
             collection: collection.collection.clone(),
             stands: false,
+            append_only: collection.append_only.is_some(),
             level: 0,
             after: Vec::new(),
             tables,
             sensitive: Sensitive::of(collection),
+            travel: Travel::of(collection, &self.file.ciphers).map(Arc::new),
             code: Code {
                 document,
                 rows: row_codes,
@@ -462,6 +479,7 @@ impl<'a> Compiler<'a, '_> {
             when: None,
             rivals: Vec::new(),
             aside: true,
+            history: false,
         })
     }
 
@@ -560,6 +578,17 @@ impl<'a> Compiler<'a, '_> {
                 format!("the role may not write to `{schema}.{name}`: it lacks {}", lacks.join(", "));
             self.findings.error(place, message, table.grant());
         }
+        if let Some(candidates) = &rule.candidates {
+            for name in std::iter::once(&candidates.near).chain(&candidates.same) {
+                let _ = table::find_column(name, table, self.findings);
+                let filled = rule.columns.iter().find(|column| column.name.value == name.value);
+                if filled.is_some_and(|column| column.sensitive) {
+                    let message =
+                        format!("`{}` is sensitive, and the list of candidates shows its values", name.value);
+                    self.findings.error(name.place, message, "compare another column");
+                }
+            }
+        }
         Some(table)
     }
 
@@ -634,6 +663,7 @@ impl<'a> Compiler<'a, '_> {
 }
 
 fn row_code(row: Own<'_>, parents: Vec<(usize, usize)>, rivals: Vec<usize>) -> RowCode {
+    let history = row.rule.history.is_some();
     let Own { spec: table, built, key, found, claimed, when, made, .. } = row;
     let mut columns: Vec<_> = built.into_iter().map(|built| built.code).collect();
     for at in &key {
@@ -643,7 +673,7 @@ fn row_code(row: Own<'_>, parents: Vec<(usize, usize)>, rivals: Vec<usize>) -> R
             columns[*at].null = crate::config::NullPolicy::Reject;
         }
     }
-    RowCode { table, columns, key, found, claimed, parents, made, when, rivals, aside: false }
+    RowCode { table, columns, key, found, claimed, parents, made, when, rivals, aside: false, history }
 }
 
 /// To what the rows of an array belong.

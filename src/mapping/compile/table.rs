@@ -8,10 +8,11 @@ use super::super::plan::{ById, ColumnCode, Take};
 use super::super::trie::Trie;
 use super::conversions::{self, Base, Surroundings};
 use super::lookups::Wanted;
-use super::{merged, serial};
+use super::{history, merged, serial};
 use crate::config::spelling::{list, nearest};
 use crate::config::{
-    At, By, Column, Convert, Findings, InvalidPolicy, Levels, NullPolicy, Path, Place, Policies, Rule, Table,
+    At, By, ChangeOf, Column, Convert, Findings, InvalidPolicy, Levels, NullPolicy, Path, Place, Policies,
+    Rule, Table,
 };
 
 /// What a column is made of, as far as keys go.
@@ -148,7 +149,14 @@ impl Columns<'_, '_> {
         let place = self.rule.into.place;
         let name = At::new(self.table.columns[index].name.clone(), place);
         let rule = At::new(Rule::Own { serial: true }, place);
-        self.column(&Column { name, rule, policies: Policies::NONE, sensitive: false, merge: None })
+        self.column(&Column {
+            name,
+            rule,
+            policies: Policies::NONE,
+            sensitive: false,
+            merge: None,
+            travels: None,
+        })
     }
 
     fn column(&mut self, rule: &Column) -> Option<Built> {
@@ -365,6 +373,7 @@ impl Columns<'_, '_> {
             }
             // It has a way of its own.
             Rule::Sql(_) => None,
+            Rule::Change(of) => self.change(*of, column, place, form),
             Rule::Value(value) => {
                 let own = merged::of_own_table(value, self.table);
                 let conv = conversions::conversion(
@@ -438,6 +447,39 @@ impl Columns<'_, '_> {
         (told.into(), path)
     }
 
+    /// Something of the change that made a version.
+    fn change(
+        &mut self,
+        of: ChangeOf,
+        column: &catalog::Column,
+        place: Place,
+        form: Option<IdForm>,
+    ) -> Option<(Take, Origin, String)> {
+        let name = &column.name;
+        if self.rule.history.is_none() {
+            let message =
+                format!("`{name}` is of a change, and the table has one row for all versions of a document");
+            self.findings.error(place, message, "add `history: true` beside `into`");
+            return None;
+        }
+        let take = match (of, form) {
+            (ChangeOf::Id, form) => form.map(|form| Take::ChangeId { form }),
+            _ if !history::fits(of, &column.kind) => None,
+            _ => Some(Take::Change { of, conv: conversions::of_text(&column.kind) }),
+        };
+        if take.is_none() {
+            let wanted = match of {
+                ChangeOf::Id => "uuid",
+                ChangeOf::Time => "timestamptz",
+                ChangeOf::Kind => "text, or an enum with copy, insert, update and delete",
+                ChangeOf::Number => "bigint",
+            };
+            let message = format!("`change` cannot fill `{name}`, which is {}", column.kind.name);
+            self.findings.error(place, message, format!("give the column the type {wanted}"));
+        }
+        Some((take?, Origin::Other, "change".into()))
+    }
+
     /// `column` of the row that the elements belong to, or `table.column`.
     fn parent(&mut self, parent: &At<String>, column: &catalog::Column) -> Option<(Take, Origin, String)> {
         let around: Vec<usize> =
@@ -471,6 +513,15 @@ impl Columns<'_, '_> {
             Owning::Document(at) => self.rows[at],
             Owning::Above(at) => self.elements[at],
         };
+        if theirs.rule.history.is_some() {
+            let message = format!(
+                "`{}` has a row for each version, so nothing can belong to its rows",
+                theirs.table.name
+            );
+            let help = "name a table without `history`; if there is none, put one before it";
+            self.findings.error(parent.place, message, help);
+            return None;
+        }
         let names = || theirs.built.iter().map(|built| built.code.name.as_str());
         let Some(at) = names().position(|known| known == name) else {
             if theirs.rule.names(name) {

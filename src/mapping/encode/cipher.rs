@@ -127,7 +127,7 @@ impl Opener {
         })
     }
 
-    fn open(&self, stored: &[u8]) -> Result<Vec<u8>, Problem> {
+    pub(in crate::mapping) fn open(&self, stored: &[u8]) -> Result<Vec<u8>, Problem> {
         let opened = match &self.key {
             OpenerKey::Cbc { key, iv: Some(iv) } => cbc(key, iv, stored),
             OpenerKey::Cbc { key, iv: None } => {
@@ -182,7 +182,12 @@ impl Sealer {
     }
 
     /// Nonce, encrypted bytes, tag. `place` is of the document, `column` of the target.
-    fn seal(&self, column: &str, place: &[u8], plain: &[u8]) -> Result<Vec<u8>, Problem> {
+    pub(in crate::mapping) fn seal(
+        &self,
+        column: &str,
+        place: &[u8],
+        plain: &[u8],
+    ) -> Result<Vec<u8>, Problem> {
         let mut nonces = self.nonces.clone();
         nonces.update(&(column.len() as u64).to_be_bytes());
         nonces.update(column.as_bytes());

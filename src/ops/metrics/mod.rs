@@ -117,6 +117,9 @@ fn pipeline(look: &Look, out: &mut Samples) {
     for row in &look.tallies {
         out.put(&names::POLICY, &[&row.collection, &row.table, &row.column, &row.policy], row.count as f64);
     }
+    for row in &look.breach_counts {
+        out.put(&names::APPEND_ONLY, &[&row.collection, &row.kind], row.changes as f64);
+    }
     out.put(&names::INCIDENTS, &[], look.incidents_total as f64);
 }
 

@@ -116,6 +116,8 @@ metrics! {
         "When the last whole verification that found everything equal began, in seconds since 1970. Absent if the last one was another.";
     POLICY Pipeline Counter "slackwater_policy_total" ["collection", "table", "column", "policy"]
         "How often a policy of the migration file changed or dropped a value.";
+    APPEND_ONLY Pipeline Counter "slackwater_append_only_total" ["collection", "kind"]
+        "Changes of documents of append-only collections, which were not applied: `update`, `delete`, or `insert` after a delete.";
     INCIDENTS Pipeline Counter "slackwater_incidents_total" []
         "Incidents, such as lost history or recopied collections.";
     PROCESS_UP Pipeline Gauge "slackwater_process_up" ["name", "role"]

@@ -15,4 +15,5 @@ mod replay;
 mod rotation;
 mod secure;
 mod several;
+mod travels;
 mod zombie;

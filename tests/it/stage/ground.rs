@@ -42,6 +42,11 @@ impl Ground {
         }
     }
 
+    /// Its path.
+    pub(crate) fn path(&self) -> &str {
+        self.file().to_str().expect("a path in UTF-8")
+    }
+
     /// What `slackwater verify` says.
     pub(crate) async fn verify(&self, more: &[&str]) -> serde_json::Value {
         self.stage().verify(self.file(), more).await
@@ -49,7 +54,7 @@ impl Ground {
 
     /// What `slackwater repair` says.
     pub(crate) async fn repair(&self, more: &[&str]) -> serde_json::Value {
-        let mut arguments = vec!["repair", self.file().to_str().expect("a path in UTF-8"), "--json"];
+        let mut arguments = vec!["repair", self.path(), "--json"];
         arguments.extend(more);
         let output = self.stage().output(&arguments).await;
         let said = String::from_utf8_lossy(&output.stderr);

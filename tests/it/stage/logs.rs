@@ -31,6 +31,11 @@ const EXPECTED: &[(&str, &str)] = &[
     // Documents that do not fit.
     ("documents went to the dead letters", "a test writes such documents, or parents that come late"),
     ("a change is larger than a reply may be", "a document of 16 MB"),
+    ("has no post-images, so", "a test of versions without them"),
+    (
+        "changes were not applied: the collection is append only",
+        "a test changes documents of such a collection",
+    ),
     // Tables that a test changes.
     ("its documents wait, the others go on", "a table that cannot be written"),
     ("; to undo it: ", "a table that has changed"),

@@ -8,7 +8,7 @@ type Failure = Box<dyn std::error::Error + Sync + Send>;
 
 /// A UUID as the driver binds and reads it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Id(pub(super) Uuid);
+pub(in crate::postgres) struct Id(pub(in crate::postgres) Uuid);
 
 impl ToSql for Id {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Failure> {

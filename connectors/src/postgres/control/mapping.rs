@@ -59,6 +59,8 @@ pub struct Adoption<'a> {
     pub out: &'a [String],
     /// Tables that nothing fills any more, each with its schema.
     pub left: &'a [(String, String)],
+    /// Those of `collections` in which the first version of a document stands.
+    pub append_only: &'a [&'a str],
     /// What has changed, for people; empty if nothing has.
     pub text: &'a str,
 }
@@ -148,6 +150,12 @@ async fn store(transaction: &Transaction<'_>, migration: &str, adoption: &Adopti
         )
         .await?;
     forget(transaction, migration, adoption.out).await?;
+    if adoption.before != Some(adoption.digest) {
+        // Where the first version stood until now, it does not any more, and the other way round. Histories go on where they were.
+        let sql = "DELETE FROM slackwater.versions WHERE migration = $1 AND collection = ANY($2)
+                   AND (number = 0) <> (collection = ANY($3))";
+        transaction.execute(sql, &[&migration, &names, &adoption.append_only]).await?;
+    }
     leave(transaction, migration, adoption.left).await
 }
 

@@ -17,11 +17,12 @@ use crate::postgres::progress::{Answer, Progress, progress_of};
 use crate::secret::Secret;
 use crate::source;
 
+pub mod breaches;
 mod copies;
 pub mod cutover;
 mod doing;
 pub mod gone;
-mod id;
+pub(in crate::postgres) mod id;
 pub mod lanes;
 pub mod ledger;
 pub mod mapping;

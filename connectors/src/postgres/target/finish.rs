@@ -48,6 +48,31 @@ impl Finisher {
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
+    /// These columns of all rows as text, in the order of the key; null is empty.
+    pub async fn texts(
+        &self,
+        schema: &str,
+        table: &str,
+        columns: &[&str],
+        key: &[&str],
+    ) -> Result<Vec<Vec<String>>> {
+        let fail = |error: tokio_postgres::Error| explain(format!("reading {schema}.{table}"), &error);
+        let text = |name: &&str| format!("coalesce({}::text, '')", quote(name));
+        let order: Vec<String> = key.iter().map(|name| quote(name)).collect();
+        let sql = format!(
+            "SELECT {} FROM {}.{} ORDER BY {}",
+            columns.iter().map(text).collect::<Vec<_>>().join(", "),
+            quote(schema),
+            quote(table),
+            order.join(", ")
+        );
+        let rows = self.client.query(&sql, &[]).await.map_err(fail)?;
+        rows.iter()
+            .map(|row| (0..columns.len()).map(|at| row.try_get(at)).collect())
+            .collect::<std::result::Result<_, _>>()
+            .map_err(fail)
+    }
+
     /// How many rows a query of the team finds, up to `most`. It runs in a transaction that may write nothing.
     pub async fn finds(&self, name: &str, sql: &str, most: u32) -> Result<u64> {
         let doing = format!("running the check `{name}`");

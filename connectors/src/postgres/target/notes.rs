@@ -1,11 +1,18 @@
-//! Writes what is remembered with a transaction: dead letters, tallies, fences.
+//! Writes what is remembered with a transaction: dead letters, tallies, fences, versions that stand.
 //!
 //! Each kind is one statement over arrays, sorted by key so that two lanes lock rows in the same order.
 
+use std::collections::BTreeMap;
+
+use slackwater_topics::Key;
 use tokio_postgres::Statement;
 
-use crate::postgres::progress::{Notes, op_name};
-use crate::postgres::target::pipeline::Call;
+use crate::postgres::control::id::Id;
+use crate::postgres::progress::{Breach, Notes, Version, op_name};
+use crate::postgres::target::pipeline::{Call, Parameters};
+
+/// An incident names no more documents than this.
+const MOST_NAMED: usize = 5;
 
 /// The kinds of notes, in the order they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,6 +21,8 @@ pub(super) enum Note {
     DeadLetters,
     Tallies,
     Fences,
+    Versions,
+    Breaches,
 }
 
 /// The kinds that these notes need.
@@ -23,6 +32,8 @@ pub(super) fn needed(notes: &Notes) -> impl Iterator<Item = Note> {
         (Note::DeadLetters, notes.dead_letters.is_empty()),
         (Note::Tallies, notes.tallies.is_empty()),
         (Note::Fences, notes.fences.is_empty()),
+        (Note::Versions, notes.versions.is_empty()),
+        (Note::Breaches, notes.breaches.is_empty()),
     ]
     .into_iter()
     .filter_map(|(note, empty)| (!empty).then_some(note))
@@ -75,6 +86,17 @@ pub(super) fn sql(note: Note) -> &'static str {
             "INSERT INTO slackwater.fence_passes (migration, id, lane)
              SELECT $1, f.id::uuid, f.lane FROM unnest($2::text[], $3::text[]) AS f(id, lane)
              ORDER BY f.id, f.lane ON CONFLICT DO NOTHING"
+        }
+        Note::Versions => "SELECT slackwater.keep_versions($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        Note::Breaches => {
+            "WITH noted AS (
+                 INSERT INTO slackwater.breaches AS b (migration, id, kind, collection, key, count)
+                 SELECT $1, n.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::bigint[])
+                     AS n(id, kind, collection, key, count)
+                 ORDER BY n.id, n.kind
+                 ON CONFLICT (migration, id, kind) DO UPDATE SET count = b.count + EXCLUDED.count, last_at = now())
+             INSERT INTO slackwater.incidents (migration, kind, collection, text)
+             SELECT $1, 'append_only', n.* FROM unnest($7::text[], $8::text[]) AS n"
         }
     }
 }
@@ -157,5 +179,65 @@ pub(super) fn call<'a>(
                 vec![migration, Box::new(ids), Box::new(lanes)],
             )
         }
+        Note::Versions => {
+            let mut parameters: Parameters<'a> = vec![migration];
+            parameters.extend(versions(notes));
+            Call::prepared("keeping which versions stand", statement, parameters)
+        }
+        Note::Breaches => {
+            let mut parameters: Parameters<'a> = vec![migration];
+            parameters.extend(breaches(notes));
+            Call::prepared("noting what is not applied", statement, parameters)
+        }
     }
+}
+
+fn versions(notes: &Notes) -> Parameters<'_> {
+    let versions = || notes.versions.iter();
+    let last = |version: &Version| version.last.map(|last| last.to_vec());
+    vec![
+        Box::new(versions().map(|note| Id(note.id)).collect::<Vec<_>>()),
+        Box::new(versions().map(|note| note.collection.as_str()).collect::<Vec<_>>()),
+        Box::new(versions().map(|note| note.key.as_slice()).collect::<Vec<_>>()),
+        Box::new(versions().map(|note| note.before.is_some()).collect::<Vec<_>>()),
+        Box::new(versions().map(|note| note.before.as_ref().and_then(last)).collect::<Vec<_>>()),
+        Box::new(versions().map(|note| &note.after.first[..]).collect::<Vec<_>>()),
+        Box::new(versions().map(|note| last(&note.after)).collect::<Vec<_>>()),
+        Box::new(versions().map(|note| note.before.map_or(0, |before| before.number)).collect::<Vec<_>>()),
+        Box::new(versions().map(|note| note.after.number).collect::<Vec<_>>()),
+    ]
+}
+
+fn breaches(notes: &Notes) -> Parameters<'_> {
+    let breaches = || notes.breaches.iter();
+    let (collections, texts): (Vec<String>, Vec<String>) = incidents(&notes.breaches).into_iter().unzip();
+    vec![
+        Box::new(breaches().map(|breach| Id(breach.id)).collect::<Vec<_>>()),
+        Box::new(breaches().map(|breach| breach.kind.word()).collect::<Vec<_>>()),
+        Box::new(breaches().map(|breach| breach.collection.as_str()).collect::<Vec<_>>()),
+        Box::new(breaches().map(|breach| breach.key.as_slice()).collect::<Vec<_>>()),
+        Box::new(breaches().map(|breach| breach.count as i64).collect::<Vec<_>>()),
+        Box::new(collections),
+        Box::new(texts),
+    ]
+}
+
+/// What is told of each collection.
+fn incidents(breaches: &[Breach]) -> Vec<(String, String)> {
+    let mut by_collection: BTreeMap<&str, Vec<&Breach>> = BTreeMap::new();
+    for breach in breaches {
+        by_collection.entry(&breach.collection).or_default().push(breach);
+    }
+    let text = |breaches: &[&Breach]| {
+        let named = breaches.iter().take(MOST_NAMED).map(|breach| {
+            let times = if breach.count > 1 { format!(" ({} times)", breach.count) } else { String::new() };
+            format!("{} of {}{times}", breach.kind.word(), Key::from_bytes(&breach.key))
+        });
+        let mut named = named.collect::<Vec<_>>().join(", ");
+        if breaches.len() > MOST_NAMED {
+            named += &format!(" and {} more", breaches.len() - MOST_NAMED);
+        }
+        format!("not applied, because the collection is append only: {named}")
+    };
+    by_collection.iter().map(|(name, breaches)| ((*name).to_owned(), text(breaches))).collect()
 }

@@ -39,6 +39,7 @@ mod prepared;
 mod sweep;
 mod texts;
 mod turns;
+mod versions;
 mod watched;
 
 pub(super) use merging::made_of_keys;
