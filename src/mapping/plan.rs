@@ -54,6 +54,13 @@ impl Plan {
         }
     }
 
+    /// Each version of a document is a row of its own there.
+    pub(crate) fn is_history(&self, table: usize) -> bool {
+        self.collections
+            .iter()
+            .any(|collection| collection.code.rows.iter().any(|row| row.history && row.table == table))
+    }
+
     /// The collection that the migration file calls so.
     pub(crate) fn id_of(&self, name: &str) -> Option<CollectionId> {
         self.ids().find(|id| self.collection(*id).name == name)

@@ -99,7 +99,13 @@ impl Verifier<'_> {
     /// The tables, each as the specifications that fill it, all of whose collections were read; and those of which that is not so.
     fn searchable(&self) -> (Vec<Vec<usize>>, Vec<(String, String)>) {
         let mut tables: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
-        for (at, spec) in self.plan.tables.iter().enumerate().filter(|(_, spec)| spec.whole().is_none()) {
+        for (at, spec) in self
+            .plan
+            .tables
+            .iter()
+            .enumerate()
+            .filter(|(at, spec)| spec.whole().is_none() && !self.plan.is_history(*at))
+        {
             tables.entry((&spec.table.schema, &spec.table.name)).or_default().push(at);
         }
         let fills = |id: &CollectionId, specs: &[usize]| {
@@ -139,6 +145,7 @@ impl Verifier<'_> {
         ranges.retain(|range| names.contains(&range.collection));
         self.read(ranges, What::Strike(Arc::new(tables.to_vec()))).await?;
         self.strike_letters(worker, lists, tables).await?;
+        self.strike_kept(worker, lists, tables, &collections).await?;
         let mut changed = Vec::new();
         for named in self.sources.clone() {
             let now = persist(&self.stop, || present(&named.source)).await?;
@@ -192,6 +199,26 @@ impl Verifier<'_> {
                 .collect();
             strike(worker, &self.stop, &events, lists, (tables, true)).await?;
         }
+    }
+
+    /// Rows of documents whose first version stands, whatever became of them.
+    async fn strike_kept(
+        &mut self,
+        worker: &mut Worker,
+        lists: Lists,
+        tables: &[Vec<usize>],
+        collections: &[CollectionId],
+    ) -> Result<(), Cut> {
+        let plan = Arc::clone(&self.plan);
+        for id in collections.iter().filter(|id| plan.collection(**id).append_only) {
+            let (migration, name) = (&plan.migration, &plan.collection(*id).name);
+            let keys = ask!(self.store, control => control.kept_documents(migration, name))?;
+            for keys in keys.chunks(AT_ONCE as usize) {
+                let theirs: Vec<Event> = keys.iter().map(|key| deleted(*id, Key::from_bytes(key))).collect();
+                strike(worker, &self.stop, &theirs, lists, (tables, true)).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn strike_changed(

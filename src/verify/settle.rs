@@ -188,12 +188,16 @@ fn judge(plan: &Plan, events: &[Event], seen: &Compared) -> HashMap<Key, Judgeme
     }
     let refused: HashMap<usize, &String> = seen.refused.iter().map(|(at, why)| (*at, why)).collect();
     let letters: HashSet<usize> = seen.letters.iter().copied().collect();
+    let kept: HashSet<usize> = seen.kept.iter().copied().collect();
     let mut judged = HashMap::new();
     for (at, event) in events.iter().enumerate() {
         let name = &plan.collection(event.collection).name;
         let differences = by_document.remove(&at).unwrap_or_default();
         let is_refused = refused.contains_key(&at);
         let judgement = if differences.is_empty() && !is_refused {
+            Judgement::Agrees
+        } else if kept.contains(&at) {
+            // As the file wants it: `slackwater status` lists what was not applied.
             Judgement::Agrees
         } else if letters.contains(&at) {
             let letter = FindingRow {

@@ -35,6 +35,8 @@ pub(super) struct Compared {
     pub(super) refused: Vec<(usize, String)>,
     /// Which of them have a dead letter, if that was asked.
     pub(super) letters: Vec<usize>,
+    /// Of which of them the first version stands, and is not the one that the source has, if that was asked.
+    pub(super) kept: Vec<usize>,
     /// Which of the differences are of rows that wait, and whether the switch waits for that, if that was asked.
     pub(super) waiting: HashMap<usize, bool>,
     /// Rows that were compared, by table.
@@ -77,6 +79,7 @@ impl Worker {
                     let (differences, before) = (all.differences.len(), part.start);
                     all.waiting.extend(seen.waiting.drain().map(|(at, blocks)| (differences + at, blocks)));
                     all.letters.extend(seen.letters.drain(..).map(|at| before + at));
+                    all.kept.extend(seen.kept.drain(..).map(|at| before + at));
                     for difference in seen.differences {
                         if let Some(document) = self.document_of(&difference) {
                             all.differences.push((before + document, difference));
@@ -183,17 +186,20 @@ impl Worker {
         match asked {
             Asked::Differences(lists) => {
                 let differences = self.comparer.compare(&self.records, lists).await?;
-                Ok(Plainly { differences, letters: Vec::new(), waiting: HashMap::new() })
+                Ok(Plainly { differences, ..Plainly::default() })
             }
             Asked::Explained => {
                 let documents: Vec<(&str, &[u8])> = events
                     .iter()
                     .map(|event| (self.plan.collection(event.collection).name.as_str(), event.key.as_bytes()))
                     .collect();
-                let seen = self.comparer.look(&self.records, &documents).await?;
+                let append_only =
+                    events.iter().any(|event| self.plan.collection(event.collection).append_only);
+                let seen = self.comparer.look(&self.records, &documents, append_only).await?;
                 Ok(Plainly {
                     differences: seen.differences,
                     letters: seen.letters.into_iter().collect(),
+                    kept: seen.kept.into_iter().collect(),
                     waiting: seen.waiting,
                 })
             }
@@ -208,8 +214,10 @@ impl Worker {
     }
 }
 
+#[derive(Default)]
 struct Plainly {
     differences: Vec<Difference>,
     letters: Vec<usize>,
+    kept: Vec<usize>,
     waiting: HashMap<usize, bool>,
 }

@@ -48,6 +48,14 @@ impl Control {
         .await
     }
 
+    /// The keys of a collection's documents whose version that stands is not the one that the source has.
+    pub async fn kept_documents(&self, migration: &str, collection: &str) -> Result<Vec<Vec<u8>>> {
+        let sql = "SELECT key FROM slackwater.versions WHERE migration = $1 AND collection = $2 \
+                   AND last IS DISTINCT FROM first";
+        self.rows("looking for versions that stand", sql, &[&migration, &collection], |row| row.try_get(0))
+            .await
+    }
+
     /// The documents concerned, the newest first.
     pub async fn breaches(&self, migration: &str, limit: i64) -> Result<Vec<BreachRow>> {
         let sql = "SELECT collection, kind, key, count, (extract(epoch FROM last_at) * 1000)::bigint \

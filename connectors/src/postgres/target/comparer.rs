@@ -46,6 +46,8 @@ pub struct Seen {
     pub differences: Vec<Difference>,
     /// Which of the documents have a dead letter, as indices.
     pub letters: HashSet<usize>,
+    /// Of which of them the first version stands, and is not the one that the source has, as indices.
+    pub kept: HashSet<usize>,
     /// Which of the differences are of rows that wait for something, as indices, and whether the switch waits for that.
     pub waiting: HashMap<usize, bool>,
 }
@@ -135,18 +137,40 @@ impl Comparer {
         Ok(differences)
     }
 
-    /// The same in one snapshot, with what explains a difference. `documents`: collection and key of those whose rows these are.
-    pub async fn look(&mut self, writes: &WriteSet, documents: &[(&str, &[u8])]) -> Result<Seen> {
+    /// The same in one snapshot, with what explains a difference. `documents`: collection and key of those whose rows these are, and
+    /// whether their first version stands for good.
+    pub async fn look(
+        &mut self,
+        writes: &WriteSet,
+        documents: &[(&str, &[u8])],
+        append_only: bool,
+    ) -> Result<Seen> {
         self.begin().await?;
-        let seen = self.look_inside(writes, documents).await;
+        let seen = self.look_inside(writes, documents, append_only).await;
         self.end(seen).await
     }
 
-    async fn look_inside(&mut self, writes: &WriteSet, documents: &[(&str, &[u8])]) -> Result<Seen> {
+    async fn look_inside(
+        &mut self,
+        writes: &WriteSet,
+        documents: &[(&str, &[u8])],
+        append_only: bool,
+    ) -> Result<Seen> {
         let differences = self.compare(writes, None).await?;
         let letters = self.letters(documents).await?;
         let waiting = self.waiting(&differences).await?;
-        Ok(Seen { differences, letters, waiting })
+        let kept = if append_only { self.kept(documents).await? } else { HashSet::new() };
+        Ok(Seen { differences, letters, kept, waiting })
+    }
+
+    async fn kept(&self, documents: &[(&str, &[u8])]) -> Result<HashSet<usize>> {
+        let fail = |error: tokio_postgres::Error| explain("looking for versions that stand", &error);
+        let (collections, keys): (Vec<&str>, Vec<&[u8]>) = documents.iter().copied().unzip();
+        let sql = "SELECT d.n::int FROM unnest($2::text[], $3::bytea[]) WITH ORDINALITY AS d(collection, key, n) \
+                   JOIN slackwater.versions AS v ON (v.migration, v.collection, v.key) = ($1, d.collection, d.key) \
+                   WHERE v.last IS DISTINCT FROM v.first";
+        let found = self.client.query(sql, &[&self.migration, &collections, &keys]).await.map_err(fail)?;
+        found.iter().map(|row| Ok(row.try_get::<_, i32>(0).map_err(fail)? as usize - 1)).collect()
     }
 
     async fn begin(&self) -> Result<()> {
