@@ -138,6 +138,10 @@ pub(crate) async fn verify(
         let line = "the migration file has changed since the rows were made: start `slackwater run` (or `capture`) with it first";
         return Err(Cut::Failed(Failure::Unsuitable(vec![line.to_owned()])));
     }
+    if control.switched(&migration.name).await? {
+        let line = "the migration is switched: its rows are those of the application now, and no document makes them any more";
+        return Err(Cut::Failed(Failure::Unsuitable(vec![line.to_owned()])));
+    }
     let sources = Named::connect_all(&migration.sources).await?;
     let mut store = Store::new(&migration.target.uri, None, stop);
     let look = ask!(store, control => Look::read(control, &About::of(migration)))?;

@@ -255,3 +255,98 @@ pub(super) fn of_row(plan: &Plan, difference: &Difference) -> FindingRow {
         ..FindingRow::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use slackwater_connectors::postgres::target::catalog::{Catalog, Column, Table, Type};
+    use slackwater_topics::Value;
+
+    use super::*;
+
+    fn plan() -> Plan {
+        let column = |name: &str, oid: u32, kind: &str| Column {
+            name: name.into(),
+            kind: Type {
+                oid,
+                name: kind.into(),
+                base_oid: oid,
+                base_name: kind.into(),
+                modifier: -1,
+                comparable: true,
+                ..Type::default()
+            },
+            not_null: name == "id",
+            ..Column::default()
+        };
+        let table = Table {
+            schema: "public".into(),
+            name: "people".into(),
+            columns: vec![column("id", 2950, "uuid"), column("name", 25, "text")],
+            primary_key: vec![0],
+            is_table: true,
+            ..Table::default()
+        };
+        let mut catalog = Catalog::default();
+        catalog.tables.insert(("public".into(), "people".into()), table);
+        let text = "migration: m\nsources: { s: { mongodb: { uri: \"mongodb://h\", database: d } } }\n\
+                    target: { postgres: { uri: \"postgres://u@h/d\" } }\n\
+                    collections: { s.people: { into: people, columns: { id: { uuid: _id }, name: name } } }\n";
+        let migration = crate::config::parse("file.yaml", text, &|_| None).expect("a file");
+        crate::mapping::compile(&migration, &catalog).expect("a plan")
+    }
+
+    fn key(id: i32) -> Key {
+        Key::of(Value::Int32(id)).expect("a key")
+    }
+
+    fn seen(differences: &[usize]) -> Compared {
+        let difference = |document: &usize| {
+            let difference = Difference {
+                table: 0,
+                place: *document,
+                key: vec!["k".into()],
+                missing: false,
+                columns: vec![1],
+            };
+            (*document, difference)
+        };
+        Compared { differences: differences.iter().map(difference).collect(), ..Compared::default() }
+    }
+
+    #[test]
+    fn what_explains_a_difference_is_no_finding() {
+        let plan = plan();
+        let documents = (0..6).map(|id| (key(id), Bytes::new()));
+        let events = events(CollectionId(0), documents);
+        let mut seen = seen(&[1, 2, 3, 4]);
+        seen.letters = vec![2, 5];
+        seen.waiting.insert(2, true);
+        seen.kept = vec![4];
+        seen.refused = vec![(5, String::new())];
+        let judged = judge(&plan, &events, &seen);
+        let of = |id: i32| &judged[&key(id)];
+        assert_eq!(of(0), &Judgement::Agrees);
+        let Judgement::Differs(found) = of(1) else { panic!("{:?}", of(1)) };
+        assert_eq!((found[0].kind.as_str(), &found[0].columns), ("different", &vec!["name".to_owned()]));
+        assert_eq!(found[0].document.as_deref(), Some("s.people 1"));
+        for (id, why) in [(2, "letter"), (3, "waiting"), (5, "letter")] {
+            let Judgement::Explained(found) = of(id) else { panic!("{:?}", of(id)) };
+            assert_eq!(found[0].explained.as_deref(), Some(why));
+        }
+        // The first version of it stands.
+        assert_eq!(of(4), &Judgement::Agrees);
+    }
+
+    #[test]
+    fn what_is_explained_in_part_is_a_finding() {
+        let plan = plan();
+        let events = events(CollectionId(0), [(key(1), Bytes::new())]);
+        let mut seen = seen(&[0, 0]);
+        seen.waiting.insert(0, false);
+        let judged = judge(&plan, &events, &seen);
+        let Judgement::Differs(found) = &judged[&key(1)] else { panic!("{judged:?}") };
+        let explained: Vec<Option<&str>> = found.iter().map(|row| row.explained.as_deref()).collect();
+        assert_eq!(explained, [Some("declared"), None]);
+    }
+}

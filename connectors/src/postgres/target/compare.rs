@@ -246,3 +246,80 @@ pub fn drop_lists(names: &[String]) -> String {
     let all: Vec<String> = names.iter().map(|name| qualified("slackwater", name)).collect();
     format!("DROP TABLE IF EXISTS {}", all.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::postgres::target::catalog::{Column, Table, Type};
+    use crate::postgres::target::rows::{Apart, Merging, Missing, RowFormat};
+
+    fn spec(key: &[usize]) -> TableSpec {
+        let column = |name: &str, oid: u32, kind: &str| Column {
+            name: name.into(),
+            kind: Type { oid, name: kind.into(), base_oid: oid, base_name: kind.into(), ..Type::default() },
+            ..Column::default()
+        };
+        let table = Table {
+            schema: "public".into(),
+            name: "people".into(),
+            columns: vec![column("id", 2950, "uuid"), column("Name", 25, "text"), column("n", 20, "bigint")],
+            ..Table::default()
+        };
+        let columns: Vec<usize> = (0..3).collect();
+        TableSpec {
+            record: Arc::new(RowFormat::record(&table, &columns)),
+            copy: Arc::new(RowFormat::copy(3)),
+            table: Arc::new(table),
+            missing: vec![Missing::Wait; 3],
+            shape: None,
+            found: None,
+            claimed: false,
+            ordered: false,
+            serial: None,
+            stands: false,
+            source: "shop".into(),
+            apart: Apart::Alone,
+            merging: Merging::None,
+            columns,
+            key: key.to_vec(),
+            owner: None,
+            holder: None,
+        }
+    }
+
+    #[test]
+    fn rows_are_compared_by_their_image_and_their_keys_are_kept() {
+        assert_eq!(
+            compare(&spec(&[0]), Some("slackwater.proof_1_seen_0")),
+            "WITH r AS MATERIALIZED (SELECT row_number() OVER () AS \"slackwater place\", q.* FROM \
+             unnest($1::\"public\".\"people\"[]) AS q), kept AS (INSERT INTO slackwater.proof_1_seen_0 (k0) SELECT \"id\" FROM r) \
+             SELECT r.\"slackwater place\", ARRAY[r.\"id\"::text], d.at IS NULL, CASE WHEN d.at IS NULL THEN ARRAY[]::int[] ELSE \
+             array_remove(ARRAY[CASE WHEN ROW(d.c1)::record OPERATOR(pg_catalog.*<>) ROW(r.\"Name\")::record THEN 1 END, \
+             CASE WHEN ROW(d.c2)::record OPERATOR(pg_catalog.*<>) ROW(r.\"n\")::record THEN 2 END], NULL) END FROM r \
+             LEFT JOIN LATERAL (SELECT t.ctid AS at, t.\"Name\" AS c1, t.\"n\" AS c2 FROM \"public\".\"people\" AS t WHERE \
+             t.\"id\" = r.\"id\" LIMIT 1) AS d ON true WHERE d.at IS NULL OR ROW(d.c1, d.c2)::record OPERATOR(pg_catalog.*<>) \
+             ROW(r.\"Name\", r.\"n\")::record"
+        );
+    }
+
+    #[test]
+    fn a_row_that_is_all_key_is_there_or_not() {
+        let sql = compare(&spec(&[0, 1, 2]), None);
+        assert!(sql.ends_with("LIMIT 1) AS d ON true WHERE d.at IS NULL"), "{sql}");
+        assert!(sql.starts_with("WITH r AS (SELECT"), "{sql}");
+    }
+
+    #[test]
+    fn a_row_is_extra_if_no_rule_that_fills_the_table_has_met_its_key() {
+        let (one, other) = (spec(&[0]), spec(&[1]));
+        let lists = [(&one, "slackwater.a".to_owned()), (&other, "slackwater.b".to_owned())];
+        assert_eq!(
+            make_extra(&lists, "slackwater.x").expect("a table"),
+            "CREATE UNLOGGED TABLE IF NOT EXISTS slackwater.x AS SELECT t.\"id\" AS k0 FROM \"public\".\"people\" AS t WHERE \
+             NOT EXISTS (SELECT FROM slackwater.a AS s WHERE s.k0 = t.\"id\") AND \
+             NOT EXISTS (SELECT FROM slackwater.b AS s WHERE s.k0 = t.\"Name\")"
+        );
+    }
+}
