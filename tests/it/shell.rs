@@ -7,8 +7,10 @@ use std::process::{Command, Output, Stdio};
 const SLACKWATER: &str = env!("CARGO_BIN_EXE_slackwater");
 
 /// Every command, as `slackwater --help` and the help of `topics` list them.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 16] = [
     "candidates",
+    "verify",
+    "repair",
     "check",
     "run",
     "capture",

@@ -96,14 +96,10 @@ fn equal(report: &Value) -> bool {
     report["equal"] == true
 }
 
-async fn planted(kafka: bool) {
-    let seed = number("SLACKWATER_TEST_SEED", 1);
-    println!("seed {seed}");
-    let mut chance = Chance::new(seed);
-    let ground = Ground::set("proven", kafka, SCHEMA, FILE, &["people"]).await;
+/// The processes, once all these people are there.
+async fn filled(ground: &Ground, people: &[Document]) -> Vec<Slackwater> {
     let stage = ground.stage();
-    let people: Vec<Document> = (0..QUIET + 150).map(|id| person(&mut chance, id)).collect();
-    stage.source.collection::<Document>("people").insert_many(&people).await.expect("people");
+    stage.source.collection::<Document>("people").insert_many(people).await.expect("people");
     let mut processes = ground.processes();
     until("everybody is there", PATIENCE, async || {
         processes.iter_mut().for_each(Slackwater::still_runs);
@@ -111,6 +107,17 @@ async fn planted(kafka: bool) {
         (row.get::<_, i64>(0) == people.len() as i64).then_some(())
     })
     .await;
+    processes
+}
+
+async fn planted(kafka: bool) {
+    let seed = number("SLACKWATER_TEST_SEED", 1);
+    println!("seed {seed}");
+    let mut chance = Chance::new(seed);
+    let ground = Ground::set("proven", kafka, SCHEMA, FILE, &["people"]).await;
+    let stage = ground.stage();
+    let people: Vec<Document> = (0..QUIET + 150).map(|id| person(&mut chance, id)).collect();
+    let processes = filled(&ground, &people).await;
     let on = Arc::new(AtomicBool::new(true));
     let writers: Vec<_> =
         (0..2).map(|n| tokio::spawn(write(stage.source.clone(), seed * 10 + n, Arc::clone(&on)))).collect();
@@ -229,14 +236,7 @@ async fn one_that_is_killed_goes_on() {
     let ground = Ground::set("proven_again", false, SCHEMA, FILE, &["people"]).await;
     let stage = ground.stage();
     let people: Vec<Document> = (0..3_000).map(|id| person(&mut chance, id)).collect();
-    stage.source.collection::<Document>("people").insert_many(&people).await.expect("people");
-    let mut processes = ground.processes();
-    until("everybody is there", PATIENCE, async || {
-        processes.iter_mut().for_each(Slackwater::still_runs);
-        let row = stage.target.query_one("SELECT count(*) FROM people", &[]).await.expect("a row");
-        (row.get::<_, i64>(0) == people.len() as i64).then_some(())
-    })
-    .await;
+    let processes = filled(&ground, &people).await;
     let plant = "UPDATE people SET note = 'x' WHERE n % 100 = 7; DELETE FROM members WHERE team_n = 3;
                  INSERT INTO people (id, n, version) SELECT gen_random_uuid(), 10000 + g, 1 FROM generate_series(1, 20) AS g";
     stage.target.batch_execute(plant).await.expect("faults can be planted");

@@ -28,6 +28,7 @@ const EXPECTED: &[(&str, &str)] = &[
     (" was deleted table=", "a table of NocoDB that a test deletes"),
     ("NocoDB does not answer", "the way to it is shut"),
     ("the connection broke", "the way to it is shut"),
+    ("NocoDB's own database has failed", "its database is busy: it is asked again"),
     // Documents that do not fit.
     ("documents went to the dead letters", "a test writes such documents, or parents that come late"),
     ("a change is larger than a reply may be", "a document of 16 MB"),

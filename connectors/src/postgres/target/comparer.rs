@@ -1,6 +1,7 @@
 //! Compares what documents make with what stands in the target: one connection of a verification. It writes nothing but lists of ours.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use postgres_types::ToSql;
 use tokio::task::JoinHandle;
@@ -18,8 +19,6 @@ use super::statements::table_name;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::error::explain;
 use crate::secret::Secret;
-
-use std::sync::Arc;
 
 /// Keys of rows that are made of parts, compared at once.
 const MADE_AT_ONCE: usize = 5_000;
