@@ -97,7 +97,7 @@ fn inside(name: &[u8], value: Value<'_>, ways: &[&[Step]], out: &mut Vec<u8>) ->
     Ok(())
 }
 
-fn begin(kind: u8, name: &[u8], out: &mut Vec<u8>) {
+pub(super) fn begin(kind: u8, name: &[u8], out: &mut Vec<u8>) {
     out.push(kind);
     out.extend_from_slice(name);
     out.push(0);
@@ -111,7 +111,7 @@ fn text(name: &[u8], out: &mut Vec<u8>) {
 }
 
 /// With its length and its end.
-fn closed(mut out: Vec<u8>) -> Vec<u8> {
+pub(super) fn closed(mut out: Vec<u8>) -> Vec<u8> {
     out.push(0);
     let length = out.len() as i32;
     out[..4].copy_from_slice(&length.to_le_bytes());

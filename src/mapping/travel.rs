@@ -13,6 +13,7 @@ use slackwater_topics::{Document, Event, Malformed, Value};
 
 use super::encode::{Opener, Sealer, place_part};
 use super::rejection::{Reason, Rejection, of_document};
+use super::sensitive::{begin, closed};
 use crate::config::{Cipher, Collection, Rule, Step, is_on};
 
 /// Of binary data that is a sealed value: from 0x80 on subtypes are the user's own.
@@ -234,20 +235,6 @@ fn sealed(value: Value<'_>) -> Option<&[u8]> {
         Value::Binary { subtype: SUBTYPE, bytes } => bytes.strip_prefix(MAGIC),
         _ => None,
     }
-}
-
-fn begin(kind: u8, name: &[u8], out: &mut Vec<u8>) {
-    out.push(kind);
-    out.extend_from_slice(name);
-    out.push(0);
-}
-
-/// With its length and its end.
-fn closed(mut out: Vec<u8>) -> Vec<u8> {
-    out.push(0);
-    let length = out.len() as i32;
-    out[..4].copy_from_slice(&length.to_le_bytes());
-    out
 }
 
 #[cfg(test)]

@@ -51,6 +51,15 @@ impl Verifier<'_> {
                 return Ok(not_searched);
             }
         }
+        // One that was cut off may have found some.
+        let names: Vec<(String, String)> = tables
+            .iter()
+            // Parts by their own name: what is found of the rows that they make is found elsewhere.
+            .map(|table| &self.plan.tables[table[0]].table)
+            .map(|table| (table.schema.clone(), table.name.clone()))
+            .collect();
+        let id = self.id;
+        ask!(self.store, control => control.forget_findings(id, "extra", &names))?;
         let lists = Lists(self.id);
         let mut patience = Patience::new(&self.stop);
         let counts = loop {
@@ -79,14 +88,6 @@ impl Verifier<'_> {
                 FindingRow { kind: "extra".to_owned(), table, row_key, ..FindingRow::default() }
             })
             .collect();
-        let names: Vec<(String, String)> = tables
-            .iter()
-            // Parts by their own name: what is found of the rows that they make is found elsewhere.
-            .map(|table| &self.plan.tables[table[0]].table)
-            .map(|table| (table.schema.clone(), table.name.clone()))
-            .collect();
-        let id = self.id;
-        ask!(self.store, control => control.forget_findings(id, "extra", &names))?;
         ask!(self.store, control => control.settle_suspects(id, &[], &found))?;
         Ok(not_searched)
     }

@@ -18,6 +18,7 @@ mod worker;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::json;
 use slackwater_connectors::error::Error;
@@ -39,6 +40,10 @@ pub(crate) use patrol::patrol;
 pub(crate) use repair::repair;
 pub(crate) use report::Report;
 use worker::Worker;
+
+/// How often it is asked whether another process verifies, and how long between.
+const HELD_FOR: u32 = 20;
+const HELD_EVERY: Duration = Duration::from_millis(100);
 
 /// What is wanted.
 #[derive(Clone, Debug, Default)]
@@ -192,21 +197,26 @@ fn scope(plan: &Plan, wanted: &Wanted, look: &Look) -> (Vec<CollectionId>, Vec<L
 impl Verifier<'_> {
     /// Goes on with one that was cut off, or begins a new one.
     async fn begin(&mut self, control: Control) -> Result<Control, Cut> {
-        let scope = self.scope();
-        let newest = control.newest_proof(&self.migration.name, false).await?;
-        let open = newest.filter(|proof| proof.ended.is_none() && proof.scope == scope && !self.wanted.anew);
-        if let Some(open) = open {
-            if !control.hold_proof(open.id).await? {
+        let name = &self.migration.name;
+        let mut tries = 1;
+        // The connection of one that has just ended may still be there.
+        while !control.hold_proofs(name).await? {
+            if tries == HELD_FOR || !self.stop.sleep(HELD_EVERY).await {
                 let line = "another process verifies this migration at present";
                 return Err(Cut::Failed(Failure::Unsuitable(vec![line.to_owned()])));
             }
+            tries += 1;
+        }
+        let scope = self.scope();
+        let newest = control.newest_proof(name, false).await?;
+        let open = newest.filter(|proof| proof.ended.is_none() && proof.scope == scope && !self.wanted.anew);
+        if let Some(open) = open {
             self.id = open.id;
             tracing::info!("going on with the verification that was cut off (--anew begins a new one)");
             return Ok(control);
         }
         let whole = self.wanted.collections.is_empty() && self.wanted.sample.is_none();
         self.id = control.begin_proof(&self.migration.name, &scope, whole).await?;
-        control.hold_proof(self.id).await?;
         Ok(control)
     }
 

@@ -273,6 +273,14 @@ async fn one_that_is_killed_goes_on() {
     let blocks =
         |name: &str| plan["blockers"].as_array().expect("blockers").iter().any(|one| one["blocker"] == name);
     assert!(blocks("findings"), "{plan:#}");
+    // One of a part that finds nothing takes nothing back.
+    let sample = ground.verify(&["--sample", "1"]).await;
+    println!("a sample: {}", sample["documents"]);
+    let plan = stage.output(&["cutover", &file, "--plan", "--json"]).await;
+    let plan: Value = serde_json::from_slice(&plan.stdout).expect("a plan");
+    let blocked =
+        plan["blockers"].as_array().expect("blockers").iter().any(|one| one["blocker"] == "findings");
+    assert!(blocked, "{plan:#}");
     let mended = ground.repair(&["--remove-extra"]).await;
     assert!(equal(&mended["verification"]), "{mended:#}");
     let lists = "SELECT count(*) FROM pg_class WHERE relname LIKE 'proof\\_%\\_seen\\_%' OR relname LIKE 'proof\\_%\\_extra\\_%'";

@@ -33,7 +33,7 @@ pub struct ProofRow {
     pub report: Option<String>,
 }
 
-/// What the newest verification that has ended says.
+/// What the newest verification of everything says, or the newest of a part where there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verified {
     /// When it began: what was acknowledged before is verified. Milliseconds since 1970.
@@ -44,7 +44,7 @@ pub struct Verified {
     pub equal: bool,
     /// It was of all collections, and of all their documents.
     pub whole: bool,
-    /// What was not as it should be, and is explained by nothing.
+    /// What was not as it should be, and is explained by nothing; what later ones of a part found counts too.
     pub findings: u64,
 }
 
@@ -149,11 +149,12 @@ impl Control {
         Ok(self.rows("reading verifications", &sql, &[&migration], proof).await?.pop())
     }
 
-    /// What the newest verification that has ended says.
+    /// What is known by verifications. One of a part takes nothing back of what one of everything has found.
     pub async fn verified(&self, migration: &str) -> Result<Option<Verified>> {
         let sql = "SELECT (extract(epoch FROM p.began) * 1000)::bigint, (extract(epoch FROM p.ended) * 1000)::bigint, p.equal, p.whole, \
-                   (SELECT count(*) FROM slackwater.findings AS f WHERE f.proof = p.id AND f.explained IS NULL AND f.kind <> 'unsettled') \
-                   FROM slackwater.proofs AS p WHERE p.migration = $1 AND p.ended IS NOT NULL ORDER BY p.id DESC LIMIT 1";
+                   (SELECT count(*) FROM slackwater.findings AS f JOIN slackwater.proofs AS q ON q.id = f.proof \
+                    WHERE q.migration = $1 AND q.ended IS NOT NULL AND q.id >= p.id AND f.explained IS NULL AND f.kind <> 'unsettled') \
+                   FROM slackwater.proofs AS p WHERE p.migration = $1 AND p.ended IS NOT NULL ORDER BY p.whole DESC, p.id DESC LIMIT 1";
         let read = |row: &Row| {
             Ok(Verified {
                 began: row.try_get(0)?,
@@ -166,11 +167,11 @@ impl Control {
         Ok(self.rows("reading verifications", sql, &[&migration], read).await?.pop())
     }
 
-    /// Begins a verification. What is left of others goes, except the newest that has ended.
+    /// Begins a verification. What is left of others goes, except the newest of everything and the newest of a part that have ended.
     pub async fn begin_proof(&self, migration: &str, scope: &str, whole: bool) -> Result<i64> {
         let doing = "beginning a verification";
         let sql = "SELECT id FROM slackwater.proofs WHERE migration = $1 AND id NOT IN \
-                   (SELECT id FROM slackwater.proofs WHERE migration = $1 AND ended IS NOT NULL ORDER BY id DESC LIMIT 1)";
+                   (SELECT max(id) FROM slackwater.proofs WHERE migration = $1 AND ended IS NOT NULL GROUP BY whole)";
         for id in self.rows(doing, sql, &[&migration], |row| row.try_get::<_, i64>(0)).await? {
             self.drop_proof_lists(id).await?;
             self.client.execute("DELETE FROM slackwater.proofs WHERE id = $1", &[&id]).await.doing(doing)?;
@@ -180,18 +181,22 @@ impl Control {
         made.first().copied().ok_or_else(|| Error::new(Kind::Bug, doing, "it has got no number"))
     }
 
-    /// Holds the verification as long as this connection lives; false if another process does.
-    pub async fn hold_proof(&self, id: i64) -> Result<bool> {
-        let sql = "SELECT pg_try_advisory_lock($1, $2)";
-        let number = id as i32;
-        let held = self.rows("holding a verification", sql, &[&LOCK, &number], |row| row.try_get(0)).await?;
+    /// Holds the migration's verifications as long as this connection lives; false if another process does.
+    pub async fn hold_proofs(&self, migration: &str) -> Result<bool> {
+        let sql = "SELECT pg_try_advisory_lock($1, hashtext($2))";
+        let held =
+            self.rows("holding a verification", sql, &[&LOCK, &migration], |row| row.try_get(0)).await?;
         Ok(held.first() == Some(&true))
     }
 
     /// It has ended.
     pub async fn end_proof(&self, id: i64, equal: bool, report: &str) -> Result<()> {
+        let doing = "ending a verification";
         let sql = "UPDATE slackwater.proofs SET ended = now(), equal = $2, report = $3 WHERE id = $1";
-        self.client.execute(sql, &[&id, &equal, &report]).await.doing("ending a verification")?;
+        // What it says would be said of nothing.
+        if self.client.execute(sql, &[&id, &equal, &report]).await.doing(doing)? == 0 {
+            return Err(Error::new(Kind::Fenced, doing, "another one has begun meanwhile"));
+        }
         self.drop_proof_lists(id).await
     }
 
