@@ -235,23 +235,27 @@ async fn one_that_is_killed_goes_on() {
     let mut chance = Chance::new(seed);
     let ground = Ground::set("proven_again", false, SCHEMA, FILE, &["people"]).await;
     let stage = ground.stage();
-    let people: Vec<Document> = (0..3_000).map(|id| person(&mut chance, id)).collect();
+    let people: Vec<Document> = (0..25_000).map(|id| person(&mut chance, id)).collect();
     let processes = filled(&ground, &people).await;
-    let plant = "UPDATE people SET note = 'x' WHERE n % 100 = 7; DELETE FROM members WHERE team_n = 3;
-                 INSERT INTO people (id, n, version) SELECT gen_random_uuid(), 10000 + g, 1 FROM generate_series(1, 20) AS g";
+    let plant = "UPDATE people SET note = 'x' WHERE n % 100 = 7; DELETE FROM members AS m USING people AS p WHERE p.id = m.person_id AND m.team_n = 3 AND p.n % 10 = 1;
+                 INSERT INTO people (id, n, version) SELECT gen_random_uuid(), 100000 + g, 1 FROM generate_series(1, 20) AS g";
     stage.target.batch_execute(plant).await.expect("faults can be planted");
     let file = ground.file().to_str().expect("a path in UTF-8").to_owned();
-    let slowly = ["verify", &file, "--throttle", "1500", "--json"];
+    let slowly = ["verify", &file, "--throttle", "6000", "--json"];
     for kill in 0..4 {
         let running = stage.start(&slowly, &format!("verify{kill}"));
         // Once it has read something it is cut off at any place.
-        let wanted = 300 * (kill + 1);
+        let wanted = 5_000 * (kill + 1);
         until("some is read", PATIENCE, async || {
             let sql = "SELECT coalesce(sum(documents), 0)::bigint FROM slackwater.proof_ranges";
             let rows = stage.target.query(sql, &[]).await.ok()?;
             (rows.first()?.get::<_, i64>(0) >= wanted).then_some(())
         })
         .await;
+        if kill == 0 {
+            let other = stage.output(&["verify", &file, "--sample", "1"]).await;
+            assert_eq!(other.status.code(), Some(4), "{}", String::from_utf8_lossy(&other.stderr));
+        }
         running.kill_anyhow().await;
     }
     let report = ground.verify(&[]).await;
@@ -262,8 +266,12 @@ async fn one_that_is_killed_goes_on() {
     let in_three = |person: &&Document| {
         person.get_array("teams").expect("teams").iter().any(|team| team.as_i64() == Some(3))
     };
-    let members = people.iter().filter(in_three).count();
-    assert_eq!((counts("different"), counts("missing"), counts("extra")), (30, members, 20), "{report:#}");
+    let members = people
+        .iter()
+        .filter(|person| person.get_i64("_id").expect("an id") % 10 == 1)
+        .filter(in_three)
+        .count();
+    assert_eq!((counts("different"), counts("missing"), counts("extra")), (250, members, 20), "{report:#}");
     let proofs = "SELECT count(*) FROM slackwater.proofs";
     let row = stage.target.query_one(proofs, &[]).await.expect("a row");
     assert_eq!(row.get::<_, i64>(0), 1, "it is one verification");
