@@ -16,29 +16,28 @@
 //! Between freeze and open every round trip counts. Work that can be prepared is prepared before the freeze, and independent steps
 //! run side by side.
 
+mod ending;
+mod frozen;
+
 use std::time::{Duration, Instant};
 
-use futures_util::future::try_join_all;
 use slackwater_connectors::error::{Error, Result};
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::control::cutover::{
     CutoverRow, CutoverState, Fence, FenceProgress, NewCutover,
 };
 use slackwater_connectors::postgres::target::finish::{Finisher, Sequence};
-use slackwater_connectors::retry::Pauses;
 use slackwater_topics::Moment;
 use uuid::Uuid;
 
-use super::facts::{self, check};
-use super::freeze::{ask, by_hand, freeze, frozen_by_us, unfreeze};
-use super::notice::tell;
-use super::plan::{Blocker, Checked, blockers, freeze_in_words, time, waits, warnings};
+use super::facts;
+use super::freeze::{ask, by_hand};
+use super::plan::{Blocker, Checked, blockers, freeze_in_words, time};
 use super::proof::{self, Count, Counted, Glances};
 use super::report::{DoneStep, Report};
 use super::resume::{Resume, resume};
-use crate::config::{Finish, Log, Migration};
+use crate::config::Migration;
 use crate::mapping::Plan;
-use crate::ops::persist::passes;
 use crate::ops::process::{self, unique_id};
 use crate::source::Named;
 
@@ -442,308 +441,6 @@ impl<'a> Leader<'a> {
 
     fn deadline_passed(&self) -> String {
         format!("the deadline of {} passed", time(self.migration.cutover.deadline.as_millis()))
-    }
-
-    /// The steps from `freezing` to `open`.
-    async fn frozen(
-        &mut self,
-        id: Uuid,
-        prepared: &Prepared,
-        within: Duration,
-    ) -> std::result::Result<(), Abandon> {
-        let fence = self.freeze_sources(id, within).await?;
-        let documents = self.reach_fence(id, &fence).await?;
-        self.drain().await?;
-        self.prove(prepared, &documents).await?;
-        self.finish(prepared).await?;
-        self.open(id).await
-    }
-
-    /// Freezes the sources; gives a fence at the moment of each freeze.
-    async fn freeze_sources(&mut self, id: Uuid, within: Duration) -> std::result::Result<Fence, Abandon> {
-        if !self.control.freeze_cutover(id, self.owner).await? {
-            return Err(Abandon::taken_back());
-        }
-        // The gap counts from here: until now every writer was served.
-        let begun = Instant::now();
-        self.frozen_at.get_or_insert(begun);
-        let moments = freeze(self.migration, &self.sources, within).await?;
-        let moments = self.as_captures_count(moments).await?;
-        self.record("freeze", freeze_in_words(self.migration), begun);
-        Ok(Fence { id: unique_id(), moments })
-    }
-
-    /// Waits until everything up to the fence is applied; gives the numbers of documents in the sources.
-    async fn reach_fence(&mut self, id: Uuid, fence: &Fence) -> std::result::Result<Vec<u64>, Abandon> {
-        let begun = Instant::now();
-        if !self.control.frozen_cutover(id, self.owner, fence).await? {
-            self.unfreeze_late(id).await?;
-            return Err(Abandon::taken_back());
-        }
-        // The documents can be counted meanwhile: the frozen sources do not change. Whether that is so is seen at the end.
-        let (passed, documents, glances) = tokio::join!(
-            self.passed(fence),
-            proof::documents(self.plan, &self.sources),
-            proof::glance(self.plan, &self.sources, &self.glances),
-        );
-        passed?;
-        self.glances = glances?;
-        self.record("fence", "everything up to the freeze is applied".into(), begun);
-        Ok(documents?)
-    }
-
-    /// Waits until no dead letter is left. A late one is tried again within a second; the deadline limits the wait.
-    ///
-    /// Rows that still wait for others wait for ever: the sources are frozen, and everything has come.
-    async fn drain(&mut self) -> std::result::Result<(), Abandon> {
-        let begun = Instant::now();
-        while self.dead_letters().await? > 0 {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        let waiting = self.control.waiting(&self.migration.name).await?;
-        if let Some(row) = waiting.iter().find(|row| row.blocks) {
-            let name = if row.unique { "duplicate_values" } else { "dangling_references" };
-            return Err(Abandon::Because(format!("{name}: {}", waits(row))));
-        }
-        self.record("drained", "no dead letter is left, and no row waits for another".into(), begun);
-        Ok(())
-    }
-
-    /// Compares the numbers of rows and documents, and runs the team's checks.
-    async fn prove(&mut self, prepared: &Prepared, documents: &[u64]) -> std::result::Result<(), Abandon> {
-        let begun = Instant::now();
-        let mut outlived = Vec::new();
-        if self.plan.collections.iter().any(|collection| collection.append_only) {
-            outlived = self.control.outlived(&self.migration.name).await?;
-            self.warnings.extend(warnings(&self.control.breach_counts(&self.migration.name).await?));
-        }
-        let outlived = proof::outlived(self.plan, &outlived);
-        let (counts, checks) = tokio::join!(
-            proof::compare(
-                self.plan,
-                &prepared.tables,
-                &self.sources,
-                &prepared.counters,
-                documents,
-                &outlived
-            ),
-            check(&prepared.finisher, &self.migration.checks),
-        );
-        (self.counts, self.checks) = (counts?, checks?);
-        if let Some(count) = self.counts.iter().find(|count| count.differs()) {
-            return Err(Abandon::Because(format!(
-                "count_differs: {} has {} rows for {} documents of {}",
-                count.table,
-                count.rows,
-                count.documents,
-                count.collections.join(", ")
-            )));
-        }
-        if let Some(complaint) = self.checks.iter().find_map(Checked::complaint) {
-            return Err(Abandon::Because(format!("check_fails: {complaint}")));
-        }
-        let text = format!(
-            "{} tables have as many rows as documents, {} checks hold",
-            self.counts.len(),
-            self.checks.len()
-        );
-        self.record("proof", text, begun);
-        Ok(())
-    }
-
-    /// Runs the finishing steps of the migration file.
-    async fn finish(&mut self, prepared: &Prepared) -> Result<()> {
-        let Prepared { finisher, sequences, .. } = prepared;
-        for step in &self.migration.cutover.after {
-            let begun = Instant::now();
-            let text = match step {
-                Finish::Sequences => {
-                    finisher.advance(sequences).await?;
-                    format!("{} sequences", sequences.len())
-                }
-                Finish::Sql(statement) => {
-                    finisher.run(&statement.name, &statement.sql).await?;
-                    statement.name.clone()
-                }
-            };
-            self.record("finishing", text, begun);
-        }
-        Ok(())
-    }
-
-    async fn open(&mut self, id: Uuid) -> std::result::Result<(), Abandon> {
-        let begun = Instant::now();
-        // As late as possible: a write after an unfreeze would be lost.
-        let (frozen, later) =
-            tokio::join!(self.is_frozen(), proof::glance(self.plan, &self.sources, &self.glances));
-        if !frozen? {
-            return Err(Abandon::Because("the source was unfrozen from outside in the meantime".into()));
-        }
-        if let Some(written) = proof::written(&self.glances, &later?) {
-            return Err(Abandon::Because(format!("not_frozen: somebody still writes to {written}")));
-        }
-        if !self.control.open_cutover(id, self.owner).await? {
-            return Err(Abandon::Because(self.deadline_passed()));
-        }
-        self.record("open", "the target is the one to write to".into(), begun);
-        Ok(())
-    }
-
-    /// Documents that wait for a table among them.
-    async fn dead_letters(&self) -> Result<u64> {
-        let letters = self.control.dead_letter_counts(&self.migration.name).await?;
-        Ok(letters.iter().map(|row| row.count).sum())
-    }
-
-    /// Whether the sources are still frozen; true if they cannot be asked.
-    async fn is_frozen(&self) -> Result<bool> {
-        let blocked = frozen_by_us(self.migration, &self.sources);
-        let asked = try_join_all(blocked.into_iter().map(|named| named.source.is_frozen())).await?;
-        Ok(asked.into_iter().all(|frozen| frozen.unwrap_or(true)))
-    }
-
-    /// Unfreezes a source that we froze after the cutover had been reverted without our knowing; unless it is frozen for
-    /// another process's cutover.
-    async fn unfreeze_late(&self, id: Uuid) -> Result<()> {
-        let theirs = self.control.cutover(&self.migration.name).await?.is_some_and(|row| {
-            row.id != id
-                && matches!(row.state, CutoverState::Freezing | CutoverState::Frozen | CutoverState::Open)
-        });
-        if theirs { Ok(()) } else { unfreeze(self.migration, &self.sources).await }
-    }
-
-    async fn opened(&mut self, id: Uuid) -> Result<Outcome> {
-        let mut report = self.report(id).await;
-        let json = report.json().to_string();
-        // The target is open, even if the report cannot be stored.
-        if let Err(error) = self.control.report_cutover(id, &json).await {
-            self.warnings.push(format!("the report was not stored: {error}"));
-        }
-        let begun = Instant::now();
-        let failed = self.tell(id, &json).await?;
-        if !self.migration.cutover.open.is_empty() {
-            self.record(
-                "told",
-                format!(
-                    "{} of {}",
-                    self.migration.cutover.open.len() - failed.len(),
-                    self.migration.cutover.open.len()
-                ),
-                begun,
-            );
-        }
-        self.warnings.extend(failed);
-        report.steps = std::mem::take(&mut self.steps);
-        report.warnings = std::mem::take(&mut self.warnings);
-        Ok(Outcome::Ended(Box::new(report)))
-    }
-
-    async fn tell(&self, id: Uuid, report: &str) -> Result<Vec<String>> {
-        let failed = tell(&self.migration.cutover.open, report).await;
-        if failed.is_empty() {
-            self.control.told_cutover(id).await?;
-        }
-        Ok(failed)
-    }
-
-    /// Takes the cutover back, however long that takes; or finds that the target is open after all.
-    async fn revert_cutover(&mut self, id: Uuid, reason: String) -> Result<Outcome> {
-        let begun = Instant::now();
-        let mut pauses = Pauses::for_server();
-        loop {
-            match self.try_to_revert_cutover(id, &reason).await {
-                Ok(Some(CutoverState::Open)) => return self.opened(id).await,
-                Ok(Some(_)) => break,
-                Ok(None) => tokio::time::sleep(Duration::from_millis(50)).await,
-                Err(error) if passes(&error) => {
-                    tracing::warn!(%error, "the cutover cannot be reverted yet; trying again");
-                    tokio::time::sleep(pauses.next_pause()).await;
-                    if !self.control.is_connected()
-                        && let Ok(control) = Control::open(&self.migration.target.uri).await
-                    {
-                        self.control = control;
-                    }
-                    let missing =
-                        self.migration.sources.iter().filter(|source| {
-                            self.sources.iter().all(|named| named.name != source.name.value)
-                        });
-                    let back = Named::connect_to_those_that_answer(missing).await;
-                    self.sources.extend(back);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        self.record("back", "the source is as before".into(), begun);
-        let report = self.report(id).await;
-        Ok(Outcome::Ended(Box::new(report)))
-    }
-
-    /// The state in which the cutover ended; `None` while another process works on it.
-    async fn try_to_revert_cutover(&mut self, id: Uuid, reason: &str) -> Result<Option<CutoverState>> {
-        self.control.revert_cutover(id, reason, None).await?;
-        let name = &self.migration.name;
-        // A session may hold the lease twice; that does no harm, because the lease ends with the session.
-        let leased = self.control.lease_cutover(name).await?;
-        let row = self.control.cutover(name).await?;
-        let Some(row) = row.filter(|row| row.id == id) else { return Ok(Some(CutoverState::Reverted)) };
-        match row.state {
-            CutoverState::Open | CutoverState::Reverted => Ok(Some(row.state)),
-            CutoverState::Reverting if leased => {
-                // A source that was never asked to freeze need not be asked to unfreeze.
-                if row.left_ms.is_some() {
-                    unfreeze(self.migration, &self.sources).await?;
-                }
-                self.control.reverted_cutover(id).await?;
-                Ok(Some(CutoverState::Reverted))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// Records a step that is done.
-    fn record(&mut self, name: &'static str, text: String, begun: Instant) {
-        let now = Instant::now();
-        let at_ms = self
-            .frozen_at
-            .map(|frozen| if begun >= frozen { ms(begun - frozen) } else { -ms(frozen - begun) });
-        let step = DoneStep { name, text, at_ms, took_ms: ms(now - begun) };
-        (self.on_step)(&step);
-        self.steps.push(step);
-    }
-
-    async fn report(&self, id: Uuid) -> Report {
-        let row = self.control.cutover(&self.migration.name).await.ok().flatten().filter(|row| row.id == id);
-        let gap_ms = self.frozen_at.map(|frozen| ms(frozen.elapsed()));
-        let counted: Vec<&str> = self.counts.iter().map(|count| count.table.as_str()).collect();
-        let mut uncounted: Vec<String> = self
-            .plan
-            .tables
-            .iter()
-            .filter(|spec| !spec.is_ours())
-            .map(|spec| format!("{}.{}", spec.table.schema, spec.table.name))
-            .filter(|name| !counted.contains(&name.as_str()))
-            .collect();
-        uncounted.sort();
-        uncounted.dedup();
-        let last = |name: &str| self.steps.iter().rfind(|step| step.name == name);
-        let gap = last("open").or(last("back")).and_then(|step| Some(step.at_ms? + step.took_ms));
-        Report {
-            migration: self.migration.name.clone(),
-            id,
-            state: row.as_ref().map_or(CutoverState::Open, |row| row.state),
-            reason: row.as_ref().and_then(|row| row.reason.clone()),
-            log: if matches!(self.migration.log, Log::Direct) { "direct" } else { "kafka" },
-            freeze: freeze_in_words(self.migration),
-            armed_at: row.as_ref().map_or(0, |row| row.armed_at),
-            open_at: row.as_ref().and_then(|row| row.open_at),
-            gap_ms: gap.filter(|gap| *gap >= 0.0).or(gap_ms),
-            rehearsal_ms: self.rehearsal.map(ms),
-            steps: self.steps.clone(),
-            counts: self.counts.clone(),
-            uncounted: if self.counts.is_empty() { Vec::new() } else { uncounted },
-            checks: self.checks.clone(),
-            warnings: self.warnings.clone(),
-        }
     }
 }
 

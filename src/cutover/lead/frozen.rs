@@ -1,0 +1,176 @@
+//! From the freeze to the open target.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use slackwater_connectors::error::Result;
+use slackwater_connectors::postgres::control::cutover::Fence;
+use uuid::Uuid;
+
+use super::{Abandon, LOOK_EVERY, Leader, Prepared};
+use crate::config::Finish;
+use crate::cutover::facts::check;
+use crate::cutover::freeze::{freeze, frozen_by_us};
+use crate::cutover::plan::{Checked, freeze_in_words, waits, warnings};
+use crate::cutover::proof;
+use crate::ops::process::unique_id;
+
+impl Leader<'_> {
+    /// The steps from `freezing` to `open`.
+    pub(super) async fn frozen(
+        &mut self,
+        id: Uuid,
+        prepared: &Prepared,
+        within: Duration,
+    ) -> std::result::Result<(), Abandon> {
+        let fence = self.freeze_sources(id, within).await?;
+        let documents = self.reach_fence(id, &fence).await?;
+        self.drain().await?;
+        self.prove(prepared, &documents).await?;
+        self.finish(prepared).await?;
+        self.open(id).await
+    }
+
+    /// Freezes the sources; gives a fence at the moment of each freeze.
+    async fn freeze_sources(&mut self, id: Uuid, within: Duration) -> std::result::Result<Fence, Abandon> {
+        if !self.control.freeze_cutover(id, self.owner).await? {
+            return Err(Abandon::taken_back());
+        }
+        // The gap counts from here: until now every writer was served.
+        let begun = Instant::now();
+        self.frozen_at.get_or_insert(begun);
+        let moments = freeze(self.migration, &self.sources, within).await?;
+        let moments = self.as_captures_count(moments).await?;
+        self.record("freeze", freeze_in_words(self.migration), begun);
+        Ok(Fence { id: unique_id(), moments })
+    }
+
+    /// Waits until everything up to the fence is applied; gives the numbers of documents in the sources.
+    async fn reach_fence(&mut self, id: Uuid, fence: &Fence) -> std::result::Result<Vec<u64>, Abandon> {
+        let begun = Instant::now();
+        if !self.control.frozen_cutover(id, self.owner, fence).await? {
+            self.unfreeze_late(id).await?;
+            return Err(Abandon::taken_back());
+        }
+        // The documents can be counted meanwhile: the frozen sources do not change. Whether that is so is seen at the end.
+        let (passed, documents, glances) = tokio::join!(
+            self.passed(fence),
+            proof::documents(self.plan, &self.sources),
+            proof::glance(self.plan, &self.sources, &self.glances),
+        );
+        passed?;
+        self.glances = glances?;
+        self.record("fence", "everything up to the freeze is applied".into(), begun);
+        Ok(documents?)
+    }
+
+    /// Waits until no dead letter is left. A late one is tried again within a second; the deadline limits the wait.
+    ///
+    /// Rows that still wait for others wait for ever: the sources are frozen, and everything has come.
+    async fn drain(&mut self) -> std::result::Result<(), Abandon> {
+        let begun = Instant::now();
+        while self.dead_letters().await? > 0 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let waiting = self.control.waiting(&self.migration.name).await?;
+        if let Some(row) = waiting.iter().find(|row| row.blocks) {
+            let name = if row.unique { "duplicate_values" } else { "dangling_references" };
+            return Err(Abandon::Because(format!("{name}: {}", waits(row))));
+        }
+        self.record("drained", "no dead letter is left, and no row waits for another".into(), begun);
+        Ok(())
+    }
+
+    /// Compares the numbers of rows and documents, and runs the team's checks.
+    async fn prove(&mut self, prepared: &Prepared, documents: &[u64]) -> std::result::Result<(), Abandon> {
+        let begun = Instant::now();
+        let mut outlived = Vec::new();
+        if self.plan.collections.iter().any(|collection| collection.append_only) {
+            outlived = self.control.outlived(&self.migration.name).await?;
+            self.warnings.extend(warnings(&self.control.breach_counts(&self.migration.name).await?));
+        }
+        let outlived = proof::outlived(self.plan, &outlived);
+        let (counts, checks) = tokio::join!(
+            proof::compare(
+                self.plan,
+                &prepared.tables,
+                &self.sources,
+                &prepared.counters,
+                documents,
+                &outlived
+            ),
+            check(&prepared.finisher, &self.migration.checks),
+        );
+        (self.counts, self.checks) = (counts?, checks?);
+        if let Some(count) = self.counts.iter().find(|count| count.differs()) {
+            return Err(Abandon::Because(format!(
+                "count_differs: {} has {} rows for {} documents of {}",
+                count.table,
+                count.rows,
+                count.documents,
+                count.collections.join(", ")
+            )));
+        }
+        if let Some(complaint) = self.checks.iter().find_map(Checked::complaint) {
+            return Err(Abandon::Because(format!("check_fails: {complaint}")));
+        }
+        let text = format!(
+            "{} tables have as many rows as documents, {} checks hold",
+            self.counts.len(),
+            self.checks.len()
+        );
+        self.record("proof", text, begun);
+        Ok(())
+    }
+
+    /// Runs the finishing steps of the migration file.
+    async fn finish(&mut self, prepared: &Prepared) -> Result<()> {
+        let Prepared { finisher, sequences, .. } = prepared;
+        for step in &self.migration.cutover.after {
+            let begun = Instant::now();
+            let text = match step {
+                Finish::Sequences => {
+                    finisher.advance(sequences).await?;
+                    format!("{} sequences", sequences.len())
+                }
+                Finish::Sql(statement) => {
+                    finisher.run(&statement.name, &statement.sql).await?;
+                    statement.name.clone()
+                }
+            };
+            self.record("finishing", text, begun);
+        }
+        Ok(())
+    }
+
+    async fn open(&mut self, id: Uuid) -> std::result::Result<(), Abandon> {
+        let begun = Instant::now();
+        // As late as possible: a write after an unfreeze would be lost.
+        let (frozen, later) =
+            tokio::join!(self.is_frozen(), proof::glance(self.plan, &self.sources, &self.glances));
+        if !frozen? {
+            return Err(Abandon::Because("the source was unfrozen from outside in the meantime".into()));
+        }
+        if let Some(written) = proof::written(&self.glances, &later?) {
+            return Err(Abandon::Because(format!("not_frozen: somebody still writes to {written}")));
+        }
+        if !self.control.open_cutover(id, self.owner).await? {
+            return Err(Abandon::Because(self.deadline_passed()));
+        }
+        self.record("open", "the target is the one to write to".into(), begun);
+        Ok(())
+    }
+
+    /// Documents that wait for a table among them.
+    pub(super) async fn dead_letters(&self) -> Result<u64> {
+        let letters = self.control.dead_letter_counts(&self.migration.name).await?;
+        Ok(letters.iter().map(|row| row.count).sum())
+    }
+
+    /// Whether the sources are still frozen; true if they cannot be asked.
+    async fn is_frozen(&self) -> Result<bool> {
+        let blocked = frozen_by_us(self.migration, &self.sources);
+        let asked = try_join_all(blocked.into_iter().map(|named| named.source.is_frozen())).await?;
+        Ok(asked.into_iter().all(|frozen| frozen.unwrap_or(true)))
+    }
+}
