@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::postgres::control::Control;
@@ -70,7 +71,7 @@ pub(super) async fn run(path: &Path, request: Request) -> Result<ExitCode, Failu
 /// Takes the interrupted cutover back, or finds that it has already opened the target.
 async fn revert_cutover(
     migration: &Migration,
-    plan: &Plan,
+    plan: &Arc<Plan>,
     on_step: &(dyn Fn(&DoneStep) + Sync),
 ) -> Result<Outcome, Failure> {
     let sources = Named::connect_to_those_that_answer(&migration.sources).await;

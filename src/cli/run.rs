@@ -247,7 +247,7 @@ async fn start_patiently(
                 tokio::time::sleep(pauses.next_pause()).await;
                 cuts += 1;
             }
-            Err(Failure::Server(error)) if starts_later(&error) && tries < START_TRIES => {
+            Err(Failure::Server(error)) if starts_later(&error, announced) && tries < START_TRIES => {
                 tracing::debug!(%error, "the start failed; trying again");
                 tokio::time::sleep(pauses.next_pause()).await;
                 tries += 1;
@@ -257,7 +257,14 @@ async fn start_patiently(
     }
 }
 
-/// Whether a failed start may succeed a moment later. A wrong password needs a person first.
-fn starts_later(error: &Error) -> bool {
-    passes(error) && !matches!(error.kind, Kind::Denied | Kind::Exhausted)
+/// Whether a failed start may succeed a moment later. A wrong password needs a person first; but where the target has just let us in, the
+/// password is being changed, and the file or the server will follow.
+fn starts_later(error: &Error, let_in: bool) -> bool {
+    let is_login = error.code.as_deref().is_some_and(|code| code.starts_with("28"));
+    let needs_a_person = match error.kind {
+        Kind::Denied => !(let_in && is_login),
+        Kind::Exhausted => true,
+        _ => false,
+    };
+    passes(error) && !needs_a_person
 }

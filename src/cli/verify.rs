@@ -87,6 +87,7 @@ fn wanted(arguments: &Arguments) -> Wanted {
         sample: arguments.sample,
         throttle: arguments.throttle,
         anew: arguments.anew,
+        aside: false,
     }
 }
 

@@ -18,7 +18,9 @@
 
 mod ending;
 mod frozen;
+mod verified;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slackwater_connectors::error::{Error, Result};
@@ -40,6 +42,7 @@ use crate::config::Migration;
 use crate::mapping::Plan;
 use crate::ops::process::{self, unique_id};
 use crate::source::Named;
+use crate::verify::Follower;
 
 /// How often the progress of a fence is read.
 const LOOK_EVERY: Duration = Duration::from_millis(3);
@@ -65,7 +68,7 @@ pub(crate) enum Outcome {
 /// Leads one cutover.
 pub(crate) struct Leader<'a> {
     migration: &'a Migration,
-    plan: &'a Plan,
+    plan: &'a Arc<Plan>,
     control: Control,
     sources: Vec<Named>,
     owner: Uuid,
@@ -83,12 +86,14 @@ pub(crate) struct Leader<'a> {
 }
 
 /// What is prepared before the freeze.
-struct Prepared {
+struct Prepared<'a> {
     /// For the checks and the finishing steps.
     finisher: Finisher,
     counters: Vec<Finisher>,
     tables: Vec<Counted>,
     sequences: Vec<Sequence>,
+    /// For the last verification.
+    followers: Vec<Follower<'a>>,
 }
 
 /// Why the cutover cannot go on and has to be reverted.
@@ -122,7 +127,7 @@ impl<'a> Leader<'a> {
     /// Connects to the control store.
     pub(crate) async fn new(
         migration: &'a Migration,
-        plan: &'a Plan,
+        plan: &'a Arc<Plan>,
         sources: Vec<Named>,
         on_step: &'a (dyn Fn(&DoneStep) + Sync),
     ) -> Result<Self> {
@@ -212,7 +217,7 @@ impl<'a> Leader<'a> {
         }
         match tokio::time::timeout(left, self.connect()).await {
             Ok(Ok(prepared)) => self.freeze_and_open(id, prepared, left).await,
-            Ok(Err(error)) => self.revert_cutover(id, error.to_string()).await,
+            Ok(Err(abandon)) => self.revert_cutover(id, abandon.into()).await,
             Err(_) => self.revert_cutover(id, self.deadline_passed()).await,
         }
     }
@@ -257,7 +262,7 @@ impl<'a> Leader<'a> {
         }
     }
 
-    async fn prepare(&mut self, id: Uuid) -> std::result::Result<Prepared, Abandon> {
+    async fn prepare(&mut self, id: Uuid) -> std::result::Result<Prepared<'a>, Abandon> {
         for statement in &self.migration.cutover.before {
             let begun = Instant::now();
             self.finisher().await?.run(&statement.name, &statement.sql).await?;
@@ -301,7 +306,7 @@ impl<'a> Leader<'a> {
     }
 
     /// Opens the connections that the freeze needs.
-    async fn connect(&self) -> Result<Prepared> {
+    async fn connect(&self) -> std::result::Result<Prepared<'a>, Abandon> {
         let finisher = self.finisher().await?;
         let mut counters = Vec::with_capacity(COUNTERS);
         for _ in 0..COUNTERS {
@@ -316,7 +321,8 @@ impl<'a> Leader<'a> {
             .collect();
         let sequences = finisher.sequences(&names).await?;
         let gone = self.control.gone(&self.migration.name).await?;
-        Ok(Prepared { finisher, counters, tables: proof::tables(self.plan, &gone), sequences })
+        let followers = self.followers().await?;
+        Ok(Prepared { finisher, counters, tables: proof::tables(self.plan, &gone), sequences, followers })
     }
 
     /// Waits until the capture of every source follows closely.
@@ -408,8 +414,17 @@ impl<'a> Leader<'a> {
     }
 
     /// From the freeze to the end.
-    async fn freeze_and_open(&mut self, id: Uuid, prepared: Prepared, within: Duration) -> Result<Outcome> {
-        let outcome = tokio::time::timeout(within, Box::pin(self.frozen(id, &prepared, within))).await;
+    async fn freeze_and_open(
+        &mut self,
+        id: Uuid,
+        mut prepared: Prepared<'a>,
+        within: Duration,
+    ) -> Result<Outcome> {
+        let within = match self.caught_up(&mut prepared, within).await {
+            Ok(within) => within,
+            Err(abandon) => return self.revert_cutover(id, abandon.into()).await,
+        };
+        let outcome = tokio::time::timeout(within, Box::pin(self.frozen(id, &mut prepared, within))).await;
         match outcome {
             Ok(Ok(())) => self.opened(id).await,
             Ok(Err(abandon)) => self.revert_cutover(id, abandon.into()).await,
@@ -419,6 +434,26 @@ impl<'a> Leader<'a> {
                 self.revert_cutover(id, reason).await
             }
         }
+    }
+
+    /// What has changed is verified until now; how much time is left then, where the source is frozen already.
+    async fn caught_up(
+        &self,
+        prepared: &mut Prepared<'a>,
+        within: Duration,
+    ) -> std::result::Result<Duration, Abandon> {
+        let begun = Instant::now();
+        let caught_up = self.catch_up(&mut prepared.followers);
+        let most = self.rehearsal_within();
+        if self.frozen_at.is_none() {
+            let late =
+                || Abandon::Because("verification_slow: changes come faster than they are verified".into());
+            tokio::time::timeout(most, caught_up).await.map_err(|_| late())??;
+            return Ok(within);
+        }
+        let late = || Abandon::Because(self.deadline_passed());
+        tokio::time::timeout(within, caught_up).await.map_err(|_| late())??;
+        Ok(within.saturating_sub(begun.elapsed()))
     }
 
     /// What the freeze waited for in vain.

@@ -15,6 +15,9 @@ const MOST_NAMES: usize = 4;
 /// The freeze waits for open transactions. One that has been open for longer than this is not likely to end in time.
 const LONG_OPEN: Duration = Duration::from_secs(1);
 
+/// Changes may be verified so much later than they were applied. What is left is verified before the freeze.
+const VERIFIED_BEHIND: Duration = Duration::from_secs(10);
+
 /// A row that waits for longer than this, and longer than the target is behind, is not likely to get what it waits for.
 const COMES_WITHIN_MS: i64 = 2_000;
 
@@ -277,7 +280,10 @@ pub(crate) fn may_pass(facts: &Facts, blockers: &[Blocker]) -> bool {
         "dangling_references" | "duplicate_values" => {
             !facts.look.waiting.iter().any(|row| row.blocks && !may_be_late(&facts.look, row))
         }
-        name => matches!(name, "documents_return" | "open_transaction" | "applier_joining" | "trouble"),
+        name => matches!(
+            name,
+            "documents_return" | "open_transaction" | "applier_joining" | "trouble" | "verification_behind"
+        ),
     })
 }
 
@@ -375,6 +381,7 @@ fn verified(migration: &Migration, look: &Look, block: &mut impl FnMut(&'static 
             "`slackwater repair FILE` sends them again and verifies; if they are right by now, `slackwater verify FILE` says so",
         );
     }
+    changes_verified(migration, look, block);
     let Some(within) = migration.cutover.verified_within else { return };
     let age = look
         .verified
@@ -392,6 +399,46 @@ fn verified(migration: &Migration, look: &Look, block: &mut impl FnMut(&'static 
             .to_owned(),
     };
     block("not_verified", text, "`slackwater verify FILE`");
+}
+
+/// Whether what has changed was looked at, where the migration file wants that.
+fn changes_verified(
+    migration: &Migration,
+    look: &Look,
+    block: &mut impl FnMut(&'static str, String, &'static str),
+) {
+    if migration.verify.is_none() {
+        return;
+    }
+    let followed = |source: &&config::Source| matches!(source.system, config::System::Mongodb { .. });
+    let (mut open, mut late) = (Vec::new(), Vec::new());
+    for source in migration.sources.iter().filter(followed) {
+        let most = most_behind(migration, Some(source)) + VERIFIED_BEHIND;
+        let most = i64::try_from(most.as_millis()).unwrap_or(i64::MAX);
+        let prefix = format!("{}.", source.name.value);
+        let names = migration.collections.iter().map(|collection| collection.name.value.as_str());
+        for name in names.filter(|name| name.starts_with(&prefix)) {
+            match look.followed.iter().find(|row| row.collection == name) {
+                Some(row) if row.based && look.verified_lag_ms(row) > most => late.push(name),
+                Some(row) if row.based => {}
+                _ => open.push(name),
+            }
+        }
+    }
+    if !open.is_empty() {
+        block(
+            "not_verified",
+            format!("not verified as a whole with all that has changed since: {}", names(open.into_iter())),
+            "wait: `slackwater run` (or `capture`) verifies everything once, and what changes; or call `slackwater verify FILE`",
+        );
+    }
+    if !late.is_empty() {
+        block(
+            "verification_behind",
+            format!("changes are verified with more delay than is allowed: {}", names(late.into_iter())),
+            "wait until `slackwater status` shows it close behind, or raise `verify.throttle`",
+        );
+    }
 }
 
 /// Rows that wait for rows that are not there, or for values that other rows have.
@@ -561,11 +608,11 @@ pub(crate) fn listed(blockers: &[Blocker]) -> String {
     })
 }
 
-fn count(count: usize, one: &str, many: &str) -> String {
+pub(super) fn count(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-fn names<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
+pub(super) fn names<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
     let all = names.len();
     let mut list: Vec<&str> = names.take(MOST_NAMES).collect();
     let more = format!("{} more", all.saturating_sub(MOST_NAMES));

@@ -52,14 +52,25 @@ pub(crate) fn json(look: &Look) -> Value {
 }
 
 fn verification(look: &Look) -> Value {
-    look.verified.map_or(Value::Null, |verified| {
+    if look.verified.is_none() && look.followed.is_empty() {
+        return Value::Null;
+    }
+    let through = look.followed.iter().map(|row| {
         json!({
-            "began": verified.began,
-            "ended": verified.ended,
-            "equal": verified.equal,
-            "whole": verified.whole,
-            "findings": verified.findings,
+            "collection": row.collection,
+            "verified_through": row.through_at,
+            "lag_ms": look.verified_lag_ms(row),
+            "whole": row.based,
+            "documents": row.documents,
         })
+    });
+    json!({
+        "began": look.verified.map(|verified| verified.began),
+        "ended": look.verified.map(|verified| verified.ended),
+        "equal": look.verified.map(|verified| verified.equal),
+        "whole": look.verified.map(|verified| verified.whole),
+        "findings": look.verified.map(|verified| verified.findings),
+        "changes": through.collect::<Vec<_>>(),
     })
 }
 

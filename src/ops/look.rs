@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use slackwater_connectors::error::Result;
 use slackwater_connectors::postgres::control::breaches::{BreachCount, BreachRow};
 use slackwater_connectors::postgres::control::cutover::{CutoverRow, CutoverState};
+use slackwater_connectors::postgres::control::followed::FollowedRow;
 use slackwater_connectors::postgres::control::gone::GoneRow;
 use slackwater_connectors::postgres::control::ledger::{DeadLetterCount, IncidentRow};
 use slackwater_connectors::postgres::control::partitions::{CapturedRow, PartitionRow};
@@ -86,6 +87,8 @@ pub(crate) struct Look {
     pub(crate) incidents_total: u64,
     pub(crate) sources: Vec<SourceRow>,
     pub(crate) processes: Vec<ProcessRow>,
+    /// How far the changes of each collection are verified.
+    pub(crate) followed: Vec<FollowedRow>,
     /// What the newest verification says.
     pub(crate) verified: Option<Verified>,
     /// The newest cutover.
@@ -124,10 +127,16 @@ impl Look {
             breaches: control.breaches(migration, MOST_BREACHES).await?,
             incidents: control.incidents(migration, MOST_INCIDENTS).await?,
             incidents_total: control.incident_count(migration).await?,
+            followed: control.followed(migration).await?,
             verified: control.verified(migration).await?,
             cutover: control.cutover(migration).await?,
             asked: None,
         })
+    }
+
+    /// How far the verification of a collection's changes is behind its source.
+    pub(crate) fn verified_lag_ms(&self, row: &FollowedRow) -> i64 {
+        (self.clock - row.through_at).max(0)
     }
 
     /// The lanes of the streams, one for each source, if the log is direct.

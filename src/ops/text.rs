@@ -21,8 +21,15 @@ pub(crate) fn text(look: &Look, before: Option<&Look>) -> String {
     }
     let running = if look.running() { "running" } else { "not running" };
     let mut text = format!("migration {}: {running}, {}\n", look.migration, lag(look));
-    let lines =
-        [copying(look), arises(look), window(look), applied(look, before), verified(look), cutover(look)];
+    let lines = [
+        copying(look),
+        arises(look),
+        window(look),
+        applied(look, before),
+        verified(look),
+        changes(look),
+        cutover(look),
+    ];
     for line in lines.into_iter().flatten() {
         text += &format!("{line}\n");
     }
@@ -69,6 +76,17 @@ fn verified(look: &Look) -> Option<String> {
         (false, findings) => format!("{findings} findings"),
     };
     Some(format!("verified{whole} as of {at:.0}: {found}"))
+}
+
+/// How far changes are verified: as far as of the collection that is furthest behind.
+fn changes(look: &Look) -> Option<String> {
+    let lag = look.followed.iter().map(|row| look.verified_lag_ms(row)).max()?;
+    let (all, whole) = (look.followed.len(), look.followed.iter().filter(|row| row.based).count());
+    let rest = match all - whole {
+        0 => String::new(),
+        open => format!("; {open} of {all} collections were not verified as a whole yet"),
+    };
+    Some(format!("changes verified through {} s ago{rest}", seconds(lag)))
 }
 
 fn cutover(look: &Look) -> Option<String> {

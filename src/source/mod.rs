@@ -262,7 +262,7 @@ impl Source {
     pub(crate) fn watch(&self, after: Moment, collections: Vec<(CollectionId, String)>) -> Option<Changes> {
         match self {
             Self::Mongodb(mongo) => {
-                Some(Changes::Mongodb(mongo.stream(Start::At(after), collections, BUFFER)))
+                Some(Changes::Mongodb(mongo.stream_of_keys(Start::At(after), collections, BUFFER)))
             }
             Self::Nocodb(_) => None,
         }

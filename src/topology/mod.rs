@@ -19,7 +19,7 @@ use slackwater_connectors::kafka::{Refusals, Renewal, Settings};
 use tokio::task::JoinSet;
 
 use crate::apply::schema_watch::{Schema, SchemaWatch};
-use crate::config::{KafkaLog, Log, Migration};
+use crate::config::{KafkaLog, Log, Migration, Source, System};
 use crate::failure::Failure;
 use crate::mapping::Plan;
 use crate::ops::gauges::Gauges;
@@ -182,6 +182,26 @@ pub(crate) async fn start(
             process.stop.clone(),
         );
         process.spawn("verify", patrol);
+        let only = match role {
+            Role::Capture { source } => source.as_deref(),
+            Role::Run | Role::Apply { .. } => None,
+        };
+        let sources = process.migration.sources.clone();
+        // Of others only the process that copies them knows what changes.
+        let ours = |source: &&Source| {
+            only.is_none_or(|only| only == source.name.value)
+                && matches!(source.system, System::Mongodb { .. })
+        };
+        for source in sources.iter().filter(ours) {
+            let mut schema = process.schema.clone();
+            let follow = verify::follow(
+                Arc::clone(&process.migration),
+                (source.clone(), wanted),
+                move || schema.newest(),
+                process.stop.clone(),
+            );
+            process.spawn("verify changes", follow);
+        }
     }
     // Not before: it writes into our schema, and a start that is refused has to leave no trace. Who asks it waits until then.
     process.spawn("watch the tables", watch.run());

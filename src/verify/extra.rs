@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use slackwater_connectors::postgres::control::proofs::FindingRow;
 use slackwater_connectors::postgres::target::compare::Lists;
-use slackwater_topics::{CollectionId, Event, Key, Op, Position};
+use slackwater_topics::{CollectionId, Event, Key};
 
 use super::pass::{What, events, strike};
 use super::reached::present;
 use super::watch::Watch;
-use super::worker::Worker;
+use super::worker::{Worker, deleted};
 use super::{Cut, Verifier};
 use crate::ops::persist::{Patience, persist};
 use crate::ops::store::ask;
@@ -259,16 +259,4 @@ async fn look(
         worker.strike(some, lists, tables, true).await?;
     }
     worker.comparer.left(lists, tables).await
-}
-
-/// As if the document went.
-fn deleted(collection: CollectionId, key: Key) -> Event {
-    Event {
-        collection,
-        key,
-        op: Op::Delete,
-        document: bytes::Bytes::new(),
-        position: Position::default(),
-        time: 0,
-    }
 }

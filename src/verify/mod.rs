@@ -6,6 +6,7 @@
 //! **Crash**: what was read, suspected and found stands in the control store; the next start goes on from there.
 
 mod extra;
+mod follow;
 mod made;
 mod pass;
 mod patrol;
@@ -36,13 +37,14 @@ use crate::ops::persist::{Patience, Stopped, persist};
 use crate::ops::stop::Stop;
 use crate::ops::store::{Store, ask};
 use crate::source::{Named, Source};
-pub(crate) use patrol::patrol;
+pub(crate) use follow::Follower;
+pub(crate) use patrol::{follow, patrol};
 pub(crate) use repair::repair;
 pub(crate) use report::Report;
 use worker::Worker;
 
 /// How often it is asked whether another process verifies, and how long between.
-const HELD_FOR: u32 = 20;
+const HELD_FOR: u32 = 100;
 const HELD_EVERY: Duration = Duration::from_millis(100);
 
 /// What is wanted.
@@ -56,6 +58,8 @@ pub(crate) struct Wanted {
     pub(crate) throttle: Option<u64>,
     /// One that was cut off is not gone on with.
     pub(crate) anew: bool,
+    /// Nobody waits for it: whoever does comes first.
+    pub(crate) aside: bool,
 }
 
 /// How far it is, for whoever watches.
@@ -176,17 +180,7 @@ fn scope(plan: &Plan, wanted: &Wanted, look: &Look) -> (Vec<CollectionId>, Vec<L
         if !wanted.collections.is_empty() && !wanted.collections.contains(name) {
             continue;
         }
-        let row = look.collections.iter().find(|row| row.collection == *name);
-        let why = if plan.collection(id).stands || look.standing.iter().any(|row| row.collection == *name) {
-            Some("it stands still, because one of its tables cannot be written")
-        } else if look.parked().any(|row| row.collection == *name) {
-            Some("it is gone at its source, and nobody has said what becomes of its rows")
-        } else if !row.is_some_and(|row| look.is_copied(row)) {
-            Some("it is not copied yet")
-        } else {
-            None
-        };
-        match why {
+        match why_not(plan, look, id) {
             Some(why) => left_out.push(LeftOut { collection: name.clone(), why: why.to_owned() }),
             None => collections.push(id),
         }
@@ -194,14 +188,32 @@ fn scope(plan: &Plan, wanted: &Wanted, look: &Look) -> (Vec<CollectionId>, Vec<L
     (collections, left_out)
 }
 
+/// Why a collection cannot be verified now.
+fn why_not(plan: &Plan, look: &Look, id: CollectionId) -> Option<&'static str> {
+    let name = &plan.collection(id).name;
+    let row = look.collections.iter().find(|row| row.collection == *name);
+    if plan.collection(id).stands || look.standing.iter().any(|row| row.collection == *name) {
+        Some("it stands still, because one of its tables cannot be written")
+    } else if look.parked().any(|row| row.collection == *name) {
+        Some("it is gone at its source, and nobody has said what becomes of its rows")
+    } else if !row.is_some_and(|row| look.is_copied(row)) {
+        Some("it is not copied yet")
+    } else {
+        None
+    }
+}
+
 impl Verifier<'_> {
     /// Goes on with one that was cut off, or begins a new one.
     async fn begin(&mut self, control: Control) -> Result<Control, Cut> {
         let name = &self.migration.name;
         let mut tries = 1;
+        if !self.wanted.aside {
+            control.want_proof(name).await?;
+        }
         // The connection of one that has just ended may still be there.
         while !control.hold_proofs(name).await? {
-            if tries == HELD_FOR || !self.stop.sleep(HELD_EVERY).await {
+            if tries == HELD_FOR || self.wanted.aside || !self.stop.sleep(HELD_EVERY).await {
                 let line = "another process verifies this migration at present";
                 return Err(Cut::Failed(Failure::Unsuitable(vec![line.to_owned()])));
             }

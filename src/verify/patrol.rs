@@ -1,20 +1,28 @@
-//! Verifies everything again and again, slowly, beside the other work of a process, if the migration file wants it.
+//! Verifies beside the other work of a process, if the migration file wants it: what changes, soon after it was applied, and everything again
+//! and again, slowly.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slackwater_connectors::error::Result;
 
-use super::{Cut, Progress, Wanted, verify};
-use crate::config::{Migration, Verify};
+use super::{Cut, Follower, Progress, Wanted, verify};
+use crate::config::{Migration, Source, Verify};
 use crate::mapping::Plan;
 use crate::ops::look::{Look, Named as About};
-use crate::ops::persist::{Stopped, ended};
+use crate::ops::persist::{Stopped, ended, persist};
 use crate::ops::stop::Stop;
 use crate::ops::store::{Store, ask};
+use crate::source::Named;
 
 /// How often it is asked whether one is due.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How soon one steps aside for somebody who waits.
+const ASIDE_EVERY: Duration = Duration::from_millis(500);
+/// Between two looks at what has changed.
+const BETWEEN_STEPS: Duration = Duration::from_millis(200);
+/// How often it is asked which collections can be followed.
+const COVER_EVERY: Duration = Duration::from_secs(2);
 
 /// Works until it is to stop. `plan`: the plan as it is when one begins.
 pub(crate) async fn patrol(
@@ -24,6 +32,60 @@ pub(crate) async fn patrol(
     stop: Stop,
 ) -> Result<()> {
     ended(work(&migration, wanted, plan, stop).await)
+}
+
+/// Verifies what changes in a source, until it is to stop.
+pub(crate) async fn follow(
+    migration: Arc<Migration>,
+    (source, wanted): (Source, Verify),
+    plan: impl FnMut() -> Arc<Plan>,
+    stop: Stop,
+) -> Result<()> {
+    match work_on_changes(&migration, (&source, wanted), plan, &stop).await {
+        Ok(()) | Err(Cut::Asked) => Ok(()),
+        Err(Cut::Failed(failure)) => Err(failure.into_error()),
+    }
+}
+
+async fn work_on_changes(
+    migration: &Migration,
+    (source, wanted): (&Source, Verify),
+    mut plan: impl FnMut() -> Arc<Plan>,
+    stop: &Stop,
+) -> std::result::Result<(), Cut> {
+    let named = persist(stop, || Named::connect(source)).await?;
+    let mut follower = Follower::new(migration, &plan(), named, (1, true), stop).await?;
+    let mut stop = stop.clone();
+    let mut covered: Option<Instant> = None;
+    loop {
+        let mut pause = BETWEEN_STEPS;
+        follower.plan_is(&plan()).await?;
+        let due = covered.is_none_or(|at| at.elapsed() > COVER_EVERY);
+        if due {
+            covered = follower.cover().await?.then(Instant::now);
+        }
+        if covered.is_some() {
+            match follower.step().await? {
+                Some(step) => {
+                    for finding in &step.found {
+                        let table = finding.table.as_ref().map(|(schema, name)| format!("{schema}.{name}"));
+                        tracing::warn!(
+                            kind = finding.kind,
+                            table,
+                            document = finding.document,
+                            "a row is not what its document makes; `slackwater repair` mends it"
+                        );
+                    }
+                    pause = pause
+                        .max(Duration::from_secs_f64(step.documents as f64 / wanted.throttle.max(1) as f64));
+                }
+                None => covered = None,
+            }
+        }
+        if !stop.sleep(if covered.is_some() { pause } else { LOOK_EVERY }).await {
+            return Err(Cut::Asked);
+        }
+    }
 }
 
 async fn work(
@@ -42,8 +104,16 @@ async fn work(
         if !is_due(&look, wanted.every) {
             continue;
         }
-        let all = Wanted { throttle: Some(wanted.throttle), ..Wanted::default() };
-        match Box::pin(verify(migration, &plan(), all, &progress, &stop)).await {
+        let all = Wanted { throttle: Some(wanted.throttle), aside: true, ..Wanted::default() };
+        let plan = plan();
+        let verified = tokio::select! {
+            verified = Box::pin(verify(migration, &plan, all, &progress, &stop)) => verified,
+            somebody = somebody_waits(migration, &stop) => {
+                somebody?;
+                continue;
+            }
+        };
+        match verified {
             Ok(report) if report.is_equal() => tracing::info!("verified: everything is equal"),
             Ok(report) => {
                 tracing::warn!(
@@ -63,9 +133,28 @@ async fn work(
     }
 }
 
+/// Ends when somebody waits for a verification: theirs goes on where this one is.
+async fn somebody_waits(migration: &Migration, stop: &Stop) -> std::result::Result<(), Stopped> {
+    let mut store = Store::new(&migration.target.uri, None, stop);
+    let mut stop = stop.clone();
+    let name = &migration.name;
+    loop {
+        if ask!(store, control => control.is_proof_wanted(name))? {
+            return Ok(());
+        }
+        if !stop.sleep(ASIDE_EVERY).await {
+            return Err(Stopped::Asked);
+        }
+    }
+}
+
 /// The last one of everything began long enough ago, or there was none; and there is something to verify.
 fn is_due(look: &Look, every: Duration) -> bool {
     let every = i64::try_from(every.as_millis()).unwrap_or(i64::MAX);
     let last = look.verified.filter(|verified| verified.whole).map(|verified| verified.began);
-    look.copied() && look.opened_at().is_none() && last.is_none_or(|began| look.clock - began >= every)
+    // Changes that are followed are of use together with one of everything only.
+    let lacks_one = look.followed.iter().any(|row| !row.based);
+    look.copied()
+        && look.opened_at().is_none()
+        && (lacks_one || last.is_none_or(|began| look.clock - began >= every))
 }

@@ -3,11 +3,14 @@
 use std::time::{Duration, Instant};
 
 use slackwater_connectors::postgres::control::Control;
+use slackwater_connectors::source::Kind;
 use slackwater_topics::Moment;
 
 use super::{Cut, Verifier};
+use crate::config::Migration;
 use crate::ops::look::{Look, Named};
-use crate::ops::store::ask;
+use crate::ops::stop::Stop;
+use crate::ops::store::{Store, ask};
 use crate::source::Source;
 
 /// How often the target is asked how far it is.
@@ -21,7 +24,7 @@ const MARGIN: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Present {
     pub(super) moment: Moment,
-    at: Instant,
+    pub(super) at: Instant,
 }
 
 /// A source's present: what was acknowledged before is at or before it.
@@ -33,32 +36,44 @@ pub(super) async fn present(source: &Source) -> slackwater_connectors::error::Re
 impl Verifier<'_> {
     /// Waits until the target shows everything of the source through its `present`. False where it does not move.
     pub(super) async fn reached(&mut self, source: &str, present: Present) -> Result<bool, Cut> {
-        let counts_by_itself = self.source(source).kind().counts_by_itself();
-        let mut last = (Instant::now(), None);
-        loop {
-            let about = Named::of(self.migration);
-            let look = ask!(self.store, control => read(control, about.clone()))?;
-            let through = look.applied_through_of(source);
-            let there = if counts_by_itself {
-                // Nobody but the process that reads it knows its moments, so times are compared.
-                look.lag_of(source).is_some_and(|lag| {
-                    let lag = Duration::from_millis(u64::try_from(lag).unwrap_or(u64::MAX));
-                    present.at.elapsed() > lag.saturating_add(MARGIN)
-                })
-            } else {
-                through.is_some_and(|through| through >= present.moment)
-            };
-            if there {
-                return Ok(true);
-            }
-            if through != last.1 {
-                last = (Instant::now(), through);
-            } else if last.0.elapsed() > PATIENCE {
-                return Ok(false);
-            }
-            if !self.stop.sleep(EVERY).await {
-                return Err(Cut::Asked);
-            }
+        let of = self.source(source).kind();
+        reached(self.migration, &mut self.store, &self.stop, (source, of), present).await
+    }
+}
+
+/// The same for others.
+pub(super) async fn reached(
+    migration: &Migration,
+    store: &mut Store,
+    stop: &Stop,
+    (source, kind): (&str, Kind),
+    present: Present,
+) -> Result<bool, Cut> {
+    let mut stop = stop.clone();
+    let mut last = (Instant::now(), None);
+    loop {
+        let about = Named::of(migration);
+        let look = ask!(store, control => read(control, about.clone()))?;
+        let through = look.applied_through_of(source);
+        let there = if kind.counts_by_itself() {
+            // Nobody but the process that reads it knows its moments, so times are compared.
+            look.lag_of(source).is_some_and(|lag| {
+                let lag = Duration::from_millis(u64::try_from(lag).unwrap_or(u64::MAX));
+                present.at.elapsed() > lag.saturating_add(MARGIN)
+            })
+        } else {
+            through.is_some_and(|through| through >= present.moment)
+        };
+        if there {
+            return Ok(true);
+        }
+        if through != last.1 {
+            last = (Instant::now(), through);
+        } else if last.0.elapsed() > PATIENCE {
+            return Ok(false);
+        }
+        if !stop.sleep(EVERY).await {
+            return Err(Cut::Asked);
         }
     }
 }

@@ -1,21 +1,26 @@
 //! Suspects: documents whose rows differed when they were read. Each is looked at until it agrees, or differs at rest.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use slackwater_connectors::postgres::control::proofs::{FindingRow, Suspect};
 use slackwater_connectors::postgres::target::comparer::Difference;
+use slackwater_connectors::postgres::target::surplus::Surplus;
 use slackwater_topics::{CollectionId, Event, Key};
 
 use super::pass::events;
-use super::reached::present;
+use super::reached::{present, reached};
 use super::watch::Watch;
-use super::worker::{Asked, Compared, Worker};
-use super::{Cut, Verifier};
+use super::worker::{Asked, Compared, Worker, deleted};
+use super::{Cut, Verifier, again};
+use crate::config::Migration;
 use crate::mapping::Plan;
 use crate::ops::persist::{Patience, persist};
-use crate::ops::store::ask;
+use crate::ops::stop::Stop;
+use crate::ops::store::{Store, ask};
+use crate::source::Source;
 
 /// So many suspects are looked at together.
 const AT_ONCE: i64 = 5_000;
@@ -28,7 +33,7 @@ const EQUAL_READS: u32 = 3;
 
 /// A suspect that is not settled yet.
 #[derive(Debug, Default)]
-struct Pending {
+pub(super) struct Pending {
     ids: Vec<i64>,
     /// How it was read last, and how often in a row it differed and read the same.
     read: Option<Bytes>,
@@ -81,33 +86,96 @@ impl Verifier<'_> {
         pending: &mut BTreeMap<Key, Pending>,
         watch: &mut Option<Watch>,
     ) -> Result<bool, Cut> {
-        let plan = std::sync::Arc::clone(&self.plan);
+        let plan = Arc::clone(&self.plan);
         let of = plan.collection(collection);
         let source = self.source(&of.source).clone();
-        let now = persist(&self.stop, || present(&source)).await?;
-        if watch.is_none() {
-            let wanted: HashSet<_> = pending.keys().map(|key| (collection, key.clone())).collect();
-            *watch =
-                Watch::begin(&source, now.moment, vec![(collection, of.collection.clone())], Some(wanted));
+        let stop = self.stop.clone();
+        let scene =
+            Scene { migration: self.migration, plan: &plan, source: &source, stop: &stop, surplus: false };
+        let settled = scene.round(&mut self.store, worker, collection, pending, watch).await?;
+        let Some(settled) = settled else { return Ok(false) };
+        let mut rows = Vec::new();
+        let mut ids = Vec::new();
+        for (key, found) in settled {
+            rows.extend(found);
+            ids.extend(pending.remove(&key).into_iter().flat_map(|one| one.ids));
         }
-        if !self.reached(&of.source, now).await? {
-            return Ok(false);
+        let id = self.id;
+        if !ids.is_empty() {
+            ask!(self.store, control => control.settle_suspects(id, &ids, &rows))?;
+        }
+        Ok(true)
+    }
+
+    /// What did not come to rest is said, and is no finding.
+    async fn give_up(
+        &mut self,
+        collection: CollectionId,
+        pending: BTreeMap<Key, Pending>,
+    ) -> Result<(), Cut> {
+        let id = self.id;
+        let name = &self.plan.collection(collection).name;
+        let rows: Vec<FindingRow> = pending
+            .keys()
+            .map(|key| FindingRow { kind: "unsettled".to_owned(), ..of_document(name, key) })
+            .collect();
+        let ids: Vec<i64> = pending.into_values().flat_map(|one| one.ids).collect();
+        Ok(ask!(self.store, control => control.settle_suspects(id, &ids, &rows))?)
+    }
+}
+
+/// Where documents are looked at again.
+pub(super) struct Scene<'s> {
+    pub(super) migration: &'s Migration,
+    pub(super) plan: &'s Arc<Plan>,
+    pub(super) source: &'s Source,
+    pub(super) stop: &'s Stop,
+    /// Rows that belong to the documents, and that they do not make, are asked for too.
+    pub(super) surplus: bool,
+}
+
+impl Scene<'_> {
+    /// One look at documents of a collection: those that are settled, with what was found of them. None where the target does not follow.
+    pub(super) async fn round(
+        &self,
+        store: &mut Store,
+        worker: &mut Worker,
+        collection: CollectionId,
+        pending: &mut BTreeMap<Key, Pending>,
+        watch: &mut Option<Watch>,
+    ) -> Result<Option<Vec<(Key, Vec<FindingRow>)>>, Cut> {
+        let (plan, source, stop) = (self.plan, self.source, self.stop);
+        let of = plan.collection(collection);
+        let now = persist(stop, || present(source)).await?;
+        if !reached(self.migration, store, stop, (&of.source, source.kind()), now).await? {
+            return Ok(None);
         }
         let keys: Vec<Key> = pending.keys().cloned().collect();
-        let found = persist(&self.stop, || source.look_up(&of.collection, &keys, now.moment)).await?.found;
-        let events = events(collection, found);
+        let found = persist(stop, || source.look_up(&of.collection, &keys, now.moment)).await?.found;
+        let there: HashSet<Key> = found.iter().map(|(key, _)| key.clone()).collect();
+        let mut events = events(collection, found);
+        if self.surplus {
+            let gone = keys.iter().filter(|key| !there.contains(key));
+            events.extend(gone.map(|key| deleted(collection, key.clone())));
+        }
         worker.forget();
-        let mut patience = Patience::new(&self.stop);
+        let asked = if self.surplus { Asked::Changed { explained: true } } else { Asked::Explained };
+        let mut patience = Patience::new(stop);
         let seen = loop {
-            match worker.compare(&events, Asked::Explained).await {
+            match worker.compare(&events, asked).await {
                 Ok(seen) => break seen,
-                Err(error) => self.again(worker, &mut patience, error).await?,
+                Err(error) => again(worker, &mut patience, error).await?,
             }
         };
-        let judged = judge(&plan, &events, &seen);
-        let until = persist(&self.stop, || present(&source)).await?;
+        let judged = judge(plan, &events, &seen);
         let mut at_rest = HashSet::new();
         if judged.values().any(|judgement| matches!(judgement, Judgement::Differs(_))) {
+            let until = persist(stop, || present(source)).await?;
+            if watch.is_none() {
+                let wanted: HashSet<_> = pending.keys().map(|key| (collection, key.clone())).collect();
+                let watched = vec![(collection, of.collection.clone())];
+                *watch = Watch::begin(source, now.moment, watched, Some(wanted));
+            }
             match watch {
                 Some(watching) => match watching.through(until.moment).await {
                     Ok(()) => {
@@ -131,42 +199,21 @@ impl Verifier<'_> {
                 }
             }
         }
-        let (mut settled, mut rows) = (Vec::new(), Vec::new());
-        let there: HashSet<&Key> = events.iter().map(|event| &event.key).collect();
-        // One that is gone has no rows to compare; what is left of it is a row that no document makes.
-        settled.extend(keys.iter().filter(|key| !there.contains(key)).cloned());
+        let mut settled = Vec::new();
+        if !self.surplus {
+            // One that is gone has no rows to compare; what is left of it is a row that no document makes.
+            let gone = keys.iter().filter(|key| !there.contains(key));
+            settled.extend(gone.map(|key| (key.clone(), Vec::new())));
+        }
         for (key, judgement) in judged {
             match judgement {
-                Judgement::Agrees => {}
-                Judgement::Explained(found) => rows.extend(found),
-                Judgement::Differs(found) if at_rest.contains(&key) => rows.extend(found),
-                Judgement::Differs(_) => continue,
+                Judgement::Agrees => settled.push((key, Vec::new())),
+                Judgement::Explained(found) => settled.push((key, found)),
+                Judgement::Differs(found) if at_rest.contains(&key) => settled.push((key, found)),
+                Judgement::Differs(_) => {}
             }
-            settled.push(key);
         }
-        let ids: Vec<i64> =
-            settled.iter().filter_map(|key| pending.remove(key)).flat_map(|one| one.ids).collect();
-        let id = self.id;
-        if !ids.is_empty() {
-            ask!(self.store, control => control.settle_suspects(id, &ids, &rows))?;
-        }
-        Ok(true)
-    }
-
-    /// What did not come to rest is said, and is no finding.
-    async fn give_up(
-        &mut self,
-        collection: CollectionId,
-        pending: BTreeMap<Key, Pending>,
-    ) -> Result<(), Cut> {
-        let id = self.id;
-        let name = &self.plan.collection(collection).name;
-        let rows: Vec<FindingRow> = pending
-            .keys()
-            .map(|key| FindingRow { kind: "unsettled".to_owned(), ..of_document(name, key) })
-            .collect();
-        let ids: Vec<i64> = pending.into_values().flat_map(|one| one.ids).collect();
-        Ok(ask!(self.store, control => control.settle_suspects(id, &ids, &rows))?)
+        Ok(Some(settled))
     }
 }
 
@@ -194,7 +241,9 @@ fn judge(plan: &Plan, events: &[Event], seen: &Compared) -> HashMap<Key, Judgeme
         let name = &plan.collection(event.collection).name;
         let differences = by_document.remove(&at).unwrap_or_default();
         let is_refused = refused.contains_key(&at);
-        let judgement = if differences.is_empty() && !is_refused {
+        let surplus = seen.surplus.iter().filter(|(document, _)| *document == at);
+        let surplus: Vec<&Surplus> = surplus.map(|(_, row)| row).collect();
+        let judgement = if differences.is_empty() && !is_refused && surplus.is_empty() {
             Judgement::Agrees
         } else if kept.contains(&at) {
             // As the file wants it: `slackwater status` lists what was not applied.
@@ -218,6 +267,12 @@ fn judge(plan: &Plan, events: &[Event], seen: &Compared) -> HashMap<Key, Judgeme
             if is_refused {
                 rows.push(FindingRow { kind: "refused".to_owned(), ..of_document(name, &event.key) });
             }
+            rows.extend(surplus.into_iter().map(|(table, row_key)| {
+                let of = &plan.written(*table).table;
+                let table = Some((of.schema.clone(), of.name.clone()));
+                let row_key = row_key.clone();
+                FindingRow { kind: "extra".to_owned(), table, row_key, ..of_document(name, &event.key) }
+            }));
             match rows.iter().all(|row| row.explained.is_some()) {
                 true => Judgement::Explained(rows),
                 false => Judgement::Differs(rows),

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::source::Source;
 
 /// An idle source is heard this often.
-const IDLE: Duration = Duration::from_millis(50);
+pub(super) const IDLE: Duration = Duration::from_millis(50);
 /// No more documents are remembered; whoever asks then hears that all may have changed.
 const MOST: usize = 2_000_000;
 

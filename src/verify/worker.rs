@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use slackwater_connectors::error::{Kind, Result};
 use slackwater_connectors::postgres::target::compare::Lists;
-use slackwater_connectors::postgres::target::comparer::{Comparer, Difference};
+use slackwater_connectors::postgres::target::comparer::{Comparer, Difference, SeenMade};
 use slackwater_connectors::postgres::target::rows::WriteSet;
-use slackwater_topics::Event;
+use slackwater_connectors::postgres::target::surplus::Surplus;
+use slackwater_topics::{CollectionId, Event, Key, Op, Position};
 use uuid::Uuid;
 
 use crate::judging::ask;
@@ -21,6 +22,10 @@ pub(super) struct Worker {
     plan: Arc<Plan>,
     mapper: Mapper,
     records: WriteSet,
+    /// What would go if the documents were deleted.
+    theirs: WriteSet,
+    /// Tables whose rows outlive their documents.
+    outlive: Vec<usize>,
     pub(super) comparer: Comparer,
     /// Of each table where the rows of each document begin.
     begins: HashMap<usize, Vec<usize>>,
@@ -41,6 +46,8 @@ pub(super) struct Compared {
     pub(super) waiting: HashMap<usize, bool>,
     /// Rows that were compared, by table.
     pub(super) rows: BTreeMap<usize, u64>,
+    /// Rows that belong to documents which do not make them, with the document, if that was asked.
+    pub(super) surplus: Vec<(usize, Surplus)>,
 }
 
 /// What is asked of a comparison.
@@ -50,14 +57,21 @@ pub(super) enum Asked {
     Differences(Option<Lists>),
     /// What differs at one moment, and what explains it.
     Explained,
+    /// What differs, and rows that belong to the documents and should not be there; `explained`: and what explains it.
+    Changed { explained: bool },
 }
 
 impl Worker {
     pub(super) fn new(plan: &Arc<Plan>, comparer: Comparer) -> Self {
+        let kept = plan.collections.iter().filter(|one| one.append_only).flat_map(|one| &one.tables);
+        let mut outlive: Vec<usize> = kept.copied().collect();
+        outlive.extend((0..plan.tables.len()).filter(|table| plan.is_history(*table)));
         Self {
             plan: Arc::clone(plan),
             mapper: Mapper::new(Arc::clone(plan)),
             records: WriteSet::new(&plan.tables, false),
+            theirs: WriteSet::new(&plan.tables, false),
+            outlive,
             comparer,
             begins: HashMap::new(),
         }
@@ -74,8 +88,15 @@ impl Worker {
                 continue;
             }
             let refused = self.map(&events[part.clone()]).await?;
+            let explained = matches!(asked, Asked::Explained | Asked::Changed { explained: true });
             match self.compare_mapped(&events[part.clone()], asked).await {
+                // Which document they belong to is seen of one alone.
+                Ok(seen) if !seen.surplus.is_empty() && part.len() > 1 => {
+                    let half = part.start + part.len() / 2;
+                    open.extend([(half..part.end, judged), (part.start..half, judged)]);
+                }
                 Ok(mut seen) => {
+                    all.surplus.extend(seen.surplus.drain(..).map(|row| (part.start, row)));
                     let (differences, before) = (all.differences.len(), part.start);
                     all.waiting.extend(seen.waiting.drain().map(|(at, blocks)| (differences + at, blocks)));
                     all.letters.extend(seen.letters.drain(..).map(|at| before + at));
@@ -104,7 +125,7 @@ impl Worker {
                         open.push((part, true));
                     } else if part.len() == 1 {
                         all.refused.push((part.start, error.to_string()));
-                        if let Asked::Explained = asked {
+                        if explained {
                             self.records.clear();
                             let seen = self.compare_mapped(&events[part.clone()], asked).await?;
                             all.letters.extend(seen.letters.into_iter().map(|at| part.start + at));
@@ -188,6 +209,14 @@ impl Worker {
                 let differences = self.comparer.compare(&self.records, lists).await?;
                 Ok(Plainly { differences, ..Plainly::default() })
             }
+            Asked::Changed { explained } => {
+                let asked = if explained { Asked::Explained } else { Asked::Differences(None) };
+                // In this order: what is explained by a letter that goes meanwhile has its rows afterwards.
+                let seen = Box::pin(self.compare_mapped(events, asked)).await?;
+                self.map_theirs(events);
+                let surplus = self.comparer.surplus(&self.records, &self.theirs, &self.outlive).await?;
+                Ok(Plainly { surplus, ..seen })
+            }
             Asked::Explained => {
                 let documents: Vec<(&str, &[u8])> = events
                     .iter()
@@ -201,9 +230,36 @@ impl Worker {
                     letters: seen.letters.into_iter().collect(),
                     kept: seen.kept.into_iter().collect(),
                     waiting: seen.waiting,
+                    surplus: Vec::new(),
                 })
             }
         }
+    }
+
+    /// What would go with the documents, of tables where that is not what they themselves bring.
+    fn map_theirs(&mut self, events: &[Event]) {
+        self.theirs.clear();
+        let by_ids = |table: &usize| {
+            let spec = &self.plan.tables[*table];
+            spec.claimed || spec.found.is_some()
+        };
+        for event in events {
+            if self.plan.collection(event.collection).tables.iter().any(by_ids) {
+                // A delete is never refused.
+                let _ = self.mapper.map(&deleted(event.collection, event.key.clone()), &mut self.theirs);
+            }
+        }
+        let _ = self.mapper.take_tallies();
+        let _ = self.mapper.take_wanted();
+    }
+
+    /// Compares rows of several documents that those of the last comparison touch.
+    pub(super) async fn compare_touched(
+        &mut self,
+        events: &[Event],
+    ) -> Result<Vec<(usize, Vec<Vec<String>>, SeenMade)>> {
+        self.map(events).await?;
+        self.comparer.made_of(&self.records).await
     }
 
     /// The document that made a row: the last one whose rows begin at or before it.
@@ -220,4 +276,17 @@ struct Plainly {
     letters: Vec<usize>,
     kept: Vec<usize>,
     waiting: HashMap<usize, bool>,
+    surplus: Vec<Surplus>,
+}
+
+/// As if the document went.
+pub(super) fn deleted(collection: CollectionId, key: Key) -> Event {
+    Event {
+        collection,
+        key,
+        op: Op::Delete,
+        document: bytes::Bytes::new(),
+        position: Position::default(),
+        time: 0,
+    }
 }

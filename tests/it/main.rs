@@ -17,6 +17,7 @@ mod cut;
 mod cutover;
 mod drift;
 mod examples;
+mod followed;
 mod gone;
 mod grants;
 mod history;

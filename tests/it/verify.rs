@@ -11,7 +11,7 @@ use slackwater_migrations::Chance;
 use crate::stage::ground::Ground;
 use crate::stage::{PATIENCE, Slackwater, number, until};
 
-const SCHEMA: &str = "
+pub(crate) const SCHEMA: &str = "
 CREATE TABLE public.teams (id uuid PRIMARY KEY, name text NOT NULL, people bigint);
 CREATE TABLE public.people (id uuid PRIMARY KEY, n bigint NOT NULL UNIQUE, name text, note text, balance numeric(12,2), ratio numeric, more jsonb,
                             version bigint NOT NULL, friend_id uuid REFERENCES public.people, mail text, since interval);
@@ -20,7 +20,7 @@ CREATE INDEX ON public.lines (person_id);
 CREATE TABLE public.members (person_id uuid REFERENCES public.people, team_n bigint, PRIMARY KEY (person_id, team_n));
 CREATE TABLE public.cities (id uuid PRIMARY KEY, name text NOT NULL, people bigint NOT NULL);";
 
-const FILE: &str = r#"migration: proven
+pub(crate) const FILE: &str = r#"migration: proven
 sources:
   legacy: { mongodb: { uri: "${SLACKWATER_MONGODB_URI}", database: "${SOURCE_DATABASE}" } }
 target: { postgres: { uri: "${SLACKWATER_POSTGRES_URL}", schema: public } }
@@ -47,7 +47,7 @@ collections:
 /// Documents below are left alone by the writers, so what is planted there stays.
 const QUIET: i64 = 200;
 
-fn person(chance: &mut Chance, id: i64) -> Document {
+pub(crate) fn person(chance: &mut Chance, id: i64) -> Document {
     let v = chance.below(1_000) as i64;
     let lines: Vec<Document> =
         (0..1 + v % 3).map(|n| doc! {"sku": format!("s{}", (v + n) % 7), "count": n}).collect();
@@ -58,8 +58,13 @@ fn person(chance: &mut Chance, id: i64) -> Document {
     }
 }
 
-/// Changes documents for as long as it is wanted.
-async fn write(source: mongodb::Database, seed: u64, on: Arc<AtomicBool>) -> u64 {
+/// Changes documents for as long as it is wanted, with a pause between two changes.
+pub(crate) async fn write(
+    source: mongodb::Database,
+    seed: u64,
+    pause: std::time::Duration,
+    on: Arc<AtomicBool>,
+) -> u64 {
     let people = source.collection::<Document>("people");
     let mut chance = Chance::new(seed);
     let mut done = 0;
@@ -76,6 +81,9 @@ async fn write(source: mongodb::Database, seed: u64, on: Arc<AtomicBool>) -> u64
         };
         changed.expect("it can be changed");
         done += 1;
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
     }
     done
 }
@@ -97,7 +105,7 @@ fn equal(report: &Value) -> bool {
 }
 
 /// The processes, once all these people are there.
-async fn filled(ground: &Ground, people: &[Document]) -> Vec<Slackwater> {
+pub(crate) async fn filled(ground: &Ground, people: &[Document]) -> Vec<Slackwater> {
     let stage = ground.stage();
     stage.source.collection::<Document>("people").insert_many(people).await.expect("people");
     let mut processes = ground.processes();
@@ -119,8 +127,9 @@ async fn planted(kafka: bool) {
     let people: Vec<Document> = (0..QUIET + 150).map(|id| person(&mut chance, id)).collect();
     let processes = filled(&ground, &people).await;
     let on = Arc::new(AtomicBool::new(true));
-    let writers: Vec<_> =
-        (0..2).map(|n| tokio::spawn(write(stage.source.clone(), seed * 10 + n, Arc::clone(&on)))).collect();
+    let at_once = std::time::Duration::ZERO;
+    let writer = |n| tokio::spawn(write(stage.source.clone(), seed * 10 + n, at_once, Arc::clone(&on)));
+    let writers: Vec<_> = (0..2).map(writer).collect();
     for _ in 0..3 {
         let began = std::time::Instant::now();
         let report = ground.verify(&[]).await;

@@ -78,6 +78,26 @@ impl Mongo {
     /// Follows these collections. At most `buffer` batches wait for the reader, and three more are on their way; each
     /// has at most 16 MB, and where an event is larger than that, what is before it in fragments.
     pub fn stream(&self, start: Start, watched: Vec<(CollectionId, String)>, buffer: usize) -> ChangeStream {
+        self.follow(start, watched, buffer, Pace::Full)
+    }
+
+    /// The same without documents: which ones change.
+    pub fn stream_of_keys(
+        &self,
+        start: Start,
+        watched: Vec<(CollectionId, String)>,
+        buffer: usize,
+    ) -> ChangeStream {
+        self.follow(start, watched, buffer, Pace::Keys)
+    }
+
+    fn follow(
+        &self,
+        start: Start,
+        watched: Vec<(CollectionId, String)>,
+        buffer: usize,
+        pace: Pace,
+    ) -> ChangeStream {
         let (sender, batches) = mpsc::channel(buffer.max(1));
         let (link, connected) = watch::channel(false);
         let (idle, idle_seen) = watch::channel(AWAIT);
@@ -86,7 +106,7 @@ impl Mongo {
             watched: Watched { database: self.database().to_owned(), collections: watched },
             place: start,
             passed: Moment::default(),
-            pace: Pace::Full,
+            pace,
             fragments: Vec::new(),
             out: sender,
             link,
@@ -109,6 +129,8 @@ enum Pace {
     Single(usize),
     /// One, without its document: this is the large one.
     WithoutDocument,
+    /// As many as a reply holds, all without their documents.
+    Keys,
 }
 
 impl Pace {
@@ -301,6 +323,7 @@ impl Follower {
             Pace::Cut(before) => Pace::Cut(before + bytes),
             Pace::Single(before) => Pace::Single(before + bytes),
             Pace::Full | Pace::WithoutDocument => Pace::Full,
+            Pace::Keys => Pace::Keys,
         };
         let again = invalidated || (pace == Pace::Full && self.pace != Pace::Full);
         self.pace = pace;
@@ -323,7 +346,8 @@ impl Follower {
         let doing = "opening the change stream";
         let mut options = doc! {};
         // Post-images exist since 6.0; the option alone is an error before.
-        if self.pace != Pace::WithoutDocument && self.mongo.version() >= (6, 0, 0) {
+        let without = matches!(self.pace, Pace::WithoutDocument | Pace::Keys);
+        if !without && self.mongo.version() >= (6, 0, 0) {
             options.insert("fullDocument", "whenAvailable");
         }
         match &self.place {
@@ -356,7 +380,7 @@ impl Follower {
             // It has to be the last one.
             Pace::Cut(_) => pipeline.push(doc! {"$changeStreamSplitLargeEvent": {}}),
             Pace::Single(_) => pipeline.push(doc! {"$project": {"updateDescription": 0}}),
-            Pace::WithoutDocument => {
+            Pace::WithoutDocument | Pace::Keys => {
                 pipeline.push(doc! {"$project": {"updateDescription": 0, "fullDocument": 0}})
             }
         }

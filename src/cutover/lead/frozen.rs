@@ -11,22 +11,22 @@ use super::{Abandon, LOOK_EVERY, Leader, Prepared};
 use crate::config::Finish;
 use crate::cutover::facts::check;
 use crate::cutover::freeze::{freeze, frozen_by_us};
-use crate::cutover::plan::{Checked, freeze_in_words, waits, warnings};
+use crate::cutover::plan::{Checked, count, freeze_in_words, time, waits, warnings};
 use crate::cutover::proof;
 use crate::ops::process::unique_id;
 
-impl Leader<'_> {
+impl<'a> Leader<'a> {
     /// The steps from `freezing` to `open`.
     pub(super) async fn frozen(
         &mut self,
         id: Uuid,
-        prepared: &Prepared,
+        prepared: &mut Prepared<'a>,
         within: Duration,
     ) -> std::result::Result<(), Abandon> {
         let fence = self.freeze_sources(id, within).await?;
         let documents = self.reach_fence(id, &fence).await?;
         self.drain().await?;
-        self.prove(prepared, &documents).await?;
+        self.prove(prepared, &documents, &fence).await?;
         self.finish(prepared).await?;
         self.open(id).await
     }
@@ -82,24 +82,28 @@ impl Leader<'_> {
     }
 
     /// Compares the numbers of rows and documents, and runs the team's checks.
-    async fn prove(&mut self, prepared: &Prepared, documents: &[u64]) -> std::result::Result<(), Abandon> {
+    async fn prove(
+        &mut self,
+        prepared: &mut Prepared<'a>,
+        documents: &[u64],
+        fence: &Fence,
+    ) -> std::result::Result<(), Abandon> {
         let begun = Instant::now();
+        let Prepared { finisher, counters, tables, followers, .. } = prepared;
         let mut outlived = Vec::new();
         if self.plan.collections.iter().any(|collection| collection.append_only) {
             outlived = self.control.outlived(&self.migration.name).await?;
             self.warnings.extend(warnings(&self.control.breach_counts(&self.migration.name).await?));
         }
         let outlived = proof::outlived(self.plan, &outlived);
-        let (counts, checks) = tokio::join!(
-            proof::compare(
-                self.plan,
-                &prepared.tables,
-                &self.sources,
-                &prepared.counters,
-                documents,
-                &outlived
-            ),
-            check(&prepared.finisher, &self.migration.checks),
+        let looked = async {
+            let looked = Self::look_last(followers, fence).await;
+            (looked, begun.elapsed())
+        };
+        let (counts, checks, (looked, verified)) = tokio::join!(
+            proof::compare(self.plan, tables, &self.sources, counters, documents, &outlived),
+            check(finisher, &self.migration.checks),
+            looked,
         );
         (self.counts, self.checks) = (counts?, checks?);
         if let Some(count) = self.counts.iter().find(|count| count.differs()) {
@@ -114,6 +118,16 @@ impl Leader<'_> {
         if let Some(complaint) = self.checks.iter().find_map(Checked::complaint) {
             return Err(Abandon::Because(format!("check_fails: {complaint}")));
         }
+        let looked = looked?;
+        if self.migration.verify.is_some() {
+            let documents =
+                count(looked as usize, "document that changed last was", "documents that changed last were");
+            self.record(
+                "verified",
+                format!("{documents} compared, in {}", time(verified.as_millis())),
+                begun,
+            );
+        }
         let text = format!(
             "{} tables have as many rows as documents, {} checks hold",
             self.counts.len(),
@@ -124,7 +138,7 @@ impl Leader<'_> {
     }
 
     /// Runs the finishing steps of the migration file.
-    async fn finish(&mut self, prepared: &Prepared) -> Result<()> {
+    async fn finish(&mut self, prepared: &Prepared<'_>) -> Result<()> {
         let Prepared { finisher, sequences, .. } = prepared;
         for step in &self.migration.cutover.after {
             let begun = Instant::now();

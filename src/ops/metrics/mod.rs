@@ -114,6 +114,10 @@ fn pipeline(look: &Look, out: &mut Samples) {
             out.put(&names::VERIFIED, &[], verified.began as f64 / 1000.0);
         }
     }
+    for row in &look.followed {
+        let lag = look.verified_lag_ms(row) as f64 / 1000.0;
+        out.put(&names::VERIFIED_LAG, &[&row.collection], lag);
+    }
     for row in &look.tallies {
         out.put(&names::POLICY, &[&row.collection, &row.table, &row.column, &row.policy], row.count as f64);
     }

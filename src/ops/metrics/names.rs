@@ -114,6 +114,8 @@ metrics! {
         "What the last verification found that nothing explains. Absent before the first one.";
     VERIFIED Pipeline Gauge "slackwater_verified_timestamp_seconds" []
         "When the last whole verification that found everything equal began, in seconds since 1970. Absent if the last one was another.";
+    VERIFIED_LAG Pipeline Gauge "slackwater_verified_lag_seconds" ["collection"]
+        "How far the verification of a collection's changes is behind its source. Absent where changes are not verified.";
     POLICY Pipeline Counter "slackwater_policy_total" ["collection", "table", "column", "policy"]
         "How often a policy of the migration file changed or dropped a value.";
     APPEND_ONLY Pipeline Counter "slackwater_append_only_total" ["collection", "kind"]

@@ -114,12 +114,14 @@ impl Scene {
 
     /// Waits until everything is copied and applied soon.
     async fn near(&mut self) {
+        let verifies = std::fs::read_to_string(&self.file).expect("the file").contains("\nverify:");
         until("it is copied and follows closely", CATCH_UP, async || {
             self.processes.iter_mut().for_each(Slackwater::still_runs);
             // Before the first process has begun there is nothing to look at.
             let output = self.stage.output(&["status", self.path(), "--json"]).await;
             let status: Value = serde_json::from_slice(&output.stdout).ok()?;
             let near = status["lag_ms"].as_i64().is_some_and(|lag| lag < 3_000);
+            let near = near && (!verifies || is_verified(&status));
             (status["copied"] == true && near).then_some(())
         })
         .await;
@@ -218,6 +220,13 @@ impl Scene {
     }
 }
 
+/// Whether everything was verified, and what has changed since is.
+fn is_verified(status: &Value) -> bool {
+    let changes = status["verification"]["changes"].as_array();
+    let close = |row: &Value| row["whole"] == true && row["lag_ms"].as_i64() < Some(3_000);
+    changes.is_some_and(|changes| !changes.is_empty() && changes.iter().all(close))
+}
+
 /// Why a switch was refused or reverted, where that is for want of time alone.
 fn slow(report: &Value) -> Option<String> {
     // The source of these tests refers to nothing that it does not have, so what waits is late.
@@ -229,8 +238,10 @@ fn slow(report: &Value) -> Option<String> {
         "lag",
         "dead_letters",
         "dangling_references",
+        "verification_behind",
     ];
-    let reasons = ["fence_slow", "applier_stopped", "capture does not answer", "the deadline of"];
+    let reasons =
+        ["fence_slow", "verification_slow", "applier_stopped", "capture does not answer", "the deadline of"];
     if let Some(blockers) = report["blockers"].as_array() {
         let of_time = |blocker: &Value| names.iter().any(|name| blocker["blocker"] == *name);
         let what = || blockers.iter().map(|blocker| format!("{}: {}", blocker["blocker"], blocker["what"]));

@@ -37,6 +37,8 @@ const EXPECTED: &[(&str, &str)] = &[
         "changes were not applied: the collection is append only",
         "a test changes documents of such a collection",
     ),
+    ("a row is not what its document makes", "a target that does not do what it is told"),
+    ("verified: not everything is as its documents make it", "a target that does not do what it is told"),
     // Tables that a test changes.
     ("its documents wait, the others go on", "a table that cannot be written"),
     ("; to undo it: ", "a table that has changed"),

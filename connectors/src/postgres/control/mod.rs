@@ -21,6 +21,7 @@ pub mod breaches;
 mod copies;
 pub mod cutover;
 mod doing;
+pub mod followed;
 pub mod gone;
 pub(in crate::postgres) mod id;
 pub mod lanes;

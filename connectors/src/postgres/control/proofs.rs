@@ -13,8 +13,9 @@ use crate::error::{Error, Kind, Result};
 use crate::postgres::progress::{Answer, count_of};
 use crate::postgres::target::compare::drop_lists;
 
-/// Advisory locks of verifications at work.
+/// Advisory locks of verifications at work, and of those that somebody waits for.
 const LOCK: i32 = 1_398_206_261;
+const WANTED: i32 = 1_398_206_262;
 
 /// A verification.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,6 +155,7 @@ impl Control {
         let sql = "SELECT (extract(epoch FROM p.began) * 1000)::bigint, (extract(epoch FROM p.ended) * 1000)::bigint, p.equal, p.whole, \
                    (SELECT count(*) FROM slackwater.findings AS f JOIN slackwater.proofs AS q ON q.id = f.proof \
                     WHERE q.migration = $1 AND q.ended IS NOT NULL AND q.id >= p.id AND f.explained IS NULL AND f.kind <> 'unsettled') \
+                   + (SELECT count(*) FROM slackwater.late_findings WHERE migration = $1) \
                    FROM slackwater.proofs AS p WHERE p.migration = $1 AND p.ended IS NOT NULL ORDER BY p.whole DESC, p.id DESC LIMIT 1";
         let read = |row: &Row| {
             Ok(Verified {
@@ -189,10 +191,27 @@ impl Control {
         Ok(held.first() == Some(&true))
     }
 
-    /// It has ended.
+    /// Says, as long as this connection lives, that somebody waits for a verification.
+    pub async fn want_proof(&self, migration: &str) -> Result<()> {
+        let sql = "SELECT pg_try_advisory_lock_shared($1, hashtext($2))";
+        let said = self.client.execute(sql, &[&WANTED, &migration]).await;
+        said.doing("asking for a verification").map(drop)
+    }
+
+    /// Whether somebody does.
+    pub async fn is_proof_wanted(&self, migration: &str) -> Result<bool> {
+        let sql = "SELECT NOT pg_try_advisory_xact_lock($1, hashtext($2))";
+        let wanted =
+            self.rows("looking who verifies", sql, &[&WANTED, &migration], |row| row.try_get(0)).await?;
+        Ok(wanted.first() == Some(&true))
+    }
+
+    /// It has ended. One of everything has looked at all that was found of changes before.
     pub async fn end_proof(&self, id: i64, equal: bool, report: &str) -> Result<()> {
         let doing = "ending a verification";
-        let sql = "UPDATE slackwater.proofs SET ended = now(), equal = $2, report = $3 WHERE id = $1";
+        let sql = "WITH old AS (DELETE FROM slackwater.late_findings AS f USING slackwater.proofs AS p \
+                   WHERE p.id = $1 AND p.whole AND f.migration = p.migration AND f.found_at < p.began) \
+                   UPDATE slackwater.proofs SET ended = now(), equal = $2, report = $3 WHERE id = $1";
         // What it says would be said of nothing.
         if self.client.execute(sql, &[&id, &equal, &report]).await.doing(doing)? == 0 {
             return Err(Error::new(Kind::Fenced, doing, "another one has begun meanwhile"));

@@ -24,6 +24,7 @@ const VERSIONS: &[&str] = &[
     include_str!("schema/10.sql"),
     include_str!("schema/11.sql"),
     include_str!("schema/12.sql"),
+    include_str!("schema/13.sql"),
 ];
 
 /// "slackwat" as bytes: the advisory lock under which the schema is created or changed.

@@ -8,6 +8,9 @@ use crate::postgres::target::statements::{qualified, quote, source, table_name};
 /// Where the row is in the parameter, from one. No table has such a name.
 const PLACE: &str = "\"slackwater place\"";
 
+/// Keys of rows that are made of parts, compared at once.
+pub(super) const MADE_AT_ONCE: usize = 5_000;
+
 /// The lists of one verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lists(pub i64);
@@ -223,7 +226,7 @@ fn same(spec: &TableSpec, rows: &str) -> String {
     same.join(" AND ")
 }
 
-fn key_as_text(spec: &TableSpec, row: &str) -> String {
+pub(super) fn key_as_text(spec: &TableSpec, row: &str) -> String {
     let keys: Vec<String> = spec.key.iter().map(|at| format!("{row}.{}::text", name(spec, *at))).collect();
     format!("ARRAY[{}]", keys.join(", "))
 }

@@ -20,9 +20,6 @@ use crate::error::{Error, Kind, Result};
 use crate::postgres::error::explain;
 use crate::secret::Secret;
 
-/// Keys of rows that are made of parts, compared at once.
-const MADE_AT_ONCE: usize = 5_000;
-
 /// A row that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -69,9 +66,9 @@ pub struct SeenMade {
 /// The connection.
 pub struct Comparer {
     url: Secret,
-    migration: String,
-    specs: Arc<Vec<TableSpec>>,
-    client: Client,
+    pub(super) migration: String,
+    pub(super) specs: Arc<Vec<TableSpec>>,
+    pub(super) client: Client,
     task: JoinHandle<()>,
     prepared: HashMap<String, Statement>,
 }
@@ -172,12 +169,12 @@ impl Comparer {
         found.iter().map(|row| Ok(row.try_get::<_, i32>(0).map_err(fail)? as usize - 1)).collect()
     }
 
-    async fn begin(&self) -> Result<()> {
+    pub(super) async fn begin(&self) -> Result<()> {
         const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
         self.client.batch_execute(BEGIN).await.map_err(|error| explain("beginning to look", &error))
     }
 
-    async fn end<T>(&self, outcome: Result<T>) -> Result<T> {
+    pub(super) async fn end<T>(&self, outcome: Result<T>) -> Result<T> {
         // If the connection is gone, the outcome says so already.
         let ended = self.client.batch_execute("ROLLBACK").await;
         let outcome = outcome?;
@@ -389,12 +386,11 @@ impl Comparer {
         };
         let parts: Vec<&TableSpec> = whole.parts.iter().map(|part| &specs[*part]).collect();
         let keys = super::merged::all_keys(spec, &parts);
-        let batch = format!("FETCH {MADE_AT_ONCE} FROM keys");
+        let batch = format!("FETCH {} FROM keys", compare::MADE_AT_ONCE);
         self.client
             .batch_execute(&format!("DECLARE keys NO SCROLL CURSOR FOR {keys}"))
             .await
             .map_err(fail)?;
-        let made = self.prepare(super::merged::rows(spec, whole, &specs), "making rows of", table).await?;
         let mut seen = SeenMade::default();
         loop {
             let found = self.client.query(&batch, &[]).await.map_err(fail)?;
@@ -406,32 +402,50 @@ impl Comparer {
             if keys.is_empty() {
                 return Ok(seen);
             }
-            let mut writes = WriteSet::new(&specs, false);
-            let lacking = made_of_keys(&self.client, &made, spec, keys, &mut writes.tables[table])
-                .await
-                .map_err(fail)?;
-            seen.lacking += lacking.count();
-            let differences = self.compare(&writes, None).await?;
-            seen.equal += (writes.tables[table].rows.len() - differences.len()) as u64;
-            let waiting = self.waiting(&differences).await?;
-            let before = seen.differences.len();
-            seen.waiting.extend(waiting.into_iter().map(|(at, blocks)| (before + at, blocks)));
-            seen.differences.extend(differences);
-            let deletes = &writes.tables[table].deletes;
-            if deletes.iter().any(|values| !values.is_empty()) {
-                let standing =
-                    self.prepare(compare::standing(spec), "looking for rows without parts in", table).await?;
-                let bound: Vec<_> =
-                    deletes.iter().enumerate().map(|(at, keys)| values(&standing, at, keys)).collect();
-                let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|one| &**one as _).collect();
-                for row in self.client.query(&standing, &bound).await.map_err(fail)? {
-                    seen.extra.push(row.try_get(0).map_err(fail)?);
-                }
-            }
+            self.made_of_keys(table, keys, &mut seen).await?;
         }
     }
 
-    async fn prepare(&mut self, sql: String, doing: &str, table: usize) -> Result<Statement> {
+    /// Compares the rows with these keys, inside the transaction that is open.
+    pub(super) async fn made_of_keys(
+        &mut self,
+        table: usize,
+        keys: Vec<Key>,
+        seen: &mut SeenMade,
+    ) -> Result<()> {
+        let specs = Arc::clone(&self.specs);
+        let spec = &specs[table];
+        let doing = || format!("comparing rows that are made of parts in {}", table_name(spec));
+        let fail = |error: tokio_postgres::Error| explain(doing(), &error);
+        let Some(whole) = spec.whole() else {
+            return Err(Error::new(Kind::Bug, doing(), "a table whose rows are not made of parts"));
+        };
+        let made = self.prepare(super::merged::rows(spec, whole, &specs), "making rows of", table).await?;
+        let mut writes = WriteSet::new(&specs, false);
+        let lacking =
+            made_of_keys(&self.client, &made, spec, keys, &mut writes.tables[table]).await.map_err(fail)?;
+        seen.lacking += lacking.count();
+        let differences = self.compare(&writes, None).await?;
+        seen.equal += (writes.tables[table].rows.len() - differences.len()) as u64;
+        let waiting = self.waiting(&differences).await?;
+        let before = seen.differences.len();
+        seen.waiting.extend(waiting.into_iter().map(|(at, blocks)| (before + at, blocks)));
+        seen.differences.extend(differences);
+        let deletes = &writes.tables[table].deletes;
+        if deletes.iter().any(|values| !values.is_empty()) {
+            let standing =
+                self.prepare(compare::standing(spec), "looking for rows without parts in", table).await?;
+            let bound: Vec<_> =
+                deletes.iter().enumerate().map(|(at, keys)| values(&standing, at, keys)).collect();
+            let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|one| &**one as _).collect();
+            for row in self.client.query(&standing, &bound).await.map_err(fail)? {
+                seen.extra.push(row.try_get(0).map_err(fail)?);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn prepare(&mut self, sql: String, doing: &str, table: usize) -> Result<Statement> {
         if let Some(statement) = self.prepared.get(&sql) {
             return Ok(statement.clone());
         }
@@ -441,7 +455,7 @@ impl Comparer {
         Ok(statement)
     }
 
-    fn doing(&self, what: &str, table: usize) -> String {
+    pub(super) fn doing(&self, what: &str, table: usize) -> String {
         format!("{what} {}", table_name(&self.specs[table]))
     }
 }

@@ -20,5 +20,6 @@ pub mod serial;
 pub mod shape;
 pub mod sink;
 pub mod statements;
+pub mod surplus;
 pub mod trial;
 mod waiting;

@@ -1,0 +1,182 @@
+//! What changes is verified soon after it was applied: no false alarm while writers write and processes are killed, and whatever an applier
+//! does wrong to a changed document is found, named, and gone once it is mended.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bson::{Document, doc};
+use serde_json::Value;
+use slackwater_migrations::Chance;
+
+use crate::stage::ground::Ground;
+use crate::stage::{PATIENCE, Slackwater, number, until};
+use crate::verify::{FILE, SCHEMA, filled, person, write};
+
+/// Appliers that do not do what they should, as the target sees it: an update that is dropped, an older version, a delete that is dropped, a row
+/// of an element that stays, a new one that is dropped, a number that is off.
+const BROKEN: &str = "
+CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF TG_TABLE_NAME = 'lines' THEN
+    IF (TG_OP = 'DELETE' AND OLD.person_id = (SELECT id FROM people WHERE n = 52)) OR
+       (TG_OP = 'INSERT' AND NEW.person_id = (SELECT id FROM people WHERE n = 53) AND NEW.sku = 's_new') THEN RETURN NULL; END IF;
+  ELSIF TG_TABLE_NAME = 'cities' THEN
+    IF TG_OP = 'UPDATE' AND NEW.name = 'c_odd' THEN NEW.people := NEW.people + 1; END IF;
+  ELSIF TG_OP = 'UPDATE' AND NEW.n = 50 THEN RETURN NULL;
+  ELSIF TG_OP = 'UPDATE' AND NEW.n = 51 THEN NEW.version := OLD.version;
+  ELSIF TG_OP = 'UPDATE' AND NEW.n = 55 THEN NEW.balance := NEW.balance + 0.01;
+  ELSIF TG_OP = 'DELETE' AND OLD.n = 150 THEN RETURN NULL;
+  END IF;
+  RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END $$;
+CREATE TRIGGER broken BEFORE INSERT OR UPDATE OR DELETE ON people FOR EACH ROW EXECUTE FUNCTION broken();
+CREATE TRIGGER broken BEFORE INSERT OR UPDATE OR DELETE ON lines FOR EACH ROW EXECUTE FUNCTION broken();
+CREATE TRIGGER broken BEFORE INSERT OR UPDATE OR DELETE ON cities FOR EACH ROW EXECUTE FUNCTION broken();";
+const MENDED: &str =
+    "DROP TRIGGER broken ON people; DROP TRIGGER broken ON lines; DROP TRIGGER broken ON cities";
+
+/// What was found of changes and is not mended.
+async fn found(ground: &Ground) -> BTreeSet<String> {
+    let sql = "SELECT kind, table_name, array_to_string(columns, ','), coalesce(document, '-') FROM slackwater.late_findings";
+    let rows = ground.stage().target.query(sql, &[]).await.expect("rows");
+    let text = |row: &tokio_postgres::Row, at: usize| row.get::<_, Option<String>>(at).unwrap_or_default();
+    rows.iter().map(|row| (0..4).map(|at| text(row, at)).collect::<Vec<_>>().join(" ")).collect()
+}
+
+/// The verification that `slackwater status --json` shows.
+async fn shown(ground: &Ground) -> Value {
+    ground.stage().status(ground.file()).await["verification"].clone()
+}
+
+fn is_close(shown: &Value) -> bool {
+    let changes = shown["changes"].as_array();
+    let close = |row: &Value| row["whole"] == true && row["lag_ms"].as_i64() < Some(5_000);
+    changes.is_some_and(|changes| !changes.is_empty() && changes.iter().all(close))
+}
+
+/// Waits until everything is verified, and what changes is too.
+async fn close(ground: &Ground, processes: &mut [Slackwater]) -> Value {
+    until("changes are verified soon", PATIENCE, async || {
+        processes.iter_mut().for_each(Slackwater::still_runs);
+        let shown = shown(ground).await;
+        is_close(&shown).then_some(shown)
+    })
+    .await
+}
+
+fn documents(shown: &Value) -> u64 {
+    let rows = shown["changes"].as_array().expect("collections");
+    rows.iter().map(|row| row["documents"].as_u64().expect("a number")).sum()
+}
+
+async fn blockers(ground: &Ground) -> BTreeSet<String> {
+    let plan = ground.stage().output(&["cutover", ground.path(), "--plan", "--json"]).await;
+    let plan: Value = serde_json::from_slice(&plan.stdout).expect("a plan");
+    let name = |one: &Value| one["blocker"].as_str().expect("a name").to_owned();
+    plan["blockers"].as_array().expect("blockers").iter().map(name).collect()
+}
+
+async fn followed(kafka: bool) {
+    let seed = number("SLACKWATER_TEST_SEED", 1);
+    let kills = number("SLACKWATER_TEST_KILLS", 3);
+    println!("seed {seed}, {kills} kills");
+    let mut chance = Chance::new(seed);
+    let file = format!("{FILE}verify: {{ every: 1h, throttle: 20000 }}\n");
+    let began = std::time::Instant::now();
+    let ground = Ground::set("followed", kafka, SCHEMA, &file, &["people"]).await;
+    let people: Vec<Document> = (0..350).map(|id| person(&mut chance, id)).collect();
+    let mut processes = filled(&ground, &people).await;
+    close(&ground, &mut processes).await;
+    let source = ground.stage().source.clone();
+    let on = Arc::new(AtomicBool::new(true));
+    // No faster than a slow machine applies.
+    let pause = Duration::from_millis(number("SLACKWATER_TEST_PAUSE", 50));
+    let writer = |n| tokio::spawn(write(source.clone(), seed * 10 + n, pause, Arc::clone(&on)));
+    let writers: Vec<_> = (0..2).map(writer).collect();
+    for kill in 0..kills {
+        let before = documents(&shown(&ground).await);
+        until("documents are verified", PATIENCE, async || {
+            (documents(&shown(&ground).await) > before + 100).then_some(())
+        })
+        .await;
+        let which = (kill as usize) % processes.len();
+        let started = ground.start(which);
+        std::mem::replace(&mut processes[which], started).kill_anyhow().await;
+    }
+    let seen = close(&ground, &mut processes).await;
+    assert_eq!(found(&ground).await, BTreeSet::new(), "a false alarm");
+    println!("{} documents were verified again after {:?}", documents(&seen), began.elapsed());
+    // What writers do is right; of what follows the target makes something else.
+    let people = source.collection::<Document>("people");
+    let odd = doc! {"_id": 60_i64, "version": 1_i64, "city": "c_odd"};
+    people.replace_one(doc! {"_id": 60_i64}, odd).await.expect("changed");
+    until("the city is there", PATIENCE, async || {
+        let sql = "SELECT count(*) FROM cities WHERE name = 'c_odd'";
+        let row = ground.stage().target.query_one(sql, &[]).await.expect("a row");
+        (row.get::<_, i64>(0) == 1).then_some(())
+    })
+    .await;
+    ground.stage().target.batch_execute(BROKEN).await.expect("triggers");
+    let version = doc! {"$set": {"version": -1_i64}};
+    let change = async |id: i64, change: Document| {
+        people.update_one(doc! {"_id": id}, change).await.expect("changed");
+    };
+    change(50, version.clone()).await;
+    change(51, version.clone()).await;
+    change(52, doc! {"$set": {"lines": []}}).await;
+    change(53, doc! {"$push": {"lines": {"sku": "s_new", "count": 1}}}).await;
+    change(55, doc! {"$set": {"balance": 7.25}}).await;
+    let one = doc! {"_id": 1_000_i64, "version": 1_i64, "city": "c_odd"};
+    people.insert_one(one).await.expect("inserted");
+    // One that nobody refers to.
+    change(60, doc! {"$unset": {"friend": ""}}).await;
+    people.update_many(doc! {"friend": 150_i64}, doc! {"$set": {"friend": 20_i64}}).await.expect("changed");
+    people.delete_one(doc! {"_id": 150_i64}).await.expect("deleted");
+    let wanted: BTreeSet<String> = [
+        "different people version legacy.people 50",
+        "different people version legacy.people 51",
+        "extra lines  legacy.people 52",
+        "missing lines  legacy.people 53",
+        "extra people  legacy.people 150",
+        "different people balance legacy.people 55",
+        "different cities people -",
+    ]
+    .map(str::to_owned)
+    .into();
+    until("what is wrong is found", PATIENCE, async || {
+        let found = found(&ground).await;
+        assert!(found.is_subset(&wanted), "more is found than there is: {found:?}");
+        (found == wanted).then_some(())
+    })
+    .await;
+    assert!(blockers(&ground).await.contains("findings"));
+    // One that is written right in the meantime is no finding any more.
+    ground.stage().target.batch_execute(MENDED).await.expect("triggers go");
+    change(50, doc! {"$set": {"version": -2_i64}}).await;
+    until("it is mended", PATIENCE, async || {
+        (!found(&ground).await.contains("different people version legacy.people 50")).then_some(())
+    })
+    .await;
+    let mended = ground.repair(&["--remove-extra"]).await;
+    assert_eq!(mended["verification"]["equal"], true, "{mended:#}");
+    let seen = close(&ground, &mut processes).await;
+    assert_eq!((found(&ground).await, &seen["findings"]), (BTreeSet::new(), &0.into()), "{seen:#}");
+    let blocked = blockers(&ground).await;
+    assert!(!blocked.contains("findings") && !blocked.contains("not_verified"), "{blocked:?}");
+    on.store(false, Ordering::Relaxed);
+    for writer in writers {
+        writer.await.expect("a writer");
+    }
+    ground.end(processes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_applier_does_wrong_is_found_direct() {
+    followed(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_applier_does_wrong_is_found_over_kafka() {
+    followed(true).await;
+}
