@@ -21,7 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const ASIDE_EVERY: Duration = Duration::from_millis(500);
 /// Between two looks at what has changed.
 const BETWEEN_STEPS: Duration = Duration::from_millis(200);
-/// How often it is asked which collections can be followed.
+/// How often it is asked which collections can be followed, where none can yet, and otherwise.
+const UNCOVERED: Duration = Duration::from_millis(500);
 const COVER_EVERY: Duration = Duration::from_secs(2);
 
 /// Works until it is to stop. `plan`: the plan as it is when one begins.
@@ -82,7 +83,7 @@ async fn work_on_changes(
                 None => covered = None,
             }
         }
-        if !stop.sleep(if covered.is_some() { pause } else { LOOK_EVERY }).await {
+        if !stop.sleep(if covered.is_some() { pause } else { UNCOVERED }).await {
             return Err(Cut::Asked);
         }
     }

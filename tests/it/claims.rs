@@ -10,7 +10,7 @@ use crate::letters::letters;
 use crate::stage::broker::shared;
 use crate::stage::pipeline::{Log, Pipeline};
 use crate::stage::rounds::{Shown, change_and_kill, ends_as};
-use crate::stage::{PATIENCE, Slackwater, Stage, number, until};
+use crate::stage::{PATIENCE, Slackwater, Stage, followed, number, until};
 
 const SCHEMA: &str = "
 CREATE TABLE public.currencies (code text PRIMARY KEY, v bigint);
@@ -182,7 +182,7 @@ async fn random_histories_direct() {
     let mut chance = Chance::new(seed);
     let stage = Stage::new("claims_direct").await;
     let mut documents = begin(&stage, &mut chance).await;
-    let file = stage.file("migration.yaml", FILE);
+    let file = stage.file("migration.yaml", &followed(FILE));
     let mut processes = vec![stage.run(&file)];
     play(&stage, &mut documents, &mut chance, &mut processes, |_| stage.run(&file)).await;
     stage.verifies(&file).await;
@@ -200,7 +200,7 @@ async fn random_histories_over_kafka() {
     let stage = Stage::new("claims_kafka").await;
     let mut documents = begin(&stage, &mut chance).await;
     let log = Log { partitions: 3, ..Log::at(&shared()) };
-    let pipeline = Pipeline::on(stage, FILE, &log).await;
+    let pipeline = Pipeline::on(stage, &followed(FILE), &log).await;
     let start = |which: usize| match which {
         0 => pipeline.capture("capture"),
         1 => pipeline.apply("one", Some("one")),
@@ -226,7 +226,7 @@ async fn real_duplicates() {
     }
     let currencies = stage.source.collection::<Document>("currencies");
     currencies.insert_one(doc! {"_id": 1, "code": "EUR", "v": 1_i64}).await.expect("a document");
-    let file = stage.file("migration.yaml", FILE);
+    let file = stage.file("migration.yaml", &followed(FILE));
     let process = stage.run(&file);
     let rows = async |wanted: &[&str]| {
         until("the rows are there", PATIENCE, async || {

@@ -184,7 +184,10 @@ async fn followed(kafka: bool) {
     for writer in writers {
         writer.await.expect("a writer");
     }
-    ground.end(processes).await;
+    for process in processes {
+        process.stop().await;
+    }
+    ground.clear().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

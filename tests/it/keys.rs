@@ -9,7 +9,7 @@ use slackwater_migrations::Chance;
 use crate::stage::broker::shared;
 use crate::stage::pipeline::{Log, Pipeline};
 use crate::stage::rounds::{Shown, change_and_kill, ends_as};
-use crate::stage::{Slackwater, Stage, number};
+use crate::stage::{Slackwater, Stage, followed, number};
 
 const SCHEMA: &str = "
 CREATE TABLE public.events (id uuid NOT NULL, at timestamptz NOT NULL, v bigint, org_id bigint, own text DEFAULT 'theirs',
@@ -179,7 +179,7 @@ async fn of_every_kind_direct() {
     let mut chance = Chance::new(seed);
     let stage = Stage::new("keys_direct").await;
     stage.target.batch_execute(SCHEMA).await.expect("the tables can be created");
-    let file = stage.file("migration.yaml", FILE);
+    let file = stage.file("migration.yaml", &followed(FILE));
     let mut documents = begin(&stage, &mut chance).await;
     let mut processes = vec![stage.run(&file)];
     play(&stage, &mut documents, &mut chance, &mut processes, |_| stage.run(&file)).await;
@@ -199,7 +199,7 @@ async fn of_every_kind_over_kafka() {
     stage.target.batch_execute(SCHEMA).await.expect("the tables can be created");
     let mut documents = begin(&stage, &mut chance).await;
     let log = Log { partitions: 3, ..Log::at(&shared()) };
-    let pipeline = Pipeline::on(stage, FILE, &log).await;
+    let pipeline = Pipeline::on(stage, &followed(FILE), &log).await;
     let start = |which: usize| match which {
         0 => pipeline.capture("capture"),
         1 => pipeline.apply("one", Some("one")),

@@ -14,7 +14,7 @@ use crate::letters::letters;
 use crate::stage::broker::shared;
 use crate::stage::pipeline::{Log, Pipeline};
 use crate::stage::state;
-use crate::stage::{PATIENCE, Slackwater, Stage, number, until};
+use crate::stage::{PATIENCE, Slackwater, Stage, followed, number, until};
 
 /// The source of a collection, of so many.
 fn source_of(index: usize, sources: usize) -> String {
@@ -147,12 +147,12 @@ async fn one(seed: u64, kafka: bool, sources: usize) {
     }
     let (pipeline, alone) = if kafka {
         let log = Log { partitions: 3, ..Log::at(&shared()) };
-        (Some(Pipeline::on(stage, &file(&made, sources), &log).await), None)
+        (Some(Pipeline::on(stage, &followed(&file(&made, sources)), &log).await), None)
     } else {
         (None, Some(stage))
     };
     let stage = pipeline.as_ref().map(|pipeline| &pipeline.stage).or(alone.as_ref()).expect("a stage");
-    let path = stage.file("migration.yaml", &file(&made, sources));
+    let path = stage.file("migration.yaml", &followed(&file(&made, sources)));
     let start = |which: usize| match (&pipeline, which) {
         (None, _) => stage.run(&path),
         (Some(pipeline), 0) => pipeline.capture("capture"),

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use bson::{Bson, Document, doc};
 
 use crate::letters::{letters, set};
-use crate::stage::{PATIENCE, Stage, until};
+use crate::stage::{PATIENCE, Stage, followed, until};
 
 /// Type; what documents have; a text that it refuses.
 type Type = (&'static str, &'static [&'static str], &'static str);
@@ -155,7 +155,7 @@ async fn with_tables(name: &str) -> Stage {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_type_is_read_by_the_database() {
     let stage = with_tables("types").await;
-    let file = stage.file("migration.yaml", &file("reject"));
+    let file = stage.file("migration.yaml", &followed(&file("reject")));
     let source = stage.source.collection::<Document>("all_of_them");
     source.insert_many((1..=60).map(document)).await.expect("they can be inserted");
     // One bad value for each type that refuses something, each in a document of its own.
@@ -243,7 +243,7 @@ async fn count(stage: &Stage, table: &str) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_goes_by_the_columns_policy() {
     let stage = with_tables("types_policy").await;
-    let file = stage.file("migration.yaml", &file("'null'"));
+    let file = stage.file("migration.yaml", &followed(&file("'null'")));
     let source = stage.source.collection::<Document>("all_of_them");
     let documents = (1..=40).map(|id| {
         let mut document = document(id);
@@ -279,7 +279,7 @@ async fn what_is_refused_goes_by_the_columns_policy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_wait_keep_them() {
     let stage = with_tables("types_held").await;
-    let file = stage.file("migration.yaml", &file("reject"));
+    let file = stage.file("migration.yaml", &followed(&file("reject")));
     let held = stage.source.collection::<Document>("held");
     let documents = (1..=30_i64).map(|id| {
         doc! {"_id": id, "owner": id % 3, "way": format!("a.b{id}"), "takes": id * 1500, "bits": "101", "mood": "bad"}

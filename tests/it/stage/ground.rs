@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::broker::shared;
 use super::pipeline::{Log, Pipeline};
-use super::{Slackwater, Stage};
+use super::{Slackwater, Stage, followed};
 
 pub(crate) enum Ground {
     Direct(Box<Stage>, PathBuf),
@@ -20,11 +20,12 @@ impl Ground {
         for collection in collections {
             stage.source.create_collection(*collection).await.expect("a collection");
         }
+        let file = followed(file);
         if kafka {
             let log = Log { partitions: 3, ..Log::at(&shared()) };
-            return Self::Kafka(Box::new(Pipeline::on(stage, file, &log).await));
+            return Self::Kafka(Box::new(Pipeline::on(stage, &file, &log).await));
         }
-        let file = stage.file("migration.yaml", file);
+        let file = stage.file("migration.yaml", &file);
         Self::Direct(Box::new(stage), file)
     }
 

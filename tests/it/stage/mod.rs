@@ -59,6 +59,12 @@ pub(crate) async fn until<T>(what: &str, deadline: Duration, mut look: impl Asyn
     }
 }
 
+/// A migration file whose changes are verified beside everything else. That has to find nothing: [`Stage::verifies`].
+pub(crate) fn followed(file: &str) -> String {
+    let has = file.contains("\nverify:");
+    if has { file.to_owned() } else { format!("{file}\nverify: {{ every: 1h, throttle: 50000 }}\n") }
+}
+
 /// Databases and a folder that belong to one test.
 pub(crate) struct Stage {
     /// The test, as part of all names.
@@ -249,6 +255,14 @@ impl Stage {
             && found["unsettled"] == 0
             && found["refused"] == 0;
         assert!(clean, "a false alarm: {found:#}");
+        for entry in std::fs::read_dir(&self.folder).expect("a folder").flatten() {
+            let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            let alarm = log.lines().find(|line| line.contains("a row is not what its document makes"));
+            assert!(alarm.is_none(), "a false alarm while it was at work: {alarm:?}");
+        }
+        let sql = "SELECT coalesce(sum(documents), 0)::bigint FROM slackwater.followed";
+        let row = self.target.query_one(sql, &[]).await.expect("a row");
+        println!("{} documents were verified when they changed", row.get::<_, i64>(0));
     }
 
     /// Compares the CRM's rows with what its documents say.
