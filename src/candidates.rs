@@ -10,7 +10,7 @@ mod csv;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
 
-pub(crate) use csv::{header, line};
+pub(crate) use csv::{header, joined, line};
 
 /// Texts that are listed at once; each takes eight bytes.
 const AT_ONCE: usize = 32_000_000;

@@ -16,7 +16,7 @@ use slackwater_topics::{Event, Op};
 use crate::mapping::{Plan, Rejection};
 
 /// The key of a record's letter begins so; no document has a key that begins with a zero.
-const RECORD: &[u8] = b"\0record ";
+pub(crate) const RECORD: &[u8] = b"\0record ";
 
 /// Whether the letter is of a record, and has no document.
 pub(crate) fn is_of_record(letter: &DeadLetter) -> bool {

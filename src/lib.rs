@@ -16,6 +16,7 @@ mod letters;
 mod log;
 pub mod mapping;
 mod ops;
+mod report;
 mod source;
 mod topology;
 mod verify;

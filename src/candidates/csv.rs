@@ -20,7 +20,8 @@ pub(crate) fn line(table: &str, pair: Pair, rows: &[Row]) -> String {
     joined(&fields)
 }
 
-fn joined(fields: &[String]) -> String {
+/// A line of these fields.
+pub(crate) fn joined(fields: &[String]) -> String {
     let fields: Vec<String> = fields.iter().map(|field| quoted(field)).collect();
     fields.join(",") + "\r\n"
 }

@@ -5,18 +5,22 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::postgres::control::Control;
+use slackwater_connectors::postgres::control::accepted::Accepted;
 use slackwater_connectors::postgres::control::cutover::CutoverState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Migration;
-use crate::cutover::facts;
 use crate::cutover::lead::{Leader, Outcome, leader_of};
 use crate::cutover::plan::{self, Blocker, listed, steps};
 use crate::cutover::report::DoneStep;
+use crate::cutover::{accept, facts};
 use crate::failure::Failure;
 use crate::mapping::Plan;
+use crate::ops::process::now_millis;
+use crate::report;
 use crate::source::Named;
 use crate::topology::load;
 
@@ -31,13 +35,16 @@ pub(super) struct Request {
     pub(super) plan: bool,
     pub(super) abort: bool,
     pub(super) json: bool,
-    pub(super) report: Option<PathBuf>,
+    pub(super) report: PathBuf,
+    /// What does not block.
+    pub(super) accepted: Accepted,
 }
 
 pub(super) async fn run(path: &Path, request: Request) -> Result<ExitCode, Failure> {
+    let started_at = now_millis();
     let migration = load::migration(path)?;
     if request.plan {
-        return show(&migration, request.json).await;
+        return show(&migration, request).await;
     }
     let plan = load::plan(&migration).await?;
     let sources = match request.abort {
@@ -46,7 +53,7 @@ pub(super) async fn run(path: &Path, request: Request) -> Result<ExitCode, Failu
         false => Named::connect_all(&migration.sources).await?,
     };
     let on_step = |step: &DoneStep| show_step(step, request.json);
-    let leader = Leader::new(&migration, &plan, sources, &on_step).await?;
+    let leader = Leader::new(&migration, &plan, sources, request.accepted.clone(), &on_step).await?;
     let outcome = if request.abort {
         match leader.abort("an operator took it back").await? {
             Some(outcome) => outcome,
@@ -65,7 +72,7 @@ pub(super) async fn run(path: &Path, request: Request) -> Result<ExitCode, Failu
             _ = terminate.recv() => revert_cutover(&migration, &plan, &on_step).await?,
         }
     };
-    Ok(end(&migration, &request, outcome))
+    Ok(end(&migration, &request, started_at, outcome).await)
 }
 
 /// Takes the interrupted cutover back, or finds that it has already opened the target.
@@ -75,7 +82,7 @@ async fn revert_cutover(
     on_step: &(dyn Fn(&DoneStep) + Sync),
 ) -> Result<Outcome, Failure> {
     let sources = Named::connect_to_those_that_answer(&migration.sources).await;
-    let leader = Leader::new(migration, plan, sources, on_step).await?;
+    let leader = Leader::new(migration, plan, sources, Accepted::default(), on_step).await?;
     Ok(leader.abort("it was interrupted").await?.unwrap_or(Outcome::Blocked(Vec::new())))
 }
 
@@ -84,7 +91,7 @@ fn no_signals(error: std::io::Error) -> Failure {
 }
 
 /// Shows the steps, and what blocks now. Changes nothing.
-async fn show(migration: &Migration, json: bool) -> Result<ExitCode, Failure> {
+async fn show(migration: &Migration, request: Request) -> Result<ExitCode, Failure> {
     let Some(control) = Control::peek(&migration.target.uri).await? else {
         let line = "slackwater has never run against this target; start it with `slackwater run`";
         return Err(Failure::Unsuitable(vec![line.to_owned()]));
@@ -97,20 +104,25 @@ async fn show(migration: &Migration, json: bool) -> Result<ExitCode, Failure> {
     // A source that does not answer becomes a blocker.
     let sources = Named::connect_to_those_that_answer(&migration.sources).await;
     let busy = row.as_ref().filter(|row| row.state != CutoverState::Reverted).map(|row| leader_of(Some(row)));
-    let (facts, found) = facts::settled(migration, &control, &sources, busy).await?;
+    // The plan of a resumption: what its record says is accepted as well.
+    let mut accepted = match row.as_ref().filter(|row| row.state != CutoverState::Reverted) {
+        Some(row) => accept::both(&row.accepted, &request.accepted),
+        None => request.accepted,
+    };
+    let (facts, found) = facts::settled(migration, &control, &sources, busy, &mut accepted).await?;
     let warnings = plan::warnings(&facts.look.breach_counts);
-    if json {
+    if request.json {
         let steps: Vec<_> = steps(migration)
             .into_iter()
             .map(|step| serde_json::json!({"step": step.name, "what": step.text}))
             .collect();
         let plan = serde_json::json!({
             "migration": migration.name, "lag_ms": facts.look.lag_ms(), "steps": steps, "blockers": json_of(&found),
-            "warnings": warnings,
+            "warnings": warnings, "accepted": accept::json(&accepted),
         });
         print(&format!("{plan:#}"));
     } else {
-        print(plan::text(migration, &found, &warnings).trim_end());
+        print(plan::text(migration, &found, &accepted, &warnings).trim_end());
     }
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BLOCKED) })
 }
@@ -128,7 +140,8 @@ fn show_step(step: &DoneStep, json: bool) {
     let _ = if json { Ok(()) } else { writeln!(stderr, "{line}") };
 }
 
-fn end(migration: &Migration, request: &Request, outcome: Outcome) -> ExitCode {
+/// Says how it ended, after the report was written.
+async fn end(migration: &Migration, request: &Request, started_at: i64, outcome: Outcome) -> ExitCode {
     match outcome {
         Outcome::Blocked(found) => {
             if request.json {
@@ -144,57 +157,85 @@ fn end(migration: &Migration, request: &Request, outcome: Outcome) -> ExitCode {
             }
             ExitCode::from(BLOCKED)
         }
-        Outcome::Ended(report) => {
-            let json = format!("{:#}", report.json());
-            let mut kept = None;
-            if let Some(folder) = &request.report {
-                kept = keep(folder, &json, Some(&report.page()));
-            }
+        Outcome::Ended(ended) => {
+            let mut said = ended.json();
+            let kept = keep(migration, request, &said, started_at, false).await;
             if request.json {
-                print(&json);
+                said["report_folder"] = folder(kept.as_deref());
+                print(&format!("{said:#}"));
             } else {
-                print(&report.outcome());
-                for warning in &report.warnings {
+                print(&ended.outcome());
+                print_some(&accept::text(&ended.accepted));
+                for warning in &ended.warnings {
                     print(&format!("warning: {warning}"));
                 }
-                if let Some(kept) = kept {
-                    print(&kept);
-                }
+                print_place(kept.as_deref());
             }
             // With --abort, reverted is the success.
-            if (report.state == CutoverState::Open) != request.abort {
+            if (ended.state == CutoverState::Open) != request.abort {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::from(TAKEN_BACK)
             }
         }
         Outcome::Before { report, failed } => {
-            if let (Some(folder), Some(report)) = (&request.report, &report) {
-                keep(folder, report, None);
-            }
+            // The process that opened the target may have been killed before it wrote its report.
+            let mut said: Value =
+                report.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+            let kept = match said.is_object() {
+                true => keep(migration, request, &said, started_at, true).await,
+                false => None,
+            };
             if request.json {
-                print(report.as_deref().unwrap_or("{}"));
+                if said.is_null() {
+                    said = Value::Object(Map::new());
+                }
+                said["report_folder"] = folder(kept.as_deref());
+                print(&format!("{said:#}"));
             } else {
                 print(&format!("{} is already switched: the target is the one to write to", migration.name));
                 failed.iter().for_each(|line| print(&format!("warning: {line}")));
+                print_place(kept.as_deref());
             }
             ExitCode::SUCCESS
         }
     }
 }
 
-/// Writes the report and returns a line that names its place. A failure does not change the outcome.
-fn keep(folder: &Path, json: &str, page: Option<&str>) -> Option<String> {
-    let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(folder)?;
-        std::fs::write(folder.join("cutover.json"), json)?;
-        page.map_or(Ok(()), |page| std::fs::write(folder.join("cutover.html"), page))
+/// Writes the report, if one is wanted; gives its folder. `once`: unless it is there already.
+async fn keep(
+    migration: &Migration,
+    request: &Request,
+    said: &Value,
+    started_at: i64,
+    once: bool,
+) -> Option<PathBuf> {
+    let into = report::wanted(&request.report)?;
+    let armed = said["armed_at"].as_i64().filter(|at| *at > 0);
+    let run = report::Run {
+        kind: report::Kind::Cutover,
+        migration,
+        said: said.clone(),
+        at: armed.unwrap_or(started_at),
+        started_at: if once { armed.unwrap_or(started_at) } else { started_at },
+        once,
     };
-    match write() {
-        Ok(()) => Some(format!("report: {}", folder.join("cutover.html").display())),
-        Err(error) => {
-            Some(format!("warning: the report cannot be written into {}: {error}", folder.display()))
-        }
+    Box::pin(report::keep(run, into)).await
+}
+
+fn folder(kept: Option<&Path>) -> Value {
+    kept.map_or(Value::Null, |folder| folder.display().to_string().into())
+}
+
+fn print_place(kept: Option<&Path>) {
+    if let Some(folder) = kept {
+        print(&format!("report: {}", folder.join("report.html").display()));
+    }
+}
+
+fn print_some(text: &str) {
+    if !text.is_empty() {
+        print(text.trim_end());
     }
 }
 

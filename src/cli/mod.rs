@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use crate::cutover::accept;
 use crate::topology::Role;
 
 /// Keeps a Postgres schema in step with a live MongoDB, through a mapping from documents to tables.
@@ -126,7 +127,10 @@ The exit codes are listed in `slackwater --help`.")]
     /// Switches from the source to the target: freezes the source, waits until everything is applied, checks it, opens the target.
     #[command(after_help = "Examples:
   slackwater cutover migration.yaml --plan
-  slackwater cutover migration.yaml --report ./cutover
+  slackwater cutover migration.yaml --report ./reports
+  slackwater cutover migration.yaml --accept dead_letters --accept count_differs --reason \"the seven are test data\"
+
+The report is a folder of its own in --report: report.html to read and to print, report.json for machines, lists as CSV.
 
 If the command is killed, the next start resumes the cutover or reverts it. Without a next start, the source is unfrozen \
 after the deadline.
@@ -146,9 +150,15 @@ The other exit codes are listed in `slackwater --help`.")]
         /// Prints JSON, for machines.
         #[arg(long)]
         json: bool,
-        /// The folder for the report: cutover.json for machines, cutover.html for people.
-        #[arg(long)]
-        report: Option<PathBuf>,
+        /// Where the folder of the report is made, when the target is open or the cutover was reverted. `none`: nowhere.
+        #[arg(long, value_name = "DIR", default_value = "reports", value_hint = clap::ValueHint::DirPath)]
+        report: PathBuf,
+        /// A blocker of this name does not block. The record and the report say so. May be given several times.
+        #[arg(long, value_name = "NAME", requires = "reason", conflicts_with = "abort", value_parser = accept::acceptable)]
+        accept: Vec<String>,
+        /// Why it is accepted, for those who read the report.
+        #[arg(long, value_name = "TEXT", requires = "accept", value_parser = accept::reason)]
+        reason: Option<String>,
     },
     /// Prints the statements that give the least rights this migration needs, for MongoDB, Postgres and Kafka. Asks no server.
     #[command(after_help = "Example: slackwater grants migration.yaml --role slackwater
@@ -190,12 +200,13 @@ The exit codes are listed in `slackwater --help`.")]
   slackwater verify migration.yaml
   slackwater verify migration.yaml --collection legacy.users --json | jq .findings
   slackwater verify migration.yaml --sample 5 --throttle 2000
+  slackwater verify migration.yaml --report ./reports
 
 It may run at any time while the migration is at work: what is under way is waited for. One that is stopped goes on where it was.
 
 Exit code 0: everything is equal. Exit code 10: something is not, or could not be proven.
 The other exit codes are listed in `slackwater --help`.")]
-    Verify(verify::Arguments),
+    Verify(verify::VerifyArguments),
     /// Verifies, sends documents again whose rows are wrong, and verifies again. A process of the migration has to be at work.
     #[command(after_help = "Examples:
   slackwater repair migration.yaml
@@ -255,8 +266,9 @@ pub fn main() -> ExitCode {
             }
             Command::Apply { file, member, listen } => run::run(&file, Role::Apply { member }, listen).await,
             Command::Status { file, json, watch } => status::run(&file, json, watch).await,
-            Command::Cutover { file, plan, abort, json, report } => {
-                cutover::run(&file, cutover::Request { plan, abort, json, report }).await
+            Command::Cutover { file, plan, abort, json, report, accept, reason } => {
+                let accepted = accept::accepted(&accept, reason.as_deref());
+                cutover::run(&file, cutover::Request { plan, abort, json, report, accepted }).await
             }
             Command::Grants(arguments) => grants::run(arguments),
             Command::Candidates(arguments) => candidates::run(arguments).await,

@@ -16,7 +16,9 @@ use super::recopy::strangers;
 use crate::config::Migration;
 use crate::failure::Failure;
 use crate::mapping::Plan;
+use crate::ops::process::now_millis;
 use crate::ops::stop::{self, Stop, Stopper};
+use crate::report;
 use crate::topology::load;
 use crate::verify::{Cut, Progress, Wanted, repair, verify};
 
@@ -45,6 +47,15 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    #[command(flatten)]
+    what: Arguments,
+    /// Where the folder of the report is made, when everything was compared. `none`: nowhere.
+    #[arg(long, value_name = "DIR", default_value = "reports", value_hint = clap::ValueHint::DirPath)]
+    report: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct RepairArguments {
     #[command(flatten)]
     verify: Arguments,
@@ -54,7 +65,9 @@ pub(crate) struct RepairArguments {
 }
 
 /// `slackwater verify`.
-pub(super) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+pub(super) async fn run(arguments: VerifyArguments) -> Result<ExitCode, Failure> {
+    let VerifyArguments { what: arguments, report: folder } = arguments;
+    let started_at = now_millis();
     let mut work = Work::of(&arguments).await?;
     let migration = Arc::clone(&work.migration);
     let (plan, progress, stop) = (Arc::clone(&work.plan), Arc::clone(&work.progress), work.stop.clone());
@@ -63,7 +76,24 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     else {
         return Ok(ExitCode::from(DIFFERS));
     };
-    print(arguments.json, || report.json(), || report.text());
+    let mut said = report.json();
+    let mut text = report.text();
+    if let Some(into) = report::wanted(&folder) {
+        let run = report::Run {
+            kind: report::Kind::Verification,
+            migration: &migration,
+            said: said.clone(),
+            at: started_at,
+            started_at,
+            once: false,
+        };
+        let kept = Box::pin(report::keep(run, into)).await;
+        if let Some(kept) = &kept {
+            text += &format!("report: {}\n", kept.join("report.html").display());
+        }
+        said["report_folder"] = kept.map(|folder| folder.display().to_string()).into();
+    }
+    print(arguments.json, || said, || text);
     Ok(if report.is_equal() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERS) })
 }
 

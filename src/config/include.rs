@@ -10,6 +10,7 @@ use super::blot::hide_keys;
 use super::diagnostics::{At, Findings, Place};
 use super::fields;
 use super::outside::Outside;
+use super::read::Read;
 use super::spelling::list;
 use super::tree::{self, Node, Shape};
 
@@ -18,12 +19,12 @@ const PARTS: [&str; 3] = ["collections", "not_migrated", "checks"];
 /// More than anybody has, and as many as places can tell apart.
 const MOST: usize = 1_000;
 
-/// Puts what the included files hold into the tree; their text is added to `read`.
+/// Puts what the included files hold into the tree; they are noted in `read`.
 pub(super) fn include(
     root: &mut Node,
     main: &Path,
     outside: &Outside<'_>,
-    read: &mut String,
+    read: &mut Read,
     findings: &mut Findings,
 ) {
     let Shape::Map(sections) = &root.shape else { return };
@@ -62,7 +63,7 @@ pub(super) fn include(
                     continue;
                 }
             };
-            read.push_str(&format!("\0{}\0{text}", written.value));
+            read.part(&written.value, &path, &text);
             part(root, &path, &text, findings);
         }
     }

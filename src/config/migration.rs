@@ -13,6 +13,7 @@ use super::diagnostics::{At, FileText, Place};
 use super::form::Form;
 use super::path::{Levels, Path};
 use super::predicate::Predicate;
+use super::read::ReadFile;
 use super::tree::Scalar;
 
 /// A whole migration.
@@ -45,6 +46,8 @@ pub struct Migration {
     pub(crate) file: FileText,
     /// Changes when the text of the file does, or that of one which it includes.
     pub(crate) fingerprint: String,
+    /// The migration file, and those that it includes.
+    pub(crate) files: Vec<ReadFile>,
 }
 
 /// How everything is verified again and again, beside the rest.

@@ -17,6 +17,7 @@ mod migration;
 mod outside;
 mod path;
 mod predicate;
+mod read;
 mod rules;
 mod sections;
 mod sources;
@@ -63,14 +64,15 @@ pub fn parse_with(name: &str, text: &str, outside: &Outside<'_>) -> Result<Migra
 /// As much of the file as can be understood, and what is wrong with it.
 fn draft(name: &str, text: &str, outside: &Outside<'_>) -> (Option<Migration>, Findings) {
     let mut findings = Findings::new(FileText::new(name, text));
-    let mut fingerprint = text.to_owned();
+    let mut read = read::Read::file(name, text);
     let migration = tree::read(0, text, &mut findings).and_then(|mut root| {
         findings.reveal(0, text, &root);
         blot::hide_keys(&mut root);
-        include::include(&mut root, std::path::Path::new(name), outside, &mut fingerprint, &mut findings);
+        include::include(&mut root, std::path::Path::new(name), outside, &mut read, &mut findings);
         sections::migration(&root, outside, &mut findings)
     });
-    let migration = migration.map(|migration| Migration { fingerprint: digest(&fingerprint), ..migration });
+    let (fingerprint, files) = read.finish();
+    let migration = migration.map(|migration| Migration { fingerprint, files, ..migration });
     (migration, findings)
 }
 

@@ -118,6 +118,7 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
         cutover,
         file: findings.file(),
         fingerprint: String::new(),
+        files: Vec::new(),
     };
     log::check_topics(&migration, findings);
     append_only::check(&migration, findings);

@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use slackwater_connectors::error::{Kind, Result};
 use slackwater_connectors::postgres::control::Control;
+use slackwater_connectors::postgres::control::accepted::Accepted;
 use slackwater_connectors::postgres::target::finish::Finisher;
 
+use super::accept::sift;
 use super::plan::{Blocker, Checked, Facts, SourceFacts, blockers, may_pass};
 use crate::config::{Check, Freeze, Migration};
 use crate::ops::look::{self, Look};
@@ -51,18 +53,22 @@ pub(crate) async fn gather(
     Ok(Facts { look, sources: asked, checks, busy })
 }
 
-/// Gathers facts until nothing blocks any more, or something that does not pass by itself, or for as long as is waited at most.
+/// Gathers facts until nothing blocks any more, or something that does not pass by itself, or for as long as is waited at most. What is
+/// `accepted` is noted there, and does not block.
 pub(crate) async fn settled(
     migration: &Migration,
     control: &Control,
     sources: &[Named],
     busy: Option<String>,
+    accepted: &mut Accepted,
 ) -> Result<(Facts, Vec<Blocker>)> {
     let begun = Instant::now();
     loop {
         let facts = gather(migration, control, sources, busy.clone()).await?;
-        let found = blockers(migration, &facts);
+        let mut noted = accepted.clone();
+        let found = sift(blockers(migration, &facts), &mut noted);
         if found.is_empty() || !may_pass(&facts, &found) || begun.elapsed() > SETTLE_WITHIN {
+            *accepted = noted;
             return Ok((facts, found));
         }
         tokio::time::sleep(SETTLE_EVERY).await;

@@ -16,6 +16,7 @@
 //! Between freeze and open every round trip counts. Work that can be prepared is prepared before the freeze, and independent steps
 //! run side by side.
 
+mod accepted;
 mod ending;
 mod frozen;
 mod verified;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use slackwater_connectors::error::{Error, Result};
 use slackwater_connectors::postgres::control::Control;
+use slackwater_connectors::postgres::control::accepted::Accepted;
 use slackwater_connectors::postgres::control::cutover::{
     CutoverRow, CutoverState, Fence, FenceProgress, NewCutover,
 };
@@ -74,6 +76,10 @@ pub(crate) struct Leader<'a> {
     owner: Uuid,
     host: String,
     on_step: &'a (dyn Fn(&DoneStep) + Sync),
+    /// What does not block, because an operator has accepted it.
+    accepted: Accepted,
+    /// When this process began to lead.
+    began: Instant,
     steps: Vec<DoneStep>,
     /// When the freeze began.
     frozen_at: Option<Instant>,
@@ -129,6 +135,7 @@ impl<'a> Leader<'a> {
         migration: &'a Migration,
         plan: &'a Arc<Plan>,
         sources: Vec<Named>,
+        accepted: Accepted,
         on_step: &'a (dyn Fn(&DoneStep) + Sync),
     ) -> Result<Self> {
         Ok(Self {
@@ -139,6 +146,8 @@ impl<'a> Leader<'a> {
             owner: unique_id(),
             host: process::name(),
             on_step,
+            accepted,
+            began: Instant::now(),
             steps: Vec::new(),
             frozen_at: None,
             rehearsal: None,
@@ -159,6 +168,7 @@ impl<'a> Leader<'a> {
             return Ok(Outcome::Blocked(blockers(self.migration, &facts)));
         }
         let row = self.control.cutover(name).await?;
+        self.accept_again(row.as_ref());
         match resume(row.as_ref()) {
             Resume::Begin => self.begin().await,
             Resume::Arm(id) => self.resume_armed(id).await,
@@ -189,6 +199,7 @@ impl<'a> Leader<'a> {
             host: &self.host,
             freeze: &freeze_in_words(self.migration),
             deadline_ms: millis(self.migration.cutover.deadline),
+            accepted: &self.accepted,
         };
         self.control.arm_cutover(&self.migration.name, new).await?;
         self.armed(id).await
@@ -200,7 +211,10 @@ impl<'a> Leader<'a> {
             return self.revert_cutover(id, "it was reverted".into()).await;
         }
         match self.preflight().await? {
-            None => self.armed(id).await,
+            None => {
+                self.record_accepted(id).await?;
+                self.armed(id).await
+            }
             Some(blocked) => {
                 self.revert_cutover(id, "it was blocked when it was resumed".into()).await?;
                 Ok(Outcome::Blocked(blocked))
@@ -215,6 +229,7 @@ impl<'a> Leader<'a> {
         if !self.control.adopt_cutover(id, self.owner, &self.host).await? {
             return self.revert_cutover(id, "it was reverted".into()).await;
         }
+        self.record_accepted(id).await?;
         match tokio::time::timeout(left, self.connect()).await {
             Ok(Ok(prepared)) => self.freeze_and_open(id, prepared, left).await,
             Ok(Err(abandon)) => self.revert_cutover(id, abandon.into()).await,
@@ -236,7 +251,8 @@ impl<'a> Leader<'a> {
 
     async fn preflight(&mut self) -> Result<Option<Vec<Blocker>>> {
         let begun = Instant::now();
-        let (facts, found) = facts::settled(self.migration, &self.control, &self.sources, None).await?;
+        let (facts, found) =
+            facts::settled(self.migration, &self.control, &self.sources, None, &mut self.accepted).await?;
         let lag = facts.look.lag_ms().unwrap_or_default();
         self.checks = facts.checks;
         if !found.is_empty() {
@@ -430,7 +446,7 @@ impl<'a> Leader<'a> {
             Ok(Err(abandon)) => self.revert_cutover(id, abandon.into()).await,
             Err(_) => {
                 // The details are worth a question, but not an error.
-                let reason = self.what_was_missing().await.unwrap_or_else(|_| self.deadline_passed());
+                let reason = self.what_was_missing(id).await.unwrap_or_else(|_| self.deadline_passed());
                 self.revert_cutover(id, reason).await
             }
         }
@@ -438,26 +454,26 @@ impl<'a> Leader<'a> {
 
     /// What has changed is verified until now; how much time is left then, where the source is frozen already.
     async fn caught_up(
-        &self,
+        &mut self,
         prepared: &mut Prepared<'a>,
         within: Duration,
     ) -> std::result::Result<Duration, Abandon> {
         let begun = Instant::now();
+        let (most, is_frozen, passed) = (self.rehearsal_within(), self.frozen_at.is_some(), self.deadline_passed());
         let caught_up = self.catch_up(&mut prepared.followers);
-        let most = self.rehearsal_within();
-        if self.frozen_at.is_none() {
+        if !is_frozen {
             let late =
                 || Abandon::Because("verification_slow: changes come faster than they are verified".into());
             tokio::time::timeout(most, caught_up).await.map_err(|_| late())??;
             return Ok(within);
         }
-        let late = || Abandon::Because(self.deadline_passed());
+        let late = || Abandon::Because(passed);
         tokio::time::timeout(within, caught_up).await.map_err(|_| late())??;
         Ok(within.saturating_sub(begun.elapsed()))
     }
 
     /// What the freeze waited for in vain.
-    async fn what_was_missing(&self) -> Result<String> {
+    async fn what_was_missing(&self, id: Uuid) -> Result<String> {
         let name = &self.migration.name;
         let row = self.control.cutover(name).await?;
         if let Some(fence) = row.filter(|row| row.state == CutoverState::Frozen).and_then(CutoverRow::fence) {
@@ -470,7 +486,7 @@ impl<'a> Leader<'a> {
                 ));
             }
         }
-        let (late, left) = (self.deadline_passed(), self.dead_letters().await?);
+        let (late, left) = (self.deadline_passed(), self.letters_to_wait_for(id).await?);
         Ok(if left > 0 { format!("{late}; dead_letters: {left} left") } else { late })
     }
 

@@ -1,6 +1,7 @@
 //! The cutover: writers stop writing to the source, and from then on the target is the one to write to.
 //!
 //! - `facts`: reads what the plan needs to know.
+//! - `accept`: what an operator may accept although it blocks. Pure.
 //! - `plan`: the steps, and what blocks them. Pure.
 //! - `resume`: how a process resumes a cutover that another process has left. Pure.
 //! - `lead`: the process that makes the cutover.
@@ -8,8 +9,9 @@
 //! - `proof`: compares the numbers of documents and rows.
 //! - `watch`: capture's part: it follows closely, sends fences, and unfreezes a source whose leader is gone.
 //! - `notice`: tells the team that the target is open.
-//! - `report`: the report, for people and machines.
+//! - `report`: what is known of it in the end. `crate::report` makes a folder of it.
 
+pub(crate) mod accept;
 pub(crate) mod facts;
 mod freeze;
 pub(crate) mod lead;

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use slackwater_connectors::postgres::control::accepted::Accepted;
 use slackwater_connectors::postgres::control::breaches::BreachCount;
 use slackwater_connectors::postgres::control::waiting::WaitingRows;
 use slackwater_connectors::source::FreezeRight;
 
+use super::accept;
 use crate::config::{self, Cutover, Finish, Freeze, Migration, Notice};
 use crate::ops::look::{Look, SILENT_MS, is_up};
 
@@ -585,7 +587,12 @@ pub(crate) fn warnings(counts: &[BreachCount]) -> Vec<String> {
 }
 
 /// The plan, for people.
-pub(crate) fn text(migration: &Migration, blockers: &[Blocker], warnings: &[String]) -> String {
+pub(crate) fn text(
+    migration: &Migration,
+    blockers: &[Blocker],
+    accepted: &Accepted,
+    warnings: &[String],
+) -> String {
     let mut text = format!("cutover of {}\n\n", migration.name);
     for (number, step) in steps(migration).iter().enumerate() {
         text += &format!("{:>3}  {:<10} {}\n", number + 1, step.name, step.text);
@@ -593,6 +600,9 @@ pub(crate) fn text(migration: &Migration, blockers: &[Blocker], warnings: &[Stri
     if !warnings.is_empty() {
         text += "\nTo be known:\n";
         warnings.iter().for_each(|warning| text += &format!("  {warning}\n"));
+    }
+    if !accepted.is_empty() {
+        text += &format!("\n{}", accept::text(accepted));
     }
     if blockers.is_empty() {
         return text + "\nNothing blocks it now.\n";

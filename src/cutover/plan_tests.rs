@@ -67,7 +67,7 @@ fn names(facts: &Facts) -> Vec<&'static str> {
 
 #[test]
 fn the_plan_to_read() {
-    let text = text(&migration(FILE), &[], &[]);
+    let text = text(&migration(FILE), &[], &Accepted::default(), &[]);
     assert_eq!(
         text,
         "cutover of crm
@@ -93,7 +93,7 @@ Nothing blocks it now.
 #[test]
 fn a_file_without_a_cutover() {
     let (head, _) = FILE.split_once("checks:").expect("the section");
-    let text = text(&migration(head), &[], &[]);
+    let text = text(&migration(head), &[], &Accepted::default(), &[]);
     assert!(text.contains("at most 2 s behind") && text.contains("the deadline begins: 5 s"), "{text}");
     assert!(text.contains("finishing  sequences") && !text.contains("told"), "{text}");
 }
@@ -104,7 +104,7 @@ fn what_is_read_whole_may_be_behind_for_longer() {
     let both = "sources: { legacy: { mongodb: { uri: \"mongodb://h\", database: d } }, base: { nocodb: { url: \"http://h\", token: t, base: b, \
                 sweep: 20s }, freeze: by_hand } }";
     assert!(FILE.contains(sources));
-    let text = text(&migration(&FILE.replace(sources, both)), &[], &[]);
+    let text = text(&migration(&FILE.replace(sources, both)), &[], &Accepted::default(), &[]);
     let said = "the target at most 1.5 s (21.5 s of base, which is read whole again and again) behind, nothing failed";
     assert!(text.contains(said), "{text}");
 }

@@ -38,6 +38,12 @@ impl Count {
     pub(crate) fn differs(&self) -> bool {
         self.documents != self.rows
     }
+
+    /// Both figures, where they differ.
+    pub(super) fn complaint(&self) -> String {
+        let of = self.collections.join(", ");
+        format!("{} has {} rows for {} documents of {of}", self.table, self.rows, self.documents)
+    }
 }
 
 /// The tables that can be counted: those without rows of arrays, and without rows that are kept for collections that are gone.

@@ -1,9 +1,11 @@
-//! The report of a cutover: each step with its time, as text, as JSON and as a page.
+//! What is known of a cutover in the end: each step with its time, as text and as JSON.
 
 use serde_json::{Value, json};
+use slackwater_connectors::postgres::control::accepted::Accepted;
 use slackwater_connectors::postgres::control::cutover::CutoverState;
 use uuid::Uuid;
 
+use super::accept;
 use super::plan::{Checked, time};
 use super::proof::Count;
 
@@ -14,6 +16,8 @@ pub(crate) struct DoneStep {
     pub(crate) text: String,
     /// When it began, in milliseconds after the freeze; negative before it, `None` if there was no freeze yet.
     pub(crate) at_ms: Option<f64>,
+    /// When it began, in milliseconds after this process began to lead.
+    pub(crate) from_start_ms: f64,
     pub(crate) took_ms: f64,
 }
 
@@ -40,6 +44,8 @@ pub(crate) struct Report {
     pub(crate) checks: Vec<Checked>,
     /// Failures that did not stop the cutover.
     pub(crate) warnings: Vec<String>,
+    /// Blockers that did not block.
+    pub(crate) accepted: Accepted,
 }
 
 impl Report {
@@ -48,7 +54,10 @@ impl Report {
             .steps
             .iter()
             .map(|step| {
-                json!({"step": step.name, "what": step.text, "at_ms": step.at_ms.map(round), "took_ms": round(step.took_ms)})
+                json!({
+                    "step": step.name, "what": step.text, "at_ms": step.at_ms.map(round),
+                    "from_start_ms": round(step.from_start_ms), "took_ms": round(step.took_ms),
+                })
             })
             .collect();
         let counts: Vec<Value> = self
@@ -82,6 +91,8 @@ impl Report {
             "not_counted": self.uncounted,
             "checks": checks,
             "warnings": self.warnings,
+            "accepted": accept::json(&self.accepted),
+            "outcome": self.outcome(),
         })
     }
 
@@ -105,98 +116,8 @@ impl Report {
             }
         }
     }
-
-    /// A self-contained page of HTML.
-    pub(crate) fn page(&self) -> String {
-        let mut page = String::from(HEAD);
-        let class = if self.state == CutoverState::Open { "good" } else { "bad" };
-        page += &format!("<title>Cutover of {}</title>\n", escape(&self.migration));
-        page += &format!(
-            "<h1>Cutover of {}</h1>\n<p class={class}>{}</p>\n",
-            escape(&self.migration),
-            escape(&self.outcome())
-        );
-        page += &format!(
-            "<p>Armed {}{}. Log: {}. Freeze: {}.{}</p>\n",
-            when(self.armed_at),
-            self.open_at.map_or_else(String::new, |at| format!(", open {}", when(at))),
-            self.log,
-            self.freeze,
-            self.rehearsal_ms.map_or_else(String::new, |took| format!(
-                " A fence took {} in the rehearsal.",
-                time(took as u128)
-            )),
-        );
-        page += "<h2>Steps</h2>\n<table>\n<tr><th>step<th>what<th class=n>begins, ms from the freeze<th class=n>took, ms<th></tr>\n";
-        let longest = self
-            .steps
-            .iter()
-            .filter(|step| step.at_ms.is_some_and(|at| at >= 0.0))
-            .map(|step| step.took_ms)
-            .fold(1.0, f64::max);
-        for step in &self.steps {
-            let frozen = step.at_ms.is_some_and(|at| at >= 0.0);
-            let bar = if frozen { (step.took_ms / longest * 160.0).ceil() } else { 0.0 };
-            page += &format!(
-                "<tr><td>{}<td>{}<td class=n>{}<td class=n>{:.1}<td><div class=bar style=\"width:{bar}px\"></div></tr>\n",
-                step.name,
-                escape(&step.text),
-                step.at_ms.map_or_else(String::new, |at| format!("{at:.1}")),
-                step.took_ms
-            );
-        }
-        page += "</table>\n<h2>Counts</h2>\n<table>\n<tr><th>table<th>collections<th class=n>documents<th class=n>rows</tr>\n";
-        for count in &self.counts {
-            let class = if count.differs() { " class=bad" } else { "" };
-            page += &format!(
-                "<tr{class}><td>{}<td>{}<td class=n>{}<td class=n>{}</tr>\n",
-                escape(&count.table),
-                escape(&count.collections.join(", ")),
-                count.documents,
-                count.rows
-            );
-        }
-        page += "</table>\n";
-        if !self.uncounted.is_empty() {
-            page += &format!(
-                "<p>Not counted, because they hold rows of arrays: {}.</p>\n",
-                escape(&self.uncounted.join(", "))
-            );
-        }
-        if !self.checks.is_empty() {
-            page += "<h2>Checks</h2>\n<ul>\n";
-            for check in &self.checks {
-                let text = check.complaint().unwrap_or_else(|| format!("`{}` holds", check.name));
-                let class = if check.complaint().is_some() { " class=bad" } else { "" };
-                page += &format!("<li{class}>{}</li>\n", escape(&text));
-            }
-            page += "</ul>\n";
-        }
-        for warning in &self.warnings {
-            page += &format!("<p class=bad>{}</p>\n", escape(warning));
-        }
-        page
-    }
 }
-
-const HEAD: &str = "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n<meta name=viewport content=\"width=device-width\">\n\
-<style>\n\
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #1b2733; }\n\
-h1 { font-size: 1.6em; } h2 { font-size: 1.15em; margin-top: 1.8em; }\n\
-table { border-collapse: collapse; } th, td { text-align: left; padding: .25em .9em .25em 0; border-bottom: 1px solid #dde4ea; vertical-align: top; }\n\
-.n { text-align: right; font-variant-numeric: tabular-nums; }\n\
-.good { background: #e2f3e7; padding: .6em .9em; } p.bad, .bad { background: #fbe6e3; } p.bad { padding: .6em .9em; }\n\
-.bar { background: #3a7ca5; height: .8em; margin-top: .35em; }\n\
-</style>\n";
 
 fn round(number: f64) -> f64 {
     (number * 10.0).round() / 10.0
-}
-
-fn when(millis: i64) -> String {
-    jiff::Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |at| format!("{at:.0}"))
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

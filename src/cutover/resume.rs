@@ -44,6 +44,8 @@ pub(crate) fn resume(row: Option<&CutoverRow>) -> Resume {
 
 #[cfg(test)]
 mod tests {
+    use slackwater_connectors::postgres::control::accepted::Accepted;
+
     use super::*;
 
     fn row(state: CutoverState, left_ms: Option<i64>) -> CutoverRow {
@@ -62,6 +64,7 @@ mod tests {
             reason: None,
             told: false,
             report: None,
+            accepted: Accepted::default(),
         }
     }
 

@@ -276,6 +276,8 @@ fn cutover(look: &Look) -> Option<Value> {
     Some(json!({
         "id": row.id.to_string(), "state": row.state.word(), "host": row.host, "armed_at": row.armed_at,
         "open_at": row.open_at, "reason": row.reason,
+        "accepted": row.accepted.blockers.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        "accepted_because": (!row.accepted.is_empty()).then_some(&row.accepted.reason),
     }))
 }
 

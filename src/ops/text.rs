@@ -91,9 +91,14 @@ fn changes(look: &Look) -> Option<String> {
 
 fn cutover(look: &Look) -> Option<String> {
     let row = look.cutover.as_ref()?;
+    let accepted: Vec<&str> = row.accepted.blockers.iter().map(|(name, _)| name.as_str()).collect();
+    let over = match accepted.as_slice() {
+        [] => String::new(),
+        names => format!("; accepted: {} ({})", names.join(", "), row.accepted.reason),
+    };
     Some(match &row.reason {
-        Some(reason) => format!("cutover: {}, because {reason}", row.state.word()),
-        None => format!("cutover: {}, led by {}", row.state.word(), row.host),
+        Some(reason) => format!("cutover: {}, because {reason}{over}", row.state.word()),
+        None => format!("cutover: {}, led by {}{over}", row.state.word(), row.host),
     })
 }
 

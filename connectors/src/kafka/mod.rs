@@ -27,3 +27,8 @@ pub use rights::{Right, lacking};
 pub use settings::{Settings, check, reserved};
 pub use tail::{Found, Start, Tail};
 pub use ticket::Ticket;
+
+/// The version of librdkafka. Which one the brokers have cannot be asked.
+pub fn client_version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}

@@ -29,6 +29,10 @@ impl Leader<'_> {
     }
 
     pub(super) async fn opened(&mut self, id: Uuid) -> Result<Outcome> {
+        // What was counted in the freeze has come to what was accepted before it.
+        if let Err(error) = self.record_accepted(id).await {
+            self.warnings.push(format!("what was accepted was not recorded: {error}"));
+        }
         let mut report = self.report(id).await;
         let json = report.json().to_string();
         // The target is open, even if the report cannot be stored.
@@ -90,7 +94,11 @@ impl Leader<'_> {
             }
         }
         self.record("back", "the source is as before".into(), begun);
-        let report = self.report(id).await;
+        let mut report = self.report(id).await;
+        // The cutover is over, even if the report cannot be stored.
+        if let Err(error) = self.control.report_cutover(id, &report.json().to_string()).await {
+            report.warnings.push(format!("the report was not stored: {error}"));
+        }
         Ok(Outcome::Ended(Box::new(report)))
     }
 
@@ -122,7 +130,8 @@ impl Leader<'_> {
         let at_ms = self
             .frozen_at
             .map(|frozen| if begun >= frozen { ms(begun - frozen) } else { -ms(frozen - begun) });
-        let step = DoneStep { name, text, at_ms, took_ms: ms(now - begun) };
+        let from_start_ms = ms(begun.saturating_duration_since(self.began));
+        let step = DoneStep { name, text, at_ms, from_start_ms, took_ms: ms(now - begun) };
         (self.on_step)(&step);
         self.steps.push(step);
     }
@@ -159,6 +168,11 @@ impl Leader<'_> {
             uncounted: if self.counts.is_empty() { Vec::new() } else { uncounted },
             checks: self.checks.clone(),
             warnings: self.warnings.clone(),
+            accepted: match (self.accepted.is_empty(), &row) {
+                // Who takes back what another process has begun was told nothing of it.
+                (true, Some(row)) => row.accepted.clone(),
+                _ => self.accepted.clone(),
+            },
         }
     }
 }

@@ -7,12 +7,13 @@ use slackwater_connectors::error::Result;
 use slackwater_connectors::postgres::control::cutover::Fence;
 use uuid::Uuid;
 
+use super::verified::look_last;
 use super::{Abandon, LOOK_EVERY, Leader, Prepared};
 use crate::config::Finish;
 use crate::cutover::facts::check;
 use crate::cutover::freeze::{freeze, frozen_by_us};
 use crate::cutover::plan::{Checked, count, freeze_in_words, time, waits, warnings};
-use crate::cutover::proof;
+use crate::cutover::proof::{self, Count};
 use crate::ops::process::unique_id;
 
 impl<'a> Leader<'a> {
@@ -25,7 +26,7 @@ impl<'a> Leader<'a> {
     ) -> std::result::Result<(), Abandon> {
         let fence = self.freeze_sources(id, within).await?;
         let documents = self.reach_fence(id, &fence).await?;
-        self.drain().await?;
+        self.drain(id).await?;
         self.prove(prepared, &documents, &fence).await?;
         self.finish(prepared).await?;
         self.open(id).await
@@ -67,17 +68,22 @@ impl<'a> Leader<'a> {
     /// Waits until no dead letter is left. A late one is tried again within a second; the deadline limits the wait.
     ///
     /// Rows that still wait for others wait for ever: the sources are frozen, and everything has come.
-    async fn drain(&mut self) -> std::result::Result<(), Abandon> {
+    async fn drain(&mut self, id: Uuid) -> std::result::Result<(), Abandon> {
         let begun = Instant::now();
-        while self.dead_letters().await? > 0 {
+        while self.letters_to_wait_for(id).await? > 0 {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         let waiting = self.control.waiting(&self.migration.name).await?;
-        if let Some(row) = waiting.iter().find(|row| row.blocks) {
+        for row in waiting.iter().filter(|row| row.blocks) {
             let name = if row.unique { "duplicate_values" } else { "dangling_references" };
-            return Err(Abandon::Because(format!("{name}: {}", waits(row))));
+            self.unless_accepted(name, &waits(row))?;
         }
-        self.record("drained", "no dead letter is left, and no row waits for another".into(), begun);
+        let over = ["dead_letters", "dangling_references", "duplicate_values"];
+        let text = match over.iter().any(|name| self.accepted.has(name)) {
+            true => "nothing more comes; what is left was accepted",
+            false => "no dead letter is left, and no row waits for another",
+        };
+        self.record("drained", text.into(), begun);
         Ok(())
     }
 
@@ -97,7 +103,7 @@ impl<'a> Leader<'a> {
         }
         let outlived = proof::outlived(self.plan, &outlived);
         let looked = async {
-            let looked = Self::look_last(followers, fence).await;
+            let looked = look_last(followers, fence, &self.accepted).await;
             (looked, begun.elapsed())
         };
         let (counts, checks, (looked, verified)) = tokio::join!(
@@ -106,19 +112,19 @@ impl<'a> Leader<'a> {
             looked,
         );
         (self.counts, self.checks) = (counts?, checks?);
-        if let Some(count) = self.counts.iter().find(|count| count.differs()) {
-            return Err(Abandon::Because(format!(
-                "count_differs: {} has {} rows for {} documents of {}",
-                count.table,
-                count.rows,
-                count.documents,
-                count.collections.join(", ")
-            )));
+        let differing: Vec<String> =
+            self.counts.iter().filter(|count| count.differs()).map(Count::complaint).collect();
+        for text in &differing {
+            self.unless_accepted("count_differs", text)?;
         }
-        if let Some(complaint) = self.checks.iter().find_map(Checked::complaint) {
-            return Err(Abandon::Because(format!("check_fails: {complaint}")));
+        let complaints: Vec<String> = self.checks.iter().filter_map(Checked::complaint).collect();
+        for text in &complaints {
+            self.unless_accepted("check_fails", text)?;
         }
-        let looked = looked?;
+        let (looked, over) = looked?;
+        for (name, text) in &over {
+            self.accepted.note(name, text);
+        }
         if self.migration.verify.is_some() {
             let documents =
                 count(looked as usize, "document that changed last was", "documents that changed last were");
@@ -130,8 +136,8 @@ impl<'a> Leader<'a> {
         }
         let text = format!(
             "{} tables have as many rows as documents, {} checks hold",
-            self.counts.len(),
-            self.checks.len()
+            self.counts.len() - differing.len(),
+            self.checks.len() - complaints.len()
         );
         self.record("proof", text, begun);
         Ok(())
@@ -173,12 +179,6 @@ impl<'a> Leader<'a> {
         }
         self.record("open", "the target is the one to write to".into(), begun);
         Ok(())
-    }
-
-    /// Documents that wait for a table among them.
-    pub(super) async fn dead_letters(&self) -> Result<u64> {
-        let letters = self.control.dead_letter_counts(&self.migration.name).await?;
-        Ok(letters.iter().map(|row| row.count).sum())
     }
 
     /// Whether the sources are still frozen; true if they cannot be asked.

@@ -4,6 +4,7 @@
 //! left for the frozen second, and nobody else has to answer.
 
 use futures_util::future::try_join_all;
+use slackwater_connectors::postgres::control::accepted::Accepted;
 use slackwater_connectors::postgres::control::cutover::Fence;
 use slackwater_connectors::postgres::control::proofs::FindingRow;
 
@@ -41,6 +42,9 @@ impl<'a> Leader<'a> {
                 Follower::new(self.migration, self.plan, named.clone(), (WORKERS, false), &stop).await?;
             let of_source = self.plan.collections.iter().filter(|one| one.source == named.name).count();
             if !follower.cover().await? || follower.covered().len() < of_source {
+                if self.accepted.has("not_verified") {
+                    continue;
+                }
                 return Err(Abandon::Because(format!(
                     "not_verified: it is not known which documents of {} have changed since they were verified",
                     named.name
@@ -52,11 +56,16 @@ impl<'a> Leader<'a> {
     }
 
     /// Looks at what has changed until now, so that little is left.
-    pub(super) async fn catch_up(&self, followers: &mut [Follower<'a>]) -> Result<(), Abandon> {
+    pub(super) async fn catch_up(&mut self, followers: &mut [Follower<'a>]) -> Result<(), Abandon> {
         for follower in followers {
             for _ in 0..TRIES {
-                let step = follower.step().await?.ok_or_else(lost)?;
-                differs(&step.found)?;
+                let Some(step) = follower.step().await? else {
+                    self.unless_accepted("not_verified", LOST)?;
+                    break;
+                };
+                if let Some(text) = differs(&step.found) {
+                    self.unless_accepted("findings", &text)?;
+                }
                 if step.documents < LITTLE {
                     break;
                 }
@@ -64,41 +73,54 @@ impl<'a> Leader<'a> {
         }
         Ok(())
     }
+}
 
-    /// Looks at what has changed through the fence: how many documents these were.
-    pub(super) async fn look_last(followers: &mut [Follower<'a>], fence: &Fence) -> Result<u64, Abandon> {
-        let all = followers.iter_mut().map(|follower| async move {
-            let moment = fence.moments.iter().find(|(name, _)| name == follower.source());
-            let Some((_, moment)) = moment else { return Ok(0) };
-            let mut documents = 0;
-            while follower.through() < *moment {
-                let step = follower.step_through(*moment).await?.ok_or_else(lost)?;
-                documents += step.documents;
-                differs(&step.found)?;
+/// Looks at what has changed through the fence: how many documents these were, and what of it is not as it should be but was accepted.
+pub(super) async fn look_last(
+    followers: &mut [Follower<'_>],
+    fence: &Fence,
+    accepted: &Accepted,
+) -> Result<(u64, Vec<(&'static str, String)>), Abandon> {
+    let unless_accepted = |name: &'static str, text: String| match accepted.has(name) {
+        true => Ok((name, text)),
+        false => Err(Abandon::Because(format!("{name}: {text}"))),
+    };
+    let all = followers.iter_mut().map(|follower| async move {
+        let (mut documents, mut over) = (0, Vec::new());
+        let moment = fence.moments.iter().find(|(name, _)| name == follower.source());
+        let Some((_, moment)) = moment else { return Ok((documents, over)) };
+        while follower.through() < *moment {
+            let Some(step) = follower.step_through(*moment).await? else {
+                over.push(unless_accepted("not_verified", LOST.to_owned())?);
+                break;
+            };
+            documents += step.documents;
+            if let Some(text) = differs(&step.found) {
+                over.push(unless_accepted("findings", text)?);
             }
-            Ok::<_, Abandon>(documents)
-        });
-        Ok(try_join_all(all).await?.into_iter().sum())
-    }
+        }
+        Ok::<_, Abandon>((documents, over))
+    });
+    let all = try_join_all(all).await?;
+    let documents = all.iter().map(|(documents, _)| documents).sum();
+    Ok((documents, all.into_iter().flat_map(|(_, over)| over).collect()))
 }
 
-fn lost() -> Abandon {
-    Abandon::Because("not_verified: it cannot be followed any more what changes".into())
-}
+const LOST: &str = "it cannot be followed any more what changes";
 
-/// What was found, if anything.
-fn differs(found: &[FindingRow]) -> Result<(), Abandon> {
+/// What was found in words, if anything.
+fn differs(found: &[FindingRow]) -> Option<String> {
     if found.is_empty() {
-        return Ok(());
+        return None;
     }
     let table = |finding: &FindingRow| {
         let table = finding.table.as_ref().map(|(schema, name)| format!("{schema}.{name}"));
         table.or(finding.collection.clone()).unwrap_or_default()
     };
     let tables: std::collections::BTreeSet<String> = found.iter().map(table).collect();
-    Err(Abandon::Because(format!(
-        "findings: {} not what their documents make, of {}",
+    Some(format!(
+        "{} not what their documents make, of {}",
         count(found.len(), "row is", "rows are"),
         names(tables.iter().map(String::as_str))
-    )))
+    ))
 }

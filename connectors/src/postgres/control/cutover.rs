@@ -12,6 +12,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::Control;
+use super::accepted::Accepted;
 use super::doing::Doing as _;
 use super::id::Id;
 use crate::error::Result;
@@ -92,6 +93,8 @@ pub struct CutoverRow {
     pub told: bool,
     /// The report, once there is one.
     pub report: Option<String>,
+    /// What does not block it, because an operator has accepted it.
+    pub accepted: Accepted,
 }
 
 /// One source's part in a cutover.
@@ -137,6 +140,8 @@ pub struct NewCutover<'a> {
     pub freeze: &'a str,
     /// How long the source may stay frozen.
     pub deadline_ms: i64,
+    /// What does not block it.
+    pub accepted: &'a Accepted,
 }
 
 /// A fence in a cutover. Each capture sends it after it has passed the moment of its source.
@@ -163,7 +168,8 @@ const COLUMNS: &str = "id, state, owner, host, way, (extract(epoch FROM armed_at
     ARRAY(SELECT s.heard_at IS NOT NULL FROM slackwater.cutover_sources s WHERE s.cutover = id ORDER BY s.source), \
     ARRAY(SELECT s.fence_moment FROM slackwater.cutover_sources s WHERE s.cutover = id ORDER BY s.source), \
     deadline_ms - (extract(epoch FROM clock_timestamp() - freezing_at) * 1000)::bigint, \
-    (extract(epoch FROM open_at) * 1000)::bigint, reason, told_at IS NOT NULL, report";
+    (extract(epoch FROM open_at) * 1000)::bigint, reason, told_at IS NOT NULL, report, \
+    accepted, accepted_texts, accepted_reason";
 
 impl Control {
     /// Becomes the only process that works on a migration's cutover, for as long as this connection lasts. False if another
@@ -208,15 +214,23 @@ impl Control {
 
     /// Starts a cutover. Fails if the migration has one that was not reverted.
     pub async fn arm_cutover(&self, migration: &str, new: NewCutover<'_>) -> Result<()> {
-        let sql = "INSERT INTO slackwater.cutovers (id, migration, owner, host, way, deadline_ms) \
-                   VALUES ($1, $2, $3, $4, $5, $6)";
-        self.change(
-            "arming the cutover",
-            sql,
-            &[&Id(new.id), &migration, &Id(new.owner), &new.host, &new.freeze, &new.deadline_ms],
-        )
-        .await
-        .map(drop)
+        let sql = "INSERT INTO slackwater.cutovers (id, migration, owner, host, way, deadline_ms, \
+                       accepted, accepted_texts, accepted_reason, accepted_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text, CASE WHEN $9::text IS NOT NULL THEN clock_timestamp() END)";
+        let NewCutover { id, owner, host, freeze, deadline_ms, accepted } = new;
+        let (names, texts, why) = (accepted.names(), accepted.texts(), accepted.why());
+        let parameters = [
+            &Id(id) as &(dyn ToSql + Sync),
+            &migration,
+            &Id(owner),
+            &host,
+            &freeze,
+            &deadline_ms,
+            &names,
+            &texts,
+            &why,
+        ];
+        self.change("arming the cutover", sql, &parameters).await.map(drop)
     }
 
     /// Takes the lead of a cutover from another process. False if the cutover has ended in the meantime.
@@ -395,5 +409,6 @@ fn read(row: &Row) -> Answer<CutoverRow> {
         reason: row.try_get(13)?,
         told: row.try_get(14)?,
         report: row.try_get(15)?,
+        accepted: Accepted::stored(row.try_get(16)?, row.try_get(17)?, row.try_get(18)?),
     })
 }

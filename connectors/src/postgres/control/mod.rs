@@ -17,6 +17,7 @@ use crate::postgres::progress::{Answer, Progress, progress_of};
 use crate::secret::Secret;
 use crate::source;
 
+pub mod accepted;
 pub mod breaches;
 mod copies;
 pub mod cutover;
@@ -32,6 +33,7 @@ pub mod proofs;
 pub mod pulse;
 pub mod recopies;
 pub mod repairs;
+pub mod reports;
 pub mod reset;
 mod schema;
 pub mod sent;

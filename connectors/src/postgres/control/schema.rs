@@ -25,6 +25,8 @@ const VERSIONS: &[&str] = &[
     include_str!("schema/11.sql"),
     include_str!("schema/12.sql"),
     include_str!("schema/13.sql"),
+    include_str!("schema/14.sql"),
+    include_str!("schema/15.sql"),
 ];
 
 /// "slackwat" as bytes: the advisory lock under which the schema is created or changed.
