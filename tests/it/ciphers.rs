@@ -404,8 +404,8 @@ async fn way(kafka: bool) {
     assert_eq!(code, Some(0), "{said}");
     until("the process ends by itself", PATIENCE, async || run.ended()).await;
     assert!(run.said("DEBUG"), "more than usual is logged");
-    traces.folder(&stage.folder, &["log", "json", "html"]);
-    for what in ["run.log", "cutover.json", "cutover.html", "dead_letters, bytes", "/metrics"] {
+    traces.folder(&stage.folder, &["log", "json", "html", "csv"]);
+    for what in ["run.log", "report.json", "report.html", "dead_letters, bytes", "/metrics"] {
         assert!(traces.all(what) > 0, "there is no trace of {what}");
     }
     traces.verdict();

@@ -265,13 +265,20 @@ async fn nothing_that_a_migration_leaves_behind_shows_a_secret() {
         assert_eq!(traces.command(&stage, arguments).await.0, Some(0), "{arguments:?}");
     }
     traces.state(&stage).await;
-    traces.folder(&stage.folder, &["log", "json", "html"]);
+    traces.folder(&stage.folder, &["log", "json", "html", "csv"]);
     assert!(run.said("DEBUG"), "more than usual is logged");
     // The driver of Postgres logs every statement with its values below that name.
     assert!(!run.said("preparing query") && !run.said("executing statement"), "statements are logged");
-    for what in
-        ["run.log", "cutover.json", "cutover.html", "dead_letters", "/metrics", "/readyz", "the webhook"]
-    {
+    for what in [
+        "run.log",
+        "report.json",
+        "report.html",
+        "dead_letters.csv",
+        "dead_letters",
+        "/metrics",
+        "/readyz",
+        "the webhook",
+    ] {
         assert!(traces.all(what) > 0, "there is no trace of {what}");
     }
     traces.verdict();
@@ -464,7 +471,7 @@ async fn no_sensitive_value_is_shown() {
     }
     traces.state(&stage).await;
     run.stop().await;
-    traces.folder(&stage.folder, &["log", "json", "html"]);
+    traces.folder(&stage.folder, &["log", "json", "html", "csv"]);
     for what in ["run.log", "dead_letters", "/metrics", "tail"] {
         assert!(traces.all(what) > 0, "there is no trace of {what}");
     }

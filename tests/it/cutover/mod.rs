@@ -4,6 +4,7 @@ mod kills;
 mod managed;
 mod many;
 mod refusals;
+mod report;
 mod ways;
 
 use std::cell::Cell;
@@ -189,11 +190,7 @@ impl Scene {
 
     /// Lets the server's writers write again, whatever has happened.
     async fn thaw(&self) {
-        let command = doc! {"setUserWriteBlockMode": 1, "global": false};
-        let thawed = self.stage.source.client().database("admin").run_command(command).await;
-        // A server before 6.0 does not know how, and cannot be frozen like that.
-        let unknown = |error: &mongodb::error::Error| error.to_string().contains("CommandNotFound");
-        assert!(thawed.as_ref().err().is_none_or(unknown), "the source can be unfrozen: {thawed:?}");
+        thaw(&self.stage).await;
     }
 
     /// Whether the source refuses writers.
@@ -225,6 +222,15 @@ fn is_verified(status: &Value) -> bool {
     let changes = status["verification"]["changes"].as_array();
     let close = |row: &Value| row["whole"] == true && row["lag_ms"].as_i64() < Some(3_000);
     changes.is_some_and(|changes| !changes.is_empty() && changes.iter().all(close))
+}
+
+/// Lets the server's writers write again, whatever has happened.
+async fn thaw(stage: &Stage) {
+    let command = doc! {"setUserWriteBlockMode": 1, "global": false};
+    let thawed = stage.source.client().database("admin").run_command(command).await;
+    // A server before 6.0 does not know how, and cannot be frozen like that.
+    let unknown = |error: &mongodb::error::Error| error.to_string().contains("CommandNotFound");
+    assert!(thawed.as_ref().err().is_none_or(unknown), "the source can be unfrozen: {thawed:?}");
 }
 
 /// Why a switch was refused or reverted, where that is for want of time alone.

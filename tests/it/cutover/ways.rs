@@ -58,6 +58,7 @@ async fn by_hand_and_told_to_a_webhook() {
     let mut person = Command::new("script")
         .args(["--quiet", "--return", "--command", &words, "/dev/null"])
         .envs(scene.stage.environment())
+        .current_dir(&scene.stage.folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)

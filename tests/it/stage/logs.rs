@@ -55,6 +55,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ),
     ("Failed to close consumer queue on drop", "librdkafka of a member whose name another process took"),
     ("[thrd:", "librdkafka tells of brokers that are stopped"),
+    ("the report of this run cannot be written", "a folder that is a file"),
     // Cutovers that a test hinders.
     ("resuming a cutover", "the leader was killed"),
     ("the cutover cannot be reverted yet", "a session was ended"),
