@@ -112,7 +112,9 @@ async fn round(
 /// Waits until the cutover is open or reverted. A cutover that is armed and forgotten is reverted by hand.
 async fn ended(scene: &mut Scene, mut cutover: Option<Slackwater>) -> &'static str {
     until("the cutover has an end", LONG, async || {
-        let row = state::rows(&scene.stage.target, "SELECT state FROM slackwater.cutovers").await;
+        let row =
+            state::rows(&scene.stage.target, "SELECT state FROM slackwater.cutovers ORDER BY armed_at DESC")
+                .await;
         let state = row.first().map(|row| row.get::<_, String>(0));
         let gone = cutover.as_mut().is_none_or(|cutover| cutover.ended().is_some());
         match state.as_deref() {
