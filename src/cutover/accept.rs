@@ -51,7 +51,10 @@ const BLOCKERS: [(&str, Option<&str>); 28] = [
         "verification_behind",
         Some("what is not verified yet would lengthen the freeze; wait a moment, or raise `verify.throttle`"),
     ),
-    ("verification_slow", Some("what is not verified yet would lengthen the freeze; raise `verify.throttle`")),
+    (
+        "verification_slow",
+        Some("what is not verified yet would lengthen the freeze; raise `verify.throttle`"),
+    ),
     ("trouble", Some("a process that waits for a server does not do its work")),
 ];
 

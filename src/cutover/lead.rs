@@ -459,7 +459,8 @@ impl<'a> Leader<'a> {
         within: Duration,
     ) -> std::result::Result<Duration, Abandon> {
         let begun = Instant::now();
-        let (most, is_frozen, passed) = (self.rehearsal_within(), self.frozen_at.is_some(), self.deadline_passed());
+        let (most, is_frozen, passed) =
+            (self.rehearsal_within(), self.frozen_at.is_some(), self.deadline_passed());
         let caught_up = self.catch_up(&mut prepared.followers);
         if !is_frozen {
             let late =

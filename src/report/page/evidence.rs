@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::html::{Cell, any, escape, facts, figure, grouped, html, items, plain, table, text, when};
+use super::html::{
+    Cell, any, escape, facts, figure, grouped, html, items, plain, right, table, text, took, when,
+};
 
 /// So many findings are on the page.
 const SHOWN: usize = 50;
@@ -62,8 +64,9 @@ pub(super) fn verification(report: &Value) -> String {
         true => (&report["verification"], &report["verification"]["report"]),
         false => (&report["verification"], report),
     };
-    if is_cutover && known.is_null() {
-        return "<h2>Verification</h2>\n<p>There was none.</p>\n".to_owned();
+    if is_cutover && known["began"].is_null() {
+        let none = "<h2>Verification</h2>\n<p>There was none that came to its end.</p>\n";
+        return none.to_owned() + &changes(items(&known["changes"]));
     }
     let part = match (said["sample"].as_u64(), known["whole"].as_bool()) {
         (Some(percent), _) => format!("a sample of {percent} %"),
@@ -99,7 +102,30 @@ pub(super) fn verification(report: &Value) -> String {
     if !tables.is_empty() {
         html += &table(&["Table", " Rows", " Missing", " Different", " Extra", " Waiting"], &tables);
     }
-    html + &findings(items(&said["findings"]))
+    html + &findings(items(&said["findings"])) + &changes(items(&known["changes"]))
+}
+
+/// How far what changed was verified, where that is done all the time.
+fn changes(changes: &[Value]) -> String {
+    if changes.is_empty() {
+        return String::new();
+    }
+    let rows = changes.iter().map(|row| {
+        let whole = if row["whole"] == true { "yes" } else { "not yet" };
+        let behind = row["lag_ms"].as_f64().map(took).unwrap_or_default();
+        let cells = vec![
+            text(&plain(&row["collection"])),
+            figure(&row["documents"]),
+            text(&when(&row["verified_through"])),
+            right(&behind),
+            text(whole),
+        ];
+        (cells, false)
+    });
+    let header = ["Collection", " Documents", "Verified through", " Behind", "Everything before"];
+    let about = "Documents that changed were compared again soon afterwards.";
+    let table = table(&header, &rows.collect::<Vec<_>>());
+    format!("<h3>What changed</h3>\n<p class=soft>{about}</p>\n{table}")
 }
 
 fn findings(findings: &[Value]) -> String {
