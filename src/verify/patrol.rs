@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slackwater_connectors::error::Result;
+use slackwater_connectors::postgres::control::proofs::FindingRow;
 
+use super::report::sentence;
 use super::{Cut, Follower, Progress, Wanted, verify};
 use crate::config::{Migration, Source, Verify};
 use crate::mapping::Plan;
@@ -17,6 +19,8 @@ use crate::source::Named;
 
 /// How often it is asked whether one is due.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// No more findings of one look are told one by one.
+const MOST_TOLD: usize = 20;
 /// How soon one steps aside for somebody who waits.
 const ASIDE_EVERY: Duration = Duration::from_millis(500);
 /// Between two looks at what has changed.
@@ -56,6 +60,7 @@ async fn work_on_changes(
 ) -> std::result::Result<(), Cut> {
     let named = persist(stop, || Named::connect(source)).await?;
     let mut follower = Follower::new(migration, &plan(), named, (1, true), stop).await?;
+    let mut store = Store::new(&migration.target.uri, None, stop);
     let mut stop = stop.clone();
     let mut covered: Option<Instant> = None;
     loop {
@@ -68,14 +73,8 @@ async fn work_on_changes(
         if covered.is_some() {
             match follower.step().await? {
                 Some(step) => {
-                    for finding in &step.found {
-                        let table = finding.table.as_ref().map(|(schema, name)| format!("{schema}.{name}"));
-                        tracing::warn!(
-                            kind = finding.kind,
-                            table,
-                            document = finding.document,
-                            "a row is not what its document makes; `slackwater repair` mends it"
-                        );
+                    if !step.found.is_empty() {
+                        tell(migration, &mut store, &step.found).await?;
                     }
                     pause = pause
                         .max(Duration::from_secs_f64(step.documents as f64 / wanted.throttle.max(1) as f64));
@@ -132,6 +131,25 @@ async fn work(
             }
         }
     }
+}
+
+/// Tells of what was found of changes.
+async fn tell(
+    migration: &Migration,
+    store: &mut Store,
+    found: &[FindingRow],
+) -> std::result::Result<(), Stopped> {
+    const REMEDY: &str = "`slackwater repair` sends the document again";
+    for finding in found.iter().take(MOST_TOLD) {
+        tracing::warn!(remedy = REMEDY, "a row is not what its document makes: {}", sentence(finding));
+    }
+    let name = &migration.name;
+    let first = found.first().map(sentence).unwrap_or_default();
+    let text = match found.len() {
+        1 => first,
+        more => format!("{first}, and {} more", more - 1),
+    };
+    ask!(store, control => control.note_incident(name, "findings", &text))
 }
 
 /// Ends when somebody waits for a verification: theirs goes on where this one is.

@@ -218,7 +218,7 @@ fn named(finding: &FindingRow) -> Option<String> {
     finding.table.as_ref().map(|(schema, name)| format!("{schema}.{name}"))
 }
 
-fn sentence(finding: &FindingRow) -> String {
+pub(super) fn sentence(finding: &FindingRow) -> String {
     let row = match (named(finding), shown_key(finding)) {
         (Some(table), Some(key)) => format!("{table} ({key})"),
         (Some(table), None) => table,
@@ -228,6 +228,7 @@ fn sentence(finding: &FindingRow) -> String {
     match finding.kind.as_str() {
         "missing" => format!("{row} is missing{of}"),
         "different" => format!("{row} differs in {}{of}", finding.columns.join(", ")),
+        "extra" if finding.document.is_some() => format!("{row} is there{of}, which does not make it"),
         "extra" => format!("{row} is made by no document"),
         _ => format!("{row} has no rows and no dead letter{of}"),
     }

@@ -167,6 +167,12 @@ async fn followed(kafka: bool) {
     })
     .await;
     assert!(blockers(&ground).await.contains("findings"));
+    until("it is an incident", PATIENCE, async || {
+        let status = ground.stage().status(ground.file()).await;
+        let incidents = status["incidents"].as_array().expect("incidents");
+        incidents.iter().any(|one| one["kind"] == "findings").then_some(())
+    })
+    .await;
     // One that is written right in the meantime is no finding any more.
     triggers(&ground, |table| format!("DROP TRIGGER broken ON {table}")).await;
     change(50, doc! {"$set": {"version": -2_i64}}).await;
