@@ -1,4 +1,5 @@
 use super::*;
+use crate::checks::Found;
 use crate::config::parse;
 use crate::ops::look::tests::{look, partition, process, stream};
 use slackwater_connectors::postgres::control::ledger::DeadLetterCount;
@@ -40,6 +41,10 @@ fn copied() -> CollectionRow {
     }
 }
 
+fn holds() -> Checked {
+    Checked { name: "no orphans".into(), rollback: false, found: Found::Rows(0) }
+}
+
 /// Nothing blocks this.
 fn facts() -> Facts {
     let look = Look {
@@ -48,7 +53,7 @@ fn facts() -> Facts {
         processes: vec![process("run", "run", 100)],
         ..look()
     };
-    let checks = vec![Checked { name: "no orphans".into(), found: Ok(0) }];
+    let checks = vec![holds()];
     let source = SourceFacts {
         unmapped: Vec::new(),
         name: "legacy".into(),
