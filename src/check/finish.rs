@@ -50,7 +50,11 @@ fn refused(what: &str, name: &str, error: &Error, place: Place, round: &mut Roun
         }
         _ => {
             let message = format!("`{name}` cannot run: {}", error.what);
-            round.mistake(place, message, format!("it would fail on the day of the switch: correct the {what}"));
+            round.mistake(
+                place,
+                message,
+                format!("it would fail on the day of the switch: correct the {what}"),
+            );
         }
     }
 }

@@ -32,6 +32,8 @@ const WITHIN: Duration = Duration::from_secs(30);
 const LEAST_ROUNDS: u32 = 4;
 /// A target that does not move for so long is not waited for.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two rounds: a document that failed is tried again after a second or two, and should not look like a difference that stays.
+const SPACING: Duration = Duration::from_millis(600);
 /// How often the target is asked how far it is.
 const EVERY: Duration = Duration::from_millis(30);
 /// How long is waited for a moment at which the target has nothing half.
@@ -111,6 +113,9 @@ impl<'m> Ground<'m> {
             let known = series.known(last);
             if last || known != Known::Open {
                 return Ok(Found::Both(closed(both, &series, known, Some(MOVES))));
+            }
+            if !self.stop.sleep(SPACING).await {
+                return Err(Stopped::Asked);
             }
             // What was under way has come then.
             let now = present(&named.source).await?;
