@@ -287,7 +287,7 @@ mod tests {
         let mut seed = 7_u64;
         let mut next = || {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            ((seed >> 33) as i64 - (1 << 30)) * i64::from((seed >> 5) % 3 != 0)
+            ((seed >> 33) as i64 - (1 << 30)) * i64::from(!(seed >> 5).is_multiple_of(3))
         };
         for _ in 0..2_000 {
             let (a, b) = (next(), next());
