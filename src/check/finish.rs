@@ -7,12 +7,15 @@ use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::postgres::target::trial::Trial;
 
 use super::Round;
-use crate::config::{Finish, Migration, Place};
+use crate::config::{Asks, Finish, Migration, Place};
+use crate::source::{Named, Source};
 
 /// Tries the SQL against the target.
 pub(super) async fn sql(migration: &Migration, round: &mut Round) {
-    let checks =
-        migration.checks.iter().map(|check| (true, check.name.value.as_str(), &check.sql, check.place));
+    let checks = migration.checks.iter().map(|check| {
+        let sql = check.sql();
+        (true, check.name.value.as_str(), &sql.value, sql.place)
+    });
     let cutover = &migration.cutover;
     let after = cutover.after.iter().filter_map(|step| match step {
         Finish::Sql(statement) => Some(statement),
@@ -31,22 +34,51 @@ pub(super) async fn sql(migration: &Migration, round: &mut Round) {
     for (query, name, sql, place) in all {
         let tried = if query { trial.query(sql).await } else { trial.statements(sql).await };
         if let Err(error) = tried {
-            refused(name, &error, place, round);
+            refused("SQL", name, &error, place, round);
         }
     }
 }
 
-fn refused(name: &str, error: &Error, place: Place, round: &mut Round) {
+fn refused(what: &str, name: &str, error: &Error, place: Place, round: &mut Round) {
     match error.kind {
         // What it needs is locked, or the server has no room: that says nothing of the SQL.
         Kind::Unreachable | Kind::Contention | Kind::Exhausted => round.server(place, error),
         Kind::Denied => {
             let message = format!("`{name}` may not run: {}", error.what);
-            round.unfit(place, Kind::Denied, message, "grant the right to the role of `target`");
+            let who = if what == "SQL" { "role of `target`" } else { "user of the source" };
+            round.unfit(place, Kind::Denied, message, format!("grant the right to the {who}"));
         }
         _ => {
             let message = format!("`{name}` cannot run: {}", error.what);
-            round.mistake(place, message, "it would fail on the day of the switch: correct the SQL");
+            round.mistake(
+                place,
+                message,
+                format!("it would fail on the day of the switch: correct the {what}"),
+            );
+        }
+    }
+}
+
+/// Lets the sources plan what checks ask of them.
+pub(super) async fn stages(migration: &Migration, round: &mut Round) {
+    for source in migration.sources.iter().filter(|source| !source.unread) {
+        let asks = migration.checks.iter().filter_map(|check| match &check.asks {
+            Asks::Both(both) if both.source == source.name.value => {
+                Some((check.name.value.as_str(), &both.collection, both.stages.as_ref()?))
+            }
+            Asks::Both(_) | Asks::Nothing(_) => None,
+        });
+        let asks: Vec<_> = asks.collect();
+        if asks.is_empty() {
+            continue;
+        }
+        // One that does not let us in is complained of elsewhere.
+        let Ok(named) = Named::connect(source).await else { continue };
+        let Source::Mongodb(mongo) = &named.source else { continue };
+        for (name, collection, stages) in asks {
+            if let Err(error) = mongo.understands(&collection.value, stages).await {
+                refused("aggregation", name, &error, collection.place, round);
+            }
         }
     }
 }

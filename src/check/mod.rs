@@ -102,6 +102,7 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
         tokio::join!(catalog(&migration), sources::look(&migration), log(&migration));
     let (mut plan, mut target, mut changes) = (None, None, Vec::new());
     finish::programs(&migration, &mut round);
+    finish::stages(&migration, &mut round).await;
     match catalog {
         None => {}
         Some(Err(error)) => round.server(migration.target.place, &error),

@@ -2,6 +2,7 @@
 
 mod candidates;
 mod check;
+mod checks;
 mod cutover;
 mod exit;
 mod grants;
@@ -40,7 +41,8 @@ use crate::topology::Role;
   7  another process has taken over
   8  the cutover is blocked; nothing was changed
   9  the cutover was reverted; the source is as before
- 10  the verification found differences, or could not prove everything"
+ 10  the verification found differences, or could not prove everything
+ 11  a check fails, or could not be told"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -217,6 +219,17 @@ Rows that no document makes are only listed, unless you ask for more. What was d
 Exit code 0: everything is equal now. Exit code 10: something is not.
 The other exit codes are listed in `slackwater --help`.")]
     Repair(verify::RepairArguments),
+    /// Runs the checks of the migration file: what the source says against what the target says, whatever the mapping is.
+    #[command(after_help = "Examples:
+  slackwater checks migration.yaml
+  slackwater checks migration.yaml --name 'every balance' --json | jq '.checks[].differences'
+
+It may run at any time while the migration is at work. What it prints holds values of both sides. Foreign keys that Postgres does not \
+vouch for are looked at as well.
+
+Exit code 0: all hold. Exit code 11: one fails, or could not be told.
+The other exit codes are listed in `slackwater --help`.")]
+    Checks(checks::Arguments),
     /// Forgets a migration: the next start begins from the beginning. Rows and topics stay unless you ask for more.
     #[command(after_help = "Examples:
   slackwater reset migration.yaml --yes crm
@@ -276,6 +289,7 @@ pub fn main() -> ExitCode {
             Command::Recopy(arguments) => recopy::run(arguments).await,
             Command::Verify(arguments) => verify::run(arguments).await,
             Command::Repair(arguments) => verify::mend(arguments).await,
+            Command::Checks(arguments) => checks::run(arguments).await,
             Command::Reset(arguments) => reset::run(arguments).await,
             Command::Topics(command) => topics::run(&command).await,
             Command::Completions { shell } => Ok(shell::completions(shell, Cli::command())),

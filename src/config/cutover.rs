@@ -1,4 +1,4 @@
-//! The sections `cutover` and `checks`: how the switch is made, and what has to hold before it is.
+//! The section `cutover`: how the switch is made.
 
 use std::time::Duration;
 
@@ -83,17 +83,6 @@ pub enum Notice {
     Command(Vec<String>),
     /// An address that is sent the report.
     Webhook(Secret),
-}
-
-/// What has to hold before the switch.
-#[derive(Clone, Debug)]
-pub struct Check {
-    /// What it is called.
-    pub name: At<String>,
-    /// A query on the target that has to find nothing.
-    pub sql: String,
-    /// Its place.
-    pub place: Place,
 }
 
 const SECTION: [&str; 7] = ["max_lag", "verified_within", "deadline", "freeze", "before", "after", "open"];
@@ -225,27 +214,4 @@ fn command_line(
     }
     programs.extend(nodes.first().map(|first| At::new(words[0].clone(), first.place)));
     Some(words)
-}
-
-pub(super) fn checks(node: &Node, findings: &mut Findings) -> Vec<Check> {
-    let mut checks: Vec<Check> = Vec::new();
-    for node in fields::items(node, "`checks`", false, findings).unwrap_or_default() {
-        let Some(mut fields) = Fields::of(node, "a check", findings) else { continue };
-        let help = "write `{ name: no orphans, returns_nothing: select … }`";
-        let name = fields.require("name", help, findings);
-        let name = name.and_then(|(_, node)| fields::text(node, "`name`", findings));
-        let sql = fields.require("returns_nothing", help, findings);
-        let sql = sql.and_then(|(_, node)| fields::text(node, "`returns_nothing`", findings));
-        fields.finish(&["name", "returns_nothing"], findings);
-        let (Some(name), Some(sql)) = (name, sql) else { continue };
-        if checks.iter().any(|check| check.name.value == name.value) {
-            findings.error(
-                name.place,
-                format!("there are two checks `{}`", name.value),
-                "rename one of them",
-            );
-        }
-        checks.push(Check { name, sql: sql.value, place: sql.place });
-    }
-    checks
 }

@@ -7,8 +7,9 @@ use slackwater_connectors::postgres::target::rows::{How, Missing};
 use slackwater_connectors::secret::Secret;
 use slackwater_topics::Namespace;
 
+use super::checks::Check;
 use super::ciphers::Cipher;
-use super::cutover::{Check, Cutover, Freeze};
+use super::cutover::{Cutover, Freeze};
 use super::diagnostics::{At, FileText, Place};
 use super::form::Form;
 use super::path::{Levels, Path};
@@ -37,7 +38,7 @@ pub struct Migration {
     pub collections: Vec<Collection>,
     /// Collections that stay behind on purpose, as `source.collection`; `*` stands for any letters.
     pub not_migrated: Vec<At<String>>,
-    /// What has to hold before the switch.
+    /// What has to hold, whatever the mapping says.
     pub checks: Vec<Check>,
     /// How everything is verified again and again, if that is wanted.
     pub verify: Option<Verify>,
@@ -69,6 +70,17 @@ impl Migration {
     /// How the writers of a source are stopped.
     pub(crate) fn freeze_of<'m>(&'m self, source: &'m Source) -> &'m Freeze {
         source.freeze.as_ref().unwrap_or(&self.cutover.freeze)
+    }
+
+    /// The tables that it names, with their schemas.
+    pub(crate) fn tables(&self) -> Vec<(String, String)> {
+        let tables = self.collections.iter().flat_map(|collection| &collection.tables);
+        tables
+            .map(|table| {
+                let schema = table.schema.clone().unwrap_or_else(|| self.target.schema.clone());
+                (schema, table.into.value.clone())
+            })
+            .collect()
     }
 
     /// The collection (`source.collection`) stays behind on purpose.

@@ -5,6 +5,7 @@
 
 mod append_only;
 mod blot;
+mod checks;
 mod ciphers;
 mod cutover;
 mod diagnostics;
@@ -16,6 +17,7 @@ mod lookups;
 mod migration;
 mod outside;
 mod path;
+mod pipeline;
 mod predicate;
 mod read;
 mod rules;
@@ -24,9 +26,10 @@ mod sources;
 pub(crate) mod spelling;
 mod tree;
 
+pub use checks::{Asks, Both, Check, Schedule, Within};
 pub use ciphers::{Algorithm, Cipher, CipherKey, Encoding, Iv};
 pub(crate) use ciphers::{unbase64, unhex};
-pub use cutover::{Check, Cutover, Finish, Freeze, Notice, Statement};
+pub use cutover::{Cutover, Finish, Freeze, Notice, Statement};
 pub use diagnostics::{At, Diagnostic, Diagnostics, Place, Severity};
 pub(crate) use diagnostics::{FileText, Findings};
 pub use form::{ColumnForm, Form, TableForm};

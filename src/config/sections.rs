@@ -4,6 +4,7 @@ use slackwater_connectors::secret::Secret;
 use slackwater_topics::Namespace;
 
 use super::append_only;
+use super::checks;
 use super::ciphers::Section as Ciphers;
 use super::cutover;
 use super::diagnostics::{At, Findings, Place};
@@ -82,7 +83,8 @@ pub(super) fn migration(root: &Node, outside: &Outside<'_>, findings: &mut Findi
     let not_migrated = not_migrated.map(|(_, node)| left_behind(node, known, findings)).unwrap_or_default();
     // The parts are there already.
     let _ = fields.take("include");
-    let checks = fields.take("checks").map(|(_, node)| cutover::checks(node, findings)).unwrap_or_default();
+    let checks = fields.take("checks").map(|(_, node)| checks::checks(node, known, findings));
+    let checks = checks.unwrap_or_default();
     let verify = fields.take("verify").map(|(_, node)| verify(node, findings));
     let cutover = fields.take("cutover").map(|(_, node)| cutover::cutover(node, outside, findings));
     let mut cutover = cutover.unwrap_or_default();
@@ -187,7 +189,11 @@ fn snapshot(node: &Node, findings: &mut Findings) -> Snapshot {
 }
 
 /// `source.collection` taken apart, where the source is known.
-fn split_name(name: &At<String>, sources: &[Source], findings: &mut Findings) -> Option<(String, String)> {
+pub(super) fn split_name(
+    name: &At<String>,
+    sources: &[Source],
+    findings: &mut Findings,
+) -> Option<(String, String)> {
     match name.value.split_once('.') {
         Some((source, collection)) if !source.is_empty() && !collection.is_empty() => {
             // With no source read at all, its own mistake has been reported.

@@ -1,4 +1,5 @@
 mod append_only;
+mod checks;
 mod ciphers;
 mod secrecy;
 

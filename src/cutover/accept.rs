@@ -10,7 +10,7 @@ use slackwater_connectors::postgres::control::accepted::Accepted;
 use super::plan::Blocker;
 
 /// All blockers; those with a text can never be accepted, because of it.
-const BLOCKERS: [(&str, Option<&str>); 28] = [
+const BLOCKERS: [(&str, Option<&str>); 29] = [
     ("check_fails", None),
     ("collection_parked", None),
     ("count_differs", None),
@@ -20,6 +20,7 @@ const BLOCKERS: [(&str, Option<&str>); 28] = [
     ("findings", None),
     ("not_verified", None),
     ("open_transaction", None),
+    ("rollback_criterion", None),
     ("unmapped_collections", None),
     ("another_cutover", Some("only one process may lead a cutover")),
     ("applier_joining", Some("nobody reads the partitions that are handed over; wait a moment")),

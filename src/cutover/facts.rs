@@ -2,22 +2,32 @@
 
 use std::time::{Duration, Instant};
 
-use slackwater_connectors::error::{Kind, Result};
+use slackwater_connectors::error::Result;
 use slackwater_connectors::postgres::control::Control;
 use slackwater_connectors::postgres::control::accepted::Accepted;
 use slackwater_connectors::postgres::target::finish::Finisher;
 
 use super::accept::sift;
-use super::plan::{Blocker, Checked, Facts, SourceFacts, blockers, may_pass};
-use crate::config::{Check, Freeze, Migration};
+use super::plan::{Blocker, Facts, SourceFacts, blockers, may_pass};
+use crate::checks;
+use crate::config::{Freeze, Migration};
 use crate::ops::look::{self, Look};
 use crate::source::{Named, unmapped};
 
 /// How long is waited for blockers that may soon be gone, and how often is looked.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 const SETTLE_EVERY: Duration = Duration::from_millis(100);
-/// A check counts at most this many rows.
-const MOST_ROWS: u32 = 1_000;
+/// While one of these blocks, the target does not follow, and what both sides say cannot be compared.
+const NOT_FOLLOWING: [&str; 8] = [
+    "snapshot_unfinished",
+    "capture_stopped",
+    "applier_stopped",
+    "applier_joining",
+    "trouble",
+    "lag",
+    "source_away",
+    "another_cutover",
+];
 
 /// Gathers the facts. A source that is missing in `sources` does not answer. `busy`: the other process that leads a cutover now,
 /// if any.
@@ -49,7 +59,7 @@ pub(crate) async fn gather(
         asked.push(facts);
     }
     let finisher = Finisher::open(&migration.target.uri, &migration.target.schema).await?;
-    let checks = check(&finisher, &migration.checks).await?;
+    let checks = checks::queries(&finisher, migration).await?;
     Ok(Facts { look, sources: asked, checks, busy })
 }
 
@@ -63,28 +73,21 @@ pub(crate) async fn settled(
     accepted: &mut Accepted,
 ) -> Result<(Facts, Vec<Blocker>)> {
     let begun = Instant::now();
-    loop {
+    let (mut facts, found, noted) = loop {
         let facts = gather(migration, control, sources, busy.clone()).await?;
         let mut noted = accepted.clone();
         let found = sift(blockers(migration, &facts), &mut noted);
         if found.is_empty() || !may_pass(&facts, &found) || begun.elapsed() > SETTLE_WITHIN {
-            *accepted = noted;
-            return Ok((facts, found));
+            break (facts, found, noted);
         }
         tokio::time::sleep(SETTLE_EVERY).await;
+    };
+    if found.iter().any(|blocker| NOT_FOLLOWING.contains(&blocker.name)) {
+        *accepted = noted;
+        return Ok((facts, found));
     }
-}
-
-/// Runs the team's checks one after another. A check that cannot run is a finding; an unreachable target is an error.
-pub(super) async fn check(finisher: &Finisher, checks: &[Check]) -> Result<Vec<Checked>> {
-    let mut found = Vec::with_capacity(checks.len());
-    for check in checks {
-        let name = check.name.value.clone();
-        match finisher.finds(&name, &check.sql, MOST_ROWS).await {
-            Ok(rows) => found.push(Checked { name, found: Ok(rows) }),
-            Err(error) if error.kind == Kind::Unreachable => return Err(error),
-            Err(error) => found.push(Checked { name, found: Err(error.what) }),
-        }
-    }
-    Ok(found)
+    // Once, because both sides are read several times for it.
+    facts.checks.extend(Box::pin(checks::at_gate(migration, sources)).await?);
+    let found = sift(blockers(migration, &facts), accepted);
+    Ok((facts, found))
 }

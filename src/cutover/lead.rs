@@ -36,10 +36,11 @@ use uuid::Uuid;
 
 use super::facts;
 use super::freeze::{ask, by_hand};
-use super::plan::{Blocker, Checked, blockers, freeze_in_words, time};
+use super::plan::{Blocker, blockers, freeze_in_words, time};
 use super::proof::{self, Count, Counted, Glances};
 use super::report::{DoneStep, Report};
 use super::resume::{Resume, resume};
+use crate::checks::Checked;
 use crate::config::Migration;
 use crate::mapping::Plan;
 use crate::ops::process::{self, unique_id};

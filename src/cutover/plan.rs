@@ -8,6 +8,7 @@ use slackwater_connectors::postgres::control::waiting::WaitingRows;
 use slackwater_connectors::source::FreezeRight;
 
 use super::accept;
+use crate::checks::{Checked, blocks_as};
 use crate::config::{self, Cutover, Finish, Freeze, Migration, Notice};
 use crate::ops::look::{Look, SILENT_MS, is_up};
 
@@ -54,25 +55,6 @@ pub(crate) struct SourceFacts {
     pub(crate) frozen: Option<bool>,
     /// How long the oldest transaction that has written has been open; `None` if there is none or we may not ask.
     pub(crate) writer: Option<Duration>,
-}
-
-/// The result of a check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Checked {
-    pub(crate) name: String,
-    /// The number of rows, or why it could not run.
-    pub(crate) found: Result<u64, String>,
-}
-
-impl Checked {
-    /// Why the check does not hold, if it does not.
-    pub(crate) fn complaint(&self) -> Option<String> {
-        match &self.found {
-            Ok(0) => None,
-            Ok(rows) => Some(format!("`{}` finds {rows} rows, and should find none", self.name)),
-            Err(error) => Some(format!("`{}` cannot run: {error}", self.name)),
-        }
-    }
 }
 
 /// Something that blocks the cutover.
@@ -266,12 +248,25 @@ pub(crate) fn blockers(migration: &Migration, facts: &Facts) -> Vec<Blocker> {
             );
         }
     }
+    checked(facts, &mut block);
+    found
+}
+
+/// Checks that do not hold now, and criteria for going back that did not hold when they last ran.
+fn checked(facts: &Facts, block: &mut impl FnMut(&'static str, String, &'static str)) {
     for check in &facts.checks {
         if let Some(complaint) = check.complaint() {
-            block("check_fails", complaint, "correct the data, or the check in the migration file");
+            let remedy = "correct the data, or the check in the migration file";
+            block(blocks_as(check.rollback), complaint, remedy);
         }
     }
-    found
+    for state in facts.look.checks.iter().filter(|state| state.rollback && state.row.failing == Some(true)) {
+        let newer = facts.checks.iter().find(|check| check.name == state.row.name);
+        if newer.is_none_or(|check| check.verdict().failing().is_none()) {
+            let text = format!("`{}`, when it last ran: {}", state.row.name, state.row.text);
+            block(blocks_as(true), text, "correct the data; `slackwater checks FILE` runs it again");
+        }
+    }
 }
 
 /// Whether all blockers may be gone in a moment: references that came before their targets are tried again every second,

@@ -1,6 +1,9 @@
 use super::*;
+use crate::checks::Found;
 use crate::config::parse;
+use crate::ops::look::CheckState;
 use crate::ops::look::tests::{look, partition, process, stream};
+use slackwater_connectors::postgres::control::checks::CheckRow;
 use slackwater_connectors::postgres::control::ledger::DeadLetterCount;
 use slackwater_connectors::postgres::control::waiting::WaitingRows;
 use slackwater_connectors::postgres::control::{CollectionRow, CopyState};
@@ -40,6 +43,10 @@ fn copied() -> CollectionRow {
     }
 }
 
+fn holds() -> Checked {
+    Checked { name: "no orphans".into(), rollback: false, found: Found::Rows(0) }
+}
+
 /// Nothing blocks this.
 fn facts() -> Facts {
     let look = Look {
@@ -48,7 +55,7 @@ fn facts() -> Facts {
         processes: vec![process("run", "run", 100)],
         ..look()
     };
-    let checks = vec![Checked { name: "no orphans".into(), found: Ok(0) }];
+    let checks = vec![holds()];
     let source = SourceFacts {
         unmapped: Vec::new(),
         name: "legacy".into(),
@@ -141,8 +148,42 @@ fn each_blocker_by_its_name() {
     assert_eq!(with(&|facts| facts.sources[0].frozen = None), Vec::<&str>::new(), "we may not ask");
     assert_eq!(with(&|facts| facts.sources[0].writer = Some(Duration::from_millis(900))), Vec::<&str>::new());
     assert_eq!(with(&|facts| facts.sources[0].writer = Some(Duration::from_secs(40))), ["open_transaction"]);
-    assert_eq!(with(&|facts| facts.checks[0].found = Ok(3)), ["check_fails"]);
-    assert_eq!(with(&|facts| facts.checks[0].found = Err("no such table".into())), ["check_fails"]);
+    assert_eq!(with(&|facts| facts.checks[0].found = Found::Rows(3)), ["check_fails"]);
+    assert_eq!(
+        with(&|facts| facts.checks[0].found = Found::CannotRun("no such table".into())),
+        ["check_fails"]
+    );
+}
+
+#[test]
+fn criteria_for_going_back_have_a_name_of_their_own() {
+    let with = |found: Found, failing: Option<bool>| {
+        let mut facts = facts();
+        facts.checks[0] = Checked { rollback: true, found, ..holds() };
+        let row =
+            CheckRow { name: "no orphans".into(), failing, text: "7 rows".into(), ..CheckRow::default() };
+        facts.look.checks = vec![CheckState { row, rollback: true }];
+        names(&facts)
+    };
+    assert_eq!(with(Found::Rows(3), None), ["rollback_criterion"]);
+    assert_eq!(with(Found::Orphans(2, ""), Some(false)), ["rollback_criterion"], "what is seen now counts");
+    assert_eq!(with(Found::Rows(0), Some(true)), Vec::<&str>::new(), "it holds by now");
+    let mut facts = facts();
+    facts.checks.clear();
+    let row = CheckRow {
+        name: "total".into(),
+        failing: Some(true),
+        text: "source and target differ".into(),
+        ..CheckRow::default()
+    };
+    facts.look.checks = vec![CheckState { row, rollback: true }];
+    let found = blockers(&migration(FILE), &facts);
+    assert_eq!(
+        (found[0].name, found[0].text.as_str()),
+        ("rollback_criterion", "`total`, when it last ran: source and target differ")
+    );
+    facts.look.checks[0].rollback = false;
+    assert_eq!(names(&facts), Vec::<&str>::new(), "one that is no criterion counts at the gate only");
 }
 
 fn waiting(unique: bool) -> WaitingRows {

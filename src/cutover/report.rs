@@ -6,8 +6,9 @@ use slackwater_connectors::postgres::control::cutover::CutoverState;
 use uuid::Uuid;
 
 use super::accept;
-use super::plan::{Checked, time};
+use super::plan::time;
 use super::proof::Count;
+use crate::checks::Checked;
 
 /// A step that is done.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,14 +68,7 @@ impl Report {
                 json!({"table": count.table, "collections": count.collections, "documents": count.documents, "rows": count.rows})
             })
             .collect();
-        let checks: Vec<Value> = self
-            .checks
-            .iter()
-            .map(|check| match &check.found {
-                Ok(rows) => json!({"check": check.name, "rows": rows, "holds": *rows == 0}),
-                Err(error) => json!({"check": check.name, "error": error, "holds": false}),
-            })
-            .collect();
+        let checks: Vec<Value> = self.checks.iter().map(Checked::json).collect();
         json!({
             "migration": self.migration,
             "cutover": self.id.to_string(),

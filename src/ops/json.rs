@@ -12,7 +12,7 @@ use slackwater_connectors::postgres::control::{CollectionRow, LaneRow};
 use slackwater_connectors::postgres::progress::Tally;
 use slackwater_topics::Key;
 
-use super::look::{Look, is_up, state, waiting};
+use super::look::{CheckState, Look, is_up, state, waiting};
 
 /// The whole look, as one object.
 pub(crate) fn json(look: &Look) -> Value {
@@ -43,6 +43,7 @@ pub(crate) fn json(look: &Look) -> Value {
         "recopies": recopies(look),
         "tallies": tallies(look),
         "verification": verification(look),
+        "checks": checks(look),
         "append_only": breach_counts(look),
         "append_only_documents": breaches(look),
         "cutover": cutover(look),
@@ -72,6 +73,22 @@ fn verification(look: &Look) -> Value {
         "findings": look.verified.map(|verified| verified.findings),
         "changes": through.collect::<Vec<_>>(),
     })
+}
+
+fn checks(look: &Look) -> Vec<Value> {
+    let check = |CheckState { row, rollback }: &CheckState| {
+        json!({
+            "check": row.name,
+            "verdict": row.verdict,
+            "text": row.text,
+            "ran_at": row.ran_at,
+            "settled_at": row.settled_at,
+            "failing": row.failing,
+            "since": row.since,
+            "rollback": rollback,
+        })
+    };
+    look.checks.iter().map(check).collect()
 }
 
 fn standing(look: &Look) -> Vec<Value> {

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use slackwater_connectors::error::Result;
 use slackwater_connectors::postgres::control::breaches::{BreachCount, BreachRow};
+use slackwater_connectors::postgres::control::checks::CheckRow;
 use slackwater_connectors::postgres::control::cutover::{CutoverRow, CutoverState};
 use slackwater_connectors::postgres::control::followed::FollowedRow;
 use slackwater_connectors::postgres::control::gone::GoneRow;
@@ -37,6 +38,8 @@ pub(crate) struct Named {
     /// The number of its collections.
     pub(crate) collections: usize,
     pub(crate) sources: Vec<String>,
+    /// Its checks, and whether each is a criterion for going back.
+    pub(crate) checks: Vec<(String, bool)>,
 }
 
 impl Named {
@@ -45,8 +48,17 @@ impl Named {
             migration: migration.name.clone(),
             collections: migration.collections.len(),
             sources: migration.sources.iter().map(|source| source.name.value.clone()).collect(),
+            checks: migration.checks.iter().map(|check| (check.name.value.clone(), check.rollback)).collect(),
         }
     }
+}
+
+/// What a check of the migration file has last said.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CheckState {
+    pub(crate) row: CheckRow,
+    /// It is a criterion for going back.
+    pub(crate) rollback: bool,
 }
 
 /// The state of a migration, as stored in the control store.
@@ -91,6 +103,8 @@ pub(crate) struct Look {
     pub(crate) followed: Vec<FollowedRow>,
     /// What the newest verification says.
     pub(crate) verified: Option<Verified>,
+    /// What the checks of the migration file have last said, in its order.
+    pub(crate) checks: Vec<CheckState>,
     /// The newest cutover.
     pub(crate) cutover: Option<CutoverRow>,
     /// The source's own operation time, if it was asked just now.
@@ -129,6 +143,7 @@ impl Look {
             incidents_total: control.incident_count(migration).await?,
             followed: control.followed(migration).await?,
             verified: control.verified(migration).await?,
+            checks: checks(control, about).await?,
             cutover: control.cutover(migration).await?,
             asked: None,
         })
@@ -328,6 +343,19 @@ impl Look {
         let processes = self.processes.iter().filter(|row| is_up(row));
         processes.filter_map(|row| Some((row.name.as_str(), row.trouble.as_deref()?))).collect()
     }
+}
+
+/// What the checks have said; nothing is asked where there are none.
+async fn checks(control: &Control, about: &Named) -> Result<Vec<CheckState>> {
+    if about.checks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = control.checks(&about.migration).await?;
+    let state = |(name, rollback): &(String, bool)| {
+        let row = rows.iter().find(|row| row.name == *name)?.clone();
+        Some(CheckState { row, rollback: *rollback })
+    };
+    Ok(about.checks.iter().filter_map(state).collect())
 }
 
 /// Whether the process lives: its last beat is recent.

@@ -5,7 +5,7 @@ use slackwater_connectors::postgres::control::partitions::PartitionRow;
 use slackwater_connectors::postgres::control::pulse::ProcessRow;
 use slackwater_topics::Key;
 
-use super::look::{Look, is_silent, is_up, state, waiting};
+use super::look::{CheckState, Look, is_silent, is_up, state, waiting};
 
 /// At most this many partitions are shown, the worst first.
 const MOST_PARTITIONS: usize = 8;
@@ -33,6 +33,7 @@ pub(crate) fn text(look: &Look, before: Option<&Look>) -> String {
     for line in lines.into_iter().flatten() {
         text += &format!("{line}\n");
     }
+    text += &checks(look);
     text += &sources(look);
     text += &processes(look, before);
     text += &partitions(look);
@@ -87,6 +88,24 @@ fn changes(look: &Look) -> Option<String> {
         open => format!("; {open} of {all} collections were not verified as a whole yet"),
     };
     Some(format!("changes verified through {} s ago{rest}", seconds(lag)))
+}
+
+/// What each check has last said.
+fn checks(look: &Look) -> String {
+    let mut text = String::new();
+    for CheckState { row, rollback } in &look.checks {
+        let at = |millis| {
+            jiff::Timestamp::from_millisecond(millis).map(|at| format!("{at:.0}")).unwrap_or_default()
+        };
+        let word = if row.verdict == "cannot_run" { "fails" } else { row.verdict.as_str() };
+        let since = match row.failing {
+            Some(true) => format!(", failing since {}", at(row.since)),
+            Some(false) | None => String::new(),
+        };
+        let what = if *rollback { "rollback criterion" } else { "check" };
+        text += &format!("{what} {}: {word} as of {}{since}: {}\n", row.name, at(row.ran_at), row.text);
+    }
+    text
 }
 
 fn cutover(look: &Look) -> Option<String> {

@@ -87,13 +87,7 @@ pub(crate) async fn plan_at_start(migration: &Migration) -> Result<Arc<Plan>, Fa
 
 /// The tables that it names.
 pub(crate) fn tables(migration: &Migration) -> Vec<(String, String)> {
-    let tables = migration.collections.iter().flat_map(|collection| &collection.tables);
-    tables
-        .map(|table| {
-            let schema = table.schema.clone().unwrap_or_else(|| migration.target.schema.clone());
-            (schema, table.into.value.clone())
-        })
-        .collect()
+    migration.tables()
 }
 
 /// Connects to a source and looks whether it is fit for its collections. A connection that broke while we looked says nothing about

@@ -19,6 +19,7 @@ use slackwater_connectors::kafka::{Refusals, Renewal, Settings};
 use tokio::task::JoinSet;
 
 use crate::apply::schema_watch::{Schema, SchemaWatch};
+use crate::checks;
 use crate::config::{KafkaLog, Log, Migration, Source, System};
 use crate::failure::Failure;
 use crate::mapping::Plan;
@@ -202,6 +203,11 @@ pub(crate) async fn start(
             );
             process.spawn("verify changes", follow);
         }
+    }
+    let scheduled = process.migration.checks.iter().any(|check| check.schedule.is_some());
+    if scheduled && !matches!(role, Role::Apply { .. }) {
+        let patrol = checks::patrol(Arc::clone(&process.migration), process.stop.clone());
+        process.spawn("checks", patrol);
     }
     // Not before: it writes into our schema, and a start that is refused has to leave no trace. Who asks it waits until then.
     process.spawn("watch the tables", watch.run());

@@ -10,7 +10,7 @@ mod follow;
 mod made;
 mod pass;
 mod patrol;
-mod reached;
+pub(crate) mod reached;
 mod repair;
 mod report;
 mod settle;

@@ -22,13 +22,13 @@ const MARGIN: Duration = Duration::from_secs(2);
 
 /// The present of a source.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Present {
-    pub(super) moment: Moment,
-    pub(super) at: Instant,
+pub(crate) struct Present {
+    pub(crate) moment: Moment,
+    pub(crate) at: Instant,
 }
 
 /// A source's present: what was acknowledged before is at or before it.
-pub(super) async fn present(source: &Source) -> slackwater_connectors::error::Result<Present> {
+pub(crate) async fn present(source: &Source) -> slackwater_connectors::error::Result<Present> {
     let at = Instant::now();
     Ok(Present { moment: source.now().await?, at })
 }
@@ -55,16 +55,7 @@ pub(super) async fn reached(
         let about = Named::of(migration);
         let look = ask!(store, control => read(control, about.clone()))?;
         let through = look.applied_through_of(source);
-        let there = if kind.counts_by_itself() {
-            // Nobody but the process that reads it knows its moments, so times are compared.
-            look.lag_of(source).is_some_and(|lag| {
-                let lag = Duration::from_millis(u64::try_from(lag).unwrap_or(u64::MAX));
-                present.at.elapsed() > lag.saturating_add(MARGIN)
-            })
-        } else {
-            through.is_some_and(|through| through >= present.moment)
-        };
-        if there {
+        if has_reached(&look, source, kind.counts_by_itself(), present) {
             return Ok(true);
         }
         if through != last.1 {
@@ -78,8 +69,20 @@ pub(super) async fn reached(
     }
 }
 
+/// Whether the target shows everything of the source through its `present`.
+pub(crate) fn has_reached(look: &Look, source: &str, counts_by_itself: bool, present: Present) -> bool {
+    if counts_by_itself {
+        // Nobody but the process that reads it knows its moments, so times are compared.
+        return look.lag_of(source).is_some_and(|lag| {
+            let lag = Duration::from_millis(u64::try_from(lag).unwrap_or(u64::MAX));
+            present.at.elapsed() > lag.saturating_add(MARGIN)
+        });
+    }
+    look.applied_through_of(source).is_some_and(|through| through >= present.moment)
+}
+
 /// As much as is asked here.
-async fn read(control: &Control, about: Named) -> slackwater_connectors::error::Result<Look> {
+pub(crate) async fn read(control: &Control, about: Named) -> slackwater_connectors::error::Result<Look> {
     let migration = about.migration;
     Ok(Look {
         expected: about.sources,

@@ -177,9 +177,15 @@ async fn a_whole_migration_with_these_rights_alone() {
     let mongod = Mongod::start("grants", Flavour::Passwords).await;
     let mut stage = Stage::at("grants", &mongod.uri()).await;
     stage.fill(seed, 800).await;
+    // The gate runs it, and so does the frozen second.
+    let check = "{ name: versions, source: { collection: legacy.users, aggregate: [ { $group: { _id: null, v: { $sum: $v } } } ] }, \
+                 target: select sum(version) from users }";
     let file = stage.file(
         "grants.yaml",
-        &format!("{}\ncutover: {{ max_lag: 10s, deadline: 60s }}\n", crm_demo::MIGRATION_FILE),
+        &format!(
+            "{}\nchecks: [ {check} ]\ncutover: {{ max_lag: 10s, deadline: 60s }}\n",
+            crm_demo::MIGRATION_FILE
+        ),
     );
     let role = format!("{}_role", stage.name);
     // What everybody may would hide what the role may not.
@@ -230,6 +236,7 @@ async fn a_whole_migration_with_these_rights_alone() {
     })
     .await;
     assert_eq!(report["state"], "open", "{report:#}");
+    assert_eq!(report["checks"][0]["verdict"], "holds", "{report:#}");
     let [mut process] = processes;
     let ended = until("the process ends by itself", PATIENCE, async || process.ended()).await;
     assert!(ended.success(), "{}", process.tail());

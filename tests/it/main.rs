@@ -8,6 +8,7 @@
 mod append_only;
 mod candidates;
 mod changes;
+mod checks;
 mod ciphers;
 mod claims;
 mod computed;

@@ -1,4 +1,4 @@
-//! A file with thirty-four mistakes in it, some of them in a part that it includes: `check` finds all of them in one go, each at its line and
+//! A file with thirty-five mistakes in it, some of them in a part that it includes: `check` finds all of them in one go, each at its line and
 //! column, each with a remedy.
 
 use std::fmt::Write as _;
@@ -57,6 +57,7 @@ collections:
 not_migrated: [ legacy.logs, legacy.logs, legacy.teams ]
 checks:
   - { name: lost, returns_nothing: select 1 from nowhere }
+  - { name: sums, source: { collection: legacy.bills, aggregate: [ { $gruop: { _id: null } } ] }, target: select 1 }
 cutover:
   max_lag: soon
   deadlin: 5s
@@ -76,7 +77,7 @@ target: { postgres: { uri: x } }
 "#;
 
 /// Where each is (a text, and how far behind its beginning), and what is said.
-const PLANTED: [(&str, usize, &str); 29] = [
+const PLANTED: [(&str, usize, &str); 30] = [
     ("fallow", 0, "`on_drop` cannot be `fallow`"),
     ("worker: 4", 0, "`snapshot` knows no `worker`"),
     ("invalid: default", 9, "`invalid` cannot be `default`"),
@@ -103,6 +104,7 @@ const PLANTED: [(&str, usize, &str); 29] = [
     ("legacy.logs, legacy.teams", 0, "`legacy.logs` is written twice"),
     ("legacy.teams ]", 0, "`legacy.teams` is mapped in line 32 and not migrated as well"),
     ("select 1 from nowhere", 0, "nowhere"),
+    ("legacy.bills, aggregate", 0, "`sums` cannot run: "),
     ("soon", 0, "`max_lag` must be a time"),
     ("deadlin", 0, "knows no `deadlin`"),
     ("no-such-program", 0, "no-such-program"),

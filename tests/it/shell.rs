@@ -7,8 +7,9 @@ use std::process::{Command, Output, Stdio};
 const SLACKWATER: &str = env!("CARGO_BIN_EXE_slackwater");
 
 /// Every command, as `slackwater --help` and the help of `topics` list them.
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "candidates",
+    "checks",
     "verify",
     "repair",
     "check",
@@ -75,7 +76,7 @@ fn bash_completes_commands_and_flags() {
     let first = offered(&[""]);
     assert!(first.is_superset(&set(&COMMANDS)), "{first:?}");
     assert_eq!(offered(&["cut"]), set(&["cutover"]));
-    assert_eq!(offered(&["c"]), set(&["candidates", "capture", "check", "completions", "cutover"]));
+    assert_eq!(offered(&["c"]), set(&["candidates", "capture", "check", "checks", "completions", "cutover"]));
     assert!(offered(&["topics", ""]).is_superset(&set(&OF_TOPICS)));
     assert_eq!(offered(&["cutover", "--p"]), set(&["--plan"]));
     assert_eq!(offered(&["topics", "tail", "--d"]), set(&["--documents"]));

@@ -4,6 +4,7 @@
 //! as they came off the wire: a document is a slice of the reply that brought it.
 
 mod address;
+mod aggregate;
 mod change;
 mod client;
 mod error;
@@ -21,6 +22,7 @@ mod snapshot;
 mod stream;
 mod token;
 
+pub use aggregate::{Aggregated, AsOf, PIPELINE};
 pub use client::{CollectionInfo, CollectionKind, Mongo};
 pub use preflight::{Preflight, Presence, WatchedCollection};
 pub use rights::{Privileges, Resource};

@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use super::verified::look_last;
 use super::{Abandon, LOOK_EVERY, Leader, Prepared};
+use crate::checks::{Checked, blocks_as, still};
 use crate::config::Finish;
-use crate::cutover::facts::check;
 use crate::cutover::freeze::{freeze, frozen_by_us};
-use crate::cutover::plan::{Checked, count, freeze_in_words, time, waits, warnings};
+use crate::cutover::plan::{count, freeze_in_words, time, waits, warnings};
 use crate::cutover::proof::{self, Count};
 use crate::ops::process::unique_id;
 
@@ -108,7 +108,7 @@ impl<'a> Leader<'a> {
         };
         let (counts, checks, (looked, verified)) = tokio::join!(
             proof::compare(self.plan, tables, &self.sources, counters, documents, &outlived),
-            check(finisher, &self.migration.checks),
+            still(finisher, self.migration, &self.sources),
             looked,
         );
         (self.counts, self.checks) = (counts?, checks?);
@@ -117,9 +117,10 @@ impl<'a> Leader<'a> {
         for text in &differing {
             self.unless_accepted("count_differs", text)?;
         }
-        let complaints: Vec<String> = self.checks.iter().filter_map(Checked::complaint).collect();
-        for text in &complaints {
-            self.unless_accepted("check_fails", text)?;
+        let complaint = |check: &Checked| Some((blocks_as(check.rollback), check.complaint()?));
+        let complaints: Vec<(&str, String)> = self.checks.iter().filter_map(complaint).collect();
+        for (name, text) in &complaints {
+            self.unless_accepted(name, text)?;
         }
         let (looked, over) = looked?;
         for (name, text) in &over {

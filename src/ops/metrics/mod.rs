@@ -118,6 +118,7 @@ fn pipeline(look: &Look, out: &mut Samples) {
         let lag = look.verified_lag_ms(row) as f64 / 1000.0;
         out.put(&names::VERIFIED_LAG, &[&row.collection], lag);
     }
+    checks(look, out);
     for row in &look.tallies {
         out.put(&names::POLICY, &[&row.collection, &row.table, &row.column, &row.policy], row.count as f64);
     }
@@ -125,6 +126,20 @@ fn pipeline(look: &Look, out: &mut Samples) {
         out.put(&names::APPEND_ONLY, &[&row.collection, &row.kind], row.changes as f64);
     }
     out.put(&names::INCIDENTS, &[], look.incidents_total as f64);
+}
+
+fn checks(look: &Look, out: &mut Samples) {
+    for state in &look.checks {
+        let name = [state.row.name.as_str()];
+        let holds = state.row.failing.map(|failing| f64::from(u8::from(!failing)));
+        out.known(&names::CHECK_HOLDS, &name, holds);
+        out.known(&names::CHECK_SETTLED, &name, state.row.settled_at.map(|at| at as f64 / 1000.0));
+    }
+    let mut criteria = look.checks.iter().filter(|state| state.rollback).peekable();
+    if criteria.peek().is_some() {
+        let failing = criteria.filter(|state| state.row.failing == Some(true)).count();
+        out.put(&names::ROLLBACK_CRITERIA, &[], failing as f64);
+    }
 }
 
 fn partitions(look: &Look, out: &mut Samples) {

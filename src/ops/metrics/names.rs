@@ -116,6 +116,12 @@ metrics! {
         "When the last whole verification that found everything equal began, in seconds since 1970. Absent if the last one was another.";
     VERIFIED_LAG Pipeline Gauge "slackwater_verified_lag_seconds" ["collection"]
         "How far the verification of a collection's changes is behind its source. Absent where changes are not verified.";
+    CHECK_HOLDS Pipeline Gauge "slackwater_check_holds" ["check"]
+        "1 if a check of the migration file held when it last came to a verdict, 0 if it failed. Absent before that.";
+    CHECK_SETTLED Pipeline Gauge "slackwater_check_timestamp_seconds" ["check"]
+        "When a check last began that came to a verdict, in seconds since 1970.";
+    ROLLBACK_CRITERIA Pipeline Gauge "slackwater_rollback_criteria_failing" []
+        "Checks with `rollback: true` that failed when they last came to a verdict. Absent before the first one has run.";
     POLICY Pipeline Counter "slackwater_policy_total" ["collection", "table", "column", "policy"]
         "How often a policy of the migration file changed or dropped a value.";
     APPEND_ONLY Pipeline Counter "slackwater_append_only_total" ["collection", "kind"]

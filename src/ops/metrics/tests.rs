@@ -1,6 +1,8 @@
+use super::super::look::CheckState;
 use super::super::look::tests::{look, partition, process, stream};
 use super::names::Kind;
 use super::*;
+use slackwater_connectors::postgres::control::checks::CheckRow;
 use slackwater_connectors::postgres::control::ledger::DeadLetterCount;
 use slackwater_connectors::postgres::control::pulse::ProcessRow;
 use slackwater_connectors::postgres::control::{CollectionRow, CopyState};
@@ -60,6 +62,32 @@ fn unknown_values_are_not_shown() {
     assert!(!text.contains("slackwater_lag_seconds"), "one partition has applied nothing");
     let text = exposition(Some(&Look { lanes: vec![stream(Some(101_200))], ..look() }), HERE);
     assert!(text.contains("slackwater_lag_seconds{migration=\"crm\"} 0.8\n"), "{text}");
+}
+
+#[test]
+fn checks_are_shown_by_name() {
+    let state = |name: &str, failing, rollback| {
+        let row = CheckRow {
+            name: name.into(),
+            failing,
+            settled_at: failing.map(|_| 9_500),
+            ..CheckRow::default()
+        };
+        CheckState { row, rollback }
+    };
+    let checks =
+        vec![state("total", Some(true), true), state("users", Some(false), false), state("new", None, false)];
+    let text = exposition(Some(&Look { checks, ..look() }), HERE);
+    for line in [
+        "slackwater_check_holds{migration=\"crm\",check=\"total\"} 0\n",
+        "slackwater_check_holds{migration=\"crm\",check=\"users\"} 1\n",
+        "slackwater_check_timestamp_seconds{migration=\"crm\",check=\"users\"} 9.5\n",
+        "slackwater_rollback_criteria_failing{migration=\"crm\"} 1\n",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(!text.contains("\"new\""), "{text}");
+    assert!(!exposition(Some(&look()), HERE).contains("slackwater_rollback"), "nobody named a criterion");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The switch, on servers of the test's own: a frozen MongoDB refuses everybody's writes.
 
+mod checked;
 mod kills;
 mod managed;
 mod many;

@@ -44,6 +44,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("; to undo it: ", "a table that has changed"),
     ("has a new constraint", "a table that has changed"),
     ("has lost its constraint", "a table that has changed"),
+    ("; `slackwater checks` shows both sides", "a check that a test lets fail"),
     // Servers and processes that a test stops.
     ("waiting for", "a server is stopped, or refuses us"),
     ("the change stream broke", "connections to MongoDB are cut"),

@@ -19,6 +19,7 @@ use crate::source;
 
 pub mod accepted;
 pub mod breaches;
+pub mod checks;
 mod copies;
 pub mod cutover;
 mod doing;

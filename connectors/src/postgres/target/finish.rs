@@ -26,7 +26,7 @@ pub struct Sequence {
 
 /// One connection for such questions.
 pub struct Finisher {
-    client: Client,
+    pub(super) client: Client,
     task: JoinHandle<()>,
 }
 

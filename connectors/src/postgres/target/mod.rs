@@ -1,6 +1,7 @@
 //! The target: its catalogue, and how rows are written to it.
 
 pub mod catalog;
+pub mod checks;
 pub mod compare;
 pub mod comparer;
 pub mod drift;
@@ -10,6 +11,7 @@ pub mod introspect;
 pub mod judge;
 pub mod merged;
 mod notes;
+pub mod orphans;
 mod parameter;
 mod pipeline;
 mod references;
