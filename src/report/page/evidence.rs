@@ -21,7 +21,7 @@ pub(super) fn checks(report: &Value) -> String {
     let mut names: Vec<&str> = Vec::new();
     for check in checks {
         let fields = check.as_object().into_iter().flat_map(|fields| fields.keys());
-        for name in fields.filter(|name| !matches!(name.as_str(), "check" | "holds")) {
+        for name in fields.filter(|name| !matches!(name.as_str(), "check" | "holds" | "verdict")) {
             if !names.contains(&name.as_str()) {
                 names.push(name);
             }
@@ -30,11 +30,14 @@ pub(super) fn checks(report: &Value) -> String {
     let rows: Vec<(Vec<Cell>, bool)> = checks
         .iter()
         .map(|check| {
-            let holds = check["holds"].as_bool();
-            let verdict = match holds {
-                Some(true) => "<span class=yes>holds</span>",
-                Some(false) => "<span class=no>fails</span>",
-                None => "not decided",
+            // What moved all the time neither holds nor fails.
+            let open = check["verdict"] == "unsettled";
+            let holds = check["holds"].as_bool().filter(|_| !open);
+            let verdict = match (holds, check["verdict"].as_str()) {
+                (Some(true), _) => "<span class=yes>holds</span>",
+                (Some(false), Some("cannot_run")) => "<span class=no>cannot run</span>",
+                (Some(false), _) => "<span class=no>fails</span>",
+                (None, _) => "not decided",
             };
             let mut cells = vec![text(&plain(&check["check"])), html(verdict.to_owned())];
             cells.extend(names.iter().map(|name| any(&check[*name])));
