@@ -202,6 +202,7 @@ The exit codes are listed in `slackwater --help`.")]
   slackwater verify migration.yaml
   slackwater verify migration.yaml --collection legacy.users --json | jq .findings
   slackwater verify migration.yaml --sample 5 --throttle 2000
+  slackwater verify migration.yaml --since 12h
   slackwater verify migration.yaml --report ./reports
 
 It may run at any time while the migration is at work: what is under way is waited for. One that is stopped goes on where it was.

@@ -20,7 +20,7 @@ use crate::ops::process::now_millis;
 use crate::ops::stop::{self, Stop, Stopper};
 use crate::report;
 use crate::topology::load;
-use crate::verify::{Cut, Progress, Wanted, repair, verify};
+use crate::verify::{Cut, Progress, Wanted, repair, since, verify};
 
 /// Exit code: something is not as it should be, or was not proven.
 const DIFFERS: u8 = 10;
@@ -50,6 +50,9 @@ pub(crate) struct Arguments {
 pub(crate) struct VerifyArguments {
     #[command(flatten)]
     what: Arguments,
+    /// Only documents that have changed within this time: `30m`, `12h`. Nothing is kept of it. Not of NocoDB.
+    #[arg(long, value_name = "TIME", value_parser = span, conflicts_with_all = ["sample", "anew", "throttle"])]
+    since: Option<Duration>,
     /// Where the folder of the report is made, when everything was compared. `none`: nowhere.
     #[arg(long, value_name = "DIR", default_value = "reports", value_hint = clap::ValueHint::DirPath)]
     report: PathBuf,
@@ -66,11 +69,18 @@ pub(crate) struct RepairArguments {
 
 /// `slackwater verify`.
 pub(super) async fn run(arguments: VerifyArguments) -> Result<ExitCode, Failure> {
-    let VerifyArguments { what: arguments, report: folder } = arguments;
+    let VerifyArguments { what: arguments, since: span, report: folder } = arguments;
     let started_at = now_millis();
     let mut work = Work::of(&arguments).await?;
     let migration = Arc::clone(&work.migration);
     let (plan, progress, stop) = (Arc::clone(&work.plan), Arc::clone(&work.progress), work.stop.clone());
+    if let Some(span) = span {
+        let what = wanted(&arguments);
+        let changed = since(&migration, &plan, (&what, span), &progress, &stop);
+        let Some(changed) = work.until_asked(changed).await? else { return Ok(ExitCode::from(DIFFERS)) };
+        print(arguments.json, || changed.json(), || changed.text());
+        return Ok(if changed.is_equal() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERS) });
+    }
     let Some(report) =
         work.until_asked(verify(&migration, &plan, wanted(&arguments), &progress, &stop)).await?
     else {
@@ -109,6 +119,11 @@ pub(super) async fn mend(arguments: RepairArguments) -> Result<ExitCode, Failure
     };
     print(arguments.json, || repaired.json(), || repaired.text());
     Ok(if repaired.report.is_equal() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERS) })
+}
+
+/// A time as the migration file writes it.
+fn span(text: &str) -> Result<Duration, String> {
+    crate::config::span(text).ok_or_else(|| "write a number and a unit, such as `30m` or `12h`".to_owned())
 }
 
 fn wanted(arguments: &Arguments) -> Wanted {

@@ -164,18 +164,23 @@ pub(super) fn count(node: &Node, what: &str, findings: &mut Findings) -> Option<
 
 /// A time: `2s`, `500ms`, `1m`.
 pub(super) fn duration(node: &Node, what: &str, findings: &mut Findings) -> Option<Duration> {
-    const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
     let text = text(node, what, findings)?;
-    let digits = text.value.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.value.len());
-    let (number, unit) = text.value.split_at(digits);
+    let duration = span(&text.value);
+    if duration.is_none() {
+        findings.error(node.place, format!("{what} must be a time"), "such as `2s` or `500ms`");
+    }
+    duration
+}
+
+/// The same in words of the command line.
+pub(crate) fn span(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
     let factor = UNITS.iter().find(|(name, _)| *name == unit.trim()).map(|(_, factor)| *factor);
     let millis =
         number.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
-    let millis = millis.filter(|millis| *millis > 0);
-    if millis.is_none() {
-        findings.error(node.place, format!("{what} must be a time"), "such as `2s` or `500ms`");
-    }
-    millis.map(Duration::from_millis)
+    millis.filter(|millis| *millis > 0).map(Duration::from_millis)
 }
 
 /// A size: `8MiB`, `500kB`, `1048576`.

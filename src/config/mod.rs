@@ -32,6 +32,7 @@ pub(crate) use ciphers::{unbase64, unhex};
 pub use cutover::{Cutover, Finish, Freeze, Notice, Statement};
 pub use diagnostics::{At, Diagnostic, Diagnostics, Place, Severity};
 pub(crate) use diagnostics::{FileText, Findings};
+pub(crate) use fields::span;
 pub use form::{ColumnForm, Form, TableForm};
 pub(crate) use form::{LOOKED_UP, digest};
 pub use migration::{

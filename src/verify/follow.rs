@@ -175,6 +175,12 @@ impl<'m> Follower<'m> {
         Ok(!self.covered.is_empty())
     }
 
+    /// Follows these collections from a moment on, whatever is known of them.
+    pub(super) fn follow_from(&mut self, collections: Vec<CollectionId>, from: Moment) {
+        self.covered = collections.into_iter().collect();
+        (self.through, self.heard, self.stream) = (from, from, None);
+    }
+
     /// The name of the source.
     pub(crate) fn source(&self) -> &str {
         &self.named.name

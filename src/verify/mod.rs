@@ -14,6 +14,7 @@ pub(crate) mod reached;
 mod repair;
 mod report;
 mod settle;
+mod since;
 mod watch;
 mod worker;
 
@@ -41,6 +42,7 @@ pub(crate) use follow::Follower;
 pub(crate) use patrol::{follow, patrol};
 pub(crate) use repair::repair;
 pub(crate) use report::Report;
+pub(crate) use since::since;
 use worker::Worker;
 
 /// How often it is asked whether another process verifies, and how long between.
@@ -137,20 +139,7 @@ pub(crate) async fn verify(
     progress: &Arc<Progress>,
     stop: &Stop,
 ) -> Result<Report, Cut> {
-    let never = || {
-        let line = "this migration has never run; `slackwater run` copies everything";
-        Cut::Failed(Failure::Unsuitable(vec![line.to_owned()]))
-    };
-    let control = Control::peek(&migration.target.uri).await?.ok_or_else(never)?;
-    let recorded = control.mapping(&migration.name).await?.ok_or_else(never)?;
-    if recorded.digest.is_some_and(|digest| digest != digest_of(migration)) {
-        let line = "the migration file has changed since the rows were made: start `slackwater run` (or `capture`) with it first";
-        return Err(Cut::Failed(Failure::Unsuitable(vec![line.to_owned()])));
-    }
-    if control.switched(&migration.name).await? {
-        let line = "the migration is switched: its rows are those of the application now, and no document makes them any more";
-        return Err(Cut::Failed(Failure::Unsuitable(vec![line.to_owned()])));
-    }
+    let control = ready(migration).await?;
     let sources = Named::connect_all(&migration.sources).await?;
     let mut store = Store::new(&migration.target.uri, None, stop);
     let look = ask!(store, control => Look::read(control, &About::of(migration)))?;
@@ -170,6 +159,25 @@ pub(crate) async fn verify(
     // Held as long as this connection lives.
     let _held = verifier.begin(control).await?;
     verifier.work().await
+}
+
+/// The control store of a migration that can be verified.
+async fn ready(migration: &Migration) -> Result<Control, Cut> {
+    let never = || {
+        let line = "this migration has never run; `slackwater run` copies everything";
+        Cut::Failed(Failure::Unsuitable(vec![line.to_owned()]))
+    };
+    let control = Control::peek(&migration.target.uri).await?.ok_or_else(never)?;
+    let recorded = control.mapping(&migration.name).await?.ok_or_else(never)?;
+    if recorded.digest.is_some_and(|digest| digest != digest_of(migration)) {
+        let line = "the migration file has changed since the rows were made: start `slackwater run` (or `capture`) with it first";
+        return Err(Cut::Failed(Failure::Unsuitable(vec![line.to_owned()])));
+    }
+    if control.switched(&migration.name).await? {
+        let line = "the migration is switched: its rows are those of the application now, and no document makes them any more";
+        return Err(Cut::Failed(Failure::Unsuitable(vec![line.to_owned()])));
+    }
+    Ok(control)
 }
 
 /// What can be verified now, and what not.

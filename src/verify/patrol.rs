@@ -46,16 +46,30 @@ pub(crate) async fn follow(
     plan: impl FnMut() -> Arc<Plan>,
     stop: Stop,
 ) -> Result<()> {
-    match work_on_changes(&migration, (&source, wanted), plan, &stop).await {
-        Ok(()) | Err(Cut::Asked) => Ok(()),
-        Err(Cut::Failed(failure)) => Err(failure.into_error()),
+    let mut plan = plan;
+    let mut paused = stop.clone();
+    let mut warned = false;
+    loop {
+        let failure = match work_on_changes(&migration, (&source, wanted), &mut plan, &stop).await {
+            Ok(()) | Err(Cut::Asked) => return Ok(()),
+            Err(Cut::Failed(failure)) => failure.into_error(),
+        };
+        // The stream goes on whatever becomes of its verification. A table that has changed is another one with the next plan.
+        if std::mem::replace(&mut warned, true) {
+            tracing::debug!(error = %failure, "changes cannot be verified");
+        } else {
+            tracing::warn!(error = %failure, "changes cannot be verified now; trying again");
+        }
+        if !paused.sleep(LOOK_EVERY).await {
+            return Ok(());
+        }
     }
 }
 
 async fn work_on_changes(
     migration: &Migration,
     (source, wanted): (&Source, Verify),
-    mut plan: impl FnMut() -> Arc<Plan>,
+    plan: &mut impl FnMut() -> Arc<Plan>,
     stop: &Stop,
 ) -> std::result::Result<(), Cut> {
     let named = persist(stop, || Named::connect(source)).await?;

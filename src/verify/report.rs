@@ -140,17 +140,12 @@ impl Report {
             .findings
             .iter()
             .map(|(id, finding)| {
-                json!({
-                    "finding": id, "kind": finding.kind, "table": named(finding), "key": shown_key(finding),
-                    "columns": finding.columns, "document": finding.document,
-                })
+                let mut entry = entry(finding);
+                entry["finding"] = (*id).into();
+                entry
             })
             .collect();
-        let left_out: Vec<Value> = self
-            .left_out
-            .iter()
-            .map(|left| json!({"collection": left.collection, "why": left.why}))
-            .collect();
+        let left_out: Vec<Value> = self.left_out.iter().map(LeftOut::json).collect();
         let not_searched: Vec<Value> =
             self.not_searched.iter().map(|(table, why)| json!({"table": table, "why": why})).collect();
         json!({
@@ -211,6 +206,20 @@ impl Report {
         }
         text += if self.is_equal() { "\nequal\n" } else { "\nNOT equal\n" };
         text
+    }
+}
+
+/// A finding for a machine.
+pub(super) fn entry(finding: &FindingRow) -> Value {
+    json!({
+        "kind": finding.kind, "table": named(finding), "key": shown_key(finding), "columns": finding.columns,
+        "document": finding.document,
+    })
+}
+
+impl LeftOut {
+    pub(super) fn json(&self) -> Value {
+        json!({"collection": self.collection, "why": self.why})
     }
 }
 

@@ -41,6 +41,17 @@ async fn found(ground: &Ground) -> BTreeSet<String> {
     rows.iter().map(|row| (0..4).map(|at| text(row, at)).collect::<Vec<_>>().join(" ")).collect()
 }
 
+/// The same of what a command has found.
+fn named(report: &Value) -> BTreeSet<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let one = |finding: &Value| {
+        let columns: Vec<String> = finding["columns"].as_array().expect("columns").iter().map(text).collect();
+        let table = text(&finding["table"]).replace("public.", "");
+        format!("{} {table} {} {}", text(&finding["kind"]), columns.join(","), text(&finding["document"]))
+    };
+    report["findings"].as_array().expect("findings").iter().map(one).collect()
+}
+
 /// The verification that `slackwater status --json` shows.
 async fn shown(ground: &Ground) -> Value {
     ground.stage().status(ground.file()).await["verification"].clone()
@@ -63,8 +74,8 @@ async fn close(ground: &Ground, processes: &mut [Slackwater]) -> Value {
 }
 
 fn documents(shown: &Value) -> u64 {
-    let rows = shown["changes"].as_array().expect("collections");
-    rows.iter().map(|row| row["documents"].as_u64().expect("a number")).sum()
+    let rows = shown["changes"].as_array().into_iter().flatten();
+    rows.map(|row| row["documents"].as_u64().expect("a number")).sum()
 }
 
 /// Each table by itself: what is written meanwhile may be in the way, and then it comes again.
@@ -173,6 +184,9 @@ async fn followed(kafka: bool) {
         incidents.iter().any(|one| one["kind"] == "findings").then_some(())
     })
     .await;
+    // Whoever asks what has changed of late hears the same, and of nothing else.
+    let changed = ground.verify(&["--since", "1h"]).await;
+    assert_eq!(named(&changed), wanted, "{changed:#}");
     // One that is written right in the meantime is no finding any more.
     triggers(&ground, |table| format!("DROP TRIGGER broken ON {table}")).await;
     change(50, doc! {"$set": {"version": -2_i64}}).await;
@@ -204,4 +218,43 @@ async fn what_an_applier_does_wrong_is_found_direct() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_applier_does_wrong_is_found_over_kafka() {
     followed(true).await;
+}
+
+/// A table that cannot be written stands still, and with it what is known of its changes; the process goes on, and so does the verification once
+/// the table is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_changes_ends_nothing() {
+    let seed = number("SLACKWATER_TEST_SEED", 1);
+    println!("seed {seed}");
+    let mut chance = Chance::new(seed);
+    let file = format!("{FILE}verify: {{ every: 1h, throttle: 20000 }}\n");
+    let ground = Ground::set("followed_drift", false, SCHEMA, &file, &["people"]).await;
+    let people: Vec<Document> = (0..50).map(|id| person(&mut chance, id)).collect();
+    let mut processes = filled(&ground, &people).await;
+    close(&ground, &mut processes).await;
+    let target = &ground.stage().target;
+    let source = ground.stage().source.collection::<Document>("people");
+    let touch = async || {
+        let change = doc! {"$inc": {"version": 1_i64}};
+        source.update_many(doc! {}, change).await.expect("changed");
+    };
+    target.batch_execute("ALTER TABLE people DROP COLUMN note").await.expect("a column goes");
+    until("the table stands, and nothing is known of it", PATIENCE, async || {
+        processes.iter_mut().for_each(Slackwater::still_runs);
+        touch().await;
+        let status = ground.stage().status(ground.file()).await;
+        let stands = status["standing"].as_array().is_some_and(|rows| !rows.is_empty());
+        let known = status["verification"]["changes"].as_array().is_some_and(|rows| !rows.is_empty());
+        (stands && !known).then_some(())
+    })
+    .await;
+    target.batch_execute("ALTER TABLE people ADD COLUMN note text").await.expect("a column comes");
+    until("changes are verified again", PATIENCE, async || {
+        processes.iter_mut().for_each(Slackwater::still_runs);
+        touch().await;
+        (documents(&shown(&ground).await) >= 50).then_some(())
+    })
+    .await;
+    assert_eq!(found(&ground).await, BTreeSet::new(), "a false alarm");
+    ground.end(processes).await;
 }

@@ -38,6 +38,7 @@ const EXPECTED: &[(&str, &str)] = &[
         "a test changes documents of such a collection",
     ),
     ("a row is not what its document makes", "a target that does not do what it is told"),
+    ("changes cannot be verified now", "a table that has changed"),
     ("verified: not everything is as its documents make it", "a target that does not do what it is told"),
     // Tables that a test changes.
     ("its documents wait, the others go on", "a table that cannot be written"),

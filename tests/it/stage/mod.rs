@@ -188,7 +188,9 @@ impl Stage {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_slackwater"));
+        // Another build of it may be measured.
+        let program = std::env::var("SLACKWATER_TEST_PROGRAM");
+        let mut command = Command::new(program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_slackwater")));
         command
             .args(arguments)
             .envs(self.environment())
