@@ -12,7 +12,8 @@ use slackwater_migrations::Chance;
 use tokio_postgres::error::SqlState;
 
 use crate::stage::ground::Ground;
-use crate::stage::{PATIENCE, Slackwater, number, until};
+use crate::stage::trial::CATCH_UP;
+use crate::stage::{PATIENCE, Slackwater, is_verified, number, until};
 use crate::verify::{FILE, SCHEMA, filled, person, write};
 
 /// Appliers that do not do what they should, as the target sees it: an update that is dropped, an older version, a delete that is dropped, a row
@@ -57,18 +58,13 @@ async fn shown(ground: &Ground) -> Value {
     ground.stage().status(ground.file()).await["verification"].clone()
 }
 
-fn is_close(shown: &Value) -> bool {
-    let changes = shown["changes"].as_array();
-    let close = |row: &Value| row["whole"] == true && row["lag_ms"].as_i64() < Some(5_000);
-    changes.is_some_and(|changes| !changes.is_empty() && changes.iter().all(close))
-}
-
-/// Waits until everything is verified, and what changes is too.
+/// Waits until everything is verified, and what has changed until now is too.
 async fn close(ground: &Ground, processes: &mut [Slackwater]) -> Value {
-    until("changes are verified soon", PATIENCE, async || {
+    let now = ground.stage().clock().await;
+    until("what has changed is verified", CATCH_UP, async || {
         processes.iter_mut().for_each(Slackwater::still_runs);
         let shown = shown(ground).await;
-        is_close(&shown).then_some(shown)
+        is_verified(&shown, now).then_some(shown)
     })
     .await
 }

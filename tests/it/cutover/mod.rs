@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 
 use crate::stage::pipeline::{Log, Pipeline};
 use crate::stage::trial::CATCH_UP;
-use crate::stage::{Slackwater, Stage, until};
+use crate::stage::{Slackwater, Stage, is_verified, until};
 
 /// What lies between capture and apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,13 +117,14 @@ impl Scene {
     /// Waits until everything is copied and applied soon.
     async fn near(&mut self) {
         let verifies = std::fs::read_to_string(&self.file).expect("the file").contains("\nverify:");
+        let now = self.stage.clock().await;
         until("it is copied and follows closely", CATCH_UP, async || {
             self.processes.iter_mut().for_each(Slackwater::still_runs);
             // Before the first process has begun there is nothing to look at.
             let output = self.stage.output(&["status", self.path(), "--json"]).await;
             let status: Value = serde_json::from_slice(&output.stdout).ok()?;
             let near = status["lag_ms"].as_i64().is_some_and(|lag| lag < 3_000);
-            let near = near && (!verifies || is_verified(&status));
+            let near = near && (!verifies || is_verified(&status["verification"], now));
             (status["copied"] == true && near).then_some(())
         })
         .await;
@@ -216,13 +217,6 @@ impl Scene {
         }
         stage.clear().await;
     }
-}
-
-/// Whether everything was verified, and what has changed since is.
-fn is_verified(status: &Value) -> bool {
-    let changes = status["verification"]["changes"].as_array();
-    let close = |row: &Value| row["whole"] == true && row["lag_ms"].as_i64() < Some(3_000);
-    changes.is_some_and(|changes| !changes.is_empty() && changes.iter().all(close))
 }
 
 /// Lets the server's writers write again, whatever has happened.

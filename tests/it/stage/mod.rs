@@ -59,6 +59,14 @@ pub(crate) async fn until<T>(what: &str, deadline: Duration, mut look: impl Asyn
     }
 }
 
+/// Whether `status --json` shows as its `verification` that everything was verified, and that what has changed until then is.
+pub(crate) fn is_verified(shown: &serde_json::Value, then: i64) -> bool {
+    let changes = shown["changes"].as_array();
+    let reaches =
+        |row: &serde_json::Value| row["whole"] == true && row["verified_through"].as_i64() >= Some(then);
+    changes.is_some_and(|changes| !changes.is_empty() && changes.iter().all(reaches))
+}
+
 /// A migration file whose changes are verified beside everything else. That has to find nothing: [`Stage::verifies`].
 pub(crate) fn followed(file: &str) -> String {
     let has = file.contains("\nverify:");
@@ -220,6 +228,12 @@ impl Stage {
         let error = out.try_clone().expect("a log file");
         let child = self.command(arguments).stdout(out).stderr(error).spawn();
         Slackwater { child: child.expect("the command starts"), name: name.into(), log }
+    }
+
+    /// The target's clock, milliseconds since 1970.
+    pub(crate) async fn clock(&self) -> i64 {
+        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+        self.target.query_one(sql, &[]).await.expect("a row").get(0)
     }
 
     /// What `slackwater status FILE --json` says, as soon as there is something to say.
