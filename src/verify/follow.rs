@@ -67,6 +67,8 @@ pub(crate) struct Follower<'m> {
     kept: Option<Instant>,
     /// Dropped, or renamed, or too much at once: nothing is known of them from here on.
     lost: BTreeSet<CollectionId>,
+    /// It goes through what is past, in which collections may have gone that are there now.
+    looks_back: bool,
 }
 
 /// What a step did.
@@ -103,6 +105,7 @@ impl<'m> Follower<'m> {
             through: Moment::default(),
             kept: None,
             lost: BTreeSet::new(),
+            looks_back: false,
         };
         for _ in 0..workers {
             let worker = follower.worker().await?;
@@ -179,6 +182,12 @@ impl<'m> Follower<'m> {
     pub(super) fn follow_from(&mut self, collections: Vec<CollectionId>, from: Moment) {
         self.covered = collections.into_iter().collect();
         (self.through, self.heard, self.stream) = (from, from, None);
+        self.looks_back = true;
+    }
+
+    /// Collections of which more has changed than single documents.
+    pub(super) fn lost(&self) -> &BTreeSet<CollectionId> {
+        &self.lost
     }
 
     /// The name of the source.
@@ -275,7 +284,7 @@ impl<'m> Follower<'m> {
             }
             self.heard = self.heard.max(batch.passed);
         }
-        if self.lost.is_empty() {
+        if self.lost.is_empty() || self.looks_back {
             return Ok(true);
         }
         self.stream = None;

@@ -71,7 +71,7 @@ pub(crate) async fn since(
         while follower.through() < now {
             let Some(step) = follower.step().await? else {
                 let line = format!(
-                    "what has changed in source {name} cannot be compared: the target does not follow, or a collection was dropped or renamed"
+                    "what has changed in source {name} cannot be compared: the target does not follow, or the oplog was cut"
                 );
                 return Err(Cut::Failed(Failure::Unsuitable(vec![line])));
             };
@@ -79,6 +79,14 @@ pub(crate) async fn since(
             found.extend(step.found);
             progress.read.store(documents, Ordering::Relaxed);
         }
+        let lost = follower.lost().iter().filter(|id| follower.covered().contains(id));
+        left_out.extend(
+            lost.map(|id| LeftOut {
+                collection: plan.collection(*id).name.clone(),
+                why: "it was dropped or renamed meanwhile, so only single documents of it were compared"
+                    .to_owned(),
+            }),
+        );
     }
     Ok(Changed { migration: migration.name.clone(), documents, found, left_out })
 }

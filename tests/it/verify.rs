@@ -122,7 +122,7 @@ async fn planted(kafka: bool) {
     let seed = number("SLACKWATER_TEST_SEED", 1);
     println!("seed {seed}");
     let mut chance = Chance::new(seed);
-    let ground = Ground::set("proven", kafka, SCHEMA, FILE, &["people"]).await;
+    let ground = Ground::bare("proven", kafka, SCHEMA, FILE, &["people"]).await;
     let stage = ground.stage();
     let people: Vec<Document> = (0..QUIET + 150).map(|id| person(&mut chance, id)).collect();
     let processes = filled(&ground, &people).await;
@@ -242,7 +242,7 @@ async fn one_that_is_killed_goes_on() {
     let seed = number("SLACKWATER_TEST_SEED", 1);
     println!("seed {seed}");
     let mut chance = Chance::new(seed);
-    let ground = Ground::set("proven_again", false, SCHEMA, FILE, &["people"]).await;
+    let ground = Ground::bare("proven_again", false, SCHEMA, FILE, &["people"]).await;
     let stage = ground.stage();
     let people: Vec<Document> = (0..25_000).map(|id| person(&mut chance, id)).collect();
     let processes = filled(&ground, &people).await;

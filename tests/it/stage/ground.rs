@@ -12,20 +12,30 @@ pub(crate) enum Ground {
 }
 
 impl Ground {
-    /// `collections`: made beforehand, so that a changed one is never a new one.
+    /// `collections`: made beforehand, so that a changed one is never a new one. What changes is verified beside everything else.
     pub(crate) async fn set(name: &str, kafka: bool, schema: &str, file: &str, collections: &[&str]) -> Self {
+        Self::bare(name, kafka, schema, &followed(file), collections).await
+    }
+
+    /// The same with the file as it is.
+    pub(crate) async fn bare(
+        name: &str,
+        kafka: bool,
+        schema: &str,
+        file: &str,
+        collections: &[&str],
+    ) -> Self {
         let name = format!("{name}_{}", if kafka { "kafka" } else { "direct" });
         let stage = Stage::new(&name).await;
         stage.target.batch_execute(schema).await.expect("the tables can be created");
         for collection in collections {
             stage.source.create_collection(*collection).await.expect("a collection");
         }
-        let file = followed(file);
         if kafka {
             let log = Log { partitions: 3, ..Log::at(&shared()) };
-            return Self::Kafka(Box::new(Pipeline::on(stage, &file, &log).await));
+            return Self::Kafka(Box::new(Pipeline::on(stage, file, &log).await));
         }
-        let file = stage.file("migration.yaml", &file);
+        let file = stage.file("migration.yaml", file);
         Self::Direct(Box::new(stage), file)
     }
 
