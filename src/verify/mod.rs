@@ -46,7 +46,7 @@ pub(crate) use since::since;
 use worker::Worker;
 
 /// How often it is asked whether another process verifies, and how long between.
-const HELD_FOR: u32 = 100;
+const HELD_FOR: u32 = 20;
 const HELD_EVERY: Duration = Duration::from_millis(100);
 
 /// What is wanted.
