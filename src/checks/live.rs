@@ -24,7 +24,7 @@ use crate::ops::persist::Stopped;
 use crate::ops::stop::{self, Stop};
 use crate::ops::store::{Store, ask};
 use crate::source::{Named, Source};
-use crate::verify::reached::{self, Present, has_reached, present};
+use crate::verify::reached::{Present, present, reached};
 
 /// What does not settle for so long is told as unsettled.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -34,8 +34,6 @@ const LEAST_ROUNDS: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Between two rounds: a document that failed is tried again after a second or two, and should not look like a difference that stays.
 const SPACING: Duration = Duration::from_millis(600);
-/// How often the target is asked how far it is.
-const EVERY: Duration = Duration::from_millis(30);
 /// How long is waited for a moment at which the target has nothing half.
 const WHOLE_WITHIN: Duration = Duration::from_secs(2);
 const WHOLE_EVERY: Duration = Duration::from_millis(5);
@@ -174,24 +172,8 @@ impl<'m> Ground<'m> {
 
     /// Waits until the target shows everything through the source's present; false if it does not move.
     async fn reached(&mut self, named: &Named, present: Present) -> Answer<bool> {
-        let counts = named.source.kind().counts_by_itself();
-        let mut last = (Instant::now(), None);
-        loop {
-            let about = About::of(self.migration);
-            let look = ask!(self.store, control => reached::read(control, about.clone()))?;
-            if has_reached(&look, &named.name, counts, present) {
-                return Ok(true);
-            }
-            let through = look.applied_through_of(&named.name);
-            if through != last.1 {
-                last = (Instant::now(), through);
-            } else if last.0.elapsed() > PATIENCE {
-                return Ok(false);
-            }
-            if !self.stop.sleep(EVERY).await {
-                return Err(Stopped::Asked);
-            }
-        }
+        let of = (named.name.as_str(), named.source.kind());
+        reached(self.migration, &mut self.store, &self.stop, of, present, PATIENCE).await
     }
 }
 

@@ -21,7 +21,7 @@ use slackwater_connectors::source::Change;
 use slackwater_topics::{CollectionId, Event, Key, Moment};
 
 use super::pass::events;
-use super::reached::{Present, present, reached};
+use super::reached::{PATIENCE, Present, present, reached};
 use super::settle::{Pending, Scene, of_row};
 use super::worker::{Asked, Worker, deleted};
 use super::{Cut, again, why_not};
@@ -227,7 +227,7 @@ impl<'m> Follower<'m> {
         let mut looked = Looked::default();
         if !keys.is_empty() {
             let of = (self.named.name.as_str(), self.named.source.kind());
-            if !reached(self.migration, &mut self.store, &self.stop, of, now).await? {
+            if !reached(self.migration, &mut self.store, &self.stop, of, now, PATIENCE).await? {
                 return Ok(None);
             }
             let suspects = self.compare(keys, now, &mut looked).await?;

@@ -9,14 +9,15 @@ use slackwater_topics::Moment;
 use super::{Cut, Verifier};
 use crate::config::Migration;
 use crate::ops::look::{Look, Named};
+use crate::ops::persist::Stopped;
 use crate::ops::stop::Stop;
 use crate::ops::store::{Store, ask};
 use crate::source::Source;
 
 /// How often the target is asked how far it is.
 const EVERY: Duration = Duration::from_millis(30);
-/// A target that does not move for so long is not waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A target that does not move for so long is not waited for by a verification.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Clocks are read by the second here and there.
 const MARGIN: Duration = Duration::from_secs(2);
 
@@ -37,18 +38,19 @@ impl Verifier<'_> {
     /// Waits until the target shows everything of the source through its `present`. False where it does not move.
     pub(super) async fn reached(&mut self, source: &str, present: Present) -> Result<bool, Cut> {
         let of = self.source(source).kind();
-        reached(self.migration, &mut self.store, &self.stop, (source, of), present).await
+        Ok(reached(self.migration, &mut self.store, &self.stop, (source, of), present, PATIENCE).await?)
     }
 }
 
-/// The same for others.
-pub(super) async fn reached(
+/// The same for others. A target that does not move for as long as `patience` is not waited for.
+pub(crate) async fn reached(
     migration: &Migration,
     store: &mut Store,
     stop: &Stop,
     (source, kind): (&str, Kind),
     present: Present,
-) -> Result<bool, Cut> {
+    patience: Duration,
+) -> Result<bool, Stopped> {
     let mut stop = stop.clone();
     let mut last = (Instant::now(), None);
     loop {
@@ -60,17 +62,17 @@ pub(super) async fn reached(
         }
         if through != last.1 {
             last = (Instant::now(), through);
-        } else if last.0.elapsed() > PATIENCE {
+        } else if last.0.elapsed() > patience {
             return Ok(false);
         }
         if !stop.sleep(EVERY).await {
-            return Err(Cut::Asked);
+            return Err(Stopped::Asked);
         }
     }
 }
 
 /// Whether the target shows everything of the source through its `present`.
-pub(crate) fn has_reached(look: &Look, source: &str, counts_by_itself: bool, present: Present) -> bool {
+fn has_reached(look: &Look, source: &str, counts_by_itself: bool, present: Present) -> bool {
     if counts_by_itself {
         // Nobody but the process that reads it knows its moments, so times are compared.
         return look.lag_of(source).is_some_and(|lag| {
@@ -82,7 +84,7 @@ pub(crate) fn has_reached(look: &Look, source: &str, counts_by_itself: bool, pre
 }
 
 /// As much as is asked here.
-pub(crate) async fn read(control: &Control, about: Named) -> slackwater_connectors::error::Result<Look> {
+async fn read(control: &Control, about: Named) -> slackwater_connectors::error::Result<Look> {
     let migration = about.migration;
     Ok(Look {
         expected: about.sources,

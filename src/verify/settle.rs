@@ -11,7 +11,7 @@ use slackwater_connectors::postgres::target::surplus::Surplus;
 use slackwater_topics::{CollectionId, Event, Key};
 
 use super::pass::events;
-use super::reached::{present, reached};
+use super::reached::{PATIENCE, present, reached};
 use super::watch::Watch;
 use super::worker::{Asked, Compared, Worker, deleted};
 use super::{Cut, Verifier, again};
@@ -147,7 +147,7 @@ impl Scene<'_> {
         let (plan, source, stop) = (self.plan, self.source, self.stop);
         let of = plan.collection(collection);
         let now = persist(stop, || present(source)).await?;
-        if !reached(self.migration, store, stop, (&of.source, source.kind()), now).await? {
+        if !reached(self.migration, store, stop, (&of.source, source.kind()), now, PATIENCE).await? {
             return Ok(None);
         }
         let keys: Vec<Key> = pending.keys().cloned().collect();

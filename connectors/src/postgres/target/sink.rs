@@ -42,8 +42,8 @@ mod turns;
 mod versions;
 mod watched;
 
-pub(super) use merging::made_of_keys;
 pub use merging::prepare_parts;
+pub(super) use merging::{key_of, made_of_keys};
 use prepared::Use;
 
 /// Each statement sees what was committed before it began: who has waited for a lock has to see what its holder did.

@@ -13,6 +13,7 @@ use super::merged;
 use super::parameter::{rows, values};
 use super::references::Key;
 use super::rows::{Merging, TableSpec, TableWrite, Values, WriteSet};
+use super::sink::key_of;
 use super::statements::{element_type, literal, owners, quote, source, table_name};
 use crate::error::{Error, Result};
 use crate::postgres::error::explain;
@@ -175,11 +176,6 @@ impl Comparer {
         }
         Ok(keys)
     }
-}
-
-/// The key in a row of texts. None where a part of it is null: then no row can be meant.
-fn key_of(row: &tokio_postgres::Row) -> std::result::Result<Option<Key>, tokio_postgres::Error> {
-    (0..row.len()).map(|at| row.try_get::<_, Option<String>>(at)).collect()
 }
 
 /// The keys, as text, of rows that belong to documents and are not among the rows of `makers`, which are the parameters behind.

@@ -477,7 +477,9 @@ fn keys(rows: &[tokio_postgres::Row]) -> std::result::Result<BTreeSet<Key>, toki
 }
 
 /// The key in a row of texts. None where a part of it is null: then no row can be meant.
-fn key_of(row: &tokio_postgres::Row) -> std::result::Result<Option<Key>, tokio_postgres::Error> {
+pub(in crate::postgres::target) fn key_of(
+    row: &tokio_postgres::Row,
+) -> std::result::Result<Option<Key>, tokio_postgres::Error> {
     (0..row.len()).map(|at| row.try_get::<_, Option<String>>(at)).collect()
 }
 
