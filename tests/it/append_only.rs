@@ -158,7 +158,7 @@ async fn random(kafka: bool, images: bool) {
     let first = books.first.values().flatten().count();
     until("it is copied", PATIENCE, async || (shown(stage).await.len() == first).then_some(())).await;
     let which = |which| ground.start(which);
-    change_and_kill(&mut chance, &mut processes, which, async |chance: &mut Chance| {
+    change_and_kill(stage, &mut chance, &mut processes, which, async |chance: &mut Chance| {
         books.change(stage, chance).await;
     })
     .await;

@@ -151,7 +151,8 @@ async fn play(
     processes: &mut Vec<Slackwater>,
     start: impl Fn(usize) -> Slackwater,
 ) {
-    change_and_kill(chance, processes, start, async |chance| change(stage, chance, documents).await).await;
+    change_and_kill(stage, chance, processes, start, async |chance| change(stage, chance, documents).await)
+        .await;
     ends_as(&wanted(documents), stage, processes, async || shown(stage).await).await;
     let theirs = stage
         .target

@@ -292,7 +292,7 @@ async fn histories(kafka: bool) {
     let mut processes = ground.processes();
     let start = |which: usize| ground.start(which);
     let change = async |chance: &mut Chance| change(ground.stage(), chance, &mut books).await;
-    change_and_kill(&mut chance, &mut processes, start, change).await;
+    change_and_kill(ground.stage(), &mut chance, &mut processes, start, change).await;
     let stage = ground.stage();
     ends_as(&wanted(&books.documents), stage, &mut processes, async || shown(stage).await).await;
     ground.end(processes).await;

@@ -480,7 +480,7 @@ async fn histories(name: &str, kafka: bool, gone: &str) {
             recopy(ground.stage(), ground.file()).await;
         }
     };
-    change_and_kill(&mut chance, &mut processes, start, change).await;
+    change_and_kill(ground.stage(), &mut chance, &mut processes, start, change).await;
     let stage = ground.stage();
     mend(stage, &mut books).await;
     ends_as(&wanted(&books), stage, &mut processes, async || shown(stage).await).await;

@@ -162,6 +162,9 @@ async fn one(seed: u64, kafka: bool, sources: usize) {
     let mut processes: Vec<Slackwater> = (0..if kafka { 3 } else { 1 }).map(start).collect();
     let kills = number("SLACKWATER_TEST_KILLS", 2);
     for round in 0..=kills {
+        if round == kills / 2 {
+            stage.follows(&mut processes).await;
+        }
         for _ in 0..chance.below(40) {
             let touched = tangle::change(&mut chance, &made, pool, 6, &mut documents);
             change(stage, sources, &documents, &touched).await;

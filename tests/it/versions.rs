@@ -165,7 +165,7 @@ async fn random(kafka: bool) {
     let copied = async || (texts(stage, CURRENT).await == books.current()).then_some(());
     until("it is copied", PATIENCE, copied).await;
     let start = |which| ground.start(which);
-    change_and_kill(&mut chance, &mut processes, start, async |chance: &mut Chance| {
+    change_and_kill(stage, &mut chance, &mut processes, start, async |chance: &mut Chance| {
         books.change(stage, chance).await;
     })
     .await;

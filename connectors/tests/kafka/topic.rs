@@ -52,12 +52,11 @@ pub(crate) struct Topic {
 
 impl Topic {
     pub(crate) async fn create(&self, own: &[(&str, &str)]) {
-        let wanted = NewTopic {
-            name: self.name.clone(),
-            partitions: self.partitions,
-            replication: 1,
-            config: config(own),
-        };
+        // The records' times lie far back: a broker that looks for what is too old would take them away in the middle of a test.
+        let mut config = config(&[("retention.ms", "-1")]);
+        config.extend(own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let wanted =
+            NewTopic { name: self.name.clone(), partitions: self.partitions, replication: 1, config };
         for (name, made) in self.admin.create(&[wanted]).await.expect("an answer") {
             made.unwrap_or_else(|error| panic!("{name}: {error}"));
         }

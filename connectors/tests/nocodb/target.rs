@@ -8,6 +8,9 @@ use slackwater_connectors::nocodb::ChangeStream;
 use slackwater_connectors::source::{Change, ChangeBatch, ChangeKind};
 use slackwater_topics::{CollectionId, Key, Moment, Position};
 
+/// A pass over several tables is many requests, and the machine may be doing much else.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 #[derive(Debug, Default)]
 pub(crate) struct Target {
     pub(crate) documents: BTreeMap<(u16, Key), Document>,
@@ -54,8 +57,8 @@ impl Target {
                 keeper.safe(batch.position.moment).await.expect("kept");
             }
         };
-        let in_time = tokio::time::timeout(Duration::from_secs(120), all).await;
-        assert!(in_time.is_ok(), "not within two minutes; {} documents", self.documents.len());
+        let in_time = tokio::time::timeout(PATIENCE, all).await;
+        assert!(in_time.is_ok(), "not within {PATIENCE:?}; {} documents", self.documents.len());
     }
 
     /// Takes batches until everything that was written before this call must have come.
@@ -79,8 +82,8 @@ impl Target {
                 }
             }
         };
-        let in_time = tokio::time::timeout(Duration::from_secs(120), all).await;
-        assert!(in_time.is_ok(), "not within two minutes; {} documents", self.documents.len());
+        let in_time = tokio::time::timeout(PATIENCE, all).await;
+        assert!(in_time.is_ok(), "not within {PATIENCE:?}; {} documents", self.documents.len());
     }
 
     /// The same, without waiting until it is anybody's turn.

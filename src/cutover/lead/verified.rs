@@ -118,9 +118,7 @@ fn differs(found: &[FindingRow]) -> Option<String> {
         table.or(finding.collection.clone()).unwrap_or_default()
     };
     let tables: std::collections::BTreeSet<String> = found.iter().map(table).collect();
-    Some(format!(
-        "{} not what their documents make, of {}",
-        count(found.len(), "row is", "rows are"),
-        names(tables.iter().map(String::as_str))
-    ))
+    let what =
+        count(found.len(), "row is not what its document makes", "rows are not what their documents make");
+    Some(format!("{what}, of {}", names(tables.iter().map(String::as_str))))
 }

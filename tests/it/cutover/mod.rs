@@ -6,6 +6,7 @@ mod managed;
 mod many;
 mod refusals;
 mod report;
+mod spoiled;
 mod ways;
 
 use std::cell::Cell;

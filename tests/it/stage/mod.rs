@@ -261,6 +261,27 @@ impl Stage {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("an answer: {said}"))
     }
 
+    /// Waits until changes are verified from now on.
+    pub(crate) async fn follows(&self, processes: &mut [Slackwater]) {
+        let sql = "SELECT count(*) > 0 FROM slackwater.followed";
+        self.shows("what changes is verified from now on", sql, processes).await;
+    }
+
+    /// Waits until some that have changed were verified.
+    pub(crate) async fn has_followed(&self, processes: &mut [Slackwater]) {
+        let sql = "SELECT coalesce(sum(documents), 0) > 0 FROM slackwater.followed";
+        self.shows("what has changed is verified", sql, processes).await;
+    }
+
+    async fn shows(&self, what: &str, sql: &str, processes: &mut [Slackwater]) {
+        until(what, PATIENCE, async || {
+            processes.iter_mut().for_each(Slackwater::still_runs);
+            let rows = self.target.query(sql, &[]).await.ok()?;
+            rows.first()?.get::<_, bool>(0).then_some(())
+        })
+        .await;
+    }
+
     /// A verification finds nothing: what has come out right is known to be so. What waits and what is a dead letter is no finding.
     pub(crate) async fn verifies(&self, file: &Path) {
         let found = self.verify(file, &[]).await;

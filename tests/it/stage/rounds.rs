@@ -12,7 +12,10 @@ pub(crate) type Shown = (Vec<String>, usize);
 const CHANGES: usize = 120;
 
 /// Changes the source, and after each round but the last kills one of the processes and starts it again.
+///
+/// The first rounds may meet the copy. Then it is waited until what changes is verified, and the rest of the history is.
 pub(crate) async fn change_and_kill(
+    stage: &Stage,
     chance: &mut Chance,
     processes: &mut Vec<Slackwater>,
     start: impl Fn(usize) -> Slackwater,
@@ -20,6 +23,9 @@ pub(crate) async fn change_and_kill(
 ) {
     let kills = number("SLACKWATER_TEST_KILLS", 4);
     for round in 0..=kills {
+        if round == kills / 2 {
+            stage.follows(processes).await;
+        }
         for _ in 0..CHANGES {
             change(chance).await;
         }
@@ -29,6 +35,7 @@ pub(crate) async fn change_and_kill(
             processes.insert(which, start(which));
         }
     }
+    stage.has_followed(processes).await;
 }
 
 /// Waits until the target shows this, and no letter is left.
