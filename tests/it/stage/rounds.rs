@@ -35,7 +35,15 @@ pub(crate) async fn change_and_kill(
             processes.insert(which, start(which));
         }
     }
-    stage.has_followed(processes).await;
+    // A collection that is copied again in the middle is followed anew after that.
+    until("what changes is verified", PATIENCE, async || {
+        processes.iter_mut().for_each(Slackwater::still_runs);
+        for _ in 0..3 {
+            change(chance).await;
+        }
+        (stage.has_followed().await > 0).then_some(())
+    })
+    .await;
 }
 
 /// Waits until the target shows this, and no letter is left.
