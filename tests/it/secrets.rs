@@ -253,6 +253,12 @@ async fn nothing_that_a_migration_leaves_behind_shows_a_secret() {
     })
     .await;
 
+    until("nothing is in the way of the switch", PATIENCE, async || {
+        run.still_runs();
+        let (code, _) = traces.command(&stage, &["cutover", file, "--plan"]).await;
+        (code == Some(0)).then_some(())
+    })
+    .await;
     let (code, said) = traces.command(&stage, &["cutover", file, "--report", report, "--json"]).await;
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("telling the webhook"), "the webhook has failed: {said}");
