@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "tests tell their seeds and what they counted")]
 
 mod append_only;
+mod broken;
 mod candidates;
 mod changes;
 mod checks;
