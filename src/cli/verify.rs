@@ -133,6 +133,7 @@ fn wanted(arguments: &Arguments) -> Wanted {
         throttle: arguments.throttle,
         anew: arguments.anew,
         aside: false,
+        pace: None,
     }
 }
 

@@ -176,9 +176,11 @@ pub(crate) async fn start(
     }
     if let Some(wanted) = process.migration.verify.filter(|_| !matches!(role, Role::Apply { .. })) {
         let mut schema = process.schema.clone();
+        let pace = Arc::new(verify::Pace::default());
         let patrol = verify::patrol(
             Arc::clone(&process.migration),
             wanted,
+            Arc::clone(&pace),
             move || schema.newest(),
             process.stop.clone(),
         );
@@ -198,6 +200,7 @@ pub(crate) async fn start(
             let follow = verify::follow(
                 Arc::clone(&process.migration),
                 (source.clone(), wanted),
+                Arc::clone(&pace),
                 move || schema.newest(),
                 process.stop.clone(),
             );

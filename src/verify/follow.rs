@@ -9,6 +9,7 @@
 //! **Crash**: how far it is stands in the control store with what was found. What was read of the stream behind it is read again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,9 @@ use slackwater_connectors::postgres::control::proofs::FindingRow;
 use slackwater_connectors::postgres::target::comparer::Comparer;
 use slackwater_connectors::source::Change;
 use slackwater_topics::{CollectionId, Event, Key, Moment};
+use tokio::time::timeout;
 
+use super::pace::{LATE, Pace, Watching};
 use super::pass::events;
 use super::reached::{PATIENCE, Present, present, reached};
 use super::settle::{Pending, Scene, of_row};
@@ -35,7 +38,7 @@ use crate::ops::store::{Store, ask};
 use crate::source::{Changes, Named};
 
 /// No more documents wait in memory.
-const MOST: usize = 20_000;
+const MOST: usize = 5_000;
 /// So many documents are looked up and compared at once.
 const AT_ONCE: usize = 1_000;
 /// How soon an idle source is heard by one who follows it all the time, and by one who is waited for.
@@ -67,6 +70,8 @@ pub(crate) struct Follower<'m> {
     kept: Option<Instant>,
     /// Dropped, or renamed, or too much at once: nothing is known of them from here on.
     lost: BTreeSet<CollectionId>,
+    /// Whoever is not waited for rests where the target is behind.
+    watching: Option<Watching>,
     /// It goes through what is past, in which collections may have gone that are there now.
     looks_back: bool,
 }
@@ -78,6 +83,8 @@ pub(crate) struct Step {
     pub(crate) documents: u64,
     /// What was found.
     pub(crate) found: Vec<FindingRow>,
+    /// How long the target took to show all of it.
+    pub(super) waited: Duration,
 }
 
 impl<'m> Follower<'m> {
@@ -105,6 +112,7 @@ impl<'m> Follower<'m> {
             through: Moment::default(),
             kept: None,
             lost: BTreeSet::new(),
+            watching: None,
             looks_back: false,
         };
         for _ in 0..workers {
@@ -112,6 +120,20 @@ impl<'m> Follower<'m> {
             follower.workers.push(worker);
         }
         Ok(follower)
+    }
+
+    /// Nobody waits for it.
+    pub(super) fn at_pace(mut self, pace: &Arc<Pace>) -> Self {
+        self.watching = Some(Watching::new(pace));
+        self
+    }
+
+    /// How long to rest after a step that took so long.
+    pub(super) fn rest(&self, step: &Step, took: Duration, throttle: u64) -> Duration {
+        let work = took.saturating_sub(step.waited);
+        self.watching
+            .as_ref()
+            .map_or(Duration::ZERO, |watching| watching.rest(work, step.documents, throttle))
     }
 
     async fn worker(&self) -> Result<Worker, Cut> {
@@ -226,10 +248,11 @@ impl<'m> Follower<'m> {
         let (to, mut step) = (self.heard, Step { documents: keys.len() as u64, ..Step::default() });
         let mut looked = Looked::default();
         if !keys.is_empty() {
-            let of = (self.named.name.as_str(), self.named.source.kind());
-            if !reached(self.migration, &mut self.store, &self.stop, of, now, PATIENCE).await? {
+            let begun = Instant::now();
+            if !self.is_shown(now).await? {
                 return Ok(None);
             }
+            step.waited = begun.elapsed();
             let suspects = self.compare(keys, now, &mut looked).await?;
             if !self.settle(suspects, &mut looked).await? {
                 return Ok(None);
@@ -239,6 +262,20 @@ impl<'m> Follower<'m> {
         self.through = self.through.max(to);
         self.keep(now, looked, &mut step).await?;
         Ok(Some(step))
+    }
+
+    /// Waits until the target shows everything through the present. False where it does not move.
+    async fn is_shown(&mut self, now: Present) -> Result<bool, Cut> {
+        let of = (self.named.name.as_str(), self.named.source.kind());
+        let mut reached = pin!(reached(self.migration, &mut self.store, &self.stop, of, now, PATIENCE));
+        let soon = timeout(LATE, &mut reached).await;
+        if let Some(watching) = &mut self.watching {
+            watching.is(soon.is_err());
+        }
+        Ok(match soon {
+            Ok(reached) => reached?,
+            Err(_) => reached.await?,
+        })
     }
 
     /// Reads the stream through the moment, or until enough waits. False where it is lost.

@@ -8,6 +8,7 @@
 mod extra;
 mod follow;
 mod made;
+mod pace;
 mod pass;
 mod patrol;
 pub(crate) mod reached;
@@ -39,6 +40,7 @@ use crate::ops::stop::Stop;
 use crate::ops::store::{Store, ask};
 use crate::source::{Named, Source};
 pub(crate) use follow::Follower;
+pub(crate) use pace::Pace;
 pub(crate) use patrol::{follow, patrol};
 pub(crate) use repair::repair;
 pub(crate) use report::Report;
@@ -58,6 +60,8 @@ pub(crate) struct Wanted {
     pub(crate) sample: Option<u8>,
     /// No more documents a second.
     pub(crate) throttle: Option<u64>,
+    /// It gives way where the target is behind.
+    pub(crate) pace: Option<Arc<Pace>>,
     /// One that was cut off is not gone on with.
     pub(crate) anew: bool,
     /// Nobody waits for it: whoever does comes first.

@@ -13,6 +13,7 @@ use slackwater_connectors::secret::Secret;
 use slackwater_topics::{Bound, CollectionId, Event, Moment, Op, Position, Range};
 use tokio::task::JoinSet;
 
+use super::pace::Pace;
 use super::worker::{Asked, Worker};
 use super::{Cut, Progress, Verifier, again};
 use crate::mapping::Plan;
@@ -98,7 +99,7 @@ impl Verifier<'_> {
             id: self.id,
             queue: Mutex::new(ranges.into()),
             pace: Mutex::new(Instant::now()),
-            throttle: self.wanted.throttle,
+            throttle: (self.wanted.throttle, self.wanted.pace.clone()),
             progress: Arc::clone(&self.progress),
             what,
         });
@@ -130,7 +131,8 @@ struct Shared {
     queue: Mutex<VecDeque<ProofRange>>,
     /// When the next documents may be read.
     pace: Mutex<Instant>,
-    throttle: Option<u64>,
+    /// No more documents a second, and who says that they be fewer.
+    throttle: (Option<u64>, Option<Arc<Pace>>),
     progress: Arc<Progress>,
     what: What,
 }
@@ -142,11 +144,12 @@ impl Shared {
 
     /// How long to wait before so many more documents are read.
     fn pause(&self, documents: u64) -> Duration {
-        let Some(most) = self.throttle else { return Duration::ZERO };
+        let (Some(most), pace) = &self.throttle else { return Duration::ZERO };
+        let most = pace.as_ref().map_or(*most, |pace| pace.throttled(*most)).max(1);
         let now = Instant::now();
         let mut next = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         let begin = (*next).max(now);
-        *next = begin + Duration::from_secs_f64(documents as f64 / most.max(1) as f64);
+        *next = begin + Duration::from_secs_f64(documents as f64 / most as f64);
         begin - now
     }
 }

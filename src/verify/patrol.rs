@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use slackwater_connectors::error::Result;
 use slackwater_connectors::postgres::control::proofs::FindingRow;
 
+use super::pace::Pace;
 use super::report::sentence;
 use super::{Cut, Follower, Progress, Wanted, verify};
 use crate::config::{Migration, Source, Verify};
@@ -33,16 +34,18 @@ const COVER_EVERY: Duration = Duration::from_secs(2);
 pub(crate) async fn patrol(
     migration: Arc<Migration>,
     wanted: Verify,
+    pace: Arc<Pace>,
     plan: impl FnMut() -> Arc<Plan>,
     stop: Stop,
 ) -> Result<()> {
-    ended(work(&migration, wanted, plan, stop).await)
+    ended(work(&migration, wanted, &pace, plan, stop).await)
 }
 
 /// Verifies what changes in a source, until it is to stop.
 pub(crate) async fn follow(
     migration: Arc<Migration>,
     (source, wanted): (Source, Verify),
+    pace: Arc<Pace>,
     plan: impl FnMut() -> Arc<Plan>,
     stop: Stop,
 ) -> Result<()> {
@@ -50,7 +53,7 @@ pub(crate) async fn follow(
     let mut paused = stop.clone();
     let mut warned = false;
     loop {
-        let failure = match work_on_changes(&migration, (&source, wanted), &mut plan, &stop).await {
+        let failure = match work_on_changes(&migration, (&source, wanted), &pace, &mut plan, &stop).await {
             Ok(()) | Err(Cut::Asked) => return Ok(()),
             Err(Cut::Failed(failure)) => failure.into_error(),
         };
@@ -69,11 +72,13 @@ pub(crate) async fn follow(
 async fn work_on_changes(
     migration: &Migration,
     (source, wanted): (&Source, Verify),
+    pace: &Arc<Pace>,
     plan: &mut impl FnMut() -> Arc<Plan>,
     stop: &Stop,
 ) -> std::result::Result<(), Cut> {
     let named = persist(stop, || Named::connect(source)).await?;
-    let mut follower = Follower::new(migration, &plan(), named, (1, true), stop).await?;
+    let follower = Follower::new(migration, &plan(), named, (1, true), stop).await?;
+    let mut follower = follower.at_pace(pace);
     let mut store = Store::new(&migration.target.uri, None, stop);
     let mut stop = stop.clone();
     let mut covered: Option<Instant> = None;
@@ -85,13 +90,14 @@ async fn work_on_changes(
             covered = follower.cover().await?.then(Instant::now);
         }
         if covered.is_some() {
+            let begun = Instant::now();
             match follower.step().await? {
                 Some(step) => {
+                    let rest = follower.rest(&step, begun.elapsed(), wanted.throttle);
                     if !step.found.is_empty() {
                         tell(migration, &mut store, &step.found).await?;
                     }
-                    pause = pause
-                        .max(Duration::from_secs_f64(step.documents as f64 / wanted.throttle.max(1) as f64));
+                    pause = pause.max(rest);
                 }
                 None => covered = None,
             }
@@ -105,6 +111,7 @@ async fn work_on_changes(
 async fn work(
     migration: &Migration,
     wanted: Verify,
+    pace: &Arc<Pace>,
     mut plan: impl FnMut() -> Arc<Plan>,
     mut stop: Stop,
 ) -> std::result::Result<(), Stopped> {
@@ -118,7 +125,12 @@ async fn work(
         if !is_due(&look, wanted.every) {
             continue;
         }
-        let all = Wanted { throttle: Some(wanted.throttle), aside: true, ..Wanted::default() };
+        let all = Wanted {
+            throttle: Some(wanted.throttle),
+            pace: Some(Arc::clone(pace)),
+            aside: true,
+            ..Wanted::default()
+        };
         let plan = plan();
         let verified = tokio::select! {
             verified = Box::pin(verify(migration, &plan, all, &progress, &stop)) => verified,

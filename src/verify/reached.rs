@@ -14,8 +14,9 @@ use crate::ops::stop::Stop;
 use crate::ops::store::{Store, ask};
 use crate::source::Source;
 
-/// How often the target is asked how far it is.
+/// How often the target is asked how far it is, and how seldom where it takes long.
 const EVERY: Duration = Duration::from_millis(30);
+const SELDOM: Duration = Duration::from_millis(500);
 /// A target that does not move for so long is not waited for by a verification.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Clocks are read by the second here and there.
@@ -53,6 +54,7 @@ pub(crate) async fn reached(
 ) -> Result<bool, Stopped> {
     let mut stop = stop.clone();
     let mut last = (Instant::now(), None);
+    let begun = Instant::now();
     loop {
         let about = Named::of(migration);
         let look = ask!(store, control => read(control, about.clone()))?;
@@ -65,7 +67,7 @@ pub(crate) async fn reached(
         } else if last.0.elapsed() > patience {
             return Ok(false);
         }
-        if !stop.sleep(EVERY).await {
+        if !stop.sleep((begun.elapsed() / 8).clamp(EVERY, SELDOM)).await {
             return Err(Stopped::Asked);
         }
     }
