@@ -268,7 +268,8 @@ impl<'m> Follower<'m> {
     async fn is_shown(&mut self, now: Present) -> Result<bool, Cut> {
         let of = (self.named.name.as_str(), self.named.source.kind());
         let mut reached = pin!(reached(self.migration, &mut self.store, &self.stop, of, now, PATIENCE));
-        let soon = timeout(LATE, &mut reached).await;
+        // As long as the switch would take that, nobody rests: verification has to be close as well then.
+        let soon = timeout(LATE.max(self.migration.cutover.max_lag), &mut reached).await;
         if let Some(watching) = &mut self.watching {
             watching.is(soon.is_err());
         }

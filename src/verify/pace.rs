@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// A target that takes longer to show the present is behind.
+/// A target that takes longer to show the present is behind, or longer than the switch allows, if that is more.
 pub(super) const LATE: Duration = Duration::from_secs(2);
 /// Meanwhile one part in so many of the time goes to the verification of changes …
 const PARTS: u32 = 30;
