@@ -27,6 +27,11 @@ async fn first_met_in_the_frozen_second(way: Way) {
     let written = scene.end_writers().await;
     scene.near().await;
     scene.stage.target.batch_execute(FAULT).await.expect("a trigger can be made");
+    until("nothing is in the way of the switch", PATIENCE, async || {
+        let (code, _) = scene.cutover(&["--plan"]).await;
+        (code == Some(0)).then_some(())
+    })
+    .await;
     let folder = scene.stage.folder.clone();
     let users = scene.stage.source.collection::<Document>("users");
     let last = async {
