@@ -12,7 +12,7 @@ use slackwater_migrations::Chance;
 
 use crate::lag::{address, ask};
 use crate::stage::ground::Ground;
-use crate::stage::{PATIENCE, Slackwater, number, until};
+use crate::stage::{PATIENCE, Slackwater, number, state, until};
 
 const SCHEMA: &str = "
 CREATE TABLE public.users (id uuid PRIMARY KEY, old_id text NOT NULL UNIQUE, name text);
@@ -463,6 +463,107 @@ async fn orphans_behind_a_foreign_key_that_postgres_does_not_vouch_for() {
     stage.target.batch_execute(triggers).await.expect("a superuser may");
     assert_eq!(one(&checks(&ground, &[]).await.1, name)["foreign_key"], "its triggers are disabled");
     for process in run {
+        process.stop().await;
+    }
+    ground.clear().await;
+}
+
+/// Whoever runs what is due is killed in the middle of it, again and again: another one goes on, and nothing that was held stays held.
+async fn scheduled_under_kills(kafka: bool) {
+    let seed = number("SLACKWATER_TEST_SEED", 3);
+    println!("seed {seed}");
+    let mut chance = Chance::new(seed);
+    // The second one takes so long that a kill meets it.
+    let slow = "checks:
+  - { name: users, source: { collection: legacy.users }, target: select count(*) from users, every: 1s }
+  - { name: slow, source: { collection: legacy.users }, target: \"select count(*) from users, pg_sleep(0.4)\", every: 1s, rollback: true }\n";
+    let file = format!("{FILE}{slow}");
+    let ground = Ground::set("checks_killed", kafka, SCHEMA, &file, &["users", "invoices"]).await;
+    let stage = ground.stage();
+    let users = (0..9).map(|n| doc! {"_id": user(n), "no": format!("old-{n}"), "name": "Ann"});
+    stage.source.collection::<Document>("users").insert_many(users).await.expect("users");
+    let mut processes = ground.processes();
+    let ran = async || {
+        let sql = "SELECT (extract(epoch FROM max(ran_at)) * 1000)::bigint FROM slackwater.checks WHERE name = 'slow'";
+        let rows = state::rows(&stage.target, sql).await;
+        rows.first().and_then(|row| row.get::<_, Option<i64>>(0)).unwrap_or_default()
+    };
+    for _ in 0..number("SLACKWATER_TEST_KILLS", 4) {
+        let before = ran().await;
+        until("the slow check runs again", PATIENCE, async || {
+            processes.iter_mut().for_each(Slackwater::still_runs);
+            (ran().await > before).then_some(())
+        })
+        .await;
+        until("it is at work", PATIENCE, async || {
+            let sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE '%pg_sleep(0.4)%' AND pid <> pg_backend_pid()";
+            (!state::rows(&stage.target, sql).await.is_empty()).then_some(())
+        })
+        .await;
+        // The capture runs them. The other processes may go as well.
+        for which in 0..processes.len() {
+            if which == 0 || chance.percent(30) {
+                std::mem::replace(&mut processes[which], ground.start(which)).kill_anyhow().await;
+            }
+        }
+    }
+    let before = ran().await;
+    until("the slow check runs again after the last kill", PATIENCE, async || {
+        (ran().await > before).then_some(())
+    })
+    .await;
+    let failing = "SELECT name FROM slackwater.checks WHERE failing";
+    assert!(state::rows(&stage.target, failing).await.is_empty(), "what was cut off counts as failed");
+    let incidents = "SELECT text FROM slackwater.incidents WHERE kind IN ('rollback_criterion', 'check')";
+    assert!(state::rows(&stage.target, incidents).await.is_empty(), "what was cut off is an incident");
+    ground.end(processes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scheduled_ones_survive_kills_direct() {
+    scheduled_under_kills(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scheduled_ones_survive_kills_over_kafka() {
+    scheduled_under_kills(true).await;
+}
+
+/// The file asks for a verification of everything that is not old: none, one with findings, one of a part, and one that is too old block.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verification_has_to_be_fresh() {
+    let within = |text: &str| format!("{FILE}cutover: {{ max_lag: 20s, verified_within: {text} }}\n");
+    let ground = Ground::bare("checks_fresh", false, SCHEMA, &within("1h"), &["users", "invoices"]).await;
+    let stage = ground.stage();
+    let users = (0..9).map(|n| doc! {"_id": user(n), "no": format!("old-{n}"), "name": "Ann"});
+    stage.source.collection::<Document>("users").insert_many(users).await.expect("users");
+    let processes = ground.processes();
+    until("everybody is there", PATIENCE, async || {
+        let row = stage.target.query_one("SELECT count(*) FROM users", &[]).await.expect("a row");
+        (row.get::<_, i64>(0) == 9).then_some(())
+    })
+    .await;
+    let said = async |name: &str| {
+        blockers(&ground).await.into_iter().find_map(|(blocker, what)| (blocker == name).then_some(what))
+    };
+    assert!(said("not_verified").await.expect("it blocks").contains("there was none"));
+    // Of a part of the documents only.
+    assert_eq!(ground.verify(&["--collection", "legacy.users"]).await["equal"], true);
+    assert!(said("not_verified").await.expect("it blocks").contains("not of everything"));
+    assert_eq!(ground.verify(&[]).await["equal"], true);
+    blocks(&ground, "not_verified", false).await;
+    // With a finding.
+    stage.target.execute("UPDATE users SET name = 'Zoe' WHERE old_id = 'old-3'", &[]).await.expect("spoilt");
+    assert_eq!(ground.verify(&[]).await["equal"], false);
+    blocks(&ground, "not_verified", true).await;
+    blocks(&ground, "findings", true).await;
+    assert_eq!(ground.repair(&[]).await["verification"]["equal"], true);
+    blocks(&ground, "not_verified", false).await;
+    blocks(&ground, "findings", false).await;
+    // Every one is too old once, and the text says how old.
+    std::fs::write(ground.file(), within("1ms")).expect("the file can be written");
+    assert!(said("not_verified").await.expect("it blocks").contains(" ago, and 1 ms is allowed"));
+    for process in processes {
         process.stop().await;
     }
     ground.clear().await;
