@@ -252,7 +252,7 @@ async fn a_pooler_that_keeps_sessions() {
     let stage = Stage::between("kept", &variable("SLACKWATER_MONGODB_URI"), &target.url()).await;
     stage.fill(seed, 2_000).await;
     let through = pooler.before(&target, &stage.postgres);
-    let text = crm_demo::MIGRATION_FILE.replace("${SLACKWATER_POSTGRES_URL}", &through);
+    let text = crm_demo::mapping().replace("${SLACKWATER_POSTGRES_URL}", &through);
     let file = stage.file("pooled.yaml", &text);
     let load = Load::start(&stage, seed, Pace { writers: 2, rate: Some(200.0) }).await;
     let mut processes = [stage.run(&file)];
@@ -312,7 +312,7 @@ async fn passwords_and_certificates_that_change() {
         .postgres
         .replace("slackwater@127.0.0.1", &format!("app:${{file:{}}}@localhost", password.display()));
     let uri = format!("{uri}?sslmode=verify-full&channel_binding=require&sslrootcert={}", root.display());
-    let text = crm_demo::MIGRATION_FILE.replace("${SLACKWATER_POSTGRES_URL}", &uri);
+    let text = crm_demo::mapping().replace("${SLACKWATER_POSTGRES_URL}", &uri);
     let file = stage.file("rotated.yaml", &text);
     let load = Load::start(&stage, seed, Pace { writers: 2, rate: Some(200.0) }).await;
     let mut process = stage.run(&file);
@@ -353,7 +353,7 @@ async fn passwords_of_the_source_that_change() {
     admin.run_command(user).await.expect("a user");
     let password = stage.file("password", "a-secret-0\n");
     let uri = mongod.uri_as("app", &format!("${{file:{}}}", password.display()));
-    let text = crm_demo::MIGRATION_FILE.replace("${SLACKWATER_MONGODB_URI}", &uri);
+    let text = crm_demo::mapping().replace("${SLACKWATER_MONGODB_URI}", &uri);
     let file = stage.file("rotating.yaml", &text);
     let load = Load::start(&stage, seed, Pace { writers: 2, rate: Some(200.0) }).await;
     let mut process = stage.run(&file);

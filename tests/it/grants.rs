@@ -184,7 +184,7 @@ async fn a_whole_migration_with_these_rights_alone() {
         "grants.yaml",
         &format!(
             "{}\nchecks: [ {check} ]\ncutover: {{ max_lag: 10s, deadline: 60s }}\n",
-            crm_demo::MIGRATION_FILE
+            crm_demo::mapping()
         ),
     );
     let role = format!("{}_role", stage.name);
@@ -259,7 +259,7 @@ async fn over_kafka_with_these_rights_alone() {
              topics: {{ prefix: grants, partitions: 2, replication: 1{more} }}\n    consumer: {{ session.timeout.ms: 6000 }}\n    \
              options:\n      security.protocol: SASL_SSL\n      ssl.ca.location: {}\n      \
              sasl.mechanisms: SCRAM-SHA-512\n      sasl.username: {user}\n      sasl.password: {PASSWORD}\n",
-            crm_demo::MIGRATION_FILE,
+            crm_demo::mapping(),
             guarded.address,
             guarded.certificate.display()
         );

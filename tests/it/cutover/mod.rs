@@ -76,7 +76,7 @@ impl Scene {
         seed: u64,
         more: &str,
     ) -> Self {
-        let text = format!("{}\n{}", crm_demo::MIGRATION_FILE, section(more));
+        let text = format!("{}\n{}", crm_demo::mapping(), section(more));
         let pace = Pace { writers: 8, rate: Some(1_000.0) };
         let writers = Writers::learn(writing, seed, pace).await.expect("documents can be read");
         let (stop, stopped) = watch::channel(false);

@@ -127,7 +127,7 @@ async fn an_unfinished_copy() {
     let mongod = Mongod::start("unfinished", Flavour::Replica).await;
     let stage = Stage::at("cutover_unfinished", &mongod.uri()).await;
     stage.fill(42, 20_000).await;
-    let text = format!("{}\n{}", crm_demo::MIGRATION_FILE, section("").replace("1000", "100"));
+    let text = format!("{}\n{}", crm_demo::mapping(), section("").replace("1000", "100"));
     let file = stage.file("cutover.yaml", &text);
     let path = file.to_str().expect("a path in UTF-8");
     let mut run = stage.run(&file);
@@ -162,7 +162,7 @@ async fn no_right_to_freeze() {
         doc! {"createUser": "reader", "pwd": "p", "roles": [{"role": "read", "db": stage.source.name()}]};
     admin.run_command(user).await.expect("a user can be made");
     stage.mongodb = mongod.uri_as("reader", "p");
-    let file = stage.file("cutover.yaml", &format!("{}\n{}", crm_demo::MIGRATION_FILE, section("")));
+    let file = stage.file("cutover.yaml", &format!("{}\n{}", crm_demo::mapping(), section("")));
     let path = file.to_str().expect("a path in UTF-8");
     let mut processes = [stage.run(&file)];
     until("it is copied", PATIENCE, async || {

@@ -22,7 +22,7 @@ fn file(stage: &Stage, name: &str, brokers: &str, options: &[(&str, &str)]) -> S
     for (option, value) in options {
         let _ = writeln!(log, "      {option}: \"{value}\"");
     }
-    let path = stage.file(&format!("{name}.yaml"), &format!("{}\n{log}", crm_demo::MIGRATION_FILE));
+    let path = stage.file(&format!("{name}.yaml"), &format!("{}\n{log}", crm_demo::mapping()));
     path.to_str().expect("a path in UTF-8").to_owned()
 }
 

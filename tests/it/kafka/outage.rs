@@ -126,7 +126,7 @@ async fn a_target_that_is_away_is_waited_for() {
     let mut target = Target::start("outage").await;
     let stage = Stage::between("kafka_away", &variable("SLACKWATER_MONGODB_URI"), &target.url()).await;
     stage.fill(seed, 4_000).await;
-    let text = format!("{}\nsnapshot: {SNAPSHOT}\n", crm_demo::MIGRATION_FILE);
+    let text = format!("{}\nsnapshot: {SNAPSHOT}\n", crm_demo::mapping());
     let mut pipeline = Pipeline::on(stage, &text, &Log::at(&shared())).await;
     let mut processes =
         vec![pipeline.apply("one", None), pipeline.apply("two", None), pipeline.capture("capture")];

@@ -42,7 +42,7 @@ async fn passwords_that_change() {
          sasl.username: app\n      sasl.password: \"${{file:{}}}\"\n",
         password.display()
     );
-    let file = stage.file("rotation.yaml", &format!("{}\n{log}", crm_demo::MIGRATION_FILE));
+    let file = stage.file("rotation.yaml", &format!("{}\n{log}", crm_demo::mapping()));
     let topics = Topics::new(&broker.address(), &prefix);
     let pipeline = Pipeline { stage, file, topics, group: prefix };
     pipeline.make_topics().await;

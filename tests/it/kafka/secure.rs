@@ -18,7 +18,7 @@ fn file(stage: &Stage, name: &str, guarded: &Guarded, user: &str, password: &str
          sasl.username: {user}\n      sasl.password: \"${{file:{}}}\"\n",
         secret.display()
     );
-    let path = stage.file(&format!("{name}.yaml"), &format!("{}\n{log}", crm_demo::MIGRATION_FILE));
+    let path = stage.file(&format!("{name}.yaml"), &format!("{}\n{log}", crm_demo::mapping()));
     path.to_str().expect("a path in UTF-8").to_owned()
 }
 

@@ -169,7 +169,7 @@ impl Stage {
         self.target.batch_execute(crm_demo::SCHEMA).await.expect("the tables can be created");
         let world = crm_demo::World::new(seed, documents);
         crm_demo::load(&self.source, world, |_| {}).await.expect("the documents can be loaded");
-        self.file("migration.yaml", crm_demo::MIGRATION_FILE)
+        self.file("migration.yaml", crm_demo::mapping())
     }
 
     /// The target is at another address now.

@@ -53,7 +53,7 @@ impl Pipeline {
     /// The CRM's stage with its documents. `snapshot` is that section of the file.
     pub(crate) async fn crm(name: &str, seed: u64, documents: u64, snapshot: &str, log: &Log) -> Self {
         let (stage, _) = Stage::crm(name, seed, documents).await;
-        let text = format!("{}\nsnapshot: {snapshot}\n", crm_demo::MIGRATION_FILE);
+        let text = format!("{}\nsnapshot: {snapshot}\n", crm_demo::mapping());
         Self::on(stage, &text, log).await
     }
 

@@ -33,7 +33,7 @@ impl Trial {
     /// Loads the documents; from now on writers write and a watcher looks at every row.
     pub(crate) async fn start(name: &str, seed: u64, documents: u64, snapshot: &str, pace: Pace) -> Self {
         let (stage, _) = Stage::crm(name, seed, documents).await;
-        let small = format!("{}\nsnapshot: {snapshot}\n", crm_demo::MIGRATION_FILE);
+        let small = format!("{}\nsnapshot: {snapshot}\n", crm_demo::mapping());
         let file = stage.file("small-chunks.yaml", &small);
         let load = Load::start(&stage, seed, pace).await;
         Self { stage, file, load }
