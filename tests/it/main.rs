@@ -31,6 +31,7 @@ mod keys;
 mod kill;
 mod lag;
 mod letters;
+mod long;
 mod lookups;
 mod merged;
 mod mistakes;

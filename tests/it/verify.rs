@@ -58,6 +58,24 @@ pub(crate) fn person(chance: &mut Chance, id: i64) -> Document {
     }
 }
 
+/// One change of somebody; `done` changes were made before.
+pub(crate) async fn change(
+    people: &mongodb::Collection<Document>,
+    chance: &mut Chance,
+    done: u64,
+) -> mongodb::error::Result<()> {
+    let id = QUIET + chance.below(300) as i64;
+    let document = person(chance, id);
+    match chance.below(10) {
+        0 => people.delete_one(doc! {"_id": id}).await.map(drop),
+        1..=4 => {
+            let more = doc! {"$inc": {"version": 1_i64}, "$set": {"name": format!("N{done}")}};
+            people.update_one(doc! {"_id": id}, more).await.map(drop)
+        }
+        _ => people.replace_one(doc! {"_id": id}, document).upsert(true).await.map(drop),
+    }
+}
+
 /// Changes documents for as long as it is wanted, with a pause between two changes.
 pub(crate) async fn write(
     source: mongodb::Database,
@@ -69,17 +87,7 @@ pub(crate) async fn write(
     let mut chance = Chance::new(seed);
     let mut done = 0;
     while on.load(Ordering::Relaxed) {
-        let id = QUIET + chance.below(300) as i64;
-        let document = person(&mut chance, id);
-        let changed = match chance.below(10) {
-            0 => people.delete_one(doc! {"_id": id}).await.map(drop),
-            1..=4 => {
-                let more = doc! {"$inc": {"version": 1_i64}, "$set": {"name": format!("N{done}")}};
-                people.update_one(doc! {"_id": id}, more).await.map(drop)
-            }
-            _ => people.replace_one(doc! {"_id": id}, document).upsert(true).await.map(drop),
-        };
-        changed.expect("it can be changed");
+        change(&people, &mut chance, done).await.expect("it can be changed");
         done += 1;
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;

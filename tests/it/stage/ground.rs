@@ -26,7 +26,17 @@ impl Ground {
         collections: &[&str],
     ) -> Self {
         let name = format!("{name}_{}", if kafka { "kafka" } else { "direct" });
-        let stage = Stage::new(&name).await;
+        Self::on(Stage::new(&name).await, kafka, schema, file, collections).await
+    }
+
+    /// The same on a stage that is there.
+    pub(crate) async fn on(
+        stage: Stage,
+        kafka: bool,
+        schema: &str,
+        file: &str,
+        collections: &[&str],
+    ) -> Self {
         stage.target.batch_execute(schema).await.expect("the tables can be created");
         for collection in collections {
             stage.source.create_collection(*collection).await.expect("a collection");
@@ -78,6 +88,14 @@ impl Ground {
             (Self::Kafka(pipeline), 0) => pipeline.capture("capture"),
             (Self::Kafka(pipeline), 1) => pipeline.apply("one", Some("one")),
             (Self::Kafka(pipeline), _) => pipeline.apply("two", Some("two")),
+        }
+    }
+
+    /// One more applier, where there can be one.
+    pub(crate) fn join(&self) -> Option<Slackwater> {
+        match self {
+            Self::Direct(..) => None,
+            Self::Kafka(pipeline) => Some(pipeline.apply("three", None)),
         }
     }
 

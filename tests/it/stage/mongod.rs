@@ -173,17 +173,29 @@ pub(crate) struct Three {
 
 impl Three {
     pub(crate) async fn start(name: &str) -> Self {
+        Self::led_by(name, [1, 0, 0]).await
+    }
+
+    /// Any of the three may lead.
+    pub(crate) async fn equal(name: &str) -> Self {
+        Self::led_by(name, [1, 1, 1]).await
+    }
+
+    async fn led_by(name: &str, priorities: [i32; 3]) -> Self {
         let start = async |at: usize| Mongod::start(&format!("{name}{at}"), Flavour::Member).await;
         let members = [start(0).await, start(1).await, start(2).await];
         let hosts: Vec<Document> = (0..3)
             .map(|at| {
-                let (priority, speed) = (if at == 0 { 1 } else { 0 }, if at == 2 { "slow" } else { "quick" });
+                let (priority, speed) = (priorities[at], if at == 2 { "slow" } else { "quick" });
                 let host = format!("127.0.0.1:{}", members[at].port);
                 doc! {"_id": at as i32, "host": host, "priority": priority, "tags": {"speed": speed}}
             })
             .collect();
         let first = members[0].direct().await;
-        let initiate = doc! {"replSetInitiate": {"_id": "rs0", "members": hosts}};
+        // Where more than one can lead they take turns soon.
+        let patience = if priorities[1] > 0 { 2_000 } else { 10_000 };
+        let settings = doc! {"electionTimeoutMillis": patience};
+        let initiate = doc! {"replSetInitiate": {"_id": "rs0", "members": hosts, "settings": settings}};
         first.run_command(initiate).await.expect("the replica set can be made");
         let three = Self { members };
         until("all members follow", PATIENCE, async || {
@@ -193,10 +205,60 @@ impl Three {
                 .ok()?
                 .iter()
                 .filter_map(|member| member.as_document()?.get_i32("state").ok());
-            (states.collect::<Vec<_>>() == [1, 2, 2]).then_some(())
+            let mut states: Vec<i32> = states.collect();
+            states.sort_unstable();
+            (states == [1, 2, 2]).then_some(())
         })
         .await;
         three
+    }
+
+    /// Who leads, as one that is asked through the driver says it.
+    async fn leader(&self, source: &Database) -> &Mongod {
+        let admin = source.client().database("admin");
+        until("somebody leads", PATIENCE, async || {
+            let hello = admin.run_command(doc! {"hello": 1}).await.ok()?;
+            let leads = hello.get_bool("isWritablePrimary").is_ok_and(|leads| leads);
+            let me = hello.get_str("me").ok().filter(|_| leads)?;
+            self.members.iter().find(|member| me.ends_with(&format!(":{}", member.port)))
+        })
+        .await
+    }
+
+    /// Whoever leads steps down, and another one leads then.
+    pub(crate) async fn step_down(&self, source: &Database) {
+        let leader = self.leader(source).await.port;
+        // It answers, or it cuts the connection first.
+        let down = doc! {"replSetStepDown": 5, "secondaryCatchUpPeriodSecs": 4, "force": true};
+        let _ = source.client().database("admin").run_command(down).await;
+        self.another_leads(source, leader).await;
+    }
+
+    /// Whoever leads stands still until another one leads, and then goes on as if nothing had been.
+    pub(crate) async fn freeze_leader(&self, source: &Database) {
+        let leader = self.leader(source).await;
+        leader.signal("STOP").await;
+        self.another_leads_of_two(leader.port).await;
+        leader.signal("CONT").await;
+    }
+
+    async fn another_leads(&self, source: &Database, than: u16) {
+        until("another one leads", PATIENCE, async || (self.leader(source).await.port != than).then_some(()))
+            .await;
+    }
+
+    /// The others are asked directly: the driver may still wait for the one that stands still.
+    async fn another_leads_of_two(&self, than: u16) {
+        until("another one leads", PATIENCE, async || {
+            for member in self.members.iter().filter(|member| member.port != than) {
+                let hello = member.direct().await.run_command(doc! {"hello": 1}).await.ok()?;
+                if hello.get_bool("isWritablePrimary").is_ok_and(|leads| leads) {
+                    return Some(());
+                }
+            }
+            None
+        })
+        .await;
     }
 
     /// The address of all three.
