@@ -42,7 +42,7 @@ fn grouped(count: u64) -> String {
 
 /// The rows of each table that is concerned. What cannot be counted is left out: it is said for information only.
 pub(crate) async fn count(target: &Secret, changes: &Changes) -> BTreeMap<String, Rows> {
-    let concerned = changes.list.iter().filter(|change| change.what.recopies());
+    let concerned = changes.list.iter().filter(|change| change.recopies() || change.from_now_on);
     let tables = concerned.filter_map(|change| change.table.clone());
     // What is looked up stands in no table of theirs.
     let mut names: Vec<String> = tables.filter(|table| table != LOOKED_UP).collect();

@@ -31,6 +31,15 @@ pub(crate) struct Change {
     /// With its schema.
     pub(crate) table: Option<String>,
     pub(crate) column: Option<String>,
+    /// It is of a table of history, and holds for versions that come: those that are rows are not made again.
+    pub(crate) from_now_on: bool,
+}
+
+impl Change {
+    /// Rows that are there have to be made again.
+    pub(crate) fn recopies(&self) -> bool {
+        !self.from_now_on && self.what.recopies()
+    }
 }
 
 /// What is another.
@@ -72,8 +81,8 @@ impl What {
         }
     }
 
-    /// Rows that are there have to be made again.
-    pub(crate) fn recopies(self) -> bool {
+    /// Rows that are there have to be made again, unless they are versions.
+    fn recopies(self) -> bool {
         matches!(self, Self::BackAgain | Self::NewTable | Self::Rows | Self::NewColumn | Self::Rule)
     }
 }
@@ -94,7 +103,7 @@ impl Changes {
     /// The collections that are copied again, each once, with the reason.
     pub(crate) fn recopies(&self) -> Vec<(String, String)> {
         let mut again: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for change in self.list.iter().filter(|change| change.what.recopies()) {
+        for change in self.list.iter().filter(|change| change.recopies()) {
             again.entry(&change.collection).or_default().push(change.reason());
         }
         let text = |reasons: Vec<String>| format!("the migration file has changed: {}", reasons.join(", "));
@@ -184,9 +193,12 @@ pub(crate) fn compare(migration: &Migration, plan: &Plan, before: Option<&Record
     }
     for collection in &migration.collections {
         let name = &collection.name.value;
+        let kept = before.collections.get(name).and_then(|_| read(before, name));
+        let histories = histories(collection, kept.as_ref(), &migration.target.schema);
         let mut add = |what, table: Option<&str>, column: Option<&str>| {
+            let from_now_on = table.is_some_and(|table| histories.holds_from_now_on(what, table));
             let (table, column) = (table.map(str::to_owned), column.map(str::to_owned));
-            changes.list.push(Change { what, collection: name.clone(), table, column });
+            changes.list.push(Change { what, collection: name.clone(), table, column, from_now_on });
         };
         let Some(recorded) = before.collections.get(name) else {
             add(What::NewCollection, None, None);
@@ -195,21 +207,51 @@ pub(crate) fn compare(migration: &Migration, plan: &Plan, before: Option<&Record
         if recorded.is_out {
             add(What::BackAgain, None, None);
         }
-        let Some(kept) = read(before, name) else {
+        let Some(kept) = kept.as_ref() else {
             add(What::Rows, None, None);
             continue;
         };
-        tables(collection, &kept, recorded.is_out, &mut add);
-        changes.refused.extend(refused(collection, plan, &kept, &migration.target.schema));
+        tables(collection, kept, recorded.is_out, &mut add);
+        changes.refused.extend(refused(collection, plan, kept, &migration.target.schema));
     }
     let named: BTreeSet<&str> = migration.collections.iter().map(|found| found.name.value.as_str()).collect();
     let gone = before.collections.iter().filter(|(name, row)| !row.is_out && !named.contains(name.as_str()));
     for (name, _) in gone {
         let (table, column) = (None, None);
-        changes.list.push(Change { what: What::CollectionOut, collection: name.clone(), table, column });
+        let (what, collection) = (What::CollectionOut, name.clone());
+        changes.list.push(Change { what, collection, table, column, from_now_on: false });
     }
     changes.left = left(migration, before);
     changes
+}
+
+/// The tables of history of a collection.
+struct Histories {
+    tables: BTreeSet<String>,
+    /// Some of them had that before: what is known of the documents' versions goes on.
+    stood: bool,
+}
+
+impl Histories {
+    /// A change concerns versions that come, and no others: a recopy finds none that is new.
+    fn holds_from_now_on(&self, what: What, table: &str) -> bool {
+        let holds = match what {
+            What::NewColumn | What::Rule => true,
+            What::NewTable => self.stood,
+            _ => false,
+        };
+        holds && self.tables.contains(table)
+    }
+}
+
+fn histories(collection: &Collection, kept: Option<&Kept>, schema: &str) -> Histories {
+    let rules = collection.tables.iter().filter(|rule| rule.history.is_some());
+    let tables: BTreeSet<String> = rules.map(|rule| full_name(rule, schema)).collect();
+    let same = |table: &String| {
+        let before = kept.and_then(|kept| kept.form.0.get(table));
+        before.zip(collection.form.0.get(table)).is_some_and(|(before, form)| before.rows == form.rows)
+    };
+    Histories { stood: tables.iter().any(same), tables }
 }
 
 /// `is_out`: the collection is copied again anyway, and what stays as it is was told when it was taken out.

@@ -39,6 +39,8 @@ fn plan(migration: &Migration) -> Plan {
         table("tags", &["user_id uuid key", "tag text key", "note text"]),
         table("orgs", &["id uuid key", "kind text", "name text"]),
         table("people", &["id uuid key", "name text"]),
+        table("versions", &["user_id uuid key", "n bigint key", "name text", "note text"]),
+        table("more", &["user_id uuid key", "n bigint key"]),
     ];
     tables[0].uniques.push(vec![4]);
     tables[1].uniques.push(vec![0, 2]);
@@ -132,6 +134,49 @@ fn a_change_says_what_it_means() {
     // A policy of the whole file is one of each column that has none.
     let said = lines(&with("invalid: null", "invalid: reject"));
     assert_eq!(said.len(), 5, "{said:?}");
+}
+
+/// Versions that are rows are never made again, so nothing is copied for them.
+#[test]
+fn of_a_history_only_what_comes_is_another() {
+    const KEPT: &str = "
+collections:
+  m.users:
+    - { into: users, columns: { id: { uuid: _id }, name: name } }
+    - into: versions
+      history: true
+      columns: { user_id: { uuid: _id }, n: { change: number }, name: name }
+";
+    let list = |after: &str| {
+        let changes = between(KEPT, after);
+        assert_eq!(changes.refused, [], "{after}");
+        let text = |change: &Change| change.text(Some(Rows::Exactly(20_417)));
+        (changes.list.iter().map(text).collect::<Vec<_>>(), changes.recopies().len())
+    };
+    let with = |old: &str, new: &str| {
+        assert!(KEPT.contains(old), "{old}");
+        KEPT.replace(old, new)
+    };
+    let from_now_on = "holds for versions that come; the 20 417 rows stay as they were made";
+    let rule = with("number }, name: name", "number }, name: { text: name, trim: true }");
+    assert_eq!(list(&rule), (vec![format!("versions.name: it {from_now_on}")], 0));
+    let column = with("number }, name: name", "number }, name: name, note: x");
+    assert_eq!(list(&column), (vec![format!("versions.note: it {from_now_on}")], 0));
+    // What is beside it is copied again as ever.
+    let other =
+        with("{ id: { uuid: _id }, name: name }", "{ id: { uuid: _id }, name: { text: name, trim: true } }");
+    assert_eq!(list(&other), (vec!["users.name: 20 417 rows to be written again".to_owned()], 1));
+    let more =
+        "    - { into: more, history: true, columns: { user_id: { uuid: _id }, n: { change: number } } }\n";
+    let second =
+        "more is filled from m.users now, with the versions that come: those that were are not made again";
+    assert_eq!(list(&format!("{KEPT}{more}")), (vec![second.to_owned()], 0));
+    // The first one gets each document as it is.
+    let first = KEPT.find("    - into: versions").expect("a table");
+    let changes = between(&KEPT[..first], KEPT);
+    let text = changes.list[0].text(None);
+    assert_eq!(text, "versions is filled from m.users now: its rows are made by copying it again");
+    assert_eq!(changes.recopies().len(), 1);
 }
 
 #[test]

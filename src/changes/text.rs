@@ -51,6 +51,16 @@ impl Change {
             What::TableOut | What::ColumnOut if self.is_looked_up() => {
                 format!("{place} is less than before: nothing has to be done")
             }
+            What::NewTable if self.from_now_on => {
+                format!(
+                    "{place} is filled from {collection} now, with the versions that come: those that were are not made again"
+                )
+            }
+            What::NewColumn | What::Rule if self.from_now_on => {
+                let stay =
+                    rows.map_or_else(|| "those that are rows".to_owned(), |rows| format!("the {rows} rows"));
+                format!("{place}: it holds for versions that come; {stay} stay as they were made")
+            }
             What::NewCollection => format!("{place} is new: it is copied"),
             What::BackAgain => format!("{place} is in the file again: it is copied again"),
             What::CollectionOut => {

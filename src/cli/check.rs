@@ -140,7 +140,7 @@ fn as_change(change: &Change, text: &str) -> serde_json::Value {
         "collection": change.collection,
         "table": change.table,
         "column": change.column,
-        "copied_again": change.what.recopies(),
+        "copied_again": change.recopies(),
         "text": text,
     })
 }

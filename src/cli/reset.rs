@@ -1,5 +1,6 @@
 //! `slackwater reset`: forgets a migration. What belongs to the application goes only if it is asked for, and named.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,9 +9,10 @@ use clap::Args;
 use serde_json::json;
 use slackwater_connectors::kafka::Admin;
 use slackwater_connectors::postgres::control::Control;
+use slackwater_connectors::postgres::target::introspect;
 use slackwater_connectors::postgres::target::rows::TableSpec;
 
-use crate::config::{Log, Migration};
+use crate::config::{Log, Migration, Table};
 use crate::failure::Failure;
 use crate::log::kafka::topics::{admin, specs};
 use crate::ops::look::is_up;
@@ -55,6 +57,12 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             "the migration is switched: the rows are those of the application now. Leave `--rows` out"
                 .to_owned(),
         );
+    }
+    if !arguments.rows && !control.switched(&migration.name).await? {
+        let kept = histories(&migration).await?;
+        if !kept.is_empty() {
+            return Err(Failure::Unsuitable(kept));
+        }
     }
     let plan = if arguments.rows { Some(load::plan(&migration).await?) } else { None };
     let admin = match &migration.log {
@@ -102,6 +110,32 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What stands in the way: tables of history with rows. The numbers of their versions would be forgotten, and the next start would write
+/// version 1 over the rows that are there.
+async fn histories(migration: &Migration) -> Result<Vec<String>, Failure> {
+    let tables = migration.collections.iter().flat_map(|collection| &collection.tables);
+    let tables = tables.filter(|table| table.history.is_some());
+    let name = |table: &Table| {
+        let schema = table.schema.clone().unwrap_or_else(|| migration.target.schema.clone());
+        (schema, table.into.value.clone())
+    };
+    let names: Vec<(String, String)> = tables.map(name).collect::<BTreeSet<_>>().into_iter().collect();
+    let counts = introspect::count_rows(&migration.target.uri, &names).await?;
+    let filled = names
+        .iter()
+        .zip(counts)
+        .filter_map(|(name, count)| Some((name, count.filter(|(rows, _)| *rows > 0)?)));
+    let line = |((schema, table), (rows, exact)): (&(String, String), (u64, bool))| {
+        let about = if exact { "" } else { "about " };
+        format!(
+            "{schema}.{table} is a table of history with {about}{rows} rows. What is known of their versions would be forgotten, and the next \
+             start would count from 1 again and write over them. Give it another name (`ALTER TABLE {schema}.{table} RENAME TO …`) and make it \
+             anew, or empty it; or add `--rows`, which deletes all rows that the migration has made"
+        )
+    };
+    Ok(filled.map(line).collect())
 }
 
 /// Removes a topic. False if there is none.

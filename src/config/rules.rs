@@ -440,14 +440,13 @@ fn conversion(
     let unit = matches!(word, "timestamp" | "date" | "from").then(|| fields.take("unit")).flatten();
     let unit = unit.and_then(|(_, node)| fields::choice(node, "`unit`", &units, findings));
     let path = path?;
-    if path.value.each.is_some() && !matches!(word, "array" | "from" | "ref" | "enum" | "identity") {
+    let takes_many =
+        matches!(word, "array" | "from" | "ref" | "enum" | "identity") || CIPHERS.contains(&word);
+    if path.value.each.is_some() && !takes_many {
         findings.error(
             path.place,
             format!("`{}` selects many values, `{word}` takes one", path.value),
-            match CIPHERS.contains(&word) {
-                true => "use `each` for a table of its own",
-                false => "use `array` for an array column, or `each` for a table of its own",
-            },
+            "use `array` for an array column, or `each` for a table of its own",
         );
     }
     Some(Value { empty_is_null: empty_is_null.unwrap_or(false), trim, lower, unit, ..plain(path, convert?) })

@@ -237,7 +237,7 @@ impl<'r, 'a> Row<'r, 'a> {
                 (value, conv)
             }
         };
-        if matches!(conv, Conv::Ciphered(_)) {
+        if conv.is_ciphered() {
             self.remember_place(element);
         }
         self.value(table, at, code, value, conv, out)

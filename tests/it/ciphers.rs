@@ -19,7 +19,7 @@ use crate::stage::{PATIENCE, Slackwater, Stage, broker, state, until};
 
 const SCHEMA: &str = "
 CREATE TABLE users (id uuid PRIMARY KEY, n bigint NOT NULL, pin text NOT NULL, token bytea, secret varchar(100), note text CHECK (note NOT LIKE '%no'),
-                    size integer);
+                    size integer, codes text[]);
 CREATE TABLE cards (user_id uuid REFERENCES users ON DELETE CASCADE, place integer, number text NOT NULL, PRIMARY KEY (user_id, place));";
 
 const FILE: &str = r#"migration: ciphers
@@ -42,6 +42,7 @@ collections:
         secret: { encrypt: secret, to: member }
         note: { decrypt: note, from: prefix, default: none }
         size: { sql: "length(v)", with: { v: { decrypt: pin, from: fixed } } }
+        codes: { reencrypt: "codes[]", from: fixed, to: member }
     - into: cards
       each: cards[]
       columns: { user_id: { parent: id }, place: { index: 0 }, number: { reencrypt: number, from: fixed, to: member } }
@@ -113,6 +114,11 @@ fn person(id: i64) -> Person {
     )
 }
 
+/// Those of one document are all the same, and each has to look different.
+fn codes(id: i64) -> Vec<String> {
+    (0..=id % 3).map(|_| format!("kanari code {}", id / 2)).collect()
+}
+
 fn stored(id: i64) -> Document {
     let (pin, token, secret, note, cards) = person(id);
     let cards: Vec<Document> = cards.iter().map(|number| doc! {"number": fixed(number)}).collect();
@@ -120,6 +126,7 @@ fn stored(id: i64) -> Document {
     doc! {
         "_id": id, "pin": fixed(&pin), "secret": secret, "note": hex(&prefix(3, &note)), "cards": cards,
         "token": bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: token },
+        "codes": codes(id).iter().map(|code| fixed(code)).collect::<Vec<_>>(),
     }
 }
 
@@ -137,6 +144,7 @@ fn broken() -> Vec<(i64, &'static str, Bson, &'static str)> {
         (906, "note", hex(&prefix(1, "kanari no")).into(), "23514"),
         (907, "note", hex(note.as_bytes()).into(), "cipher"),
         (908, "cards", vec![doc! {"number": "kanari"}].into(), "cipher"),
+        (909, "codes", vec![fixed("kanari"), "kanari".to_owned()].into(), "cipher"),
     ]
 }
 
@@ -149,12 +157,13 @@ struct Row {
     note: String,
     size: i32,
     cards: Vec<String>,
+    codes: Vec<String>,
     version: String,
 }
 
 async fn rows(stage: &Stage) -> BTreeMap<i64, Row> {
     let sql = "SELECT n, pin, token, secret, note, size, (SELECT coalesce(array_agg(number ORDER BY place), '{}') FROM cards WHERE user_id = id),
-                      xmin::text FROM users";
+                      codes, xmin::text FROM users";
     let Ok(rows) = stage.target.query(sql, &[]).await else { return BTreeMap::new() };
     let row = |row: &tokio_postgres::Row| Row {
         pin: row.get(1),
@@ -163,7 +172,8 @@ async fn rows(stage: &Stage) -> BTreeMap<i64, Row> {
         note: row.get(4),
         size: row.get(5),
         cards: row.get(6),
-        version: row.get(7),
+        codes: row.get(7),
+        version: row.get(8),
     };
     rows.iter().map(|found| (found.get(0), row(found))).collect()
 }
@@ -319,13 +329,14 @@ async fn way(kafka: bool) {
             wanted.1 = None;
         }
         assert_eq!(plain(row), wanted, "{id}");
+        assert_eq!(row.codes.iter().map(|code| opened(&unbase64(code))).collect::<Vec<_>>(), codes(*id));
         assert_eq!(row.size as usize, wanted.0.chars().count());
     }
     let mut sealed: Vec<Vec<u8>> = Vec::new();
     for row in there.values() {
         sealed.extend([unbase64(&row.pin), unbase64(&row.secret)]);
         sealed.extend(row.token.clone());
-        sealed.extend(row.cards.iter().map(|number| unbase64(number)));
+        sealed.extend(row.cards.iter().chain(&row.codes).map(|number| unbase64(number)));
     }
     if let Some(opened_there) = opened_by_python(&sealed) {
         assert_eq!(opened_there, sealed.iter().map(|sealed| opened(sealed)).collect::<Vec<_>>());
@@ -389,7 +400,7 @@ async fn way(kafka: bool) {
     let hexadecimal = FILE.replace("{ key: \"${MEMBER_KEY}\" }", "{ key: \"${MEMBER_KEY}\", encoding: hex }");
     stage.file("migration.yaml", &if kafka { format!("{hexadecimal}{log}") } else { hexadecimal });
     let (code, said) = traces.command(&stage, &["check", file]).await;
-    assert!(code == Some(0) && said.contains("users.pin: 70 rows"), "{said}");
+    assert!(code == Some(0) && said.contains("users.pin: 71 rows"), "{said}");
     assert!(!said.contains("users.note") && !said.contains("users.n:"), "{said}");
     let mut run = stage.start(&["run", file, "--listen", &listening], "run");
     until("all are written in another way", PATIENCE, async || {

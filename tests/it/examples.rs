@@ -1,14 +1,16 @@
 //! Every example of the reference of the migration file compiles against the tables that the page shows, and every rule, option and policy has
-//! an example. How a part of a file is completed is said on the page itself.
+//! an example. How a part of a file is completed is said on the page itself. Recipes are run: their documents give the rows that the page says.
 
 use std::path::Path;
+
+use bson::{Bson, Document};
 
 use slackwater::config::{Outside, parse_with};
 use slackwater::mapping::compile;
 use slackwater_connectors::postgres::target::introspect;
 use slackwater_connectors::secret::Secret;
 
-use crate::stage::Stage;
+use crate::stage::{PATIENCE, Slackwater, Stage, state, until};
 
 const PAGE: &str = include_str!("../../docs/migration-file.md");
 
@@ -24,24 +26,36 @@ const COLLECTIONS: &str =
 const LOCATIONS: &str =
     "  legacy.locations: { into: sites.locations, columns: { id: { uuid: _id }, name: name } }\n";
 
-/// A fenced block: the line that it begins in, its language, its text.
+/// The section whose examples are run.
+const RECIPES: &str = "Recipes";
+
+/// A fenced block: the section and the line that it begins in, its language, its text, and the rows of tables behind it.
 struct Block {
+    section: &'static str,
     line: usize,
     language: String,
     text: String,
+    table: Vec<&'static str>,
 }
 
 fn blocks() -> Vec<Block> {
-    let mut blocks = Vec::new();
+    let mut blocks: Vec<Block> = Vec::new();
     let mut open: Option<Block> = None;
+    let mut section = "";
     for (number, line) in PAGE.lines().enumerate() {
         match (line.strip_prefix("```"), &mut open) {
             (Some(language), None) => {
-                open = Some(Block { line: number + 2, language: language.to_owned(), text: String::new() });
+                let (language, text) = (language.to_owned(), String::new());
+                open = Some(Block { section, line: number + 2, language, text, table: Vec::new() });
             }
             (Some(_), Some(_)) => blocks.extend(open.take()),
             (None, Some(block)) => block.text += &format!("{line}\n"),
-            (None, None) => {}
+            (None, None) => {
+                section = line.strip_prefix("## ").unwrap_or(section);
+                if let Some(block) = blocks.last_mut().filter(|block| block.section == section) {
+                    block.table.extend(line.strip_prefix("| "));
+                }
+            }
         }
     }
     assert!(open.is_none(), "a block is not closed");
@@ -53,13 +67,17 @@ fn indented(text: &str, by: usize) -> String {
     text.lines().map(|line| format!("{indent}{line}\n")).collect()
 }
 
-/// The whole file that an example is a part of.
-fn whole(text: &str) -> String {
-    let collection =
-        |tables: String| format!("collections:\n{COLLECTIONS}{LOCATIONS}  legacy.users:\n{tables}");
+/// The whole file that an example is a part of. A recipe has a collection of its own, and no other.
+fn whole(block: &Block) -> String {
+    let text = &block.text;
+    let (others, collection, table) = match block.section {
+        RECIPES => (String::new(), "recipe", "offers"),
+        _ => (format!("{COLLECTIONS}{LOCATIONS}"), "users", "users"),
+    };
+    let collection = |tables: String| format!("collections:\n{others}  legacy.{collection}:\n{tables}");
     let part = match text.split([':', ' ']).next().unwrap_or_default() {
         "-" => collection(indented(text, 4)),
-        "columns" => collection(format!("    - into: users\n{}", indented(text, 6))),
+        "columns" => collection(format!("    - into: {table}\n{}", indented(text, 6))),
         _ => text.to_owned(),
     };
     let has = |name: &str| part.lines().any(|line| line.starts_with(&format!("{name}:")));
@@ -119,7 +137,7 @@ async fn every_example_compiles() {
     println!("{} examples, {} included files", examples.len(), parts.len());
     assert!(examples.len() >= 15 && parts.len() >= 2);
     for block in examples {
-        let text = whole(&block.text);
+        let text = whole(block);
         let place = || format!("docs/migration-file.md, line {}", block.line);
         let migration = match parse_with("migration.yaml", &text, &outside) {
             Ok(migration) => migration,
@@ -140,6 +158,123 @@ async fn every_example_compiles() {
             panic!("{}: {found}\n{text}", place());
         }
     }
+    stage.clear().await;
+}
+
+/// A value as a page writes it: JSON, and `{"$date": "…"}`.
+fn bson_of(value: &serde_json::Value) -> Bson {
+    match value {
+        serde_json::Value::Null => Bson::Null,
+        serde_json::Value::Bool(truth) => Bson::Boolean(*truth),
+        serde_json::Value::Number(number) => match number.as_i64() {
+            Some(whole) => Bson::Int64(whole),
+            None => Bson::Double(number.as_f64().expect("a number")),
+        },
+        serde_json::Value::String(text) => Bson::String(text.clone()),
+        serde_json::Value::Array(list) => Bson::Array(list.iter().map(bson_of).collect()),
+        serde_json::Value::Object(fields) => match fields.get("$date").and_then(serde_json::Value::as_str) {
+            Some(date) => Bson::DateTime(bson::DateTime::parse_rfc3339_str(date).expect("a time")),
+            None => {
+                fields.iter().map(|(name, value)| (name.clone(), bson_of(value))).collect::<Document>().into()
+            }
+        },
+    }
+}
+
+/// What a recipe shows: columns, and of each document what they have.
+struct Shown {
+    columns: Vec<&'static str>,
+    documents: Vec<Document>,
+    rows: Vec<Vec<&'static str>>,
+}
+
+impl Shown {
+    fn of(block: &Block) -> Self {
+        let cells = |line: &&'static str| -> Vec<&'static str> {
+            let cells = line.trim_end_matches(" |").split(" | ");
+            cells.map(|cell| cell.trim_matches('`')).collect()
+        };
+        let mut lines = block.table.iter();
+        let columns = lines.next().map(cells).unwrap_or_default();
+        let lines: Vec<Vec<&str>> = lines.map(cells).collect();
+        let place = format!("docs/migration-file.md, line {}", block.line);
+        assert!(columns.first() == Some(&"Document") && !lines.is_empty(), "{place}: a recipe shows nothing");
+        let document = |(number, line): (usize, &Vec<&str>)| {
+            assert_eq!(line.len(), columns.len(), "{place}: {line:?}");
+            let value: serde_json::Value = serde_json::from_str(line[0]).expect("JSON");
+            let Bson::Document(mut document) = bson_of(&value) else { panic!("{place}: {line:?}") };
+            if !document.contains_key("_id") {
+                document.insert("_id", number as i64);
+            }
+            document
+        };
+        let documents = lines.iter().enumerate().map(document).collect();
+        Self {
+            documents,
+            rows: lines.iter().map(|line| line[1..].to_vec()).collect(),
+            columns: columns[1..].to_vec(),
+        }
+    }
+}
+
+/// Each recipe, on its documents: the rows are those that the page shows beside them.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_recipe_makes_what_it_shows() {
+    let stage = Stage::new("recipes").await;
+    let blocks = blocks();
+    for block in blocks.iter().filter(|block| block.language == "sql") {
+        stage.target.batch_execute(&block.text).await.expect("the tables can be created");
+    }
+    stage.target.batch_execute("SET timezone = 'UTC'").await.expect("a setting");
+    let source = "sources: { legacy: { mongodb: { uri: \"${SLACKWATER_MONGODB_URI}\", database: \"${SOURCE_DATABASE}\" } } }\n\
+                  target: { postgres: { uri: \"${SLACKWATER_POSTGRES_URL}\" } }\n";
+    let recipes: Vec<&Block> =
+        blocks.iter().filter(|block| block.section == RECIPES && block.language == "yaml").collect();
+    assert!(recipes.len() >= 12, "{} recipes", recipes.len());
+    let mut count = 0;
+    for block in recipes {
+        let (place, name) =
+            (format!("docs/migration-file.md, line {}", block.line), format!("recipe_{}", block.line));
+        let shown = Shown::of(block);
+        let collection = stage.source.collection::<Document>("recipe");
+        collection.drop().await.expect("what the recipe before had can go");
+        collection.insert_many(&shown.documents).await.expect("documents can be inserted");
+        let text = whole(block);
+        let text = format!(
+            "migration: {name}\n{source}{}",
+            &text[text.find("collections:").expect("collections")..]
+        );
+        let file = stage.file("migration.yaml", &text);
+        let mut process: Slackwater = stage.run(&file);
+        let copied = "SELECT FROM slackwater.collections WHERE migration = $1 AND state = 'copied'";
+        until(&format!("{place} is copied"), PATIENCE, async || {
+            process.still_runs();
+            let rows = stage.target.query(copied, &[&name]).await.unwrap_or_default();
+            (!rows.is_empty()).then_some(())
+        })
+        .await;
+        let table = block.text.lines().find_map(|line| line.strip_prefix("- into: ")).unwrap_or("offers");
+        let columns: Vec<String> =
+            shown.columns.iter().map(|column| format!("coalesce(({column})::text, 'null')")).collect();
+        let sql = format!("SELECT ARRAY[{}] FROM {table}", columns.join(", "));
+        let rows = stage.target.query(&sql, &[]).await.expect("rows");
+        let mut rows: Vec<Vec<String>> = rows.iter().map(|row| row.get(0)).collect();
+        let mut wanted = shown.rows.clone();
+        rows.sort();
+        wanted.sort();
+        let letters = state::dead_letters(&stage.target).await;
+        assert_eq!(
+            (&rows, letters),
+            (&wanted.iter().map(|row| row.iter().map(ToString::to_string).collect()).collect(), 0),
+            "{place}: {:?}",
+            shown.columns
+        );
+        count += rows.len();
+        process.stop().await;
+        let empty = format!("TRUNCATE {table} RESTART IDENTITY CASCADE");
+        stage.target.batch_execute(&empty).await.expect("it can be emptied");
+    }
+    println!("{count} rows");
     stage.clear().await;
 }
 

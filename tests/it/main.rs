@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "tests tell their seeds and what they counted")]
 
+mod apart;
 mod append_only;
 mod broken;
 mod candidates;

@@ -171,55 +171,108 @@ async fn thirty_mistakes_are_found_in_one_go() {
     stage.clear().await;
 }
 
-/// A file of 88 collections that fill 45 tables, in four parts; how long its check takes is told, and not judged: the machine may be busy.
+/// The rules of one table in the large file: every kind of rule is somewhere among them.
+fn rules(collection: usize) -> String {
+    let table = collection % LARGE.1;
+    let merged = table % 7 == 6;
+    let mut text = format!("  legacy.c{collection}:\n    - into: t{table}\n");
+    if merged {
+        text += "      merge: any\n      order: { timestamp: at }\n";
+    }
+    if table % 4 == 1 {
+        text += "      when: { any: [ { kind: { in: [ a, b ] } }, { a.f1: { above: 7 } } ], deleted: { exists: false } }\n";
+    }
+    let id = if merged { "{ identity: mail, trim: true, lower: true }" } else { "{ uuid: _id }" };
+    let _ = writeln!(text, "      columns:\n        id: {id}");
+    for column in 0..12 {
+        let rule = ["text", "integer", "numeric", "timestamp", "boolean", "jsonb"][column % 6];
+        let how = if merged { ["longest", "sum", "max", "earliest", "any", "last"][column % 6] } else { "" };
+        let how = if how.is_empty() { String::new() } else { format!(", merge: {how}") };
+        let _ = writeln!(text, "        c{column}: {{ {rule}: a.f{column}, invalid: 'null'{how} }}");
+    }
+    let source = if merged { "m" } else { "c" };
+    let _ = writeln!(
+        text,
+        "        kind: {{ const: {source}{table} }}\n        \
+         full_name: {{ sql: \"concat_ws(' ', first, last) || n\", with: {{ first: name.first, last: {{ text: name.last, trim: true }}, n: {{ integer: n, default: 0 }} }} }}\n        \
+         pin: {{ reencrypt: pin, from: old, to: member, invalid: null }}\n        \
+         codes: {{ encrypt: 'codes[].code', to: member }}"
+    );
+    if table % 5 == 2 {
+        text += "        looked: { lookup: k, of: legacy.c0, take: a.f0, default: none }\n        by_name: { lookup: code, of: legacy.c1, by: a.f6, lower: true, take: n }\n";
+    }
+    if table > 0 {
+        // Documents that are merged have no row of their own to be found by a field.
+        let by = if table % 5 == 3 && table % 7 != 0 { ", by: a.f0" } else { "" };
+        let _ = writeln!(text, "        ref_id: {{ ref: ref, to: legacy.c{}{by} }}", table - 1);
+    }
+    if table % 5 == 0 && !merged {
+        let _ = writeln!(
+            text,
+            "    - into: l{table}\n      each: orders[].lines[]\n      when: {{ void: {{ not: true }} }}\n      \
+             columns: {{ id: {{ uuid: each, by: [no, sku] }}, t_id: {{ parent: id }}, sku: sku, no: ^.no, place: {{ index: 1 }}, \
+             amount: {{ numeric: price }}, card: {{ encrypt: card, to: member }} }}"
+        );
+    }
+    text
+}
+
+/// Collections, and tables for documents.
+const LARGE: (usize, usize) = (88, 45);
+
+/// A file of 88 collections that fill 45 tables, and tables of lines beside them, in four parts, with rules of every kind; how long its check takes is told,
+/// and not judged: the machine may be busy.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_is_checked() {
-    let stage = Stage::new("large_file").await;
+    let mut stage = Stage::new("large_file").await;
+    stage.variables = vec![("OLD_KEY", "0".repeat(64)), ("MEMBER_KEY", "1".repeat(64))];
+    let (collections, tables) = LARGE;
     let mut schema = String::new();
-    for table in 0..45 {
+    let mut count = tables;
+    for table in 0..tables {
         let _ = write!(schema, "CREATE TABLE t{table} (id uuid PRIMARY KEY");
         for column in 0..12 {
             let kind = ["text", "integer", "numeric(12,2)", "timestamptz", "boolean", "jsonb"][column % 6];
             let _ = write!(schema, ", c{column} {kind}");
         }
-        let next = (table + 1) % 45;
-        let _ = writeln!(schema, ", ref_id uuid); CREATE INDEX ON t{table} (ref_id); -- refers to t{next}");
+        let _ = writeln!(
+            schema,
+            ", kind text, full_name text, pin text, codes bytea[], looked text, by_name integer, ref_id uuid); CREATE INDEX ON t{table} (ref_id);"
+        );
+        if table % 5 == 0 && table % 7 != 6 {
+            count += 1;
+            let _ = writeln!(
+                schema,
+                "CREATE TABLE l{table} (id uuid PRIMARY KEY, t_id uuid REFERENCES t{table}, sku text, no text, place integer, amount numeric(12,2), card bytea);
+                 CREATE INDEX ON l{table} (t_id);"
+            );
+        }
     }
-    for table in 1..45 {
+    for table in 1..tables {
         let _ = writeln!(schema, "ALTER TABLE t{table} ADD FOREIGN KEY (ref_id) REFERENCES t{};", table - 1);
     }
     stage.target.batch_execute(&schema).await.expect("the tables can be created");
     let mut parts = vec!["collections:\n".to_owned(); 4];
-    for collection in 0..88 {
-        let part = &mut parts[collection % 4];
-        let table = collection % 45;
-        let _ = writeln!(
-            part,
-            "  legacy.c{collection}:\n    into: t{table}\n    columns:\n      id: {{ uuid: _id }}"
-        );
-        for column in 0..12 {
-            let rule = ["text", "integer", "numeric", "timestamp", "boolean", "jsonb"][column % 6];
-            let _ = writeln!(part, "      c{column}: {{ {rule}: a.f{column}, invalid: 'null' }}");
-        }
-        if table > 0 {
-            let _ = writeln!(part, "      ref_id: {{ ref: ref, to: legacy.c{} }}", table - 1);
-        }
+    for collection in 0..collections {
+        parts[collection % 4] += &rules(collection);
     }
     std::fs::create_dir(stage.folder.join("parts")).expect("a folder");
     for (number, part) in parts.iter().enumerate() {
         stage.file(&format!("parts/{number}.yaml"), part);
     }
     let head: String = FILE.lines().take(4).map(|line| format!("{line}\n")).collect();
-    let head =
-        head.replace(", on_drop: fallow", "") + "not_migrated: [ legacy.* ]\ninclude: [ parts/*.yaml ]\n";
+    let ciphers = "ciphers:\n  old: { aes-256-cbc: { key: \"${OLD_KEY}\", iv: prefix } }\n  member: { aes-256-gcm: { key: \"${MEMBER_KEY}\" } }\n";
+    let head = head.replace(", on_drop: fallow", "")
+        + ciphers
+        + "not_migrated: [ legacy.* ]\ninclude: [ parts/*.yaml ]\n";
     let file = stage.file("migration.yaml", &head);
     let begun = std::time::Instant::now();
     let output = stage.output(&["check", file.to_str().expect("UTF-8"), "--json"]).await;
-    println!("check of 88 collections and 45 tables took {:?}", begun.elapsed());
+    println!("check of {collections} collections and {count} tables took {:?}", begun.elapsed());
     let said =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(report["collections"].as_array().map(Vec::len), Some(88));
+    assert_eq!(report["collections"].as_array().map(Vec::len), Some(collections));
     stage.clear().await;
 }

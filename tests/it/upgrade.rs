@@ -12,11 +12,29 @@ use bson::doc;
 use crate::stage::pipeline::{Log, Pipeline};
 use crate::stage::{PATIENCE, Slackwater, Stage, broker, items, postgres, state, until};
 
-/// The version that the files below have.
-const BEFORE: i32 = 4;
-const SCHEMA: &str = include_str!("../upgrade/schema-4.sql");
-const DIRECT: &str = include_str!("../upgrade/direct-4.sql");
-const KAFKA: &str = include_str!("../upgrade/kafka-4.sql");
+/// What a version has left: its control schema, and the rows of either log.
+#[derive(Debug)]
+struct Before {
+    version: i32,
+    schema: &'static str,
+    direct: &'static str,
+    kafka: &'static str,
+}
+
+/// Before there were several sources.
+const FOUR: Before = Before {
+    version: 4,
+    schema: include_str!("../upgrade/schema-4.sql"),
+    direct: include_str!("../upgrade/direct-4.sql"),
+    kafka: include_str!("../upgrade/kafka-4.sql"),
+};
+/// With sources, mappings that are kept, and tables that are known by their number.
+const TWELVE: Before = Before {
+    version: 12,
+    schema: include_str!("../upgrade/schema-12.sql"),
+    direct: include_str!("../upgrade/direct-12.sql"),
+    kafka: include_str!("../upgrade/kafka-12.sql"),
+};
 
 /// As documented: source or target is not what the migration needs.
 const UNSUITABLE: i32 = 4;
@@ -30,15 +48,20 @@ fn text() -> String {
 }
 
 /// The source and the target as they were left, but for what belongs to a server.
-async fn restore(stage: &Stage, rows: &str) {
+async fn restore(stage: &Stage, before: &Before, rows: &str) {
     items::insert(stage, 0..ITEMS).await;
     change(stage, 7).await;
     stage.target.batch_execute(items::SCHEMA).await.expect("the table can be created");
     // Over a connection of its own: what the files set is not for ours.
     let other = postgres(&stage.postgres).await;
-    other.batch_execute(SCHEMA).await.expect("the old schema can be made");
+    other.batch_execute(before.schema).await.expect("the old schema can be made");
     other.batch_execute(rows).await.expect("the old rows can be written");
-    assert_eq!(version(stage).await, BEFORE);
+    if before.version >= TWELVE.version {
+        // What tells that a table is the one that was there.
+        let known = "UPDATE slackwater.tables SET oid = 'public.items'::regclass::oid::bigint";
+        assert_eq!(stage.target.execute(known, &[]).await.expect("the table can be put in"), 1);
+    }
+    assert_eq!(version(stage).await, before.version);
 }
 
 /// Changes the items whose numbers end in this digit.
@@ -125,10 +148,10 @@ impl Left {
     }
 
     /// Nothing that was done was done again, and everything is done now.
-    async fn went_on(&self, stage: &Stage, file: &Path) {
+    async fn went_on(&self, stage: &Stage, file: &Path, before: &Before) {
         let now = Self::read(stage).await;
         println!("{self:?}\n{now:?}");
-        assert!(version(stage).await > BEFORE, "the schema was brought up to date");
+        assert!(version(stage).await > before.version, "the schema was brought up to date");
         let done = self.chunks.iter().filter(|(_, chunk)| chunk.is_some());
         for (id, chunk) in done {
             assert_eq!(now.chunks.get(id), Some(chunk), "chunk {id} was done");
@@ -156,12 +179,12 @@ impl Left {
 }
 
 /// A look says that the schema is older, and does not change it.
-async fn only_looks(stage: &Stage, file: &Path) {
+async fn only_looks(stage: &Stage, file: &Path, before: &Before) {
     let output = stage.output(&["status", file.to_str().expect("a path in UTF-8")]).await;
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(UNSUITABLE), "{said}");
-    assert!(said.contains(&format!("it has version {BEFORE}, older than this program")), "{said}");
-    assert_eq!(version(stage).await, BEFORE);
+    assert!(said.contains(&format!("it has version {}, older than this program", before.version)), "{said}");
+    assert_eq!(version(stage).await, before.version);
 }
 
 async fn copied(stage: &Stage, process: &mut Slackwater) {
@@ -172,25 +195,34 @@ async fn copied(stage: &Stage, process: &mut Slackwater) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_copy_of_the_version_before_goes_on() {
-    let stage = Stage::new("upgrade_direct").await;
+async fn goes_on(before: &Before) {
+    let stage = Stage::new(&format!("upgrade_direct_{}", before.version)).await;
     let file = stage.file("migration.yaml", &text());
-    restore(&stage, DIRECT).await;
+    restore(&stage, before, before.direct).await;
     let (time, token, millis) = position(&stage).await;
     let put = "UPDATE slackwater.lanes SET position_time = $1, position_token = $2, applied_through = $1, horizon = $1, \
                source_time = $3, as_of = $3 WHERE position_time IS NOT NULL";
     let put = stage.target.execute(put, &[&time, &token, &millis]).await.expect("the position can be put in");
     assert_eq!(put, 1, "the stream has a position");
     let left = Left::read(&stage).await;
-    only_looks(&stage, &file).await;
+    only_looks(&stage, &file, before).await;
     meanwhile(&stage).await;
     let mut process = stage.run(&file);
     items::equal(&stage, &mut process, PATIENCE).await;
     copied(&stage, &mut process).await;
-    left.went_on(&stage, &file).await;
+    left.went_on(&stage, &file, before).await;
     process.stop().await;
     stage.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_version_four_goes_on() {
+    goes_on(&FOUR).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_version_twelve_goes_on() {
+    goes_on(&TWELVE).await;
 }
 
 /// It begins as any other, although it comes first in the file.
@@ -202,7 +234,7 @@ async fn a_source_that_is_new_with_the_upgrade_takes_nothing_over() {
     let text = text().replace("sources:\n", added)
         + "  added.others: { into: others, columns: { id: { uuid: _id } } }\n";
     let file = stage.file("migration.yaml", &text);
-    restore(&stage, DIRECT).await;
+    restore(&stage, &FOUR, FOUR.direct).await;
     let (time, token, millis) = position(&stage).await;
     let put = "UPDATE slackwater.lanes SET position_time = $1, position_token = $2, applied_through = $1, horizon = $1, \
                source_time = $3, as_of = $3 WHERE position_time IS NOT NULL";
@@ -222,13 +254,12 @@ async fn a_source_that_is_new_with_the_upgrade_takes_nothing_over() {
     stage.clear().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_copy_through_kafka_of_the_version_before_goes_on() {
-    let stage = Stage::new("upgrade_kafka").await;
+async fn goes_on_through_kafka(before: &Before) {
+    let stage = Stage::new(&format!("upgrade_kafka_{}", before.version)).await;
     let log = Log { partitions: 2, ..Log::at(&broker::shared()) };
     let pipeline = Pipeline::on(stage, &text(), &log).await;
     let stage = &pipeline.stage;
-    restore(stage, KAFKA).await;
+    restore(stage, before, before.kafka).await;
     let (time, token, millis) = position(stage).await;
     let names = pipeline.topics.names().await;
     let topic = names.keys().next().expect("a topic");
@@ -241,26 +272,36 @@ async fn a_copy_through_kafka_of_the_version_before_goes_on() {
     assert_eq!(applied.expect("offsets can be put in"), 2);
     let put = "UPDATE slackwater.positions SET position_time = $1, position_token = $2";
     assert_eq!(stage.target.execute(put, &[&time, &token]).await.expect("the position can be put in"), 1);
-    let (left, before) = (Left::read(stage).await, pipeline.partitions().await);
-    only_looks(stage, &pipeline.file).await;
+    let (left, partitions) = (Left::read(stage).await, pipeline.partitions().await);
+    only_looks(stage, &pipeline.file, before).await;
     meanwhile(stage).await;
     let mut processes = [pipeline.capture("capture"), pipeline.apply("one", Some("one"))];
     items::equal(stage, &mut processes[0], PATIENCE).await;
     copied(stage, &mut processes[0]).await;
     pipeline.applied_to_the_end(&[], PATIENCE).await;
-    left.went_on(stage, &pipeline.file).await;
+    left.went_on(stage, &pipeline.file, before).await;
     let after = pipeline.partitions().await;
-    for (place, was) in &before {
+    for (place, was) in &partitions {
         let now = &after[place];
         println!("{place:?}: {was:?}, {now:?}");
         assert!(now.epoch > was.epoch && now.capture_epoch > was.capture_epoch, "{place:?} has new owners");
         assert!(now.counts.events > was.counts.events, "{place:?}: its counter goes on");
-        assert_eq!((&now.lost, after.len()), (&None, before.len()));
+        assert_eq!((&now.lost, after.len()), (&None, partitions.len()));
     }
     for process in processes {
         process.stop().await;
     }
     pipeline.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_version_four_through_kafka_goes_on() {
+    goes_on_through_kafka(&FOUR).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_version_twelve_through_kafka_goes_on() {
+    goes_on_through_kafka(&TWELVE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -211,6 +211,87 @@ async fn over_kafka_with_two_appliers() {
     random(true).await;
 }
 
+/// A file that changes says what becomes of versions, and a migration whose versions are rows is not forgotten beside them.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_versions_outlast_a_changed_file_and_a_reset() {
+    let stage = Stage::new("versions_kept").await;
+    stage.target.batch_execute(SCHEMA).await.expect("the tables can be created");
+    stage.source.create_collection("users").await.expect("a collection");
+    let on = doc! {"collMod": "users", "changeStreamPreAndPostImages": {"enabled": true}};
+    stage.source.run_command(on).await.expect("post-images can be turned on");
+    let users = stage.source.collection::<Document>("users");
+    let documents = [1_i64, 2].map(|id| doc! {"_id": id, "name": format!("n{id}"), "tags": []});
+    users.insert_many(documents).await.expect("documents");
+    let file = stage.file("migration.yaml", FILE);
+    let path = file.to_str().expect("UTF-8");
+    let rows = "SELECT concat_ws(' ', n, number, kind, name) FROM public.users_history ORDER BY n, number";
+    let shows = async |wanted: &[&str], process: &mut Slackwater| {
+        until(&format!("{wanted:?}"), PATIENCE, async || {
+            process.still_runs();
+            (texts(&stage, rows).await == wanted).then_some(())
+        })
+        .await;
+    };
+    let said = async |arguments: &[&str]| {
+        let output = stage.output(arguments).await;
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let mut process = stage.run(&file);
+    shows(&["1 1 copy n1", "2 1 copy n2"], &mut process).await;
+    process.stop().await;
+
+    // Another rule: for versions that come, and nothing is copied again for it.
+    stage.file(
+        "migration.yaml",
+        &FILE.replace("name: { text: name, null: reject }", "name: { text: name, lower: true }"),
+    );
+    let (code, text) = said(&["check", path]).await;
+    let line = "users_history.name: it holds for versions that come; the 2 rows stay as they were made";
+    assert!(code == Some(0) && text.contains(line) && !text.contains("written again"), "{text}");
+    let generation = state::copy(&stage.target).await.generation;
+    let mut process = stage.run(&file);
+    until("it goes on", PATIENCE, async || {
+        process.still_runs();
+        process.said(line).then_some(())
+    })
+    .await;
+    users
+        .replace_one(doc! {"_id": 1_i64}, doc! {"_id": 1_i64, "name": "N1", "tags": []})
+        .await
+        .expect("replaced");
+    shows(&["1 1 copy n1", "1 2 update n1", "2 1 copy n2"], &mut process).await;
+    assert_eq!(state::copy(&stage.target).await.generation, generation, "nothing was copied again");
+    process.stop().await;
+
+    // Versions would be numbered from 1 again, over the rows that are there.
+    let (code, text) = said(&["reset", path, "--yes", "histories"]).await;
+    assert_eq!(code, Some(4), "{text}");
+    for table in
+        ["public.users_history is a table of history with 3 rows", "ALTER TABLE public.names RENAME TO"]
+    {
+        assert!(text.contains(table), "{text}");
+    }
+    assert!(
+        !state::rows(&stage.target, "SELECT FROM slackwater.versions").await.is_empty(),
+        "nothing is forgotten"
+    );
+    let aside = "ALTER TABLE public.users_history RENAME TO users_before;
+                 CREATE TABLE public.users_history (LIKE public.users_before INCLUDING ALL); TRUNCATE public.names";
+    stage.target.batch_execute(aside).await.expect("it can get another name");
+    let (code, text) = said(&["reset", path, "--yes", "histories"]).await;
+    assert_eq!(code, Some(0), "{text}");
+    let mut process = stage.run(&file);
+    shows(&["1 1 copy n1", "2 1 copy n2"], &mut process).await;
+    process.stop().await;
+    let kept = "SELECT concat_ws(' ', n, number, kind, name) FROM public.users_before ORDER BY n, number";
+    assert_eq!(texts(&stage, kept).await, ["1 1 copy n1", "1 2 update n1", "2 1 copy n2"]);
+    let (code, text) = said(&["reset", path, "--rows", "--yes", "histories"]).await;
+    assert!(code == Some(0) && text.contains("2 rows of public.users_history are deleted"), "{text}");
+    assert!(texts(&stage, rows).await.is_empty());
+    stage.clear().await;
+}
+
 /// A dropped collection ends with a delete of each document that was there.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_lost_is_found_by_a_recopy() {

@@ -104,7 +104,7 @@ fn mistakes_in_ciphers() {
       j: { encrypt: j, decrypt: j, to: new }
       k: { text: k, from: old }
       l: { text: l, to: new }
-      m: { decrypt: \"m[]\", from: old }
+      m: { decrypt: \"m[]\" }
       n: { encrypt: n, to: new, trim: true }
       o: { sql: x, with: { x: { decrypt: o, from: nobody } } }
 ";

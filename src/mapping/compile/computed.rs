@@ -74,7 +74,9 @@ fn input_type(rule: &Rule) -> Type {
             }
             Convert::Ref { .. } | Convert::Identity { .. } => of("uuid"),
             Convert::Array => array(of("text"), 1009),
-            Convert::Auto | Convert::Enum { .. } if path.value.each.is_some() => array(of("text"), 1009),
+            Convert::Auto | Convert::Enum { .. } | Convert::Cipher { .. } if path.value.each.is_some() => {
+                array(of("text"), 1009)
+            }
             Convert::Integer => of("bigint"),
             Convert::Numeric => of("numeric"),
             Convert::Float => of("double precision"),

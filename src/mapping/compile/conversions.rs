@@ -257,7 +257,7 @@ pub(super) fn conversion(
     }
 }
 
-/// Decrypted, encrypted, or both. Whether there are such ciphers was looked at when the file was read.
+/// Decrypted, encrypted, or both; of many values each by itself. Whether there are such ciphers was looked at when the file was read.
 fn ciphered(
     value: &config::Value,
     (from, to): (Option<&config::At<String>>, Option<&config::At<String>>),
@@ -268,15 +268,31 @@ fn ciphered(
     findings: &mut Findings,
 ) -> Option<Conv> {
     let word = value.convert.word();
-    let text = match Base::of(kind) {
+    let path = &value.path.value;
+    let many = path.each.is_some();
+    let one = match (many, kind.element.as_deref()) {
+        (false, _) => kind,
+        (true, Some(element)) => element,
+        (true, None) => {
+            let message = format!("`{path}` selects many values, `{column}` is {}", kind.name);
+            let help = "give the column the type text[] or bytea[], or use `each` for a table of its own";
+            findings.error(value.path.place, message, help);
+            return None;
+        }
+    };
+    let text = match Base::of(one) {
         Base::Text { limit, pad } => Some(Text { limit, pad, ..Text::default() }),
         Base::Bytea => None,
-        _ => {
+        base => {
             let message = format!("`{word}` cannot fill `{column}`, which is {}", kind.name);
-            let help = match to {
-                Some(_) => "give the column the type text or bytea",
-                None => {
-                    "give the column the type text or bytea, or compute it: `{ sql: \"v::integer\", with: { v: { decrypt: … } } }`"
+            let help = match (many, to) {
+                (false, _) if base == Base::Array => {
+                    format!("write `{path}[]`: each element is a value of its own")
+                }
+                (true, _) => "give the column the type text[] or bytea[]".to_owned(),
+                (false, Some(_)) => "give the column the type text or bytea".to_owned(),
+                (false, None) => {
+                    "give the column the type text or bytea, or compute it: `{ sql: \"v::integer\", with: { v: { decrypt: … } } }`".to_owned()
                 }
             };
             findings.error(place, message, help);
@@ -290,8 +306,11 @@ fn ciphered(
     // One that could not be read has been told of.
     let (from, to) =
         (from.map_or(Some(None), |from| from.map(Some))?, to.map_or(Some(None), |to| to.map(Some))?);
-    let column = format!("{}.{}.{column}", table.schema, table.name).into();
-    Some(Conv::Ciphered(Box::new(Ciphered { from, to, column, text })))
+    // No name has a zero byte in it, so no column is called as an array is here.
+    let end = if many { "\0" } else { "" };
+    let column = format!("{}.{}.{column}{end}", table.schema, table.name).into();
+    let conv = Conv::Ciphered(Box::new(Ciphered { from, to, column, text }));
+    Some(if many { Conv::array(conv, one.oid, inner_names(value)) } else { conv })
 }
 
 /// The names to follow within each element.

@@ -2,7 +2,7 @@
 
 use slackwater_topics::Value;
 
-use super::{Conv, Fit, Lenient, Problem, Scratch};
+use super::{Conv, Fit, Lenient, Problem, Scratch, place_part};
 
 /// An array of what `element` makes.
 #[derive(Clone, Debug)]
@@ -25,8 +25,14 @@ impl Array {
         let start = out.len();
         out.extend_from_slice(&[0; 20]);
         let (mut count, mut nulls, mut fit) = (0_i32, false, Fit::Exact);
-        for element in array.elements() {
+        let place = self.element.is_ciphered().then_some(scratch.place.len());
+        for (index, element) in array.elements().enumerate() {
             let (_, element) = element?;
+            if let Some(array) = place {
+                // Equal values of one array are not to look equal.
+                scratch.place.truncate(array);
+                place_part(&(index as u64).to_be_bytes(), &mut scratch.place);
+            }
             let at = out.len();
             out.extend_from_slice(&(-1_i32).to_be_bytes());
             match follow(element, &self.inner)? {

@@ -89,7 +89,7 @@ pub(super) enum Fit {
 pub(super) struct Scratch {
     digits: Vec<u8>,
     text: Vec<u8>,
-    /// Where in the source the value at hand is, as nonces know it: collection, document, element.
+    /// Where in the source the value at hand is, as nonces know it: collection, document, element, and of one of many its place.
     pub(super) place: Vec<u8>,
     pub(super) reading: foreign::Reading,
     pub(super) computing: Computing,
@@ -236,6 +236,15 @@ impl Conv {
     pub(super) fn hold(&mut self, oid: u32) {
         if let Self::Array(array) = self {
             array.oid = oid;
+        }
+    }
+
+    /// What it writes depends on where in the source the value is.
+    pub(super) fn is_ciphered(&self) -> bool {
+        match self {
+            Self::Ciphered(_) => true,
+            Self::Array(array) => array.element.is_ciphered(),
+            _ => false,
         }
     }
 
