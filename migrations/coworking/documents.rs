@@ -165,6 +165,7 @@ impl World {
                 | Kind::Token
                 | Kind::Sealed(false)
                 | Kind::Refs(_)
+                | Kind::LookBack(..)
         );
         if !needed {
             match chance.below(100) {

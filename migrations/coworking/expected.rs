@@ -13,7 +13,6 @@ use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::MIGRATION;
 use super::ciphers::{opened, opened_old, unhex};
-use super::documents::subject;
 use super::model::{Column, Key, Kind, Labels, Model, Needs, Spec, place};
 use super::specs::SPECS;
 use crate::json::Json;
@@ -565,6 +564,7 @@ async fn open(
 
 #[cfg(test)]
 mod tests {
+    use super::super::documents::subject;
     use super::*;
 
     #[test]
