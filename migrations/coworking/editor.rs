@@ -201,7 +201,7 @@ impl Editor {
 
     fn model(&mut self) -> Model {
         if self.chance.percent(50) {
-            return *self.chance.pick(&CENTRE);
+            return self.chance.pick::<Model>(&CENTRE);
         }
         loop {
             let spec = self.chance.pick(SPECS);
