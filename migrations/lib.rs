@@ -8,6 +8,7 @@
 mod chance;
 pub mod collection;
 pub mod command;
+pub mod coworking;
 pub mod crm;
 pub mod crm_demo;
 mod error;

@@ -15,6 +15,7 @@ mod ciphers;
 mod claims;
 mod computed;
 mod connect;
+mod coworking;
 mod crm;
 mod cut;
 mod cutover;

@@ -10,7 +10,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("the oplog's window is unknown", "a user of the least rights"),
     ("` leaves `", "the CRM's file takes single fields out of objects"),
     ("that have the same key become one row", "a file in which they are meant to"),
-    ("` is the text of `_id`: ids of different types can have the same text", "a recipe with such a key"),
+    ("ids of different types can have the same text", "keys that are text in the source already"),
     ("does not exist (yet)", "a collection that a test makes later"),
     ("enable.gapless.guarantee is experimental", "librdkafka says so of a setting that exactness needs"),
     ("the migration file has changed since the last run", "a test that mends its file"),
