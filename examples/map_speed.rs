@@ -68,6 +68,7 @@ fn main() {
         default: None,
         generated: false,
         identity_always: false,
+        null_checked: false,
     };
     let table = Table {
         schema: "public".into(),

@@ -37,6 +37,8 @@ pub struct Reference {
     pub to: usize,
     /// NOT NULL.
     pub required: bool,
+    /// It may be null, but a check constraint wants it where `v` is less than fifty.
+    pub checked: bool,
     /// What follows in its declaration.
     pub rule: &'static str,
 }
@@ -95,6 +97,8 @@ pub fn tables_of_every_key(chance: &mut Chance) -> Vec<Table> {
                 table.key = Key::Moving;
                 // A unique constraint has to contain what the table is partitioned by.
                 table.unique = ["", "alter table T add unique (v, u)"][chance.below(2) as usize];
+                // What a row refers to is written after it has moved.
+                table.references.iter_mut().for_each(|one| one.checked = false);
             }
             _ => {}
         }
@@ -111,7 +115,8 @@ fn reference(chance: &mut Chance, index: usize, count: usize) -> Reference {
     let nullable = [" on delete set null", " on delete set default", " on update cascade"];
     let pick = chance.below(if required { 5 } else { 8 }) as usize;
     let rule = if pick < rules.len() { rules[pick] } else { nullable[pick - rules.len()] };
-    Reference { to: chance.below(to.max(1)) as usize, required, rule }
+    let checked = !required && chance.percent(20);
+    Reference { to: chance.below(to.max(1)) as usize, required, checked, rule }
 }
 
 /// The statements that make the tables.
@@ -144,6 +149,9 @@ pub fn sql(tables: &[Table]) -> String {
         }
     }
     for (index, table) in tables.iter().enumerate() {
+        if table.key == Key::Moving && table.range {
+            let _ = write!(sql, "alter table t{index} add check (w is null or lower(w) = v);");
+        }
         let _ = write!(sql, "{};", table.unique.replace(" T ", &format!(" t{index} ")));
         for (at, one) in table.references.iter().enumerate() {
             let _ = write!(
@@ -151,6 +159,9 @@ pub fn sql(tables: &[Table]) -> String {
                 "alter table t{index} add foreign key (r{at}) references t{}{}; create index on t{index} (r{at});",
                 one.to, one.rule
             );
+            if one.checked {
+                let _ = write!(sql, "alter table t{index} add check (r{at} is not null or v >= 50);");
+            }
         }
     }
     sql
@@ -192,8 +203,10 @@ pub fn change(
         }
         let v = chance.below(100) as i32;
         let refers = tables[table].references.iter();
-        let refers =
-            refers.map(|one| (one.required || chance.percent(80)).then(|| chance.below(pool) as i32));
+        let has = |one: &Reference, chance: &mut Chance| {
+            one.required || one.checked && v < 50 || chance.percent(80)
+        };
+        let refers = refers.map(|one| has(one, chance).then(|| chance.below(pool) as i32));
         let row = Row { v, u, refers: refers.collect() };
         documents.insert(id, row);
     }
@@ -206,7 +219,11 @@ pub fn standing(tables: &[Table], documents: &Rows) -> BTreeSet<Id> {
     loop {
         let lacks = |id: &Id| {
             let mut wants = tables[id.0].references.iter().zip(&documents[id].refers);
-            wants.any(|(one, to)| one.required && to.is_none_or(|to| !standing.contains(&(one.to, to))))
+            wants.any(|(one, to)| match to {
+                // What a check asks about is not written as null.
+                Some(to) => (one.required || one.checked) && !standing.contains(&(one.to, *to)),
+                None => one.required,
+            })
         };
         let lost: Vec<Id> = standing.iter().filter(|id| lacks(id)).copied().collect();
         if lost.is_empty() {

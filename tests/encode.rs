@@ -51,6 +51,7 @@ impl Encoder {
             default: None,
             generated: false,
             identity_always: false,
+            null_checked: false,
         };
         let id = Type { name: "uuid".into(), ..kind.clone() };
         let id = Type { oid: 2950, base_oid: 2950, modifier: -1, element: None, ..id };

@@ -1,6 +1,6 @@
 //! What a schema asks of slackwater beyond writing rows: what somebody who runs the migration should know before. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use slackwater_connectors::postgres::target::catalog::{OnDelete, Table};
 use slackwater_connectors::postgres::target::rows::{Missing, TableSpec};
@@ -67,7 +67,9 @@ fn cycles(tables: &[&TableSpec]) -> Vec<Ask> {
             for (from, _, at) in inside {
                 let table = &tables[from].table;
                 let key = &table.foreign_keys[at];
-                let nullable = key.columns.iter().any(|column| !table.columns[*column].not_null);
+                let column = |at: &usize| &table.columns[*at];
+                let nullable = key.columns.iter().any(|at| !column(at).not_null)
+                    && !key.columns.iter().any(|at| column(at).null_checked);
                 if nullable { later.push(key.name.clone()) } else { held.push(key.name.clone()) }
             }
             let mut ways = Vec::new();
@@ -90,33 +92,42 @@ fn cycles(tables: &[&TableSpec]) -> Vec<Ask> {
         .collect()
 }
 
+/// The table whose rows go, what Postgres would do to others, and whether the file wants that.
+type Cascade = (String, &'static str, bool);
+
+/// By the table whose rows go: a schema of fifty tables has a hundred of such references.
 fn cascades(tables: &[&TableSpec]) -> Vec<Ask> {
-    let cascading = references(tables).filter_map(|(from, to, at)| {
+    let mut found: BTreeMap<Cascade, Vec<(String, String)>> = BTreeMap::new();
+    for (from, to, at) in references(tables) {
         let (child, parent) = (&tables[from].table, &tables[to].table);
         let key = &child.foreign_keys[at];
         let what = match key.on_delete {
-            OnDelete::Refuse => return None,
+            OnDelete::Refuse => continue,
             OnDelete::Cascade => "delete rows",
             OnDelete::SetNull => "set columns to null",
             OnDelete::SetDefault => "set columns to their defaults",
         };
-        let refused = key.columns.iter().any(|column| {
+        let rejects = key.columns.iter().any(|column| {
             let at = tables[from].columns.iter().position(|mapped| mapped == column);
             at.is_some_and(|at| tables[from].missing[at] == Missing::Reject)
         });
-        let text = if refused {
-            format!("{} would {what} of {} itself, as `missing: reject` wants it", key.name, name(child))
+        found.entry((name(parent), what, rejects)).or_default().push((name(child), key.name.clone()));
+    }
+    let ask = |((parent, what, rejects), of): (Cascade, Vec<(String, String)>)| {
+        let keys: Vec<String> = of.iter().map(|(child, key)| format!("{child} ({key})")).collect();
+        let end = if rejects {
+            "as `missing: reject` wants it"
         } else {
-            format!(
-                "{} would {what} of {} when a row of {} goes; slackwater keeps what the source still has, and lets it wait instead",
-                key.name,
-                name(child),
-                name(parent)
-            )
+            "slackwater keeps what the source still has, and lets it wait instead"
         };
-        Some(Ask { kind: "cascade", tables: vec![name(child), name(parent)], text })
-    });
-    cascading.collect()
+        let text =
+            format!("when a row of {parent} goes, Postgres would {what} of {}; {end}", keys.join(", "));
+        let mut tables: Vec<String> = of.into_iter().map(|(child, _)| child).collect();
+        tables.dedup();
+        tables.push(parent);
+        Ask { kind: "cascade", tables, text }
+    };
+    found.into_iter().map(ask).collect()
 }
 
 fn uniques(spec: &TableSpec) -> Option<Ask> {

@@ -73,6 +73,7 @@ fn column(text: &str) -> Column {
         default: None,
         generated: rest.contains(&"generated"),
         identity_always: false,
+        null_checked: false,
     }
 }
 

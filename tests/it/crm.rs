@@ -3,7 +3,7 @@
 //! waits is exactly what lacks something. Then all that was deleted comes back, and so do the rows that hung on it.
 //!
 //! By hand: `SLACKWATER_TEST_DOCUMENTS` (of each of the 30 models), `_EDITS`, `_RATE` (edits a second; 0: as fast as it goes), `_KILLS`,
-//! `_CHUNK` (documents), `_PATIENCE` (seconds), `_SEED` and `_ROUNDS`.
+//! `_CHUNK` (documents), `_PATIENCE` (seconds), `_APPLIERS` (up to three), `_SEED` and `_ROUNDS`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -127,14 +127,15 @@ impl Way {
             (Self::Direct(stage, file), _) => stage.run(file),
             (Self::Kafka(pipeline), 0) => pipeline.capture("capture"),
             (Self::Kafka(pipeline), 1) => pipeline.apply("one", None),
-            (Self::Kafka(pipeline), _) => pipeline.apply("two", None),
+            (Self::Kafka(pipeline), 2) => pipeline.apply("two", None),
+            (Self::Kafka(pipeline), _) => pipeline.apply("three", None),
         }
     }
 
     fn processes(&self) -> usize {
         match self {
             Self::Direct(..) => 1,
-            Self::Kafka(_) => 3,
+            Self::Kafka(_) => 1 + number("SLACKWATER_TEST_APPLIERS", 2).min(3) as usize,
         }
     }
 

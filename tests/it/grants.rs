@@ -119,6 +119,12 @@ async fn each_is_missed(stage: &Stage, file: &Path, grants: &Value, role: &str) 
             format!("GRANT UPDATE ON SEQUENCE users_number_seq TO {role}"),
             ["may not take numbers from the sequence `public.users_number_seq`", "USAGE"],
         ),
+        (
+            "sight of all rows",
+            "ALTER TABLE users ENABLE ROW LEVEL SECURITY".into(),
+            "ALTER TABLE users DISABLE ROW LEVEL SECURITY".into(),
+            ["`public.users`: it lacks BYPASSRLS", "policies (row level security) hide rows"],
+        ),
     ] {
         sql(stage, &take).await;
         names(stage, file, taken, &words).await;

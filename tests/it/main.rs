@@ -39,6 +39,7 @@ mod merged;
 mod mistakes;
 mod nested;
 mod nocodb;
+mod odd_role;
 mod oversized;
 mod planted;
 mod references;

@@ -2,7 +2,7 @@
 //! are killed meanwhile. In the end the target has what follows from the documents alone, no document is a dead letter, and what
 //! waits is what the source does not have. The same where the collections are in two sources: references know nothing of that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use bson::{Document, doc};
@@ -15,6 +15,114 @@ use crate::stage::broker::shared;
 use crate::stage::pipeline::{Log, Pipeline};
 use crate::stage::state;
 use crate::stage::{PATIENCE, Slackwater, Stage, followed, number, until};
+
+/// What tables are called that nobody had in mind: words of SQL, letters that are not small, names of ours, marks.
+const TABLES: [&str; 14] = [
+    "Order",
+    "group",
+    "t",
+    "r",
+    "m0",
+    "keep",
+    "waiting_rows",
+    "watched",
+    "Überträge",
+    "we ird",
+    "quo\"te",
+    "back\\slash",
+    "dollar$1",
+    "a_name_that_is_as_long_as_names_may_be_in_postgres_63_bytes_lon",
+];
+
+/// The same of columns.
+const COLUMNS: [&str; 30] = [
+    "key",
+    "new",
+    "old",
+    "was",
+    "held",
+    "owner",
+    "content",
+    "Id",
+    "ID",
+    "createdAt",
+    "order",
+    "user",
+    "select",
+    "w0",
+    "u0",
+    "t_u0",
+    "b_u0",
+    "r",
+    "m",
+    "t",
+    "b",
+    "what",
+    "count",
+    "relation",
+    "wanted",
+    "naïve",
+    "with space",
+    "quo\"te",
+    "per%cent",
+    "slackwater document id2",
+];
+
+/// What the tables and columns of [`tangle`] are called.
+struct Names {
+    tables: Vec<String>,
+    columns: Vec<BTreeMap<String, String>>,
+}
+
+impl Names {
+    /// As they are.
+    fn plain(made: &[Table]) -> Self {
+        let tables = (0..made.len()).map(|index| format!("t{index}")).collect();
+        Self { tables, columns: vec![BTreeMap::new(); made.len()] }
+    }
+
+    fn odd(made: &[Table], chance: &mut Chance) -> Self {
+        let mut tables = TABLES.to_vec();
+        chance.shuffle(&mut tables);
+        let columns = made.iter().map(|table| {
+            let mut columns = COLUMNS.to_vec();
+            chance.shuffle(&mut columns);
+            let refers = (0..table.references.len()).map(|at| format!("r{at}"));
+            let own = ["id", "n", "v", "u", "number", "note", "twice"].map(str::to_owned);
+            let all = own.into_iter().chain(table.range.then(|| "w".to_owned())).chain(refers);
+            all.zip(columns).map(|(name, odd)| (name, odd.to_owned())).collect()
+        });
+        Self {
+            columns: columns.collect(),
+            tables: tables.into_iter().take(made.len()).map(str::to_owned).collect(),
+        }
+    }
+
+    fn column<'n>(&'n self, table: usize, name: &'n str) -> &'n str {
+        self.columns[table].get(name).map_or(name, String::as_str)
+    }
+
+    /// The statements that rename what [`tangle::sql`] makes.
+    fn sql(&self) -> String {
+        let mut sql = String::new();
+        for (index, columns) in self.columns.iter().enumerate() {
+            for (name, odd) in columns {
+                let _ = write!(sql, "alter table t{index} rename column {name} to {};", quote(odd));
+            }
+        }
+        for (index, table) in
+            self.tables.iter().enumerate().filter(|(index, table)| **table != format!("t{index}"))
+        {
+            let _ = write!(sql, "alter table t{index} rename to {};", quote(table));
+        }
+        sql
+    }
+}
+
+/// As an identifier of SQL.
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
 
 /// The source of a collection, of so many.
 fn source_of(index: usize, sources: usize) -> String {
@@ -29,7 +137,7 @@ fn database_of(stage: &Stage, index: usize, sources: usize) -> Database {
     }
 }
 
-fn file(made: &[Table], sources: usize) -> String {
+fn file(made: &[Table], names: &Names, sources: usize) -> String {
     let mut text = String::from("migration: references\nsources:\n");
     for source in 0..sources {
         let more = if source == 0 { String::new() } else { format!("_{source}") };
@@ -41,22 +149,23 @@ fn file(made: &[Table], sources: usize) -> String {
     text += "target: { postgres: { uri: \"${SLACKWATER_POSTGRES_URL}\", schema: public } }\ncollections:\n";
     for (index, table) in made.iter().enumerate() {
         let of = source_of(index, sources);
-        let _ = write!(
-            text,
-            "  {of}.c{index}:\n    - into: t{index}\n      columns:\n        id: {{ {}: _id }}\n        n: {{ integer: _id }}\n        \
-             v: {{ integer: v }}\n        u: {{ integer: u }}\n",
-            if table.key == Key::Serial { "serial" } else { "uuid" }
-        );
+        // Names as JSON writes them: YAML reads that, and `${` in them is no variable.
+        let json = |name: &str| serde_json::Value::from(name).to_string();
+        let _ =
+            writeln!(text, "  {of}.c{index}:\n    - into: {}\n      columns:", json(&names.tables[index]));
+        let mut column = |name: &str, rule: &str| {
+            let _ = writeln!(text, "        {}: {rule}", json(names.column(index, name)));
+        };
+        column("id", if table.key == Key::Serial { "{ serial: _id }" } else { "{ uuid: _id }" });
+        column("n", "{ integer: _id }");
+        column("v", "{ integer: v }");
+        column("u", "{ integer: u }");
         if table.range {
-            text += "        w: w\n";
+            column("w", "w");
         }
         for (at, one) in table.references.iter().enumerate() {
-            let _ = writeln!(
-                text,
-                "        r{at}: {{ ref: r{at}, to: {}.c{} }}",
-                source_of(one.to, sources),
-                one.to
-            );
+            let rule = format!("{{ ref: r{at}, to: {}.c{} }}", source_of(one.to, sources), one.to);
+            column(&format!("r{at}"), &rule);
         }
     }
     text
@@ -101,16 +210,32 @@ async fn change(stage: &Stage, sources: usize, documents: &Rows, touched: &BTree
 }
 
 /// What the target shows, in one look.
-async fn found(stage: &Stage, made: &[Table]) -> Rows {
+async fn found(stage: &Stage, made: &[Table], names: &Names) -> Rows {
     let mut parts = Vec::new();
     for (index, table) in made.iter().enumerate() {
+        // A role that is called like our schema would look there first.
+        let name = |table: usize| format!("public.{}", quote(&names.tables[table]));
+        let of = |table: usize, column: &str| quote(names.column(table, column));
+        let own = |column: &str| of(index, column);
         let refers = table.references.iter().enumerate();
-        let refers: Vec<String> =
-            refers.map(|(at, one)| format!("(select p.n from t{} p where p.id = t.r{at})", one.to)).collect();
+        let refers: Vec<String> = refers
+            .map(|(at, one)| {
+                let (n, id, r) = (of(one.to, "n"), of(one.to, "id"), own(&format!("r{at}")));
+                format!("(select p.{n} from {} p where p.{id} = t.{r})", name(one.to))
+            })
+            .collect();
+        let v = own("v");
         parts.push(format!(
-            "select {index}, t.n, {}, t.u, array[{}]::int[] from t{index} t",
-            if table.range { "case when lower(t.w) = t.v then t.v else -1 end" } else { "t.v" },
-            refers.join(", ")
+            "select {index}, t.{}, {}, t.{}, array[{}]::int[] from {} t",
+            own("n"),
+            if table.range {
+                format!("case when lower(t.{}) = t.{v} then t.{v} else -1 end", own("w"))
+            } else {
+                format!("t.{v}")
+            },
+            own("u"),
+            refers.join(", "),
+            name(index),
         ));
     }
     let rows = stage.target.query(&parts.join(" union all "), &[]).await.expect("rows");
@@ -127,10 +252,21 @@ async fn found(stage: &Stage, made: &[Table]) -> Rows {
 async fn one(seed: u64, kafka: bool, sources: usize) {
     let mut chance = Chance::new(seed);
     let made = tangle::tables_of_every_key(&mut chance);
-    println!("seed {seed}, {}, {sources} sources, {made:?}", if kafka { "Kafka" } else { "direct" });
+    // A chance of its own, so that the rest of the history stays what the seed has made before.
+    let mut naming = Chance::of(seed, 1, 0);
+    let odd = naming.percent(40);
+    let names = if odd { Names::odd(&made, &mut naming) } else { Names::plain(&made) };
+    println!(
+        "seed {seed}, {}, {sources} sources, odd names: {odd}, {made:?}",
+        if kafka { "Kafka" } else { "direct" }
+    );
     let way = if kafka { "kafka" } else { "direct" };
     let stage = Stage::new(&format!("references_{way}_{sources}")).await;
-    stage.target.batch_execute(&tangle::sql(&made)).await.expect("the tables can be created");
+    stage
+        .target
+        .batch_execute(&(tangle::sql(&made) + &names.sql()))
+        .await
+        .expect("the tables can be created");
     let pool = 6 + chance.below(30);
     let mut documents = Rows::new();
     for source in 1..sources {
@@ -147,12 +283,12 @@ async fn one(seed: u64, kafka: bool, sources: usize) {
     }
     let (pipeline, alone) = if kafka {
         let log = Log { partitions: 3, ..Log::at(&shared()) };
-        (Some(Pipeline::on(stage, &followed(&file(&made, sources)), &log).await), None)
+        (Some(Pipeline::on(stage, &followed(&file(&made, &names, sources)), &log).await), None)
     } else {
         (None, Some(stage))
     };
     let stage = pipeline.as_ref().map(|pipeline| &pipeline.stage).or(alone.as_ref()).expect("a stage");
-    let path = stage.file("migration.yaml", &followed(&file(&made, sources)));
+    let path = stage.file("migration.yaml", &followed(&file(&made, &names, sources)));
     let start = |which: usize| match (&pipeline, which) {
         (None, _) => stage.run(&path),
         (Some(pipeline), 0) => pipeline.capture("capture"),
@@ -180,7 +316,7 @@ async fn one(seed: u64, kafka: bool, sources: usize) {
     let mut last = Rows::new();
     until("the target is equal", PATIENCE, async || {
         processes.iter_mut().for_each(Slackwater::still_runs);
-        let found = found(stage, &made).await;
+        let found = found(stage, &made, &names).await;
         if found != last {
             println!(
                 "{} of {} rows are as they should be",

@@ -34,11 +34,17 @@ mod tls;
 
 const CONNECTING: &str = "connecting to Postgres";
 
-/// A timeout of the role may be shorter than a first copy takes, so ours replace it. Who has waited for a lock has to see what its holder
-/// has committed, whatever the database does without being told.
+/// What a role or a database sets for its sessions is replaced where it would do harm. A timeout may be shorter than a first copy takes, or end a
+/// session that waits for changes. Who has waited for a lock has to see what its holder has committed. Rows that a policy hides are an error: a
+/// delete or a comparison that does not see them would be wrong in silence. How text and arrays are read, and how names are shown, is what our
+/// statements count on.
 const SESSION: &str = "SET TIME ZONE 'UTC'; SET default_transaction_isolation = 'read committed'; SET lock_timeout = '30s'; \
-    SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; \
-    SET client_min_messages = warning; SET search_path = pg_catalog";
+    SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = 0; SET row_security = off; \
+    SET standard_conforming_strings = on; SET array_nulls = on; SET transform_null_equals = off; SET quote_all_identifiers = off; \
+    SET client_min_messages = warning; SET search_path = pg_catalog; \
+    SELECT set_config(name, '0', false) FROM unnest(ARRAY['idle_session_timeout', 'transaction_timeout']) AS name \
+    WHERE current_setting(name, true) <> '0'; \
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
 /// Where sessions are known to be ours: asked once by each process.
 static KEEPS_SESSIONS: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);

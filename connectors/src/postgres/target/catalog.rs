@@ -45,7 +45,8 @@ pub struct Table {
     pub triggers: Vec<String>,
     /// True for an ordinary or partitioned table; views and foreign tables are refused.
     pub is_table: bool,
-    /// Which of the rights that writing its rows needs the connected role has not: `INSERT`, or `USAGE` of its schema.
+    /// Which of the rights that writing its rows needs the connected role has not: `INSERT`, `USAGE` of its schema, or `BYPASSRLS` where
+    /// policies hide rows from it.
     pub lacks: Vec<String>,
     /// Rows known to the planner's statistics; -1 where never analysed.
     pub estimated_rows: i64,
@@ -66,6 +67,8 @@ pub struct Column {
     pub default: Option<String>,
     /// GENERATED ALWAYS AS (…) STORED: may not be written.
     pub generated: bool,
+    /// A check constraint asks whether it is null.
+    pub null_checked: bool,
     /// GENERATED ALWAYS AS IDENTITY: written only with OVERRIDING SYSTEM VALUE.
     pub identity_always: bool,
 }
@@ -153,10 +156,15 @@ impl Table {
     pub fn grant(&self) -> String {
         let (usage, rights): (Vec<&String>, Vec<&String>) =
             self.lacks.iter().partition(|right| *right == "USAGE");
-        let rights: Vec<&str> = rights.into_iter().map(String::as_str).collect();
+        let hidden = rights.iter().any(|right| *right == "BYPASSRLS");
+        let rights: Vec<&str> =
+            rights.into_iter().map(String::as_str).filter(|right| *right != "BYPASSRLS").collect();
         let mut grants = Vec::new();
         if !usage.is_empty() {
             grants.push(format!("GRANT USAGE ON SCHEMA {} TO the role in `target`", self.schema));
+        }
+        if hidden {
+            grants.push("ALTER ROLE the role in `target` BYPASSRLS, or let it own the table: policies (row level security) hide rows from it".to_owned());
         }
         if !rights.is_empty() {
             let rights = rights.join(", ");

@@ -44,6 +44,7 @@ WITH t AS (
 SELECT nsp, rel, format('table %s %s', oid, relkind) FROM t
 UNION ALL SELECT nsp, rel, 'right ' || r FROM t, unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'SELECT']) AS r
     WHERE has_table_privilege(t.oid, r)
+UNION ALL SELECT nsp, rel, 'right BYPASSRLS' FROM t WHERE NOT row_security_active(t.oid)
 UNION ALL SELECT nsp, rel, format('column %s %s %s %s %s%s %s', a.attnum, a.atttypid, a.atttypmod, a.attnotnull,
         a.atthasdef, a.attgenerated, a.attname)
     FROM t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped

@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::postgres::client::connect;
 use crate::postgres::error::explain;
 use crate::postgres::target::catalog::{Catalog, Column, ForeignKey, OnDelete, Rival, Table, Type};
-use crate::postgres::target::statements::quote;
+use crate::postgres::target::statements::{literal, quote};
 use crate::secret::Secret;
 
 const DOING: &str = "reading the target's catalogue";
@@ -16,7 +16,8 @@ const DOING: &str = "reading the target's catalogue";
 const TABLES: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind IN ('r', 'p'),
        ARRAY(SELECT r FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS r WHERE NOT has_table_privilege(c.oid, r))
-           || CASE WHEN has_schema_privilege(n.oid, 'USAGE') THEN '{}' ELSE ARRAY['USAGE'] END,
+           || CASE WHEN has_schema_privilege(n.oid, 'USAGE') THEN '{}' ELSE ARRAY['USAGE'] END
+           || CASE WHEN row_security_active(c.oid) THEN ARRAY['BYPASSRLS'] ELSE '{}' END,
        c.reltuples::bigint,
        ARRAY(SELECT g.tgname::text FROM pg_catalog.pg_trigger g
              WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') ORDER BY 1)
@@ -112,6 +113,15 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE k.contype = 'f' AND k.conparentid = 0 AND k.conrelid = ANY($1)
 ORDER BY k.conrelid, k.conname";
 
+/// Check constraints that ask whether a column of a reference is null.
+const NULL_CHECKS: &str = "
+SELECT k.conrelid, k.conkey, pg_catalog.pg_get_expr(k.conbin, k.conrelid)
+FROM pg_catalog.pg_constraint k
+WHERE k.contype = 'c' AND k.conrelid = ANY($1)
+  AND pg_catalog.pg_get_expr(k.conbin, k.conrelid) ~* '\\mis (not )?null\\M|\\mnum_(non)?nulls\\M|\\mcoalesce\\M'
+  AND EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.contype = 'f' AND f.conrelid = k.conrelid AND f.conkey && k.conkey)
+ORDER BY k.conrelid, k.conname";
+
 /// Looks at the named tables (schema, name). Those that do not exist are left out.
 pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Catalog> {
     let schemas: Vec<&str> = tables.iter().map(|(schema, _)| schema.as_str()).collect();
@@ -162,6 +172,7 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
             generated: get(row, 7)?,
             identity_always: get(row, 8)?,
             default: get(row, 9)?,
+            null_checked: false,
         });
     }
     for row in &indexes {
@@ -209,9 +220,61 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
             },
         });
     }
+    mark_null_checked(client, &asked, &places, &mut found).await?;
     let tables =
         found.into_values().map(|table| ((table.schema.clone(), table.name.clone()), table)).collect();
     Ok(Catalog { tables, ..Catalog::default() })
+}
+
+/// Marks the columns of references that a check constraint may refuse to be null. It is asked what it says of a row with this null and nothing
+/// else, and of one with this null and something in all other columns; unless both are true, it may refuse.
+async fn mark_null_checked(
+    client: &Client,
+    asked: &[&(dyn postgres_types::ToSql + Sync)],
+    places: &HashMap<(u32, i16), usize>,
+    found: &mut BTreeMap<u32, Table>,
+) -> Result<()> {
+    for row in client.query(NULL_CHECKS, asked).await.map_err(|error| explain(DOING, &error))? {
+        let (relation, numbers, check): (u32, Vec<i16>, String) =
+            (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
+        let Some(table) = found.get_mut(&relation) else { continue };
+        let columns: Vec<usize> =
+            numbers.iter().filter_map(|number| places.get(&(relation, *number)).copied()).collect();
+        let refers = |column: &&usize| table.foreign_keys.iter().any(|key| key.columns.contains(column));
+        for column in columns.iter().filter(refers).copied().collect::<Vec<_>>() {
+            let says = |others: bool| {
+                let values = columns.iter().map(|at| {
+                    let one = &table.columns[*at];
+                    let value = if others && *at != column { something(&one.kind) } else { None };
+                    let value = value.map_or_else(|| "NULL".to_owned(), |value| literal(&value));
+                    format!("CAST({value} AS {}) AS {}", one.kind.base_name, quote(&one.name))
+                });
+                format!("(SELECT {check} FROM (SELECT {}) AS r)", values.collect::<Vec<_>>().join(", "))
+            };
+            // What cannot be evaluated is not known to refuse anything.
+            let said = client.query_one(&format!("SELECT {}, {}", says(false), says(true)), &[]).await;
+            let holds =
+                |row: &Row, at: usize| row.try_get::<_, Option<bool>>(at).ok().flatten() == Some(true);
+            table.columns[column].null_checked |= said.is_ok_and(|row| !(holds(&row, 0) && holds(&row, 1)));
+        }
+    }
+    Ok(())
+}
+
+/// Any value of a type, as text, where one is known.
+fn something(kind: &Type) -> Option<String> {
+    if let Some(labels) = &kind.enum_labels {
+        return labels.first().cloned();
+    }
+    let text = match kind.base_oid {
+        16 => "true",
+        20 | 21 | 23 | 700 | 701 | 1700 => "0",
+        25 | 1042 | 1043 => "",
+        1082 | 1114 | 1184 => "epoch",
+        2950 => "00000000-0000-0000-0000-000000000000",
+        _ => return None,
+    };
+    Some(text.to_owned())
 }
 
 /// Names of the tables in a schema, partitions left out.

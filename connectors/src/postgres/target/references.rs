@@ -127,7 +127,11 @@ impl References {
                     to,
                     columns: foreign.columns.clone(),
                     named,
-                    nulls: nulls(child, &foreign.columns, foreign.full),
+                    nulls: if missing == Missing::Wait && null_is_checked(child, &foreign.columns) {
+                        Vec::new()
+                    } else {
+                        nulls(child, &foreign.columns, foreign.full)
+                    },
                     cascades: foreign.on_delete != OnDelete::Refuse,
                     blocks: missing == Missing::Wait,
                 });
@@ -236,6 +240,12 @@ fn nulls(child: &Mapped, columns: &[usize], full: bool) -> Vec<usize> {
     };
     let own: Vec<usize> = nullable.iter().filter(|column| !others(column)).copied().collect();
     if own.is_empty() { nullable } else { own }
+}
+
+/// A check constraint asks whether one of these columns is null, as where a comment belongs to a post or to a photo. With a null that the
+/// document does not have the row might be refused, so it is held until what it refers to comes.
+fn null_is_checked(child: &Mapped, columns: &[usize]) -> bool {
+    columns.iter().any(|column| child.table.columns[*column].null_checked)
 }
 
 /// A row that is held: its table and key.

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use crate::postgres::target::catalog::Type;
+use crate::postgres::target::catalog::{Rival, Type};
 use crate::postgres::target::rows::{HELD, PART, TableSpec};
 
 /// A name, quoted.
@@ -77,7 +77,7 @@ pub fn relocate(spec: &TableSpec) -> Option<String> {
     let same: Vec<String> =
         found.iter().map(|at| column(spec, *at)).map(|name| format!("t.{name} = r.{name}")).collect();
     let set: Vec<String> =
-        rest().map(|at| column(spec, at)).map(|name| format!("{name} = r.{name}")).collect();
+        moved(spec, found).map(|at| column(spec, at)).map(|name| format!("{name} = r.{name}")).collect();
     Some(format!(
         "UPDATE {} AS t SET {} FROM {} AS r WHERE {} AND ({}) IS DISTINCT FROM ({})",
         table_name(spec),
@@ -87,6 +87,19 @@ pub fn relocate(spec: &TableSpec) -> Option<String> {
         list(spec, "t.", rest()),
         list(spec, "r.", rest()),
     ))
+}
+
+/// What a row takes with it when the rest of its key changes: a check may compare that with other columns. What a reference or a unique value is
+/// made of follows afterwards, when it is known whether it can be there.
+pub(super) fn moved<'s>(spec: &'s TableSpec, found: &'s [usize]) -> impl Iterator<Item = usize> + 's {
+    let table = &spec.table;
+    let settled = |at: usize| {
+        let (place, name) = (spec.columns[at], &table.columns[spec.columns[at]].name);
+        let refers = table.foreign_keys.iter().any(|key| key.columns.contains(&place));
+        let texts = |rival: &'s Rival| rival.values.iter().chain(&rival.predicate);
+        !refers && !table.rivals.iter().flat_map(texts).any(|text| text.contains(&name.replace('"', "\"\"")))
+    };
+    (0..spec.columns.len()).filter(move |at| !found.contains(at) && (spec.key.contains(at) || settled(*at)))
 }
 
 /// Deletes by key: one array a column that rows are found by.
@@ -324,6 +337,7 @@ mod tests {
                 default: None,
                 generated: false,
                 identity_always: false,
+                null_checked: false,
             })
             .collect();
         let mapped: Vec<usize> = (0..columns.len()).collect();

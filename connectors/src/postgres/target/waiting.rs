@@ -544,7 +544,8 @@ impl Writer<'_> {
 /// The row `r` as one of its table. Through text, where it has to be made: that is how its columns' lengths are looked at.
 fn new_row(spec: &TableSpec) -> String {
     if spec.shape.is_none() {
-        return "r".to_owned();
+        // Not `r` alone: a table may have a column of that name.
+        return format!("r.*::{}", table_name(spec));
     }
     let columns = spec.table.columns.iter().enumerate().map(|(index, column)| {
         if spec.columns.contains(&index) { format!("r.{}", quote(&column.name)) } else { "NULL".to_owned() }

@@ -8,7 +8,7 @@ use super::text::key;
 use crate::postgres::target::catalog::Table;
 use crate::postgres::target::rows::TableSpec;
 use crate::postgres::target::shape::{DOCUMENT_ID, DOCUMENT_NAME};
-use crate::postgres::target::statements::{element_type, quote, source, table_name};
+use crate::postgres::target::statements::{element_type, moved, quote, source, table_name};
 
 impl Writer<'_> {
     /// The keys of the rows of the documents in `$1`.
@@ -50,10 +50,8 @@ impl Writer<'_> {
     /// Gives rows the key that their documents in `$1` have now.
     pub(in crate::postgres::target) fn relocate_claimed(&self, spec: &TableSpec, table: usize) -> String {
         let mapped = self.mapped(table);
-        let set: Vec<String> = mapped
-            .key
-            .iter()
-            .map(|at| quote(&mapped.table.columns[*at].name))
+        let set: Vec<String> = moved(spec, &[])
+            .map(|at| quote(&mapped.table.columns[spec.columns[at]].name))
             .map(|name| format!("{name} = r.{name}"))
             .collect();
         let old: Vec<String> =

@@ -22,7 +22,7 @@ impl Writer<'_> {
         let (number, relation) =
             (self.numbers.references[reference].unwrap_or_default(), self.number(one.from));
         let mut sql = format!(
-            "WITH c AS MATERIALIZED (SELECT {key} AS key, {wanted} AS wanted, {owner} AS owner, t AS now, o.content AS old FROM {keys} \
+            "WITH c AS MATERIALIZED (SELECT {key} AS key, {wanted} AS wanted, {owner} AS owner, t.*::{name} AS now, o.content AS old FROM {keys} \
              JOIN {parent_name} AS p ON {same} JOIN {name} AS t ON {refers} \
              LEFT JOIN {waits} ON true WHERE o.held IS NOT TRUE), \
              note AS (INSERT INTO slackwater.waiting_for (reference, wanted, relation, key) \
