@@ -41,10 +41,22 @@ fn collections(report: &Report, plan: &Plan) -> Vec<(String, Vec<String>, Option
     for (source, fitness) in &report.sources {
         for (id, presence) in plan.of_source(source).into_iter().zip(&fitness.collections) {
             let collection = plan.collection(id);
-            let tables = collection.tables.iter().map(|table| plan.written(*table).table.name.clone());
+            let mut tables: Vec<String> = Vec::new();
+            for table in &collection.tables {
+                let spec = plan.written(*table);
+                // What is known of documents that others look up is a table of ours.
+                let name = if spec.table.schema == "slackwater" {
+                    "(looked up)".to_owned()
+                } else {
+                    spec.table.name.clone()
+                };
+                if !tables.contains(&name) {
+                    tables.push(name);
+                }
+            }
             let told = *presence == Presence::Missing || has_images(report, source);
             let images = told.then(|| images(*presence));
-            rows.push((id, (collection.name.clone(), tables.collect(), images, collection.level)));
+            rows.push((id, (collection.name.clone(), tables, images, collection.level)));
         }
     }
     rows.sort_by_key(|(id, _)| *id);

@@ -283,7 +283,7 @@ fn collections(
     let taken = lookups::taken(&collections);
     for (name, place) in empty {
         if !taken.contains_key(&name) {
-            let help = "give it a table (`into: …`), or list it under `not_migrated`";
+            let help = "give it a table (`into: …`), let a rule look something of it up, or list it under `not_migrated`";
             findings.error(place, format!("nothing becomes of `{name}`"), help);
             let found = collections.iter_mut().filter(|collection| collection.name.value == name);
             found.for_each(|collection| collection.incomplete = true);

@@ -219,7 +219,7 @@ fn wanted(documents: &Documents) -> Shown {
         let visits: Vec<i64> = parts.iter().filter_map(|(_, part)| part.get_i64("visits").ok()).collect();
         let tags = parts.iter().flat_map(|(_, part)| part.get_array("tags").expect("tags"));
         let tags: BTreeSet<&str> = tags.filter_map(Bson::as_str).collect();
-        let kinds = parts.iter().filter_map(|(contact, part)| match contact {
+        let mut kinds = parts.iter().filter_map(|(contact, part)| match contact {
             true => documents.get(&("types", integer(part, "kind"))).map(name_of_type),
             false => documents
                 .get(&("sorts", integer(part, "sort")))
@@ -231,7 +231,7 @@ fn wanted(documents: &Documents) -> Shown {
             null(score.map(|score| format!("{score:.2}"))),
             null((!visits.is_empty()).then(|| visits.iter().sum::<i64>())),
             if tags.is_empty() { "null".to_owned() } else { tags.into_iter().collect::<Vec<_>>().join(",") },
-            null(kinds.last()),
+            null(kinds.next_back()),
         ));
     }
 

@@ -501,9 +501,9 @@ async fn scheduled_under_kills(kafka: bool) {
         })
         .await;
         // The capture runs them. The other processes may go as well.
-        for which in 0..processes.len() {
+        for (which, process) in processes.iter_mut().enumerate() {
             if which == 0 || chance.percent(30) {
-                std::mem::replace(&mut processes[which], ground.start(which)).kill_anyhow().await;
+                std::mem::replace(process, ground.start(which)).kill_anyhow().await;
             }
         }
     }

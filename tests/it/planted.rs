@@ -203,10 +203,10 @@ fn rules(collection: usize) -> String {
     }
     if table > 0 {
         // Documents that are merged have no row of their own to be found by a field.
-        let by = if table % 5 == 3 && table % 7 != 0 { ", by: a.f0" } else { "" };
+        let by = if table % 5 == 3 && !table.is_multiple_of(7) { ", by: a.f0" } else { "" };
         let _ = writeln!(text, "        ref_id: {{ ref: ref, to: legacy.c{}{by} }}", table - 1);
     }
-    if table % 5 == 0 && !merged {
+    if table.is_multiple_of(5) && !merged {
         let _ = writeln!(
             text,
             "    - into: l{table}\n      each: orders[].lines[]\n      when: {{ void: {{ not: true }} }}\n      \
