@@ -376,3 +376,55 @@ async fn generated_of_two_sources_with_the_direct_log() {
 async fn generated_of_two_sources_over_kafka() {
     many(true, 2).await;
 }
+
+/// A check that wants a reference comes over a table in which a row waits for it, with the null that was fine until then. The row is completed
+/// like any other; rows that come later are held.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_comes_later() {
+    let schema = "CREATE TABLE posts (id uuid PRIMARY KEY, n int);
+                  CREATE TABLE notes (id uuid PRIMARY KEY, n int, draft boolean, post_id uuid REFERENCES posts);";
+    let file = r#"migration: later
+sources: { s: { mongodb: { uri: "${SLACKWATER_MONGODB_URI}", database: "${SOURCE_DATABASE}" } } }
+target: { postgres: { uri: "${SLACKWATER_POSTGRES_URL}", schema: public } }
+collections:
+  s.posts: { into: posts, columns: { id: { uuid: _id }, n: { integer: _id } } }
+  s.notes: { into: notes, columns: { id: { uuid: _id }, n: { integer: _id }, draft: draft, post_id: { ref: post, to: s.posts } } }
+"#;
+    let stage = Stage::new("references_later").await;
+    stage.target.batch_execute(schema).await.expect("the tables can be created");
+    let file = stage.file("migration.yaml", &followed(file));
+    let (posts, notes) =
+        (stage.source.collection::<Document>("posts"), stage.source.collection::<Document>("notes"));
+    posts.insert_one(doc! {"_id": 1}).await.expect("a post");
+    notes.insert_one(doc! {"_id": 10, "draft": true, "post": 2}).await.expect("a note");
+    let mut run = stage.run(&file);
+    let shown = async |sql: &str| -> Vec<String> {
+        state::rows(&stage.target, sql).await.iter().map(|row| row.get(0)).collect()
+    };
+    let all = "SELECT concat_ws(' ', c.n, p.n) FROM notes c LEFT JOIN posts p ON p.id = c.post_id ORDER BY 1";
+    let until_shown = async |run: &mut Slackwater, what: &str, wanted: &[&str]| {
+        until(what, PATIENCE, async || {
+            run.still_runs();
+            (shown(all).await == wanted).then_some(())
+        })
+        .await;
+    };
+    until_shown(&mut run, "the note is there without its post", &["10"]).await;
+    run.stop().await;
+    let check = "ALTER TABLE notes ADD CHECK (post_id IS NOT NULL OR draft)";
+    stage.target.batch_execute(check).await.expect("it holds");
+    let mut run = stage.run(&file);
+    notes.insert_one(doc! {"_id": 11, "draft": false, "post": 3}).await.expect("a note");
+    until("the second note is held", PATIENCE, async || {
+        run.still_runs();
+        let held = "SELECT table_name FROM slackwater.waiting_rows w JOIN slackwater.relations r ON r.id = w.relation WHERE held";
+        (shown(held).await == ["notes"]).then_some(())
+    })
+    .await;
+    posts.insert_many([doc! {"_id": 2}, doc! {"_id": 3}]).await.expect("posts");
+    until_shown(&mut run, "both notes have their posts", &["10 2", "11 3"]).await;
+    assert_eq!(letters(&stage).await, Vec::new());
+    stage.verifies(&file).await;
+    run.stop().await;
+    stage.clear().await;
+}

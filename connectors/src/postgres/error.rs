@@ -70,9 +70,9 @@ pub(super) fn explain(doing: impl Into<String>, error: &tokio_postgres::Error) -
 pub(super) fn named(doing: impl Into<String>, error: &DbError) -> Error {
     let code = error.code().code();
     let kind = match kind(code) {
-        // A trigger of the team that is broken refuses rows of its table, as one that raises an error does. The context is only
-        // looked at, and never shown.
-        Kind::Unsuitable if is_of_a_trigger(error) => Kind::Data,
+        // A trigger of the team that is broken refuses rows of its table, as one that raises an error does, with whatever code of its own. The
+        // context is only looked at, and never shown.
+        Kind::Unsuitable | Kind::Bug if is_of_a_trigger(error) => Kind::Data,
         kind => kind,
     };
     let mut named = Error::new(kind, doing, describe(code, error)).code(code);
@@ -116,12 +116,12 @@ fn kind(code: &str) -> Kind {
         "08P01" => Kind::Bug,
         "40001" | "40P01" | "55P03" | "57014" => Kind::Contention,
         // A standby, or a primary that is being handed over.
-        "25006" | "25P03" | "57P01" | "57P02" | "57P03" | "57P05" => Kind::Unreachable,
+        "25006" | "25P03" | "25P04" | "57P01" | "57P02" | "57P03" | "57P05" => Kind::Unreachable,
         "42501" | "3D000" => Kind::Denied,
         // A key too long for an index page, a value nested too deep for the stack; a trigger that refuses.
         "54000" | "54001" | "44000" | "P0001" => Kind::Data,
         "58030" => Kind::Exhausted,
-        "0A000" | "3F000" | "57P04" => Kind::Unsuitable,
+        "0A000" | "3F000" | "55000" | "57P04" => Kind::Unsuitable,
         _ => match code.get(..2).unwrap_or_default() {
             "08" => Kind::Unreachable,
             "28" => Kind::Denied,
@@ -183,6 +183,7 @@ fn condition(code: &str) -> &'static str {
         "23P01" => "an exclusion constraint does not hold",
         "25006" => "the server takes no writes now: it is a standby, or is being handed over",
         "25P03" => "the transaction was idle for too long and the server ended it",
+        "25P04" => "the transaction took too long and the server ended it",
         "28000" | "28P01" => "the user or the password is not accepted",
         "3D000" => "there is no such database",
         "3F000" => "there is no such schema",
@@ -200,6 +201,7 @@ fn condition(code: &str) -> &'static str {
         "53300" => "the server has no connection left",
         "54000" => "a value is larger than the server can keep: a key too long for its index",
         "54001" => "a value is nested too deep for the server",
+        "55000" => "the table is in no state for this: it may be published without a replica identity, which refuses updates and deletes",
         "55P03" => "a lock could not be had in time",
         "57014" => "the statement was cancelled at the server",
         "57P01" | "57P02" => "the server ended the connection",
@@ -236,6 +238,8 @@ mod tests {
             ("22021", Kind::Data),
             ("23505", Kind::Data),
             ("42P01", Kind::Unsuitable),
+            ("55000", Kind::Unsuitable),
+            ("25P04", Kind::Unreachable),
             ("SW001", Kind::Fenced),
             ("SW002", Kind::Fenced),
             ("SW003", Kind::Revoked),

@@ -22,6 +22,9 @@ async fn no_value_gets_into_an_error() {
                          RAISE NOTICE '%', NEW.free;
                          RAISE EXCEPTION 'not %', NEW.free USING HINT = NEW.free, DETAIL = NEW.free;
                      END IF;
+                     IF NEW.free = 'hunter2 raise ours' THEN
+                         RAISE EXCEPTION 'not %', NEW.free USING ERRCODE = 'OURS1';
+                     END IF;
                      RETURN NEW;
                  END $$;
                  CREATE TABLE t (id uuid PRIMARY KEY, name text UNIQUE, mood mood, short varchar(3), extra jsonb,
@@ -46,6 +49,7 @@ async fn no_value_gets_into_an_error() {
             ("22P03", 0, text("hunter2")),
             ("23514", 5, text("hunter2 check")),
             ("P0001", 5, text("hunter2 raise")),
+            ("OURS1", 5, text("hunter2 raise ours")),
             ("23503", 6, ours(8)),
             ("54000", 1, text("hunter2".to_owned() + &noise(9000))),
         ] {

@@ -335,6 +335,13 @@ impl Writer<'_> {
         let listed: Vec<String> = all.iter().map(|at| quote(&mapped.table.columns[*at].name)).collect();
         let values: Vec<String> = all.iter().map(|at| nulled(mapped, &wishes, &m, *at)).collect();
         let mut changed: Vec<usize> = wishes.iter().flat_map(|wish| wish.nulls().to_vec()).collect();
+        // A row may be there with a null from before a check made its reference required.
+        for wish in &wishes {
+            if let Wanted::Row(one) = wish.what {
+                let may = |at: &&usize| !mapped.table.columns[**at].not_null && !mapped.key.contains(at);
+                changed.extend(one.columns.iter().filter(may));
+            }
+        }
         changed.sort_unstable();
         changed.dedup();
         let mut parts = format!(
