@@ -103,6 +103,9 @@ async fn goes_on(kafka: bool) {
         })
         .await;
         let fault = FAULTS[chance.below(FAULTS.len() as u64) as usize];
+        if fault == Fault::Join && !kafka {
+            continue;
+        }
         match fault {
             Fault::Kill | Fault::Restart => {
                 let which = chance.below(processes.len() as u64) as usize;

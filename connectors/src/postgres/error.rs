@@ -79,6 +79,12 @@ pub(super) fn named(doing: impl Into<String>, error: &DbError) -> Error {
     named.constraint = error
         .constraint()
         .map(|constraint| Box::new((error.table().unwrap_or_default().to_owned(), constraint.to_owned())));
+    if code == "42501" && is_of_a_trigger(error) {
+        named.help = Some(
+            "a trigger of the table does what our role may not: give the role that right too, or make the trigger's function SECURITY DEFINER"
+                .into(),
+        );
+    }
     if code == READ_ONLY {
         named.help = Some(
             "wait until it takes writes again; if the `uri` names several hosts, add target_session_attrs=read-write, which \
@@ -201,7 +207,9 @@ fn condition(code: &str) -> &'static str {
         "53300" => "the server has no connection left",
         "54000" => "a value is larger than the server can keep: a key too long for its index",
         "54001" => "a value is nested too deep for the server",
-        "55000" => "the table is in no state for this: it may be published without a replica identity, which refuses updates and deletes",
+        "55000" => {
+            "the table is in no state for this: it may be published without a replica identity, which refuses updates and deletes"
+        }
         "55P03" => "a lock could not be had in time",
         "57014" => "the statement was cancelled at the server",
         "57P01" | "57P02" => "the server ended the connection",
