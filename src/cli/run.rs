@@ -1,6 +1,6 @@
 //! `slackwater run`, `capture` and `apply`: start the tasks, watch over them, stop them.
 //!
-//! The tasks of a process end together: the first one that fails stops the others. Where it was Kafka that refused us, they are started
+//! The tasks of a process end together: the first one that fails stops the others. Where it was Kafka that refused us, or the target has lost what it had confirmed, they are started
 //! again in the same process: a password or a certificate has changed there, and its file is read anew. On SIGTERM or SIGINT each task ends after its
 //! running transaction, and the next start repeats what was not committed.
 
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use slackwater_connectors::error::{Error, Kind};
 use slackwater_connectors::kafka::is_refusal;
 use slackwater_connectors::postgres::control::Control;
-use slackwater_connectors::postgres::was_cut;
+use slackwater_connectors::postgres::{was_cut, was_lost};
 use slackwater_connectors::retry::Pauses;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -105,6 +105,11 @@ pub(super) async fn run(path: &Path, role: Role, listen: Option<SocketAddr>) -> 
                 tracing::warn!(%error, remedy = remedy(&error), "beginning anew; nothing is lost");
                 again = Some(pauses.next_pause());
             }
+            // What this process knows to be done is not done.
+            Ended::Failed(error) if was_lost(&error) => {
+                tracing::warn!(%error, remedy = remedy(&error), "beginning anew from what the target has");
+                again = Some(pauses.next_pause());
+            }
             Ended::Failed(error) if was_switched(path, &error).await => {
                 tracing::info!(
                     "the migration is switched: the target is the one to write to, and this process is done"
@@ -147,7 +152,7 @@ async fn work(mut tasks: Tasks, stopper: Stopper, health: &Health, asked: impl F
     };
     stopper.stop();
     let renewal = matches!(ended, Some(Ok((RENEWAL, Ok(())))));
-    let refused = matches!(&ended, Some(Ok((_, Err(error)))) if is_refusal(error));
+    let refused = matches!(&ended, Some(Ok((_, Err(error)))) if is_refusal(error) || was_lost(error));
     if renewal || refused {
         health.set_starting();
     } else {

@@ -14,6 +14,8 @@ pub(crate) struct Store {
     /// The capture on whose behalf changes are made.
     owner: Option<Owner>,
     control: Option<Control>,
+    /// How many connections there were.
+    opened: u64,
     patience: Patience,
 }
 
@@ -44,7 +46,13 @@ pub(crate) use ask;
 impl Store {
     /// Does not connect yet. Changes that belong to a source need an owner.
     pub(crate) fn new(target: &Secret, owner: Option<&Owner>, stop: &Stop) -> Self {
-        Self { target: target.clone(), owner: owner.cloned(), control: None, patience: Patience::new(stop) }
+        Self {
+            target: target.clone(),
+            owner: owner.cloned(),
+            control: None,
+            opened: 0,
+            patience: Patience::new(stop),
+        }
     }
 
     /// The connection, reopened if it is closed. For a question that is asked only once.
@@ -55,9 +63,15 @@ impl Store {
                 control.act_as(owner);
             }
             self.control = Some(control);
+            self.opened += 1;
         }
         let missing = || Error::new(Kind::Bug, "asking the control store", "there is no connection");
         self.control.as_mut().ok_or_else(missing)
+    }
+
+    /// How many connections there were until now: behind a new one may be another server.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened
     }
 
     /// Drops a connection that does not answer in time.

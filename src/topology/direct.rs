@@ -55,7 +55,8 @@ pub(super) async fn join(process: &mut Process, origin: &Origin) -> Result<Joine
     let mut senders = Vec::with_capacity(copy_lanes.len());
     for name in copy_lanes {
         let mut sink = open(process, &owner, &name).await?;
-        // A chunk whose commit is lost is read again; the stream's commits wait for the disk and take these with them.
+        // A chunk whose commit is lost is read again: who finishes the copy, or connects anew, finds that it is open. The stream's commits wait for
+        // the disk and take these with them.
         sink.commit_lazily().await?;
         let (sender, pending) = direct::chunks(&process.stop);
         let lane = self::lane(process, name, sink, &letters);

@@ -7,6 +7,7 @@
 
 mod apart;
 mod append_only;
+mod behind;
 mod broken;
 mod candidates;
 mod changes;

@@ -34,6 +34,8 @@ pub(super) const OUTDATED: &str = "SW010";
 const CLOSED: &str = "08006";
 /// What each later statement of a failed transaction answers; never the cause.
 const ABORTED: &str = "25P02";
+/// Of [`lost`]; no server says it.
+const LOST: &str = "lost";
 /// A write where none is allowed: on a standby.
 const READ_ONLY: &str = "25006";
 
@@ -98,6 +100,20 @@ pub(super) fn named(doing: impl Into<String>, error: &DbError) -> Error {
 /// It was raised in a function that is not ours.
 fn is_of_a_trigger(error: &DbError) -> bool {
     error.where_().is_some_and(|context| context.contains("PL/pgSQL") && !context.contains("slackwater."))
+}
+
+/// What the target had confirmed is not there any more. Whoever goes on from what it knows would leave a gap; whoever begins anew reads what there
+/// is, and leaves none.
+pub fn lost(doing: impl Into<String>) -> Error {
+    let text = "the target has lost what it had confirmed, as after a failover to a standby that was behind";
+    Error::new(Kind::Fenced, doing, text)
+        .code(LOST)
+        .help("nothing: what is missing is read again; a synchronous standby prevents it")
+}
+
+/// Whether it is [`lost`].
+pub fn was_lost(error: &Error) -> bool {
+    error.code.as_deref() == Some(LOST)
 }
 
 /// The server had answered, and then the connection was cut: it may be made again at once, and nothing says that the server is away.

@@ -6,4 +6,4 @@ mod error;
 pub mod progress;
 pub mod target;
 
-pub use error::was_cut;
+pub use error::{lost, was_cut, was_lost};

@@ -4,13 +4,14 @@ use std::sync::atomic::Ordering;
 
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::postgres::control::CopyState;
+use slackwater_connectors::postgres::lost;
 use slackwater_topics::{Bound, CollectionId, Range};
 
 use super::{Assignment, Awaited, CopierMessage, Copying, Done, Held, Release, Reread, Router};
 use crate::capture::merge::ChunkId;
 use crate::log::{Barrier, Batch};
 use crate::ops::gauges::Gauges;
-use crate::ops::persist::persist;
+use crate::ops::persist::{Stopped, persist};
 use crate::ops::store::ask;
 
 impl Router {
@@ -168,6 +169,7 @@ impl Router {
 
     /// Marks collections as copied whose last chunk is done; where they were recopied, sends the sweep.
     pub(super) async fn finish_copies(&mut self) -> Done {
+        let mut unfinished = Vec::new();
         for id in self.all_collections() {
             let Some(copying) = self.copying.get_mut(&id) else { continue };
             if copying.state != CopyState::Copying || !self.merge.all_done(id) {
@@ -178,7 +180,12 @@ impl Router {
                 tracing::info!(collection = name, "copied");
                 self.merge.copied(id);
                 copying.state = CopyState::Copied;
+            } else {
+                unfinished.push(id);
             }
+        }
+        if !unfinished.is_empty() && self.has_lost(&unfinished).await? {
+            return Err(lost("finishing a copy").into());
         }
         let is_copied = |copying: &Copying| copying.state == CopyState::Copied;
         self.set_copied(self.copying.values().all(is_copied));
@@ -194,6 +201,34 @@ impl Router {
             Box::pin(self.append(sweep)).await?;
         }
         Ok(())
+    }
+
+    /// The target has not what it had confirmed of these copies, as after a crash or a failover to a standby that was behind.
+    async fn has_lost(&mut self, done: &[CollectionId]) -> std::result::Result<bool, Stopped> {
+        let migration = self.plan.migration.clone();
+        let rows = ask!(self.store, control => control.collections(&migration))?;
+        let lost = |id: &CollectionId| {
+            let row = rows.iter().find(|row| row.collection == self.plan.collection(*id).name);
+            let generation = self.copying.get(id).map(|copying| copying.generation);
+            // Whoever has begun another copy of it has not lost this one.
+            row.is_some_and(|row| {
+                let open = row.chunks_done < row.chunks_total || self.copying[id].state == CopyState::Copied;
+                Some(row.generation) == generation && row.state == CopyState::Copying && open
+            })
+        };
+        Ok(done.iter().any(lost))
+    }
+
+    /// Behind a new connection may be another server, which lacks the end of a copy. Then all begins anew from what is there.
+    pub(super) async fn look_for_lost_copies(&mut self) -> Done {
+        if self.store.opened() == self.looked {
+            return Ok(());
+        }
+        let copied = self.copying.iter().filter(|(_, copying)| copying.state == CopyState::Copied);
+        let copied: Vec<CollectionId> = copied.map(|(id, _)| *id).collect();
+        let is_lost = self.has_lost(&copied).await?;
+        self.looked = self.store.opened();
+        if is_lost { Err(lost("looking at the copies").into()) } else { Ok(()) }
     }
 
     pub(super) fn set_copied(&self, copied: bool) {

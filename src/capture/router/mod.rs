@@ -152,6 +152,8 @@ pub(crate) struct Router {
     place: Place,
     plan: Arc<Plan>,
     store: Store,
+    /// With which of its connections it was looked whether a copy is lost.
+    looked: u64,
     chunking: Chunking,
     log: Log,
     inputs: Inputs,
@@ -271,6 +273,7 @@ impl Router {
             place: init.place,
             plan,
             store,
+            looked: 0,
             chunking: init.chunking,
             log,
             inputs,
@@ -385,6 +388,7 @@ impl Router {
                         self.send_repairs().await?;
                         self.recopy_wanted().await?;
                         self.resolve_gone().await?;
+                        self.look_for_lost_copies().await?;
                     }
                     if self.others.held_up {
                         self.dispatch().await?;

@@ -21,6 +21,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("this partition was added later", "a test adds some"),
     (", described are ", "a test adds partitions or changes settings"),
     ("it is gone at the source; its rows stay", "a collection that was dropped"),
+    ("the target has lost what it had confirmed", "a standby that was behind"),
     // Several sources.
     ("it is away; the others begin", "a source is stopped"),
     ("nothing tells their rows apart", "a table that two sources fill, without a constant"),

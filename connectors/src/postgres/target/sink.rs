@@ -21,7 +21,7 @@ use tokio_postgres::{Client, Statement};
 
 use crate::error::{Error, Kind, Result};
 use crate::postgres::client::connect;
-use crate::postgres::error::explain;
+use crate::postgres::error::{explain, lost};
 use crate::postgres::progress::{Advance, Counts, Notes, Progress, TableCounts, progress_of};
 use crate::postgres::target::pipeline::{Call, Count, send};
 use crate::postgres::target::references::References;
@@ -147,7 +147,11 @@ impl Sink {
 
     /// Connects again and reads the progress. After a connection was lost in a commit, `progress().sequence` tells
     /// whether it got there: then it is one more than the [`Advance`] started from.
+    ///
+    /// If it is less than it was, the target has lost what it had confirmed. That is an error, unless commits are lazy: then the work is done again
+    /// by whoever finds out that it is missing.
     pub async fn reopen(&mut self) -> Result<()> {
+        let confirmed = self.progress.sequence;
         self.task.abort();
         let (client, task) = writer(&self.url, &self.specs).await?;
         self.client = client;
@@ -158,7 +162,11 @@ impl Sink {
         if self.lazy {
             self.commit_lazily().await?;
         }
-        self.start().await
+        self.start().await?;
+        if self.progress.sequence < confirmed && !self.lazy {
+            return Err(lost("connecting to the target again"));
+        }
+        Ok(())
     }
 
     /// One transaction, sent in one go if no reference of its tables is watched. On an error all of it is rolled back.
