@@ -233,7 +233,7 @@ impl World {
             Kind::Refs(to) => return self.ids(chance, to),
             Kind::Currency => match chance.below(12) {
                 0 => " ".into(),
-                1 => "XXX".into(),
+                1 => "ZZZ".into(),
                 2 => format!(" C{} ", chance.below(u64::from(self.documents))).into(),
                 _ => format!("C{}", chance.below(u64::from(self.documents))).into(),
             },

@@ -252,6 +252,8 @@ impl Lane {
             }
             patience.after(error).await?;
         }
+        // Of those that were taken for a transaction which then failed, a standby that was behind knows nothing, and would give others.
+        self.mapper.forget_numbers();
         metrics::reconnected("target");
         Ok(())
     }

@@ -183,6 +183,11 @@ impl Mapper {
         self.scratch.numbers.known.extend(known);
     }
 
+    /// Forgets all numbers: another server may not know of them.
+    pub(crate) fn forget_numbers(&mut self) {
+        self.scratch.numbers.known.clear();
+    }
+
     /// Forgets numbers if there are too many to keep.
     pub(crate) fn tidy(&mut self) {
         if self.scratch.numbers.known.len() > MOST_NUMBERS {

@@ -3,37 +3,11 @@
 
 use bson::doc;
 
-use crate::stage::broker::shared;
-use crate::stage::pipeline::{Log, Pipeline};
+use crate::stage::ground::Ground;
 use crate::stage::target::Target;
 use crate::stage::{PATIENCE, Slackwater, Stage, items, state, until, variable};
 
 const LOST: &str = "the target has lost what it had confirmed";
-
-/// Where it runs.
-enum Way {
-    Direct(Box<Stage>, std::path::PathBuf),
-    Kafka(Box<Pipeline>),
-}
-
-impl Way {
-    fn stage(&mut self) -> &mut Stage {
-        match self {
-            Self::Direct(stage, _) => stage,
-            Self::Kafka(pipeline) => &mut pipeline.stage,
-        }
-    }
-
-    fn start(&self) -> Vec<Slackwater> {
-        match self {
-            Self::Direct(stage, file) => vec![stage.run(file)],
-            Self::Kafka(pipeline) => {
-                let appliers = ["one", "two"].map(|name| pipeline.apply(name, Some(name)));
-                std::iter::once(pipeline.capture("capture")).chain(appliers).collect()
-            }
-        }
-    }
-}
 
 /// The rows are equal to the documents, and all processes are there.
 async fn equal(stage: &Stage, processes: &mut [Slackwater]) {
@@ -46,28 +20,22 @@ async fn falls_back(kafka: bool) {
     let name = if kafka { "behind_kafka" } else { "behind" };
     let mut primary = Target::start(&format!("{name}_first")).await;
     let mut stage = Stage::between(name, &variable("SLACKWATER_MONGODB_URI"), &primary.url()).await;
-    let file = items::prepare(&stage).await;
-    items::insert(&stage, 0..500).await;
     let standby = primary.standby(&format!("{name}_second")).await;
     let one = format!("127.0.0.1:{}", primary.port());
     let other = format!("127.0.0.1:{}", standby.port());
     stage.postgres =
         stage.postgres.replace(&one, &format!("{other},{one}")) + "?target_session_attrs=read-write";
-    let mut way = if kafka {
-        let log = Log { partitions: 3, ..Log::at(&shared()) };
-        Way::Kafka(Box::new(Pipeline::on(stage, items::FILE, &log).await))
-    } else {
-        Way::Direct(Box::new(stage), file)
-    };
-    let mut processes = way.start();
-    equal(way.stage(), &mut processes).await;
+    let mut ground = Ground::on(stage, kafka, items::SCHEMA, items::FILE, &["items"]).await;
+    items::insert(ground.stage(), 0..500).await;
+    let mut processes = ground.processes();
+    equal(ground.stage(), &mut processes).await;
     // The copy has ended, and changes are applied: the standby gets all of that.
-    items::insert(way.stage(), 500..520).await;
-    equal(way.stage(), &mut processes).await;
+    items::insert(ground.stage(), 500..520).await;
+    equal(ground.stage(), &mut processes).await;
     let lag = "SELECT pg_current_wal_lsn() - replay_lsn = 0 FROM pg_stat_replication";
     let copied = "SELECT FROM slackwater.collections WHERE state = 'copied'";
     until("the standby has followed", PATIENCE, async || {
-        let target = &way.stage().target;
+        let target = &ground.stage().target;
         let at_end = state::rows(target, lag).await.first().is_some_and(|row| row.get(0));
         (at_end && !state::rows(target, copied).await.is_empty()).then_some(())
     })
@@ -75,28 +43,22 @@ async fn falls_back(kafka: bool) {
     standby.reload(&[("primary_conninfo", "")]).await;
     until("the standby follows nobody", PATIENCE, async || {
         let followers = "SELECT FROM pg_stat_replication";
-        state::rows(&way.stage().target, followers).await.is_empty().then_some(())
+        state::rows(&ground.stage().target, followers).await.is_empty().then_some(())
     })
     .await;
     // What is confirmed from now on is lost with the primary.
-    items::insert(way.stage(), 520..1_000).await;
-    let items = items::collection(way.stage());
+    items::insert(ground.stage(), 520..1_000).await;
+    let items = items::collection(ground.stage());
     items.delete_many(doc! {"_id": {"$lt": 100_i64}}).await.expect("items can be deleted");
     items.update_many(doc! {}, doc! {"$inc": {"v": 1_i64}}).await.expect("items can be changed");
-    equal(way.stage(), &mut processes).await;
+    equal(ground.stage(), &mut processes).await;
     primary.stop().await;
     standby.promote().await;
-    way.stage().moved(&one, &other).await;
-    items::insert(way.stage(), 1_000..1_100).await;
-    equal(way.stage(), &mut processes).await;
+    ground.stage_mut().moved(&one, &other).await;
+    items::insert(ground.stage(), 1_000..1_100).await;
+    equal(ground.stage(), &mut processes).await;
     assert!(processes.iter().any(|process| process.said(LOST)), "nobody has noticed");
-    for process in processes {
-        process.stop().await;
-    }
-    match way {
-        Way::Direct(stage, _) => stage.clear().await,
-        Way::Kafka(pipeline) => pipeline.clear().await,
-    }
+    ground.end(processes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,33 +23,6 @@ use crate::stage::pipeline::{Log, Pipeline};
 use crate::stage::trial::{applied, patience};
 use crate::stage::{Slackwater, Stage, number, postgres, state, until};
 
-/// How a row waits: whether it is held, and by column what it lacks.
-type Waits = BTreeMap<(String, Vec<String>), (bool, BTreeSet<(String, String)>)>;
-
-/// What slackwater says that waits.
-async fn waiting(stage: &Stage) -> Waits {
-    let rows = "SELECT r.table_name, w.key, w.held FROM slackwater.waiting_rows w JOIN slackwater.relations r ON r.id = w.relation";
-    let wants = "SELECT r.table_name, f.key, d.kind, d.table_name, d.constraint_name, f.wanted[1]
-                 FROM slackwater.waiting_for f JOIN slackwater.relations r ON r.id = f.relation
-                 JOIN slackwater.watched d ON d.id = f.reference";
-    let mut waits: Waits = state::rows(&stage.target, rows)
-        .await
-        .iter()
-        .map(|row| ((row.get(0), row.get(1)), (row.get(2), BTreeSet::new())))
-        .collect();
-    for row in state::rows(&stage.target, wants).await {
-        let place: (String, Vec<String>) = (row.get(0), row.get(1));
-        let (kind, table, constraint): (String, String, String) = (row.get(2), row.get(3), row.get(4));
-        assert_eq!(kind, "reference", "{place:?} waits for a value of {constraint} that nobody else has");
-        let column =
-            constraint.strip_prefix(&format!("{table}_")).and_then(|rest| rest.strip_suffix("_fkey"));
-        let column = column.expect("our names of foreign keys").to_owned();
-        let (_, lacks) = waits.get_mut(&place).expect("what waits for something is a row that waits");
-        lacks.insert((column, row.get(5)));
-    }
-    waits
-}
-
 /// Edits until there were so many, as far as `limit` allows; how many there were is counted.
 fn edit(
     stage: &Stage,
@@ -156,7 +129,7 @@ impl Way {
             pipeline.applied_to_the_end(&[], patience()).await;
         }
         let told = begun.elapsed();
-        let waits = waiting(stage).await;
+        let waits = state::waiting(stage).await;
         let mut client = postgres(&stage.postgres).await;
         let verdict = crm::compare(&stage.source, &mut client).await.expect("both sides can be read");
         let compared = begun.elapsed();
@@ -181,7 +154,7 @@ impl Way {
 
 /// What waits is what has to, and for what it lacks. Of a held row something that it requires is enough: the rest is looked for when
 /// that comes.
-fn compare_waiting(what: &str, waits: &Waits, verdict: &Verdict) {
+fn compare_waiting(what: &str, waits: &state::Waits, verdict: &Verdict) {
     let mut wrong = Vec::new();
     for (place, waiting) in &verdict.waiting {
         let text = |wants: &BTreeSet<Want>| -> BTreeSet<(String, String)> {

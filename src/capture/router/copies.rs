@@ -207,16 +207,18 @@ impl Router {
     async fn has_lost(&mut self, done: &[CollectionId]) -> std::result::Result<bool, Stopped> {
         let migration = self.plan.migration.clone();
         let rows = ask!(self.store, control => control.collections(&migration))?;
-        let lost = |id: &CollectionId| {
-            let row = rows.iter().find(|row| row.collection == self.plan.collection(*id).name);
-            let generation = self.copying.get(id).map(|copying| copying.generation);
-            // Whoever has begun another copy of it has not lost this one.
-            row.is_some_and(|row| {
-                let open = row.chunks_done < row.chunks_total || self.copying[id].state == CopyState::Copied;
-                Some(row.generation) == generation && row.state == CopyState::Copying && open
-            })
+        let lacks = |id: &CollectionId| {
+            let Some(known) = self.copying.get(id) else { return false };
+            // Without its row even the plan is gone.
+            let Some(row) = rows.iter().find(|row| row.collection == self.plan.collection(*id).name) else {
+                return true;
+            };
+            let open = row.chunks_done < row.chunks_total || known.state == CopyState::Copied;
+            // Whoever has begun another copy of it since has not lost this one.
+            row.generation < known.generation
+                || row.generation == known.generation && row.state == CopyState::Copying && open
         };
-        Ok(done.iter().any(lost))
+        Ok(done.iter().any(lacks))
     }
 
     /// Behind a new connection may be another server, which lacks the end of a copy. Then all begins anew from what is there.

@@ -56,6 +56,13 @@ impl Ground {
         }
     }
 
+    pub(crate) fn stage_mut(&mut self) -> &mut Stage {
+        match self {
+            Self::Direct(stage, _) => stage,
+            Self::Kafka(pipeline) => &mut pipeline.stage,
+        }
+    }
+
     pub(crate) fn file(&self) -> &Path {
         match self {
             Self::Direct(_, file) => file,

@@ -1,6 +1,10 @@
 //! The few things that tests read from slackwater's own state in the target.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use tokio_postgres::{Client, Row};
+
+use super::Stage;
 
 /// What is known of the copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,4 +76,31 @@ pub(crate) async fn incidents(target: &Client) -> Vec<String> {
 pub(crate) async fn dead_letters(target: &Client) -> i64 {
     let row = target.query_one("SELECT count(*) FROM slackwater.dead_letters", &[]).await;
     row.expect("slackwater.dead_letters can be read").get(0)
+}
+
+/// How a row waits: whether it is held, and by column what it lacks.
+pub(crate) type Waits = BTreeMap<(String, Vec<String>), (bool, BTreeSet<(String, String)>)>;
+
+/// What slackwater says that waits for other rows.
+pub(crate) async fn waiting(stage: &Stage) -> Waits {
+    let waits = "SELECT r.table_name, w.key, w.held FROM slackwater.waiting_rows w JOIN slackwater.relations r ON r.id = w.relation";
+    let wants = "SELECT r.table_name, f.key, d.kind, d.table_name, d.constraint_name, f.wanted[1]
+                 FROM slackwater.waiting_for f JOIN slackwater.relations r ON r.id = f.relation
+                 JOIN slackwater.watched d ON d.id = f.reference";
+    let mut waits: Waits = rows(&stage.target, waits)
+        .await
+        .iter()
+        .map(|row| ((row.get(0), row.get(1)), (row.get(2), BTreeSet::new())))
+        .collect();
+    for row in rows(&stage.target, wants).await {
+        let place: (String, Vec<String>) = (row.get(0), row.get(1));
+        let (kind, table, constraint): (String, String, String) = (row.get(2), row.get(3), row.get(4));
+        assert_eq!(kind, "reference", "{place:?} waits for a value of {constraint} that nobody else has");
+        let column =
+            constraint.strip_prefix(&format!("{table}_")).and_then(|rest| rest.strip_suffix("_fkey"));
+        let column = column.expect("our names of foreign keys").to_owned();
+        let (_, lacks) = waits.get_mut(&place).expect("what waits for something is a row that waits");
+        lacks.insert((column, row.get(5)));
+    }
+    waits
 }
