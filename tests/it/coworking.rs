@@ -6,7 +6,7 @@
 //! By hand: `SLACKWATER_TEST_DOCUMENTS` (of each model), `_EDITS`, `_RATE` (edits a second; 0: as fast as it goes), `_KILLS`, `_CHUNK`
 //! (documents), `_PATIENCE` (seconds), `_SEED` and `_ROUNDS`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
