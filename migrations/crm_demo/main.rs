@@ -101,6 +101,11 @@ impl Source {
     }
 }
 
+/// The driver ends its sessions behind a client that is dropped, and panics where the runtime is gone before that is done.
+async fn close(database: Database) {
+    database.client().clone().shutdown().immediate(true).await;
+}
+
 async fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Load { source, documents, seed, drop } => {
@@ -123,12 +128,14 @@ async fn run(command: Command) -> Result<ExitCode> {
                 loaded.bytes / loaded.documents,
                 start.elapsed().as_secs_f64()
             );
+            close(database).await;
         }
         Command::Write { source, seed, writers, rate, during } => {
             let database = source.open().await?;
             let writers = Writers::learn(&database, seed, Pace { writers, rate }).await?;
             println!("writing");
             println!("{}", writers.write(stop_after(during)?).await?);
+            close(database).await;
         }
         Command::Schema { mut target, fresh } => {
             if let Some(name) = fresh {
@@ -139,10 +146,16 @@ async fn run(command: Command) -> Result<ExitCode> {
             println!("{}", target.postgres);
         }
         Command::Compare { source, target, values } => {
-            let report = crm_demo::compare(&source.open().await?, &mut target.open().await?).await?;
+            let database = source.open().await?;
+            let report = crm_demo::compare(&database, &mut target.open().await?).await?;
+            close(database).await;
             return Ok(ExitCode::from(u8::from(!judge(&report, values))));
         }
-        Command::Thaw { source } => thaw(&source.open().await?).await?,
+        Command::Thaw { source } => {
+            let database = source.open().await?;
+            thaw(&database).await?;
+            close(database).await;
+        }
         Command::Watch { target, during } => {
             let watcher = Watcher::spawn(target.postgres, crm_demo::WATCHED, stop_after(during)?);
             let watcher = watcher.await.map_err(|error| Error::Unexpected(error.to_string()))??;
