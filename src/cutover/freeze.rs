@@ -4,7 +4,7 @@
 //! could still take effect after the sources were unfrozen, and would freeze one for good.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use slackwater_connectors::error::{Error, Kind, Result};
@@ -13,28 +13,39 @@ use slackwater_topics::Moment;
 use crate::config::{Freeze, Migration};
 use crate::source::Named;
 
-/// Stops the writers of all sources. Gives a moment of each source, at or after every write that it acknowledged.
+/// A source whose writers are stopped.
+pub(super) struct Stopped {
+    pub(super) source: String,
+    /// At or after every write that it acknowledged.
+    pub(super) moment: Moment,
+    /// After so long it was known.
+    pub(super) after: Duration,
+}
+
+/// Stops the writers of all sources.
 pub(super) async fn freeze(
     migration: &Migration,
     sources: &[Named],
     within: Duration,
-) -> Result<Vec<(String, Moment)>> {
+) -> Result<Vec<Stopped>> {
+    let begun = Instant::now();
+    let stopped = async |named: &Named, way: &Freeze| {
+        let moment = stopped(named, way, within).await?;
+        Ok(Stopped { source: named.name.clone(), moment, after: begun.elapsed() })
+    };
     let (own, shared) = by_way(migration, sources);
     let own = own.into_iter().map(async |(named, way)| {
         if let Freeze::Command { freeze, .. } = way {
             run(&format!("freezing source {}", named.name), freeze).await?;
         }
-        Ok((named.name.clone(), stopped(named, way, within).await?))
+        stopped(named, way).await
     });
     let shared = async {
         let way = &migration.cutover.freeze;
         if let (Freeze::Command { freeze, .. }, false) = (way, shared.is_empty()) {
             run("freezing the source", freeze).await?;
         }
-        let moments = shared.iter().map(async |named| {
-            let moment = stopped(named, way, within).await?;
-            Ok((named.name.clone(), moment))
-        });
+        let moments = shared.iter().map(|named| stopped(named, way));
         join_all(moments).await.into_iter().collect::<Result<Vec<_>>>()
     };
     let (own, shared) = tokio::join!(join_all(own), shared);

@@ -38,7 +38,7 @@ use super::facts;
 use super::freeze::{ask, by_hand};
 use super::plan::{Blocker, blockers, freeze_in_words, time};
 use super::proof::{self, Count, Counted, Glances};
-use super::report::{DoneStep, Report};
+use super::report::{DoneStep, Report, SourceTimes};
 use super::resume::{Resume, resume};
 use crate::checks::Checked;
 use crate::config::Migration;
@@ -84,6 +84,8 @@ pub(crate) struct Leader<'a> {
     steps: Vec<DoneStep>,
     /// When the freeze began.
     frozen_at: Option<Instant>,
+    /// What each source took since.
+    frozen: Vec<SourceTimes>,
     rehearsal: Option<Duration>,
     /// Sources that cannot refuse writers, right after the freeze.
     glances: Glances,
@@ -151,6 +153,7 @@ impl<'a> Leader<'a> {
             began: Instant::now(),
             steps: Vec::new(),
             frozen_at: None,
+            frozen: Vec::new(),
             rehearsal: None,
             glances: Vec::new(),
             counts: Vec::new(),

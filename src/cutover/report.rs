@@ -22,6 +22,26 @@ pub(crate) struct DoneStep {
     pub(crate) took_ms: f64,
 }
 
+/// What one source took, in milliseconds after the freeze began.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SourceTimes {
+    pub(crate) source: String,
+    /// Its writers were stopped.
+    pub(crate) frozen_ms: f64,
+    /// All that it had was applied.
+    pub(crate) passed_ms: Option<f64>,
+}
+
+impl SourceTimes {
+    pub(crate) fn new(source: &str, frozen_ms: f64) -> Self {
+        Self { source: source.to_owned(), frozen_ms, passed_ms: None }
+    }
+
+    fn json(&self) -> Value {
+        json!({"source": self.source, "frozen_ms": round(self.frozen_ms), "passed_ms": self.passed_ms.map(round)})
+    }
+}
+
 /// The whole report.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
@@ -39,6 +59,7 @@ pub(crate) struct Report {
     /// How long a fence took before the freeze.
     pub(crate) rehearsal_ms: Option<f64>,
     pub(crate) steps: Vec<DoneStep>,
+    pub(crate) sources: Vec<SourceTimes>,
     pub(crate) counts: Vec<Count>,
     /// Tables whose rows are not counted.
     pub(crate) uncounted: Vec<String>,
@@ -81,6 +102,7 @@ impl Report {
             "gap_ms": self.gap_ms.map(round),
             "rehearsal_ms": self.rehearsal_ms.map(round),
             "steps": steps,
+            "frozen_sources": self.sources.iter().map(SourceTimes::json).collect::<Vec<_>>(),
             "counts": counts,
             "not_counted": self.uncounted,
             "checks": checks,

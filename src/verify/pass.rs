@@ -25,7 +25,7 @@ use crate::source::{Chunking, Named};
 /// Workers of a pass. Two keep two cores busy between the source and the target; a third fills the gaps.
 const WORKERS: usize = 3;
 /// How large ranges are.
-const CHUNK: Chunking = Chunking { bytes: 16 << 20, documents: 20_000 };
+const CHUNK: Chunking = Chunking { bytes: 12 << 20, documents: 15_000 };
 /// Ranges of a sample are small, so that a sample is of many places.
 const SAMPLED: Chunking = Chunking { bytes: 1 << 20, documents: 1_000 };
 /// No more bytes of documents are read at once.

@@ -236,6 +236,23 @@ async fn more_is_looked_up_than_before() {
     })
     .await;
     process.stop().await;
+    // Until now each row had one part, and was found by its id. When documents are merged parts are found by the key.
+    let by_key = async || -> i64 {
+        let sql =
+            "SELECT count(*) FROM pg_indexes WHERE schemaname = 'slackwater' AND indexname LIKE 'parts%\\_key'";
+        stage.target.query_one(sql, &[]).await.expect("a row").get(0)
+    };
+    assert_eq!(by_key().await, 0);
+    let merged = file(more, "    merge: any\n    order: { integer: type }\n");
+    let mut process = stage.run(&merged);
+    set(&stage, "things", 1000, doc! {"type": 8, "code": "C3"}).await;
+    until("merged rows are made", PATIENCE, async || {
+        process.still_runs();
+        (shown("rank").await > 0 && shown("*").await == 200).then_some(())
+    })
+    .await;
+    assert_eq!(by_key().await, 1);
+    process.stop().await;
     // Rows that were made of parts cannot be written as if they were not.
     let third = file("name: { const: x }", "");
     let output = stage.output(&["check", third.to_str().expect("UTF-8")]).await;

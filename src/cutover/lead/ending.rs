@@ -126,12 +126,16 @@ impl Leader<'_> {
 
     /// Records a step that is done.
     pub(super) fn record(&mut self, name: &'static str, text: String, begun: Instant) {
-        let now = Instant::now();
+        self.record_took(name, text, begun, begun.elapsed());
+    }
+
+    /// The same for a step that ended before now.
+    pub(super) fn record_took(&mut self, name: &'static str, text: String, begun: Instant, took: Duration) {
         let at_ms = self
             .frozen_at
             .map(|frozen| if begun >= frozen { ms(begun - frozen) } else { -ms(frozen - begun) });
         let from_start_ms = ms(begun.saturating_duration_since(self.began));
-        let step = DoneStep { name, text, at_ms, from_start_ms, took_ms: ms(now - begun) };
+        let step = DoneStep { name, text, at_ms, from_start_ms, took_ms: ms(took) };
         (self.on_step)(&step);
         self.steps.push(step);
     }
@@ -164,6 +168,7 @@ impl Leader<'_> {
             gap_ms: gap.filter(|gap| *gap >= 0.0).or(gap_ms),
             rehearsal_ms: self.rehearsal.map(ms),
             steps: self.steps.clone(),
+            sources: self.frozen.clone(),
             counts: self.counts.clone(),
             uncounted: if self.counts.is_empty() { Vec::new() } else { uncounted },
             checks: self.checks.clone(),

@@ -1,5 +1,6 @@
 //! From the freeze to the open target.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
@@ -8,12 +9,13 @@ use slackwater_connectors::postgres::control::cutover::Fence;
 use uuid::Uuid;
 
 use super::verified::look_last;
-use super::{Abandon, LOOK_EVERY, Leader, Prepared};
+use super::{Abandon, LOOK_EVERY, Leader, Prepared, ms};
 use crate::checks::{Checked, blocks_as, still};
 use crate::config::Finish;
 use crate::cutover::freeze::{freeze, frozen_by_us};
 use crate::cutover::plan::{count, freeze_in_words, time, waits, warnings};
 use crate::cutover::proof::{self, Count};
+use crate::cutover::report::SourceTimes;
 use crate::ops::process::unique_id;
 
 impl<'a> Leader<'a> {
@@ -40,7 +42,9 @@ impl<'a> Leader<'a> {
         // The gap counts from here: until now every writer was served.
         let begun = Instant::now();
         self.frozen_at.get_or_insert(begun);
-        let moments = freeze(self.migration, &self.sources, within).await?;
+        let stopped = freeze(self.migration, &self.sources, within).await?;
+        self.frozen = stopped.iter().map(|one| SourceTimes::new(&one.source, ms(one.after))).collect();
+        let moments = stopped.into_iter().map(|one| (one.source, one.moment)).collect();
         let moments = self.as_captures_count(moments).await?;
         self.record("freeze", freeze_in_words(self.migration), begun);
         Ok(Fence { id: unique_id(), moments })
@@ -55,14 +59,41 @@ impl<'a> Leader<'a> {
         }
         // The documents can be counted meanwhile: the frozen sources do not change. Whether that is so is seen at the end.
         let (passed, documents, glances) = tokio::join!(
-            self.passed(fence),
+            self.passed_by_source(fence),
             proof::documents(self.plan, &self.sources),
             proof::glance(self.plan, &self.sources, &self.glances),
         );
-        passed?;
+        for (source, after) in passed? {
+            if let Some(times) = self.frozen.iter_mut().find(|times| times.source == source) {
+                times.passed_ms = Some(ms(after));
+            }
+        }
         self.glances = glances?;
-        self.record("fence", "everything up to the freeze is applied".into(), begun);
+        self.record(
+            "fence",
+            format!("everything up to the freeze is applied{}", by_source(&self.frozen)),
+            begun,
+        );
         Ok(documents?)
+    }
+
+    /// Waits until every lane or partition has passed the fence; for each source how long after the freeze that was.
+    async fn passed_by_source(&self, fence: &Fence) -> Result<Vec<(String, Duration)>> {
+        let since = self.frozen_at.unwrap_or_else(Instant::now);
+        let mut open: Vec<&String> = fence.moments.iter().map(|(source, _)| source).collect();
+        let mut passed = Vec::new();
+        loop {
+            let progress = self.control.fence_progress(&self.migration.name, fence).await?;
+            let now = since.elapsed();
+            let (late, done): (Vec<_>, Vec<_>) =
+                open.into_iter().partition(|source| progress.late.contains(source));
+            passed.extend(done.into_iter().map(|source| (source.clone(), now)));
+            if progress.missing.is_empty() {
+                return Ok(passed);
+            }
+            open = late;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Waits until no dead letter is left. A late one is tried again within a second; the deadline limits the wait.
@@ -102,14 +133,11 @@ impl<'a> Leader<'a> {
             self.warnings.extend(warnings(&self.control.breach_counts(&self.migration.name).await?));
         }
         let outlived = proof::outlived(self.plan, &outlived);
-        let looked = async {
-            let looked = look_last(followers, fence, &self.accepted).await;
-            (looked, begun.elapsed())
-        };
-        let (counts, checks, (looked, verified)) = tokio::join!(
-            proof::compare(self.plan, tables, &self.sources, counters, documents, &outlived),
-            still(finisher, self.migration, &self.sources),
-            looked,
+        // All three begin together.
+        let ((counts, counted), (checks, checked), (looked, verified)) = tokio::join!(
+            timed(proof::compare(self.plan, tables, &self.sources, counters, documents, &outlived)),
+            timed(still(finisher, self.migration, &self.sources)),
+            timed(look_last(followers, fence, &self.accepted)),
         );
         (self.counts, self.checks) = (counts?, checks?);
         let differing: Vec<String> =
@@ -129,17 +157,17 @@ impl<'a> Leader<'a> {
         if self.migration.verify.is_some() {
             let documents =
                 count(looked as usize, "document that changed last was", "documents that changed last were");
-            self.record(
-                "verified",
-                format!("{documents} compared, in {}", time(verified.as_millis())),
-                begun,
-            );
+            self.record_took("verified", format!("{documents} compared"), begun, verified);
         }
-        let text = format!(
-            "{} tables have as many rows as documents, {} checks hold",
+        let mut text = format!(
+            "{} tables have as many rows as documents ({})",
             self.counts.len() - differing.len(),
-            self.checks.len() - complaints.len()
+            time(counted.as_millis())
         );
+        if !self.checks.is_empty() {
+            let hold = self.checks.len() - complaints.len();
+            let _ = write!(text, ", {hold} checks hold ({})", time(checked.as_millis()));
+        }
         self.record("proof", text, begun);
         Ok(())
     }
@@ -188,4 +216,20 @@ impl<'a> Leader<'a> {
         let asked = try_join_all(blocked.into_iter().map(|named| named.source.is_frozen())).await?;
         Ok(asked.into_iter().all(|frozen| frozen.unwrap_or(true)))
     }
+}
+
+/// Which source was done when, if there are several.
+fn by_source(times: &[SourceTimes]) -> String {
+    let time = |times: &SourceTimes| Some(format!("{} after {:.0} ms", times.source, times.passed_ms?));
+    match times.len() {
+        0 | 1 => String::new(),
+        _ => format!(": {}", times.iter().filter_map(time).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// What comes of it, and how long it took.
+async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    let begun = Instant::now();
+    let done = work.await;
+    (done, begun.elapsed())
 }

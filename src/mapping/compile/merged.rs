@@ -36,6 +36,8 @@ pub(in crate::mapping) struct Part {
     order: Option<Type>,
     /// None where each row has one part.
     merge: Option<Merge>,
+    /// The key is made of the document's id, and of nothing else.
+    by_id: Option<IdForm>,
     place: Place,
 }
 
@@ -225,13 +227,20 @@ impl Part {
             })
         };
         let columns: Vec<Given> = built.iter().filter_map(given).collect();
+        let by_id = match (key, &rule.each) {
+            (&[at], None) => match &built[at].code.take {
+                Take::Own { form } => Some(*form),
+                _ => None,
+            },
+            _ => None,
+        };
         let key: Vec<usize> = key.iter().map(|at| built[*at].column).collect();
         for given in &columns {
             check_how(given, key.contains(&given.column), &table.columns[given.column], findings);
         }
         let merge = rule.merge.as_ref().map(|merge| merge.value);
         let table = (table.schema.clone(), table.name.clone());
-        Self { spec, table, key, columns, order, merge, place: rule.into.place }
+        Self { spec, table, key, columns, order, merge, by_id, place: rule.into.place }
     }
 }
 
@@ -447,7 +456,14 @@ fn whole(
         not_null.filter_map(|given| Some((place(given.column), given.wanted.as_ref()?.of.clone()))).collect();
     required.sort_unstable();
     required.dedup_by_key(|(column, _)| *column);
+    // Of rows with one part nothing has to be chosen.
+    let by_id = match parts {
+        [part] if part.merge.is_none() => part.by_id,
+        _ => None,
+    };
     let merging = Whole {
+        single: by_id.is_some(),
+        by_part: by_id.is_some_and(|form| matches!(form, IdForm::Uuid)),
         parts: parts.iter().map(|part| part.spec).collect(),
         how: given.values().map(|given| given.how).collect(),
         all: parts[0].merge == Some(Merge::All),

@@ -160,6 +160,8 @@ pub struct FenceProgress {
     pub missing: Vec<String>,
     /// The number of all lanes or partitions.
     pub all: usize,
+    /// The sources of those that have not passed it, each once.
+    pub late: Vec<String>,
 }
 
 const COLUMNS: &str = "id, state, owner, host, way, (extract(epoch FROM armed_at) * 1000)::bigint, \
@@ -322,21 +324,25 @@ impl Control {
             SELECT lane, through >= m.moment AND EXISTS (
                 SELECT FROM slackwater.fence_passes AS p
                 WHERE p.migration = $1 AND p.id = $2 AND p.lane = wanted.lane
-            ) FROM wanted JOIN unnest($3::text[], $4::bigint[]) AS m(source, moment) ON m.source = wanted.source
+            ), source FROM wanted JOIN unnest($3::text[], $4::bigint[]) AS m(source, moment) ON m.source = wanted.source
             ORDER BY 1";
         let sources: Vec<&str> = fence.moments.iter().map(|(source, _)| source.as_str()).collect();
         let moments: Vec<i64> = fence.moments.iter().map(|(_, moment)| to_bigint(*moment)).collect();
         let parameters = [&migration as &(dyn ToSql + Sync), &Id(fence.id), &sources, &moments];
         let lanes = self
             .rows("looking for the fence", sql, &parameters, |row| {
-                Ok((row.try_get::<_, String>(0)?, row.try_get::<_, bool>(1)?))
+                Ok((row.try_get::<_, String>(0)?, row.try_get::<_, bool>(1)?, row.try_get::<_, String>(2)?))
             })
             .await?;
         let all = lanes.len();
-        Ok(FenceProgress {
-            missing: lanes.into_iter().filter(|lane| !lane.1).map(|lane| lane.0).collect(),
-            all,
-        })
+        let (mut missing, mut late) = (Vec::new(), Vec::new());
+        for (lane, _, source) in lanes.into_iter().filter(|(_, passed, _)| !passed) {
+            missing.push(lane);
+            if !late.contains(&source) {
+                late.push(source);
+            }
+        }
+        Ok(FenceProgress { missing, all, late })
     }
 
     /// The last step: from here on the target is the one to write to, and no process writes for the migration any more.

@@ -16,8 +16,8 @@ pub fn part_type(kind: &Type) -> Type {
     Type { name: element_type(&base), modifier: -1, ..base }
 }
 
-/// What has to be there for the parts of one rule: the table and its indexes. Made only where it is not there, or has lost columns.
-pub(super) fn create(part: &TableSpec, whole: Option<&TableSpec>, found_by: &[&str]) -> String {
+/// What has to be there for the parts of one rule: the table.
+pub(super) fn create(part: &TableSpec) -> String {
     let table = table_name(part);
     let columns: Vec<String> = part
         .table
@@ -34,22 +34,36 @@ pub(super) fn create(part: &TableSpec, whole: Option<&TableSpec>, found_by: &[&s
             element_type(&column.kind)
         );
     }
-    let index = |what: &str, columns: String| {
-        let name = quote(&format!("{}_{what}", part.table.name));
-        format!("; CREATE INDEX IF NOT EXISTS {name} ON {table} ({columns})")
-    };
-    if let Some(whole) = whole {
-        sql += &index("key", keys(whole, ""));
+    sql
+}
+
+/// Its indexes: name, and columns.
+pub(super) fn indexes(
+    part: &TableSpec,
+    whole: Option<&TableSpec>,
+    found_by: &[&str],
+) -> Vec<(String, String)> {
+    let mut indexes = Vec::new();
+    let mut index =
+        |what: &str, columns: String| indexes.push((format!("{}_{what}", part.table.name), columns));
+    // Where the key is the part's own id, there is the primary key.
+    if let Some(whole) = whole.filter(|whole| !is_by_part(whole)) {
+        index("key", keys(whole, ""));
     }
     if part.owner.is_some() {
-        sql += &index("document", quote(DOCUMENT));
+        index("document", quote(DOCUMENT));
     }
     for column in found_by.iter().filter(|column| **column != PART) {
         // Names of such columns end with a hash.
         let end: String = column.chars().rev().take(8).collect();
-        sql += &index(&end, quote(column));
+        index(&end, quote(column));
     }
-    sql
+    indexes
+}
+
+/// The key of the rows is the id of their parts.
+pub(super) fn is_by_part(whole: &TableSpec) -> bool {
+    whole.whole().is_some_and(|merging| merging.by_part)
 }
 
 /// A column of parts has another type than it had.
@@ -91,15 +105,17 @@ fn now_and_before(part: &TableSpec, columns: &[&str]) -> String {
     )
 }
 
-/// What the rows `$1` of parts look for, as text.
+/// What the rows `$1` of parts look for, as text; where they travel as they are, `$1` are the values of that column alone.
 pub(super) fn looked_for(part: &TableSpec, wanted: &str) -> String {
-    format!("SELECT DISTINCT r.{}::text FROM {} AS r", quote(wanted), source(part, 1))
+    if part.shape.is_some() {
+        return format!("SELECT DISTINCT r.{}::text FROM {} AS r", quote(wanted), source(part, 1));
+    }
+    format!("SELECT DISTINCT x.v::text FROM unnest($1::{}[]) AS x(v)", kind_of(part, wanted))
 }
 
 /// The keys, as text, of rows that have parts which look for one of `$1`.
 pub(super) fn looking(part: &TableSpec, whole: &TableSpec, wanted: &str) -> String {
-    let kind =
-        part.table.column(wanted).map(|at| element_type(&part.table.columns[at].kind)).unwrap_or_default();
+    let kind = kind_of(part, wanted);
     let names: Vec<String> = key_names(whole).map(|name| format!("t.{}::text", quote(name))).collect();
     format!(
         "SELECT DISTINCT {} FROM unnest($1::text[]) AS x(v) JOIN {} AS t ON t.{} = x.v::{kind}",
@@ -107,6 +123,10 @@ pub(super) fn looking(part: &TableSpec, whole: &TableSpec, wanted: &str) -> Stri
         table_name(part),
         quote(wanted)
     )
+}
+
+fn kind_of(part: &TableSpec, column: &str) -> String {
+    part.table.column(column).map(|at| element_type(&part.table.columns[at].kind)).unwrap_or_default()
 }
 
 /// The rows of the keys that are bound, one array of text a column: whether there is one, the key, and its columns as they travel.
@@ -146,8 +166,16 @@ pub(super) fn rows(whole: &TableSpec, merging: &Whole, specs: &[TableSpec]) -> S
     let made: Vec<String> = kinds
         .iter()
         .enumerate()
-        .map(|(at, kind)| format!("{} AS c{at}", made(whole, merging, at, kind)))
+        .map(|(at, kind)| match merging.single {
+            true => format!("p.c{at}"),
+            false => format!("{} AS c{at}", made(whole, merging, at, kind)),
+        })
         .collect();
+    // Nothing has to be chosen where a row has one part.
+    let (stands, all) = match merging.single {
+        true => ("p.part IS NOT NULL".to_owned(), String::new()),
+        false => (stands, format!(" GROUP BY {}", key.join(", "))),
+    };
     let required: String =
         merging.required.iter().map(|(at, _)| format!(" AND a.c{at} IS NOT NULL")).collect();
     let lacks: String = match merging.required.is_empty() {
@@ -163,7 +191,7 @@ pub(super) fn rows(whole: &TableSpec, merging: &Whole, specs: &[TableSpec]) -> S
         kinds.iter().enumerate().map(|(at, kind)| travels(whole, merging, at, kind)).collect();
     format!(
         "SELECT a.stands{required}, {outer_key}, {outer}{lacks} FROM (SELECT {key}, {stands} AS stands, {made} \
-         FROM {wanted} LEFT JOIN LATERAL ({sides}) AS p ON true GROUP BY {key}) AS a",
+         FROM {wanted} LEFT JOIN LATERAL ({sides}) AS p ON true{all}) AS a",
         sides = sides.join(" UNION ALL "),
         outer_key = names.iter().map(|name| format!("a.{name}")).collect::<Vec<_>>().join(", "),
         outer = outer.join(", "),
@@ -242,8 +270,11 @@ fn of_side(
         (Some(kind), None) => format!("NULL::{}", kind.name),
         (None, None) => "NULL::bigint".to_owned(),
     };
-    let same: Vec<String> =
-        key_names(whole).enumerate().map(|(place, name)| format!("t.{} = w.k{place}", quote(name))).collect();
+    let by_part = is_by_part(whole);
+    let same: Vec<String> = key_names(whole)
+        .enumerate()
+        .map(|(place, name)| format!("t.{} = w.k{place}", quote(if by_part { PART } else { name })))
+        .collect();
     format!(
         "SELECT {}, {side} AS side, t.{} AS part, {order} AS o FROM {} AS t WHERE {}",
         values.join(", "),

@@ -148,6 +148,29 @@ impl Rows {
         self.order.get(n).map(|(_, start, _)| *start as usize)
     }
 
+    /// Of each row the first bytes of its key: all of them where that is a UUID.
+    pub(super) fn keys(&self) -> impl Iterator<Item = [u8; 16]> {
+        self.order.iter().map(|(key, _, _)| key.to_be_bytes())
+    }
+
+    /// The fields of one column: length and bytes.
+    pub(super) fn column(&self, index: usize) -> impl Iterator<Item = &[u8]> {
+        self.order.iter().filter_map(move |(_, start, end)| {
+            let mut rest = self.bytes.get(*start as usize..*end as usize)?;
+            rest = rest.get(if self.format.sized { 4 } else { 0 }..)?;
+            for (at, before) in self.format.before.iter().enumerate().take(index + 1) {
+                rest = rest.get(before.len()..)?;
+                let length = i32::from_be_bytes(*rest.first_chunk()?).max(0) as usize;
+                let (field, after) = rest.split_at_checked(4 + length)?;
+                if at == index {
+                    return Some(field);
+                }
+                rest = after;
+            }
+            None
+        })
+    }
+
     /// How many complete rows.
     pub fn len(&self) -> usize {
         self.count
@@ -208,6 +231,12 @@ impl Values {
     /// Lengths and bytes, one after the other.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The values, where all are UUIDs.
+    pub(super) fn uuids(&self) -> impl Iterator<Item = [u8; 16]> {
+        let (values, _) = self.bytes.as_chunks::<20>();
+        values.iter().filter_map(|value| value.last_chunk().copied())
     }
 
     /// Where the values written so far end.
@@ -308,6 +337,10 @@ pub struct Whole {
     pub how: Vec<How>,
     /// A row stands as long as each of the tables has a part of it; otherwise as long as one has.
     pub all: bool,
+    /// Each row has one part, and each part one row: the key is made of the document's id.
+    pub single: bool,
+    /// The key is the id of the part.
+    pub by_part: bool,
     /// What is looked up for columns.
     pub lookups: Vec<LookUp>,
     /// Columns, as indices into those that are filled, without whose value no row stands; and the collection in which each is looked up.
@@ -498,6 +531,23 @@ mod tests {
             out.extend_from_slice(field);
         }
         rows.end();
+    }
+
+    #[test]
+    fn a_column_is_found_among_fields_of_any_length() {
+        let mut rows = Rows::new(
+            Arc::new(RowFormat { sized: true, before: vec![vec![7; 3], vec![8; 5]], after: vec![9] }),
+            1,
+        );
+        row(&mut rows, b"key", b"");
+        rows.begin();
+        rows.field(0).extend_from_slice(&(-1_i32).to_be_bytes());
+        rows.field(1).extend_from_slice(&[0, 0, 0, 1, b'k']);
+        rows.end();
+        let column = |index| rows.column(index).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        assert_eq!(column(0), [vec![0, 0, 0, 0], (-1_i32).to_be_bytes().to_vec()]);
+        assert_eq!(column(1), [b"\0\0\0\x03key".to_vec(), b"\0\0\0\x01k".to_vec()]);
+        assert_eq!(column(2), Vec::<Vec<u8>>::new());
     }
 
     #[test]

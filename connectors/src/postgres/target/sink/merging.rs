@@ -10,7 +10,7 @@
 //!
 //! **Crash**: parts, rows and the lane's progress are one transaction.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::Hasher as _;
 
 use postgres_types::{FromSql, ToSql, Type};
@@ -110,8 +110,7 @@ impl Sink {
         self.note_seen(&all, seen).await?;
         self.plan_by_keys(true).await?;
         let mut touched = self.touched(writes).await?;
-        self.lock_lookups(writes, &mut touched).await?;
-        self.lock_keys(&touched).await?;
+        self.lock_all(writes, &mut touched, true).await?;
         let nothing = WriteSet::new(&self.specs, false);
         let (mut parts, mut others) = (Vec::new(), Vec::new());
         for (spec, write) in all.into_iter().enumerate() {
@@ -134,7 +133,10 @@ impl Sink {
         let mut touched = Touched::new();
         for (spec, write) in writes.tables.iter().enumerate().filter(|(_, write)| !write.is_empty()) {
             if let Some(of) = self.made_of(spec) {
-                let keys = self.keys_in(Use::Touched(spec), spec, write).await?;
+                let keys = match merged::is_by_part(&self.specs[of]) {
+                    true => ids(write),
+                    false => self.keys_in(Use::Touched(spec), spec, write).await?,
+                };
                 touched.entry(of).or_default().extend(keys);
             }
         }
@@ -159,9 +161,21 @@ impl Sink {
         keys(&found.map_err(fail)?).map_err(fail)
     }
 
-    /// Waits until nobody else changes what this batch looks up, or looks up what it changes, and adds the rows that are to be made anew
+    /// Takes all locks of a batch, and adds the rows that are to be made anew because they look up what it changes. `own`: the lane is that
+    /// of the documents.
+    async fn lock_all(&mut self, writes: &WriteSet, touched: &mut Touched, own: bool) -> Result<()> {
+        let anew = self.lock_lookups(writes).await?;
+        self.lock_keys(touched, own, &anew).await?;
+        for (of, keys) in anew {
+            touched.entry(of).or_default().extend(keys);
+        }
+        Ok(())
+    }
+
+    /// Waits until nobody else changes what this batch looks up, or looks up what it changes. Gives the rows that are to be made anew
     /// because they look up what it changes.
-    async fn lock_lookups(&mut self, writes: &WriteSet, touched: &mut Touched) -> Result<()> {
+    async fn lock_lookups(&mut self, writes: &WriteSet) -> Result<Touched> {
+        let mut anew = Touched::new();
         let wholes = self.specs.iter().enumerate().filter_map(|(of, spec)| Some((of, spec.whole()?)));
         let all: Vec<(usize, usize, LookUp)> = wholes
             .flat_map(|(of, whole)| {
@@ -178,7 +192,7 @@ impl Sink {
             }
             let write = &writes.tables[lookup.part];
             if !write.rows.is_empty() {
-                let found = self.keys_in(Use::LookedFor(*of, *number), lookup.part, write).await?;
+                let found = self.looked_for(Use::LookedFor(*of, *number), lookup, write).await?;
                 wanted.entry(place).or_default().extend(found);
             }
         }
@@ -192,10 +206,29 @@ impl Sink {
             let values: Vec<&String> = values.iter().flatten().collect();
             for values in values.chunks(MOST_KEYS) {
                 let found = self.client.query(self.get(what)?, &[&values]).await.map_err(fail)?;
-                touched.entry(*of).or_default().extend(keys(&found).map_err(fail)?);
+                anew.entry(*of).or_default().extend(keys(&found).map_err(fail)?);
             }
         }
-        Ok(())
+        Ok(anew)
+    }
+
+    /// What the rows of a batch look for.
+    async fn looked_for(&mut self, what: Use, lookup: &LookUp, write: &TableWrite) -> Result<BTreeSet<Key>> {
+        let part = &self.specs[lookup.part];
+        let column = part.columns.iter().position(|column| part.table.columns[*column].name == lookup.wanted);
+        let column = column.filter(|_| part.shape.is_none());
+        let Some(column) = column else { return self.keys_in(what, lookup.part, write).await };
+        // Many rows look for few values.
+        let some: HashSet<&[u8]> = write.rows.column(column).filter(|field| !is_null(field)).collect();
+        let mut wanted = Values::default();
+        some.into_iter().for_each(|field| wanted.push().extend_from_slice(field));
+        self.prepare(what).await?;
+        let statement = self.get(what)?;
+        let found = self.client.query(statement, &[&*values(statement, 0, &wanted)]).await;
+        let fail = |error: tokio_postgres::Error| {
+            explain(self.doing("looking what is looked up by", lookup.part), &error)
+        };
+        keys(&found.map_err(fail)?).map_err(fail)
     }
 
     /// Locks what changes for one, and what is only wanted for many.
@@ -210,6 +243,30 @@ impl Sink {
                 }
             }
         }
+        self.lock(LOOKUPS, locks, "waiting for others that change what is looked up").await
+    }
+
+    /// Waits until nobody else makes the same rows: of the batch's own parts (`touched`), and of what it changes for others (`anew`).
+    ///
+    /// Where a row has one part, only the lane of its document touches it, and who changes what it looks up. So such lanes
+    /// need not wait for each other, and the keys of their own parts are locked for many.
+    async fn lock_keys(&self, touched: &Touched, own: bool, anew: &Touched) -> Result<()> {
+        let mut locks: BTreeMap<i32, bool> = BTreeMap::new();
+        for (all, own) in [(touched, own), (anew, false)] {
+            for (of, keys) in all {
+                let table = &self.specs[*of].table;
+                let single = self.specs[*of].whole().is_some_and(|whole| whole.single);
+                for key in keys {
+                    *locks.entry(lock_of([&table.schema, &table.name, ""], key)).or_default() |=
+                        !(own && single);
+                }
+            }
+        }
+        self.lock(KEYS, locks, "waiting for others that make the same rows").await
+    }
+
+    /// Takes locks of a class in the order of their numbers: for this transaction alone, or for many.
+    async fn lock(&self, class: i32, locks: BTreeMap<i32, bool>, doing: &str) -> Result<()> {
         if locks.is_empty() {
             return Ok(());
         }
@@ -217,24 +274,8 @@ impl Sink {
         let sql = "SELECT count(CASE WHEN l.alone THEN pg_catalog.pg_advisory_xact_lock($1, l.n)
                                      ELSE pg_catalog.pg_advisory_xact_lock_shared($1, l.n) END)
                    FROM unnest($2::int[], $3::bool[]) AS l(n, alone)";
-        let locked = self.client.query_one(sql, &[&LOOKUPS, &locks, &alone]).await;
-        locked.map(drop).map_err(|error| explain("waiting for others that change what is looked up", &error))
-    }
-
-    /// Waits until nobody else changes parts with these keys.
-    async fn lock_keys(&self, touched: &Touched) -> Result<()> {
-        let mut locks = BTreeSet::new();
-        for (of, keys) in touched {
-            let table = &self.specs[*of].table;
-            locks.extend(keys.iter().map(|key| lock_of([&table.schema, &table.name, ""], key)));
-        }
-        if locks.is_empty() {
-            return Ok(());
-        }
-        let locks: Vec<i32> = locks.into_iter().collect();
-        let sql = "SELECT count(pg_catalog.pg_advisory_xact_lock($1, l.n)) FROM unnest($2::int[]) AS l(n)";
-        let locked = self.client.query_one(sql, &[&KEYS, &locks]).await;
-        locked.map(drop).map_err(|error| explain("waiting for others that make the same rows", &error))
+        let locked = self.client.query_one(sql, &[&class, &locks, &alone]).await;
+        locked.map(drop).map_err(|error| explain(doing, &error))
     }
 
     /// What the parts of these keys make: rows to write, and rows to delete.
@@ -364,8 +405,7 @@ impl Sink {
             return Ok(0);
         }
         let mut touched = self.touched(&writes).await?;
-        self.lock_lookups(&writes, &mut touched).await?;
-        self.lock_keys(&touched).await?;
+        self.lock_all(&writes, &mut touched, false).await?;
         self.client.execute(&delete, &[]).await.map_err(fail)?;
         self.plan_by_keys(true).await?;
         let made = self.made(touched).await?;
@@ -447,15 +487,26 @@ pub(super) async fn make_tables(client: &tokio_postgres::Client, specs: &[TableS
                 let other: Vec<usize> = other.collect();
                 Ok((lacks || !other.is_empty()).then_some(other))
             };
+        let indexes = merged::indexes(part, whole, &indexed);
         let found = client.query(sql, &[&name]).await.map_err(fail)?;
-        if wrong(&found).map_err(fail)?.is_none() {
+        let names: Vec<String> =
+            indexes.iter().map(|(index, _)| format!("slackwater.{}", quote(index))).collect();
+        let lacks =
+            "SELECT EXISTS (SELECT FROM unnest($1::text[]) AS i(name) WHERE to_regclass(i.name) IS NULL)";
+        let lacks: bool =
+            client.query_one(lacks, &[&names]).await.and_then(|row| row.try_get(0)).map_err(fail)?;
+        if !lacks && wrong(&found).map_err(fail)?.is_none() {
             continue;
         }
         // Two that make it at once would be in each other's way.
         client.batch_execute("BEGIN READ WRITE").await.map_err(fail)?;
         let lock = "SELECT pg_catalog.pg_advisory_xact_lock($1, 0)";
         client.query_one(lock, &[&KEYS]).await.map_err(fail)?;
-        client.batch_execute(&merged::create(part, whole, &indexed)).await.map_err(fail)?;
+        client.batch_execute(&merged::create(part)).await.map_err(fail)?;
+        for (index, columns) in &indexes {
+            let create = format!("CREATE INDEX IF NOT EXISTS {} ON {name} ({columns})", quote(index));
+            client.batch_execute(&create).await.map_err(fail)?;
+        }
         let found = client.query(sql, &[&name]).await.map_err(fail)?;
         for at in wrong(&found).map_err(fail)?.unwrap_or_default() {
             let column = &part.table.columns[at];
@@ -465,6 +516,17 @@ pub(super) async fn make_tables(client: &tokio_postgres::Client, specs: &[TableS
         client.batch_execute("COMMIT").await.map_err(fail)?;
     }
     Ok(())
+}
+
+fn is_null(field: &[u8]) -> bool {
+    field.starts_with(&(-1_i32).to_be_bytes())
+}
+
+/// The ids of the parts that are written and deleted, as keys of one column.
+fn ids(write: &TableWrite) -> BTreeSet<Key> {
+    let deleted = write.deletes.iter().flat_map(Values::uuids);
+    let ids = write.rows.keys().chain(deleted);
+    ids.map(|id| vec![uuid::Uuid::from_bytes(id).to_string()]).collect()
 }
 
 /// The keys in rows of texts.
