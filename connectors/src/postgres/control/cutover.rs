@@ -324,7 +324,7 @@ impl Control {
             SELECT lane, through >= m.moment AND EXISTS (
                 SELECT FROM slackwater.fence_passes AS p
                 WHERE p.migration = $1 AND p.id = $2 AND p.lane = wanted.lane
-            ), source FROM wanted JOIN unnest($3::text[], $4::bigint[]) AS m(source, moment) ON m.source = wanted.source
+            ), wanted.source FROM wanted JOIN unnest($3::text[], $4::bigint[]) AS m(source, moment) ON m.source = wanted.source
             ORDER BY 1";
         let sources: Vec<&str> = fence.moments.iter().map(|(source, _)| source.as_str()).collect();
         let moments: Vec<i64> = fence.moments.iter().map(|(_, moment)| to_bigint(*moment)).collect();
