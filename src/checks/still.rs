@@ -12,6 +12,7 @@ use super::series::Series;
 use super::sides::Side;
 use super::{query, said};
 use crate::config::{Asks, Both, Check, Migration};
+use crate::ops::underway::Underway;
 use crate::source::Named;
 
 /// All checks of the file. The sources are asked side by side, and the target one question after the other.
@@ -19,13 +20,15 @@ pub(crate) async fn still(
     finisher: &Finisher,
     migration: &Migration,
     sources: &[Named],
+    underway: &Underway,
 ) -> Result<Vec<Checked>> {
     let sides = try_join_all(migration.checks.iter().map(async |check| match &check.asks {
         Asks::Nothing(_) => Ok(None),
         Asks::Both(both) => {
             let read = async {
                 let named = source_named(sources, &both.source)?;
-                let side = side_of(&check.name.value, migration, named, both, AsOf::Majority).await?;
+                let side = side_of(&check.name.value, migration, named, both, AsOf::Majority);
+                let side = underway.during(at(check, "at the source"), side).await?;
                 Ok(side.map(|(side, _)| side).unwrap_or_default())
             };
             match read.await {
@@ -37,12 +40,19 @@ pub(crate) async fn still(
     .await?;
     let mut found = Vec::with_capacity(migration.checks.len());
     for (check, side) in migration.checks.iter().zip(sides) {
-        found.push(match (&check.asks, side) {
-            (Asks::Both(both), Some(side)) => said(check, compare(finisher, check, both, side).await)?,
-            _ => query(finisher, check, &check.sql().value).await?,
-        });
+        let asked = async {
+            match (&check.asks, side) {
+                (Asks::Both(both), Some(side)) => said(check, compare(finisher, check, both, side).await),
+                _ => query(finisher, check, &check.sql().value).await,
+            }
+        };
+        found.push(underway.during(at(check, "at the target"), asked).await?);
     }
     Ok(found)
+}
+
+fn at(check: &Check, side: &str) -> String {
+    format!("the check `{}` {side}", check.name.value)
 }
 
 async fn compare(finisher: &Finisher, check: &Check, both: &Both, side: Result<Side>) -> Result<Found> {

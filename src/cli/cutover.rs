@@ -66,24 +66,36 @@ pub(super) async fn run(path: &Path, request: Request) -> Result<ExitCode, Failu
         // Before anything is frozen, because no signal may be lost after that.
         let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-        tokio::select! {
-            outcome = Box::pin(leader.run()) => outcome?,
+        let ended = tokio::select! {
+            outcome = Box::pin(leader.run()) => Some(outcome?),
             _ = interrupt.recv() => revert_cutover(&migration, &plan, &on_step).await?,
             _ = terminate.recv() => revert_cutover(&migration, &plan, &on_step).await?,
-        }
+        };
+        let Some(outcome) = ended else {
+            const TEXT: &str = "it was interrupted before anything was frozen: nothing was changed";
+            match request.json {
+                true => print(&format!(
+                    "{:#}",
+                    serde_json::json!({"migration": migration.name, "state": "interrupted", "reason": TEXT})
+                )),
+                false => print(TEXT),
+            }
+            return Ok(ExitCode::from(TAKEN_BACK));
+        };
+        outcome
     };
     Ok(end(&migration, &request, started_at, outcome).await)
 }
 
-/// Takes the interrupted cutover back, or finds that it has already opened the target.
+/// Takes the interrupted cutover back, or finds that it has already opened the target. None if it had not begun.
 async fn revert_cutover(
     migration: &Migration,
     plan: &Arc<Plan>,
     on_step: &(dyn Fn(&DoneStep) + Sync),
-) -> Result<Outcome, Failure> {
+) -> Result<Option<Outcome>, Failure> {
     let sources = Named::connect_to_those_that_answer(&migration.sources).await;
     let leader = Leader::new(migration, plan, sources, Accepted::default(), on_step).await?;
-    Ok(leader.abort("it was interrupted").await?.unwrap_or(Outcome::Blocked(Vec::new())))
+    Ok(leader.abort("it was interrupted").await?)
 }
 
 fn no_signals(error: std::io::Error) -> Failure {

@@ -53,7 +53,10 @@ pub(crate) async fn gather(
             && blocks
         {
             facts.right = named.source.freeze_right().await.ok();
-            facts.frozen = named.source.is_frozen().await.ok().flatten();
+            // While a cutover is under way it is that one which has frozen it.
+            if busy.is_none() {
+                facts.frozen = named.source.is_frozen().await.ok().flatten();
+            }
             facts.writer = named.source.oldest_writer().await.ok().flatten();
         }
         asked.push(facts);

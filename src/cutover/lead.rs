@@ -30,6 +30,7 @@ use slackwater_connectors::postgres::control::accepted::Accepted;
 use slackwater_connectors::postgres::control::cutover::{
     CutoverRow, CutoverState, Fence, FenceProgress, NewCutover,
 };
+use slackwater_connectors::postgres::target::drift::Looker;
 use slackwater_connectors::postgres::target::finish::{Finisher, Sequence};
 use slackwater_topics::Moment;
 use uuid::Uuid;
@@ -44,6 +45,7 @@ use crate::checks::Checked;
 use crate::config::Migration;
 use crate::mapping::Plan;
 use crate::ops::process::{self, unique_id};
+use crate::ops::underway::Underway;
 use crate::source::Named;
 use crate::verify::Follower;
 
@@ -92,6 +94,8 @@ pub(crate) struct Leader<'a> {
     counts: Vec<Count>,
     checks: Vec<Checked>,
     warnings: Vec<String>,
+    /// What the freeze waits for.
+    underway: Underway,
 }
 
 /// What is prepared before the freeze.
@@ -159,6 +163,7 @@ impl<'a> Leader<'a> {
             counts: Vec::new(),
             checks: Vec::new(),
             warnings: Vec::new(),
+            underway: Underway::default(),
         })
     }
 
@@ -166,7 +171,8 @@ impl<'a> Leader<'a> {
     pub(crate) async fn run(mut self) -> Result<Outcome> {
         let name = &self.migration.name;
         if !self.control.lease_cutover(name).await? {
-            let row = self.control.cutover(name).await?;
+            // The newest record may be that of an older one, which has ended.
+            let row = self.control.cutover(name).await?.filter(|row| row.state != CutoverState::Reverted);
             let busy = Some(leader_of(row.as_ref()));
             let facts = facts::gather(self.migration, &self.control, &self.sources, busy).await?;
             return Ok(Outcome::Blocked(blockers(self.migration, &facts)));
@@ -445,14 +451,23 @@ impl<'a> Leader<'a> {
             Err(abandon) => return self.revert_cutover(id, abandon.into()).await,
         };
         let outcome = tokio::time::timeout(within, Box::pin(self.frozen(id, &mut prepared, within))).await;
-        match outcome {
-            Ok(Ok(())) => self.opened(id).await,
-            Ok(Err(abandon)) => self.revert_cutover(id, abandon.into()).await,
+        let reason = match outcome {
+            Ok(Ok(())) => return self.opened(id).await,
+            Ok(Err(abandon)) => abandon.into(),
+            // The details are worth a question, but not an error.
             Err(_) => {
-                // The details are worth a question, but not an error.
-                let reason = self.what_was_missing(id).await.unwrap_or_else(|_| self.deadline_passed());
-                self.revert_cutover(id, reason).await
+                let missing = self.what_was_missing(id, &prepared).await;
+                missing.unwrap_or_else(|_| self.deadline_passed())
             }
+        };
+        self.let_go(prepared).await;
+        self.revert_cutover(id, reason).await
+    }
+
+    /// What the team's SQL has changed so far is undone, and what it has locked is free, before anybody is told that all is as before.
+    async fn let_go(&self, prepared: Prepared<'a>) {
+        if let Err(error) = self.control.end_sessions(&[prepared.finisher.pid()]).await {
+            tracing::debug!(%error, "the session of the last steps ends by itself");
         }
     }
 
@@ -478,7 +493,7 @@ impl<'a> Leader<'a> {
     }
 
     /// What the freeze waited for in vain.
-    async fn what_was_missing(&self, id: Uuid) -> Result<String> {
+    async fn what_was_missing(&self, id: Uuid, prepared: &Prepared<'_>) -> Result<String> {
         let name = &self.migration.name;
         let row = self.control.cutover(name).await?;
         if let Some(fence) = row.filter(|row| row.state == CutoverState::Frozen).and_then(CutoverRow::fence) {
@@ -491,8 +506,22 @@ impl<'a> Leader<'a> {
                 ));
             }
         }
-        let (late, left) = (self.deadline_passed(), self.letters_to_wait_for(id).await?);
+        let (late, open) = (self.deadline_passed(), self.underway.open());
+        if !open.is_empty() {
+            let holder = self.who_is_waited_for(prepared.finisher.pid()).await.unwrap_or_default();
+            return Ok(format!("{late}; not done in time: {}{holder}", open.join(", ")));
+        }
+        let left = self.letters_to_wait_for(id).await?;
         Ok(if left > 0 { format!("{late}; dead_letters: {left} left") } else { late })
+    }
+
+    /// Who holds the lock that our session waits for, if it waits for one.
+    async fn who_is_waited_for(&self, pid: i32) -> Result<String> {
+        let blocked = Looker::open(&self.migration.target.uri).await?.blocked().await?;
+        let ours = blocked.into_iter().find(|blocked| blocked.pid == pid);
+        Ok(ours
+            .map(|ours| format!(", which waits for a lock that {} holds", ours.holder))
+            .unwrap_or_default())
     }
 
     fn deadline_passed(&self) -> String {

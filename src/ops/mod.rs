@@ -15,3 +15,4 @@ pub(crate) mod process;
 pub(crate) mod stop;
 pub(crate) mod store;
 pub(crate) mod text;
+pub(crate) mod underway;

@@ -238,8 +238,7 @@ async fn more_is_looked_up_than_before() {
     process.stop().await;
     // Until now each row had one part, and was found by its id. When documents are merged parts are found by the key.
     let by_key = async || -> i64 {
-        let sql =
-            "SELECT count(*) FROM pg_indexes WHERE schemaname = 'slackwater' AND indexname LIKE 'parts%\\_key'";
+        let sql = "SELECT count(*) FROM pg_indexes WHERE schemaname = 'slackwater' AND indexname LIKE 'parts%\\_key'";
         stage.target.query_one(sql, &[]).await.expect("a row").get(0)
     };
     assert_eq!(by_key().await, 0);

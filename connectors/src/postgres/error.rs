@@ -5,6 +5,7 @@
 
 use std::error::Error as _;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio_postgres::error::DbError;
 
@@ -38,6 +39,15 @@ const ABORTED: &str = "25P02";
 const LOST: &str = "lost";
 /// A write where none is allowed: on a standby.
 const READ_ONLY: &str = "25006";
+
+/// How often a write was refused because none was allowed.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+/// Changes whenever a session was told that it may not write. A session that was opened then may keep that for as long as it lives
+/// (`ALTER DATABASE … SET default_transaction_read_only`), so those that are older than this are to be opened anew.
+pub(super) fn refused_writes() -> u64 {
+    REFUSED.load(Ordering::Relaxed)
+}
 
 /// Our error for one of the driver.
 pub(super) fn explain(doing: impl Into<String>, error: &tokio_postgres::Error) -> Error {
@@ -88,9 +98,10 @@ pub(super) fn named(doing: impl Into<String>, error: &DbError) -> Error {
         );
     }
     if code == READ_ONLY {
+        REFUSED.fetch_add(1, Ordering::Relaxed);
         named.help = Some(
-            "wait until it takes writes again; if the `uri` names several hosts, add target_session_attrs=read-write, which \
-             looks for the one that does"
+            "wait until it takes writes again (a standby, or default_transaction_read_only, which a managed server sets when its disk is \
+             nearly full); if the `uri` names several hosts, add target_session_attrs=read-write, which looks for the one that does"
                 .into(),
         );
     }
@@ -114,6 +125,11 @@ pub fn lost(doing: impl Into<String>) -> Error {
 /// Whether it is [`lost`].
 pub fn was_lost(error: &Error) -> bool {
     error.code.as_deref() == Some(LOST)
+}
+
+/// The statement cannot be part of a transaction, like VACUUM.
+pub fn wants_no_transaction(error: &Error) -> bool {
+    error.code.as_deref() == Some("25001")
 }
 
 /// The server had answered, and then the connection was cut: it may be made again at once, and nothing says that the server is away.

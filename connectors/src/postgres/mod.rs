@@ -6,4 +6,4 @@ mod error;
 pub mod progress;
 pub mod target;
 
-pub use error::{lost, was_cut, was_lost};
+pub use error::{lost, wants_no_transaction, was_cut, was_lost};

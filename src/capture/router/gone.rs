@@ -8,7 +8,7 @@ use slackwater_connectors::postgres::control::gone::Word;
 use slackwater_connectors::postgres::control::ledger::Incident;
 use slackwater_topics::CollectionId;
 
-use super::{Done, Router};
+use super::{Copying, Done, Router};
 use crate::ops::persist::{Stopped, passes};
 use crate::ops::store::ask;
 
@@ -34,7 +34,9 @@ impl Router {
         }
         let mut there = Vec::with_capacity(collections.len());
         for id in collections {
-            let copied = self.copying.get(&id).is_some_and(|copying| copying.state == CopyState::Copied);
+            // One that is being copied again has its rows already.
+            let has_come = |copying: &Copying| copying.state == CopyState::Copied || copying.recopy;
+            let copied = self.copying.get(&id).is_some_and(has_come);
             let kept = self.gone.get(&id) == Some(&Some(Word::Keep));
             if !copied && !kept {
                 there.push(id);

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use slackwater_connectors::error::Result;
 use slackwater_connectors::postgres::control::cutover::Fence;
+use slackwater_connectors::postgres::target::finish::Finisher;
+use slackwater_connectors::postgres::wants_no_transaction;
 use uuid::Uuid;
 
 use super::verified::look_last;
@@ -30,8 +32,8 @@ impl<'a> Leader<'a> {
         let documents = self.reach_fence(id, &fence).await?;
         self.drain(id).await?;
         self.prove(prepared, &documents, &fence).await?;
-        self.finish(prepared).await?;
-        self.open(id).await
+        let together = self.finish(prepared).await?;
+        self.open(id, together.then_some(&prepared.finisher)).await
     }
 
     /// Freezes the sources; gives a fence at the moment of each freeze.
@@ -42,7 +44,8 @@ impl<'a> Leader<'a> {
         // The gap counts from here: until now every writer was served.
         let begun = Instant::now();
         self.frozen_at.get_or_insert(begun);
-        let stopped = freeze(self.migration, &self.sources, within).await?;
+        let stopping = freeze(self.migration, &self.sources, within);
+        let stopped = self.underway.during("stopping the writers", stopping).await?;
         self.frozen = stopped.iter().map(|one| SourceTimes::new(&one.source, ms(one.after))).collect();
         let moments = stopped.into_iter().map(|one| (one.source, one.moment)).collect();
         let moments = self.as_captures_count(moments).await?;
@@ -135,9 +138,15 @@ impl<'a> Leader<'a> {
         let outlived = proof::outlived(self.plan, &outlived);
         // All three begin together.
         let ((counts, counted), (checks, checked), (looked, verified)) = tokio::join!(
-            timed(proof::compare(self.plan, tables, &self.sources, counters, documents, &outlived)),
-            timed(still(finisher, self.migration, &self.sources)),
-            timed(look_last(followers, fence, &self.accepted)),
+            timed(self.underway.during(
+                "counting rows",
+                proof::compare(self.plan, tables, &self.sources, counters, documents, &outlived)
+            )),
+            timed(still(finisher, self.migration, &self.sources, &self.underway)),
+            timed(
+                self.underway
+                    .during("verifying what changed last", look_last(followers, fence, &self.accepted))
+            ),
         );
         (self.counts, self.checks) = (counts?, checks?);
         let differing: Vec<String> =
@@ -172,18 +181,40 @@ impl<'a> Leader<'a> {
         Ok(())
     }
 
-    /// Runs the finishing steps of the migration file.
-    async fn finish(&mut self, prepared: &Prepared<'_>) -> Result<()> {
+    /// Runs the finishing steps of the migration file. What SQL changes becomes true together with the opening, or not at all: a cutover that is taken
+    /// back has changed nothing. Where a statement wants no transaction, as VACUUM does, each is by itself.
+    async fn finish(&mut self, prepared: &Prepared<'_>) -> Result<bool> {
+        let has_sql = self.migration.cutover.after.iter().any(|step| matches!(step, Finish::Sql(_)));
+        if !has_sql {
+            return self.run_last_steps(prepared).await.map(|()| false);
+        }
+        let done = self.steps.len();
+        prepared.finisher.begin().await?;
+        match self.run_last_steps(prepared).await {
+            Ok(()) => Ok(true),
+            Err(error) if wants_no_transaction(&error) => {
+                self.steps.truncate(done);
+                prepared.finisher.undo().await?;
+                let warning = "a statement of `cutover.after` cannot be part of a transaction, so none of them was undone if the switch was not made";
+                self.warnings.push(warning.to_owned());
+                self.run_last_steps(prepared).await.map(|()| false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn run_last_steps(&mut self, prepared: &Prepared<'_>) -> Result<()> {
         let Prepared { finisher, sequences, .. } = prepared;
         for step in &self.migration.cutover.after {
             let begun = Instant::now();
             let text = match step {
                 Finish::Sequences => {
-                    finisher.advance(sequences).await?;
+                    self.underway.during("moving the sequences", finisher.advance(sequences)).await?;
                     format!("{} sequences", sequences.len())
                 }
                 Finish::Sql(statement) => {
-                    finisher.run(&statement.name, &statement.sql).await?;
+                    let run = finisher.run(&statement.name, &statement.sql);
+                    self.underway.during(format!("`{}` of `cutover.after`", statement.name), run).await?;
                     statement.name.clone()
                 }
             };
@@ -192,7 +223,8 @@ impl<'a> Leader<'a> {
         Ok(())
     }
 
-    async fn open(&mut self, id: Uuid) -> std::result::Result<(), Abandon> {
+    /// `finisher`: has the transaction of the finishing steps, which becomes true with it.
+    async fn open(&mut self, id: Uuid, finisher: Option<&Finisher>) -> std::result::Result<(), Abandon> {
         let begun = Instant::now();
         // As late as possible: a write after an unfreeze would be lost.
         let (frozen, later) =
@@ -203,7 +235,11 @@ impl<'a> Leader<'a> {
         if let Some(written) = proof::written(&self.glances, &later?) {
             return Err(Abandon::Because(format!("not_frozen: somebody still writes to {written}")));
         }
-        if !self.control.open_cutover(id, self.owner).await? {
+        let opened = match finisher {
+            Some(finisher) => finisher.open_cutover(id, self.owner).await?,
+            None => self.control.open_cutover(id, self.owner).await?,
+        };
+        if !opened {
             return Err(Abandon::Because(self.deadline_passed()));
         }
         self.record("open", "the target is the one to write to".into(), begun);

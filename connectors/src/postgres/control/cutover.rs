@@ -197,6 +197,13 @@ impl Control {
         self.change("ending the session of a cutover's leader", sql, &[&Id(id)]).await.map(drop)
     }
 
+    /// Ends sessions of ours, and with them what they have in hand.
+    pub async fn end_sessions(&self, pids: &[i32]) -> Result<()> {
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE pid = ANY($1) AND pid <> pg_backend_pid() AND application_name = 'slackwater' AND usename = current_user";
+        self.change("ending what the cutover has in hand", sql, &[&pids]).await.map(drop)
+    }
+
     /// The newest cutover of a migration.
     pub async fn cutover(&self, migration: &str) -> Result<Option<CutoverRow>> {
         let sql = format!(

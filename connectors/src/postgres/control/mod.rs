@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Kind, Result};
 use crate::postgres::client::connect;
+use crate::postgres::error::refused_writes;
 use crate::postgres::progress::{Answer, Progress, progress_of};
 use crate::secret::Secret;
 use crate::source;
@@ -53,6 +54,8 @@ pub struct Control {
     pub(super) client: Client,
     task: JoinHandle<()>,
     owner: Option<Owner>,
+    /// How often writes had been refused when it connected.
+    refused: u64,
 }
 
 /// The capture of one source, at one epoch.
@@ -104,17 +107,21 @@ pub struct LaneRow {
 impl Control {
     /// Connects, and creates the schema or brings it up to date.
     pub async fn open(url: &Secret) -> Result<Self> {
+        let refused = refused_writes();
         let (mut client, task) = connect(url).await?;
         schema::prepare(&mut client).await?;
-        Ok(Self { client, task, owner: None })
+        Ok(Self { client, task, owner: None, refused })
     }
 
     /// Connects to read. `None` if slackwater has never run here.
     pub async fn peek(url: &Secret) -> Result<Option<Self>> {
+        let refused = refused_writes();
         let (client, task) = connect(url).await?;
         match schema::version(&client).await? {
             None => Ok(None),
-            Some(version) if schema::is_current(version) => Ok(Some(Self { client, task, owner: None })),
+            Some(version) if schema::is_current(version) => {
+                Ok(Some(Self { client, task, owner: None, refused }))
+            }
             Some(version) => Err(Error::new(
                 Kind::Unsuitable,
                 "reading the schema slackwater",
@@ -125,9 +132,9 @@ impl Control {
         }
     }
 
-    /// True while the connection is open.
+    /// True while the connection is open, and was not opened when no writes were allowed.
     pub fn is_connected(&self) -> bool {
-        !self.client.is_closed()
+        !self.client.is_closed() && self.refused == refused_writes()
     }
 
     /// Becomes the capture of a source and the owner of that source's lanes, in one transaction. Appliers take their lanes one

@@ -39,9 +39,9 @@ pub struct Cell {
 /// How far the stream of a source was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Everything of the source through this moment is in the rows.
+    /// The rows are those of this moment, as far as is known.
     pub through: Moment,
-    /// And nothing that is later.
+    /// It is known: all of that moment is in them, and nothing that is later.
     pub exact: bool,
 }
 
@@ -131,7 +131,7 @@ impl Finisher {
         Ok(progress.applied_through.map(|through| {
             // A change that shares its time with others may be there without them, and a document that was looked up may be newer.
             let last = progress.position.map_or(through, |position| position.moment);
-            Standing { through, exact: last <= through && progress.horizon <= through }
+            Standing { through: through.max(last), exact: last <= through && progress.horizon <= through }
         }))
     }
 }

@@ -344,7 +344,7 @@ impl Comparer {
     /// Begins a look at the lists of extra rows, in one snapshot: what is not in its table now is no candidate any more. [`Comparer::left`] ends
     /// it, or [`Comparer::reopen`].
     pub async fn begin_left(&self, lists: Lists, tables: &[Vec<usize>]) -> Result<()> {
-        const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ WRITE";
+        const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
         const DOING: &str = "looking for rows that no document makes";
         self.client.batch_execute(BEGIN).await.map_err(|error| explain(DOING, &error))?;
         for first in tables.iter().filter_map(|table| table.first()) {

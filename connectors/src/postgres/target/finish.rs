@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 use crate::error::Result;
 use crate::postgres::client::connect;
-use crate::postgres::error::explain;
+use crate::postgres::error::{LATE, explain};
 use crate::postgres::target::statements::quote;
 use crate::secret::Secret;
 
@@ -28,6 +29,7 @@ pub struct Sequence {
 pub struct Finisher {
     pub(super) client: Client,
     task: JoinHandle<()>,
+    pid: i32,
 }
 
 impl Finisher {
@@ -35,8 +37,14 @@ impl Finisher {
     pub async fn open(url: &Secret, schema: &str) -> Result<Self> {
         let (client, task) = connect(url).await?;
         let path = format!("SET search_path = {}, public; SET statement_timeout = 0", quote(schema));
-        client.batch_execute(&path).await.map_err(|error| explain("preparing the connection", &error))?;
-        Ok(Self { client, task })
+        let fail = |error: tokio_postgres::Error| explain("preparing the connection", &error);
+        client.batch_execute(&path).await.map_err(fail)?;
+        // From version 14 on a server can notice that we are gone while a statement of the team's waits for a lock, and give back what it holds.
+        let notice =
+            "SELECT pg_backend_pid(), (SELECT set_config(name, '1s', false) FROM pg_catalog.pg_settings
+                                                WHERE name = 'client_connection_check_interval')";
+        let pid = client.query_one(notice, &[]).await.and_then(|row| row.try_get(0)).map_err(fail)?;
+        Ok(Self { client, task, pid })
     }
 
     /// How many rows a table has.
@@ -91,6 +99,40 @@ impl Finisher {
     pub async fn run(&self, name: &str, sql: &str) -> Result<()> {
         let done = self.client.batch_execute(sql).await;
         done.map_err(|error| explain(format!("running `{name}`"), &error))
+    }
+
+    /// The process of the server that works for it.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Begins what becomes true all at once, with [`Finisher::open_cutover`], or not at all.
+    pub async fn begin(&self) -> Result<()> {
+        let begun = self.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await;
+        begun.map_err(|error| explain("beginning the last steps", &error))
+    }
+
+    /// Undoes what was run since [`Finisher::begin`].
+    pub async fn undo(&self) -> Result<()> {
+        let undone = self.client.batch_execute("ROLLBACK").await;
+        undone.map_err(|error| explain("undoing the last steps", &error))
+    }
+
+    /// Opens the target and commits what was run since [`Finisher::begin`]. False if the deadline has passed or the cutover was reverted: then
+    /// nothing of it has happened.
+    pub async fn open_cutover(&self, id: Uuid, owner: Uuid) -> Result<bool> {
+        let fail = |error: tokio_postgres::Error| explain("opening the target", &error);
+        let sql = "SELECT slackwater.open_cutover($1::text::uuid, $2::text::uuid)";
+        if let Err(error) = self.client.execute(sql, &[&id.to_string(), &owner.to_string()]).await {
+            let error = fail(error);
+            if error.code.as_deref() != Some(LATE) {
+                return Err(error);
+            }
+            self.undo().await?;
+            return Ok(false);
+        }
+        self.client.batch_execute("COMMIT").await.map_err(fail)?;
+        Ok(true)
     }
 
     /// Whether the statement can be understood; for a look before anything is changed.

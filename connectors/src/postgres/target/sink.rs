@@ -47,7 +47,7 @@ pub(super) use merging::{key_of, made_of_keys};
 use prepared::Use;
 
 /// Each statement sees what was committed before it began: who has waited for a lock has to see what its holder did.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; SET LOCAL slackwater.writing = on";
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL slackwater.writing = on";
 /// True in a transaction that [`BEGIN`] has opened. Elsewhere the server ends the connection before it reads what was sent behind.
 const INSIDE: &str = "CASE WHEN pg_catalog.current_setting('slackwater.writing', true) = 'on' THEN true \
     ELSE NOT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()) END";

@@ -499,7 +499,7 @@ pub(super) async fn make_tables(client: &tokio_postgres::Client, specs: &[TableS
             continue;
         }
         // Two that make it at once would be in each other's way.
-        client.batch_execute("BEGIN READ WRITE").await.map_err(fail)?;
+        client.batch_execute("BEGIN").await.map_err(fail)?;
         let lock = "SELECT pg_catalog.pg_advisory_xact_lock($1, 0)";
         client.query_one(lock, &[&KEYS]).await.map_err(fail)?;
         client.batch_execute(&merged::create(part)).await.map_err(fail)?;
