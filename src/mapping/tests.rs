@@ -107,6 +107,7 @@ fn refers(mut from: Table, column: &str, to: &str) -> Table {
 
         full: false,
         on_delete: OnDelete::Refuse,
+        names: Vec::new(),
     });
     from
 }

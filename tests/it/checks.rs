@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Decimal128, Document, doc};
 use mongodb::Database;
+use mongodb::options::ChangeStreamPreAndPostImages;
 use serde_json::Value;
 use slackwater_migrations::Chance;
 
@@ -567,4 +568,49 @@ async fn a_verification_has_to_be_fresh() {
         process.stop().await;
     }
     ground.clear().await;
+}
+
+/// Somebody writes all the time, one document after the other: the rows are then never those of a moment of which all is known to have come, and
+/// the total is told all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_total_that_never_rests_is_told() {
+    let file = FILE.to_owned()
+        + "checks:\n  - { name: users, source: { collection: legacy.users }, target: select count(*) from users }\n";
+    let ground = Ground::set("checks_busy", false, SCHEMA, &file, &[]).await;
+    let stage = ground.stage();
+    for name in ["users", "invoices"] {
+        let images = ChangeStreamPreAndPostImages::builder().enabled(true).build();
+        let create = stage.source.create_collection(name).change_stream_pre_and_post_images(images);
+        create.await.expect("a collection");
+    }
+    let mut processes = ground.processes();
+    until("it follows", PATIENCE, async || {
+        processes.iter_mut().for_each(Slackwater::still_runs);
+        state::copied(&stage.target).await.then_some(())
+    })
+    .await;
+    let on = Arc::new(AtomicBool::new(true));
+    let (source, writing) = (stage.source.clone(), Arc::clone(&on));
+    let writer = tokio::spawn(async move {
+        let mut n = 0;
+        while writing.load(Ordering::Relaxed) {
+            n += 1;
+            let user = doc! {"_id": user(n), "no": n as i64, "name": format!("user {n}")};
+            source.collection::<Document>("users").insert_one(user).await.expect("a document");
+        }
+        n
+    });
+    until("rows come", PATIENCE, async || {
+        let count: i64 = state::rows(&stage.target, "SELECT count(*) FROM users").await[0].get(0);
+        (count > 100).then_some(())
+    })
+    .await;
+    for _ in 0..3 {
+        let output = stage.output(&["checks", ground.file().to_str().expect("UTF-8"), "--json"]).await;
+        let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(output.status.code(), Some(0), "{said:#}");
+    }
+    on.store(false, Ordering::Relaxed);
+    println!("{} users", writer.await.expect("the writer"));
+    ground.end(processes).await;
 }

@@ -132,6 +132,36 @@ async fn one_that_is_there_again_is_followed_again() {
     copied.stage.clear().await;
 }
 
+/// What is being copied again has its rows already: they are not taken for those of a first copy when the collection goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_goes_while_it_is_copied_again_is_asked_about() {
+    let mut copied = Copied::set("gone_recopy", "").await;
+    // Nothing can be written, so the copy does not come to its end.
+    let lock = "BEGIN; LOCK TABLE items IN SHARE ROW EXCLUSIVE MODE";
+    copied.stage.target.batch_execute(lock).await.expect("the table can be locked");
+    let output = copied.stage.output(&["recopy", copied.path()]).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    until("it is copied again", PATIENCE, async || {
+        copied.process.still_runs();
+        (!state::copied(&copied.stage.target).await).then_some(())
+    })
+    .await;
+    copied.drop_items().await;
+    copied.stage.target.batch_execute("ROLLBACK").await.expect("the lock is given back");
+    until("the copy has come to its end", PATIENCE, async || {
+        copied.process.still_runs();
+        state::copied(&copied.stage.target).await.then_some(())
+    })
+    .await;
+    assert_eq!(rows(&copied.stage).await, 1_200);
+    assert!(copied.is_blocked().await);
+    let (code, said) = copied.resolve(&["legacy.items", "--follow"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(items::equal(&copied.stage, &mut copied.process, PATIENCE).await, 0);
+    copied.process.stop().await;
+    copied.stage.clear().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_wants_it_so_follows_drops() {
     let mut copied = Copied::set("gone_follow", ", on_drop: follow").await;

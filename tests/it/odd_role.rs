@@ -42,6 +42,48 @@ async fn equal(stage: &Stage, process: &mut Slackwater) {
     .await;
 }
 
+/// The database takes no writes for a while, as a managed one whose disk is nearly full. Sessions that are opened then keep that for as long as they
+/// live; afterwards all goes on by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spell_without_writes_passes() {
+    let seed = number("SLACKWATER_TEST_SEED", 6);
+    println!("seed {seed}");
+    let (stage, file) = Stage::crm("odd_spell", seed, 500).await;
+    let mut run = stage.run(&file);
+    equal(&stage, &mut run).await;
+    let set = format!("ALTER DATABASE {} SET default_transaction_read_only = on", stage.name);
+    stage.target.batch_execute(&set).await.expect("a setting of the database");
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND application_name = 'slackwater'";
+    stage.target.execute(end, &[]).await.expect("sessions can be ended");
+    let users = stage.source.collection::<Document>("users");
+    users.update_many(doc! {}, doc! {"$inc": {"v": 1_i64}}).await.expect("documents can be changed");
+    until("it is said what is waited for", PATIENCE, async || {
+        run.still_runs();
+        run.said("25006").then_some(())
+    })
+    .await;
+    let reset = format!("ALTER DATABASE {} RESET default_transaction_read_only", stage.name);
+    stage.target.batch_execute(&reset).await.expect("the setting can be taken back");
+    equal(&stage, &mut run).await;
+    until("the source's time is told again", PATIENCE, async || {
+        run.still_runs();
+        stage.status(&file).await["lag_ms"].is_number().then_some(())
+    })
+    .await;
+    // Documents that are asked for go a way of their own.
+    stage
+        .target
+        .execute("DELETE FROM ledger_entries WHERE ctid IN (SELECT ctid FROM ledger_entries LIMIT 5)", &[])
+        .await
+        .expect("deleted");
+    let repaired = stage.output(&["repair", file.to_str().expect("UTF-8"), "--report", "none"]).await;
+    println!("{}", String::from_utf8_lossy(&repaired.stdout));
+    equal(&stage, &mut run).await;
+    run.stop().await;
+    stage.clear().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_role_sets_does_no_harm() {
     let seed = number("SLACKWATER_TEST_SEED", 5);

@@ -428,3 +428,149 @@ collections:
     run.stop().await;
     stage.clear().await;
 }
+
+/// A migration that is at work: file, process, and what its rows look like.
+struct AtWork {
+    stage: Stage,
+    file: std::path::PathBuf,
+    run: Slackwater,
+    all: &'static str,
+}
+
+impl AtWork {
+    async fn set(name: &str, schema: &str, collections: &str, all: &'static str) -> Self {
+        let stage = Stage::new(name).await;
+        stage.target.batch_execute(schema).await.expect("the tables can be created");
+        let text = format!(
+            "migration: {name}\nsources: {{ s: {{ mongodb: {{ uri: \"${{SLACKWATER_MONGODB_URI}}\", database: \"${{SOURCE_DATABASE}}\" }} }} }}\n\
+             target: {{ postgres: {{ uri: \"${{SLACKWATER_POSTGRES_URL}}\", schema: public }} }}\ncollections:\n{collections}"
+        );
+        let file = stage.file("migration.yaml", &text);
+        let run = stage.run(&file);
+        let mut at_work = Self { stage, file, run, all };
+        until("it follows", PATIENCE, async || {
+            at_work.run.still_runs();
+            state::copied(&at_work.stage.target).await.then_some(())
+        })
+        .await;
+        at_work
+    }
+
+    async fn insert(&self, name: &str, documents: impl IntoIterator<Item = Document>) {
+        let collection = self.stage.source.collection::<Document>(name);
+        collection.insert_many(documents).await.expect("documents can be inserted");
+    }
+
+    async fn shows(&mut self, what: &str, wanted: &[&str]) {
+        let (run, stage, all) = (&mut self.run, &self.stage, self.all);
+        until(what, PATIENCE, async || {
+            run.still_runs();
+            let rows: Vec<String> =
+                state::rows(&stage.target, all).await.iter().map(|row| row.get(0)).collect();
+            (rows == wanted).then_some(())
+        })
+        .await;
+    }
+
+    async fn end(self, wanted: Vec<(String, String, i64)>) {
+        assert_eq!(letters(&self.stage).await, wanted);
+        self.run.stop().await;
+        self.stage.clear().await;
+    }
+}
+
+/// A row that a check refuses waits for another one. Its own document is the dead letter, at once, and never that of the row which comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_can_never_be_there_does_not_wait() {
+    let schema = "CREATE TABLE orders (id uuid PRIMARY KEY, n int);
+                  CREATE TABLE lines (id uuid PRIMARY KEY, n int, qty int CHECK (qty > 0), order_id uuid NOT NULL REFERENCES orders);";
+    let collections = "  s.orders: { into: orders, columns: { id: { uuid: _id }, n: { integer: _id } } }\n  \
+        s.lines: { into: lines, columns: { id: { uuid: _id }, n: { integer: _id }, qty: { integer: qty }, order_id: { ref: order, to: s.orders } } }\n";
+    let all = "SELECT concat_ws(' ', l.n, o.n) FROM lines l JOIN orders o ON o.id = l.order_id ORDER BY 1";
+    let mut work = AtWork::set("references_refused", schema, collections, all).await;
+    let held = async |stage: &Stage| -> i64 {
+        let sql = "SELECT count(*) FROM slackwater.waiting_rows WHERE held";
+        state::rows(&stage.target, sql).await[0].get(0)
+    };
+    work.insert("lines", [doc! {"_id": 10, "qty": 1, "order": 1}]).await;
+    until("the first waits", PATIENCE, async || (held(&work.stage).await == 1).then_some(())).await;
+    let more = [
+        doc! {"_id": 11, "qty": -1, "order": 2},
+        doc! {"_id": 12, "qty": 5, "order": 2},
+        doc! {"_id": 13, "qty": 7, "order": 3},
+    ];
+    work.insert("lines", more).await;
+    let letter = vec![("s.lines".to_owned(), "refused".to_owned(), 1)];
+    until("those that can be there wait, and the other is a letter", PATIENCE, async || {
+        (held(&work.stage).await == 3 && letters(&work.stage).await.len() == 1).then_some(())
+    })
+    .await;
+    work.insert("orders", [doc! {"_id": 1}, doc! {"_id": 2}]).await;
+    work.shows("what waited is there", &["10 1", "12 2"]).await;
+    let kinds = letters(&work.stage).await;
+    assert_eq!((kinds.len(), &kinds[0].0, kinds[0].2), (1, &letter[0].0, 1), "{kinds:?}");
+    work.end(kinds).await;
+}
+
+const PARTED: &str = "
+CREATE TABLE events (id uuid, k int NOT NULL, n int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
+CREATE TABLE events_1 PARTITION OF events FOR VALUES IN (1);
+CREATE TABLE events_2 PARTITION OF events FOR VALUES IN (2);
+CREATE TABLE notes (id uuid PRIMARY KEY, n int, event_id uuid, event_k int, FOREIGN KEY (event_id, event_k) REFERENCES events);
+CREATE TABLE pins (id uuid PRIMARY KEY, n int, event_id uuid NOT NULL, event_k int NOT NULL,
+                   FOREIGN KEY (event_id, event_k) REFERENCES events ON UPDATE CASCADE);";
+
+const OF_PARTED: &str = "SELECT concat_ws(' ', 'note', t.n, e.n, t.event_k) FROM notes t LEFT JOIN events e ON (e.id, e.k) = (t.event_id, t.event_k)
+    UNION ALL SELECT concat_ws(' ', 'pin', t.n, e.n, t.event_k) FROM pins t LEFT JOIN events e ON (e.id, e.k) = (t.event_id, t.event_k)
+    UNION ALL SELECT concat_ws(' ', 'event', n, k) FROM events ORDER BY 1";
+
+fn parted(k: &str) -> String {
+    let event = "s.events: { into: events, key: [ id, k ], columns: { id: { uuid: _id }, k: { integer: k }, n: { integer: _id } } }";
+    let refers = |table: &str| {
+        format!(
+            "s.{table}: {{ into: {table}, columns: {{ id: {{ uuid: _id }}, n: {{ integer: _id }}, event_id: {{ ref: event, to: s.events }}, event_k: {k} }} }}"
+        )
+    };
+    format!("  {event}\n  {}\n  {}\n", refers("notes"), refers("pins"))
+}
+
+/// For a partitioned table Postgres names the reference of each partition in its errors, and not the one that the team has written.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_refers_to_a_partition_waits_when_its_row_goes() {
+    let mut work = AtWork::set("references_parted", PARTED, &parted("{ integer: k }"), OF_PARTED).await;
+    work.insert("events", [doc! {"_id": 1, "k": 1}, doc! {"_id": 2, "k": 2}]).await;
+    work.insert("notes", [doc! {"_id": 11, "event": 1, "k": 1}, doc! {"_id": 12, "event": 2, "k": 2}]).await;
+    work.insert("pins", [doc! {"_id": 21, "event": 1, "k": 1}, doc! {"_id": 22, "event": 2, "k": 2}]).await;
+    let whole = ["event 1 1", "event 2 2", "note 11 1 1", "note 12 2 2", "pin 21 1 1", "pin 22 2 2"];
+    work.shows("all is there", &whole).await;
+    let events = work.stage.source.collection::<Document>("events");
+    events.delete_one(doc! {"_id": 1}).await.expect("deleted");
+    work.shows("what referred to it waits", &["event 2 2", "note 11", "note 12 2 2", "pin 22 2 2"]).await;
+    work.insert("events", [doc! {"_id": 1, "k": 1}]).await;
+    work.shows("it is back", &whole).await;
+    work.end(Vec::new()).await;
+}
+
+/// A row moves to another partition while others refer to it by the key that it had; they look the new one up.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_refers_to_a_row_that_moves_follows_it() {
+    let k = "{ lookup: event, of: s.events, take: k }";
+    let mut work = AtWork::set("references_moved", PARTED, &parted(k), OF_PARTED).await;
+    work.insert("events", [doc! {"_id": 1, "k": 1}, doc! {"_id": 2, "k": 2}]).await;
+    work.insert("notes", [doc! {"_id": 11, "event": 1}, doc! {"_id": 12, "event": 2}]).await;
+    work.insert("pins", [doc! {"_id": 21, "event": 1}, doc! {"_id": 22, "event": 2}]).await;
+    work.shows(
+        "all is there",
+        &["event 1 1", "event 2 2", "note 11 1 1", "note 12 2 2", "pin 21 1 1", "pin 22 2 2"],
+    )
+    .await;
+    let events = work.stage.source.collection::<Document>("events");
+    events.update_one(doc! {"_id": 1}, doc! {"$set": {"k": 2}}).await.expect("changed");
+    work.shows(
+        "they have followed",
+        &["event 1 2", "event 2 2", "note 11 1 2", "note 12 2 2", "pin 21 1 2", "pin 22 2 2"],
+    )
+    .await;
+    work.stage.verifies(&work.file).await;
+    work.end(Vec::new()).await;
+}

@@ -21,6 +21,11 @@ const CHECK: &str = "\nchecks:\n  - { name: no version is negative, returns_noth
 impl Small {
     /// `broken`: whether there is such a document.
     async fn set(name: &str, broken: bool) -> Self {
+        Self::with(name, broken, "").await
+    }
+
+    /// `more`: a section of the file.
+    async fn with(name: &str, broken: bool, more: &str) -> Self {
         let mongod = Mongod::start(name, Flavour::Replica).await;
         let stage = Stage::at(&format!("cutover_{name}"), &mongod.uri()).await;
         items::prepare(&stage).await;
@@ -29,7 +34,7 @@ impl Small {
             let nameless = doc! {"_id": 1_000_i64, "n": 1_000_i64, "v": 1_i64};
             items::collection(&stage).insert_one(nameless).await.expect("a document");
         }
-        stage.file("migration.yaml", &format!("{}{CHECK}", items::FILE));
+        stage.file("migration.yaml", &format!("{}{CHECK}{more}", items::FILE));
         let mut run = stage.run(&stage.folder.join("migration.yaml"));
         until("everything is copied", PATIENCE, async || {
             run.still_runs();
@@ -291,5 +296,53 @@ async fn who_goes_on_accepts_what_was_accepted() {
     assert_eq!(of(1), ("count_differs".into(), "known".into()), "{report:#}");
     let (_, status) = small.json(&["status", "plain.yaml"]).await;
     assert_eq!(status["cutover"]["accepted"][1], "count_differs", "{status:#}");
+    small.end().await;
+}
+
+/// The team's last statement waits for a lock until the deadline has passed. What it would have done is not done behind everybody's back when the lock is
+/// given back, and the reason names it.
+#[tokio::test(flavor = "multi_thread")]
+async fn last_steps_end_with_the_cutover_that_is_taken_back() {
+    let after = "cutover: { max_lag: 10s, deadline: 3s, after: [ { name: first, sql: \"update items set version = version + 1000 where n = 7\" }, \
+                 { name: stamp, sql: \"update items set name = 'after' where n < 10\" } ] }\n";
+    let small = Small::with("last_steps", false, after).await;
+    let lock = "BEGIN; SELECT FROM items WHERE n = 5 FOR UPDATE";
+    small.stage.target.batch_execute(lock).await.expect("a row can be locked");
+    let reason = until("it gets as far as the last steps", super::LONG, async || {
+        let (code, said) = small.json(&["cutover", "migration.yaml"]).await;
+        assert_ne!(code, Some(0), "{said:#}");
+        said["reason"]
+            .as_str()
+            .filter(|reason| reason.contains("`stamp` of `cutover.after`"))
+            .map(str::to_owned)
+    })
+    .await;
+    assert!(reason.contains("which waits for a lock that session"), "{reason}");
+    small.stage.target.batch_execute("ROLLBACK").await.expect("the lock is given back");
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'update items%' AND state <> 'idle'";
+    let changed = "SELECT count(*) FROM items WHERE name = 'after' OR version > 1000";
+    let count = async |sql: &str| -> i64 { state::rows(&small.stage.target, sql).await[0].get(0) };
+    assert_eq!((count(sessions).await, count(changed).await), (0, 0));
+    let (code, said) = small.switch(&["migration.yaml"]).await;
+    assert_eq!((code, &said["state"]), (Some(0), &"open".into()), "{said:#}");
+    assert_eq!(count(changed).await, 10);
+    small.end().await;
+}
+
+/// A statement that wants no transaction is run as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_step_may_want_no_transaction() {
+    let after = "cutover: { max_lag: 10s, after: [ { name: first, sql: \"update items set version = version + 1000 where n = 7\" }, \
+                 { name: tidy, sql: vacuum items } ] }\n";
+    let small = Small::with("no_transaction", false, after).await;
+    let (code, said) = small.switch(&["migration.yaml"]).await;
+    assert_eq!((code, &said["state"]), (Some(0), &"open".into()), "{said:#}");
+    let warnings = said["warnings"].to_string();
+    assert!(warnings.contains("cannot be part of a transaction"), "{warnings}");
+    let steps: Vec<&Value> =
+        said["steps"].as_array().expect("steps").iter().filter(|step| step["step"] == "finishing").collect();
+    assert_eq!(steps.len(), 2, "{said:#}");
+    let changed = "SELECT count(*) FROM items WHERE version > 1000 AND version < 2000";
+    assert_eq!(state::rows(&small.stage.target, changed).await[0].get::<_, i64>(0), 1);
     small.end().await;
 }

@@ -43,6 +43,8 @@ pub struct Table {
     pub foreign_keys: Vec<ForeignKey>,
     /// Triggers that run for rows that are written, by name.
     pub triggers: Vec<String>,
+    /// It may refuse a row for what it is, whatever the row refers to: by a check, a trigger, or because no partition takes it.
+    pub judges: bool,
     /// True for an ordinary or partitioned table; views and foreign tables are refused.
     pub is_table: bool,
     /// Which of the rights that writing its rows needs the connected role has not: `INSERT`, `USAGE` of its schema, or `BYPASSRLS` where
@@ -109,6 +111,8 @@ pub struct ForeignKey {
     pub full: bool,
     /// What becomes of the row here when the one there is deleted.
     pub on_delete: OnDelete,
+    /// All names that errors may have for it: it has others in and for partitions.
+    pub names: Vec<String>,
 }
 
 /// A unique index or an exclusion constraint, whatever it is made of.

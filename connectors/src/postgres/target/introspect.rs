@@ -106,7 +106,11 @@ SELECT k.conrelid, k.conname::text, k.conkey, n.nspname::text, c.relname::text,
        (SELECT array_agg(a.attname::text ORDER BY named.place)
         FROM unnest(k.confkey) WITH ORDINALITY AS named(number, place)
         JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = named.number),
-       k.confmatchtype = 'f', k.confdeltype::text
+       k.confmatchtype = 'f', k.confdeltype::text,
+       ARRAY(WITH RECURSIVE all_of(oid) AS (
+                 SELECT k.oid
+                 UNION ALL SELECT h.oid FROM all_of JOIN pg_catalog.pg_constraint h ON h.conparentid = all_of.oid
+             ) SELECT DISTINCT h.conname::text FROM all_of JOIN pg_catalog.pg_constraint h ON h.oid = all_of.oid)
 FROM pg_catalog.pg_constraint k
 JOIN pg_catalog.pg_class c ON c.oid = k.confrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -121,6 +125,13 @@ WHERE k.contype = 'c' AND k.conrelid = ANY($1)
   AND pg_catalog.pg_get_expr(k.conbin, k.conrelid) ~* '\\mis (not )?null\\M|\\mnum_(non)?nulls\\M|\\mcoalesce\\M'
   AND EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.contype = 'f' AND f.conrelid = k.conrelid AND f.conkey && k.conkey)
 ORDER BY k.conrelid, k.conname";
+
+/// Tables that may refuse a row for what it is: by a check, a trigger, or because no partition takes it.
+const JUDGES: &str = "
+SELECT c.oid FROM pg_catalog.pg_class c
+WHERE c.oid = ANY($1) AND (c.relkind = 'p'
+    OR EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c')
+    OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgtype & 6 = 6))";
 
 /// Looks at the named tables (schema, name). Those that do not exist are left out.
 pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Catalog> {
@@ -138,6 +149,7 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
             rivals: Vec::new(),
             indexes: Vec::new(),
             foreign_keys: Vec::new(),
+            judges: false,
             is_table: get(&row, 3)?,
             lacks: get(&row, 4)?,
             estimated_rows: get(&row, 5)?,
@@ -218,9 +230,15 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
                 "d" => OnDelete::SetDefault,
                 _ => OnDelete::Refuse,
             },
+            names: get(row, 8)?,
         });
     }
     mark_null_checked(client, &asked, &places, &mut found).await?;
+    for row in client.query(JUDGES, &asked).await.map_err(fail)? {
+        if let Some(table) = found.get_mut(&get(&row, 0)?) {
+            table.judges = true;
+        }
+    }
     let tables =
         found.into_values().map(|table| ((table.schema.clone(), table.name.clone()), table)).collect();
     Ok(Catalog { tables, ..Catalog::default() })

@@ -53,6 +53,8 @@ pub(super) struct Mapped {
 #[derive(Debug)]
 pub(super) struct Reference {
     pub(super) name: String,
+    /// The names that errors have for it.
+    names: Vec<String>,
     /// The table that refers, and the one that is referred to, as indices into `References::tables`.
     pub(super) from: usize,
     pub(super) to: usize,
@@ -68,6 +70,10 @@ pub(super) struct Reference {
 }
 
 impl Reference {
+    fn is_named(&self, constraint: &str) -> bool {
+        self.name == constraint || self.names.iter().any(|name| name == constraint)
+    }
+
     /// The row cannot be in its table without it.
     pub(super) fn required(&self) -> bool {
         self.nulls.is_empty()
@@ -123,6 +129,7 @@ impl References {
                 }
                 all.push(Reference {
                     name: foreign.name.clone(),
+                    names: foreign.names.clone(),
                     from,
                     to,
                     columns: foreign.columns.clone(),
@@ -179,13 +186,13 @@ impl References {
         self.all.iter().enumerate().filter(move |(_, one)| one.to == table).map(|(place, _)| place)
     }
 
-    /// The reference with this constraint. Partitions have constraints of their own with the same name, or are not named.
+    /// The reference with this constraint, which may be that of a partition, or for one.
     pub(super) fn find(&self, table: &str, constraint: &str) -> Option<usize> {
         let of_table = self
             .all
             .iter()
-            .position(|one| one.name == constraint && self.tables[one.from].table.name == table);
-        of_table.or_else(|| self.all.iter().position(|one| one.name == constraint))
+            .position(|one| one.is_named(constraint) && self.tables[one.from].table.name == table);
+        of_table.or_else(|| self.all.iter().position(|one| one.is_named(constraint)))
     }
 
     fn find_circles(&mut self) {

@@ -36,6 +36,7 @@ mod learn;
 mod merging;
 mod numbers;
 mod prepared;
+mod probing;
 mod sweep;
 mod texts;
 mod turns;

@@ -73,20 +73,30 @@ pub fn upsert(spec: &TableSpec) -> String {
 /// changes moves its row. None where a row cannot change its key.
 pub fn relocate(spec: &TableSpec) -> Option<String> {
     let found = spec.found.as_deref()?;
+    let set: Vec<String> =
+        moved(spec, found).map(|at| column(spec, at)).map(|name| format!("{name} = r.{name}")).collect();
+    let (rows, same) = under_another_key(spec)?;
+    Some(format!("UPDATE {} AS t SET {} FROM {rows} WHERE {same}", table_name(spec), set.join(", ")))
+}
+
+/// The rows of the table, `t`, that are there for rows of `$1`, `r`, under another key.
+pub(super) fn moving(spec: &TableSpec) -> Option<String> {
+    let (rows, same) = under_another_key(spec)?;
+    Some(format!("{} AS t JOIN {rows} ON {same}", table_name(spec)))
+}
+
+fn under_another_key(spec: &TableSpec) -> Option<(String, String)> {
+    let found = spec.found.as_deref()?;
     let rest = || spec.key.iter().copied().filter(|key| !found.contains(key));
     let same: Vec<String> =
         found.iter().map(|at| column(spec, *at)).map(|name| format!("t.{name} = r.{name}")).collect();
-    let set: Vec<String> =
-        moved(spec, found).map(|at| column(spec, at)).map(|name| format!("{name} = r.{name}")).collect();
-    Some(format!(
-        "UPDATE {} AS t SET {} FROM {} AS r WHERE {} AND ({}) IS DISTINCT FROM ({})",
-        table_name(spec),
-        set.join(", "),
-        source(spec, 1),
+    let same = format!(
+        "{} AND ({}) IS DISTINCT FROM ({})",
         same.join(" AND "),
         list(spec, "t.", rest()),
         list(spec, "r.", rest()),
-    ))
+    );
+    Some((format!("{} AS r", source(spec, 1)), same))
 }
 
 /// What a row takes with it when the rest of its key changes: a check may compare that with other columns. What a reference or a unique value is

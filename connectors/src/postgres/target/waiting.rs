@@ -32,7 +32,7 @@ pub(super) enum What {
     Leaves,
     /// The row may be in its table now: try it again.
     Ready,
-    /// The row is held. Only said of tables whose rows may wait for each other.
+    /// The row is held. Only said of tables whose rows may wait for each other, or be refused for what they are.
     Held,
     /// The row is in its table since this statement.
     Placed,
@@ -213,7 +213,7 @@ impl Writer<'_> {
             values = values.join(", "),
             conflict = on_conflict(mapped, &spec.columns),
         );
-        if mapped.circular {
+        if mapped.circular || mapped.table.judges {
             let _ = write!(sql, " UNION ALL SELECT 'h', 1, m.key FROM m WHERE {held}");
         }
         // Who has the value may lose it in the same batch.

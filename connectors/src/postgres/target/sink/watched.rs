@@ -48,7 +48,9 @@ pub(super) enum Waiting {
     ForgetOwned(usize),
     ForgetMoved(usize),
     KeysOfDeletes(usize),
+    KeysOfMoved(usize),
     KeysOfOwned(usize),
+    Probe(usize),
     Wants(usize),
     ClaimedByAnother(usize),
     ClaimsLeft(usize),
@@ -59,19 +61,19 @@ pub(super) enum Waiting {
 
 /// What a statement says of one row, or counts. `place`: of which of the statement's tables.
 pub(super) struct Answer {
-    what: What,
-    count: u64,
+    pub(super) what: What,
+    pub(super) count: u64,
     pub(super) key: Option<Key>,
     place: usize,
 }
 
 /// What is still to be done in the transaction, and what was done.
 pub(super) struct Work {
-    counts: Vec<TableCounts>,
+    pub(super) counts: Vec<TableCounts>,
     /// Waiting rows to be tried again, by table.
     ready: BTreeMap<usize, BTreeSet<Key>>,
     /// Rows that are held since this transaction and may wait only for each other.
-    held: BTreeSet<Held>,
+    pub(super) held: BTreeSet<Held>,
 }
 
 impl Sink {
@@ -363,6 +365,7 @@ impl Sink {
             self.claim(spec, write, work).await?;
         }
         if self.relocates(spec, write) {
+            self.let_move(spec, write, work).await?;
             self.prepare(Use::Relocate(spec)).await?;
             let statement = self.get(Use::Relocate(spec))?;
             let moved = vec![rows(statement, 0, &write.rows)];
@@ -382,7 +385,7 @@ impl Sink {
         if out || !values.is_empty() {
             let what = Use::Waiting(Waiting::Guard(spec));
             self.prepare(what).await?;
-            let mut leave = BTreeSet::new();
+            let (mut leave, mut held) = (BTreeSet::new(), BTreeSet::new());
             for answer in self.run(what, &[&*rows(self.get(what)?, 0, &write.rows)]).await? {
                 match (answer.what, answer.key) {
                     (What::Wrote, _) => work.counts[spec].upserted += answer.count,
@@ -393,12 +396,18 @@ impl Sink {
                         work.ready.entry(table).or_default().insert(key);
                     }
                     (What::Held, Some(key)) => {
-                        work.held.insert((table, key));
+                        held.insert(key);
                     }
                     _ => {}
                 }
             }
             self.remove(table, leave, work).await?;
+            if self.references.tables[table].table.judges {
+                self.probe(spec, write, held.clone()).await?;
+            }
+            if self.references.tables[table].circular {
+                work.held.extend(held.into_iter().map(|key| (table, key)));
+            }
         } else {
             let statement = self.get(Use::Upsert(spec))?;
             let written = vec![rows(statement, 0, &write.rows)];
@@ -437,24 +446,11 @@ impl Sink {
                 self.by_keys(Waiting::Lock(table), new.clone()).await?;
             }
             for reference in into {
-                let one = &self.references.all[reference];
-                let child = one.from;
+                let (child, cascades) =
+                    (self.references.all[reference].from, self.references.all[reference].cascades);
                 if self.numbers.references[reference].is_some() {
-                    let spec = self.spec_of(child);
-                    let mut leave = BTreeSet::new();
-                    for answer in self.by_keys(Waiting::LetGo(reference), new.clone()).await? {
-                        match (answer.what, answer.key) {
-                            (What::Leaves, Some(key)) => {
-                                if self.references.tables[child].circular {
-                                    work.held.insert((child, key.clone()));
-                                }
-                                leave.insert(key);
-                            }
-                            _ => work.counts[spec].upserted += answer.count,
-                        }
-                    }
-                    open.push((child, leave));
-                } else if one.cascades {
+                    open.push((child, self.let_go(reference, new.clone(), work).await?));
+                } else if cascades {
                     self.by_keys(Waiting::Ask(reference), new.clone()).await?;
                 }
             }
@@ -701,6 +697,11 @@ impl Sink {
             Waiting::Forget(table) => writer.forget(table),
             Waiting::ForgetOwned(spec) => owned(writer.forget_owned(&self.specs[spec], table(spec)))?,
             Waiting::KeysOfDeletes(spec) => writer.keys_of_deletes(&self.specs[spec], table(spec)),
+            Waiting::KeysOfMoved(spec) => {
+                let sql = writer.keys_of_moved(&self.specs[spec], table(spec));
+                sql.ok_or_else(|| self.misuse("a key that cannot change"))?
+            }
+            Waiting::Probe(spec) => writer.probe(&self.specs[spec], table(spec)),
             Waiting::ForgetMoved(spec) => writer.forget_moved(&self.specs[spec], table(spec)),
             Waiting::ClaimedByAnother(spec) => writer.claimed_by_another(&self.specs[spec], table(spec)),
             Waiting::ClaimsLeft(spec) => writer.claims_left(&self.specs[spec], table(spec)),
@@ -722,6 +723,8 @@ impl Sink {
         };
         match what {
             Waiting::Guard(spec)
+            | Waiting::Probe(spec)
+            | Waiting::KeysOfMoved(spec)
             | Waiting::ClaimedByAnother(spec)
             | Waiting::ClaimsLeft(spec)
             | Waiting::RelocateClaimed(spec)
@@ -750,12 +753,12 @@ impl Sink {
     }
 
     /// The first spec of a table: its counts take what nobody asked for.
-    fn spec_of(&self, table: usize) -> usize {
+    pub(super) fn spec_of(&self, table: usize) -> usize {
         self.references.of_spec.iter().position(|of| *of == table).unwrap_or_default()
     }
 
     /// Keys as they are bound: one array a column.
-    fn columns(&self, table: usize, keys: BTreeSet<Key>) -> Vec<Vec<String>> {
+    pub(super) fn columns(&self, table: usize, keys: BTreeSet<Key>) -> Vec<Vec<String>> {
         let mut columns = vec![Vec::with_capacity(keys.len()); self.references.tables[table].key.len()];
         for key in keys {
             for (column, value) in columns.iter_mut().zip(key) {

@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use super::text::{
-    by_parameters, columns, content, equal, key, key_of_parameters, keys, literal, owner, place_of,
-    place_of_row, refers, text, texts,
+    by_parameters, columns, content, equal, key, key_of_parameters, keys, literal, overriding, owner,
+    place_of, place_of_row, refers, text, texts,
 };
 use super::{Writer, waiting_row};
 use crate::postgres::target::rows::TableSpec;
 use crate::postgres::target::statements::{
-    element_type, owners, qualified, quote, source, table_name, unseen,
+    element_type, moving, owners, qualified, quote, source, table_name, unseen,
 };
 
 impl Writer<'_> {
@@ -59,6 +59,39 @@ impl Writer<'_> {
             same = equal(child, "t.", "(c.now)."),
         );
         sql
+    }
+
+    /// The keys of the rows that are there for rows of `$1` under another key.
+    pub(in crate::postgres::target) fn keys_of_moved(
+        &self,
+        spec: &TableSpec,
+        table: usize,
+    ) -> Option<String> {
+        Some(format!(
+            "SELECT 'l' AS what, 1::bigint AS count, {} AS key FROM {}",
+            key(self.mapped(table), "t."),
+            moving(spec)?
+        ))
+    }
+
+    /// Tries whether rows of `$1` could be in their table if only what they refer to were there: those with the keys that are bound behind them.
+    /// What this writes is never kept.
+    pub(in crate::postgres::target) fn probe(&self, spec: &TableSpec, table: usize) -> String {
+        let mapped = self.mapped(table);
+        let listed: Vec<String> =
+            spec.columns.iter().map(|at| quote(&mapped.table.columns[*at].name)).collect();
+        let values: Vec<String> = listed.iter().map(|name| format!("r.{name}")).collect();
+        format!(
+            "WITH p AS (INSERT INTO {name} ({listed}){overriding} SELECT {values} FROM {source} AS r JOIN {keys} ON {same} \
+             ON CONFLICT DO NOTHING) SELECT 'w' AS what, 0::bigint AS count, NULL::text[] AS key LIMIT 0",
+            name = table_name(spec),
+            listed = listed.join(", "),
+            overriding = overriding(&mapped.table, &spec.columns),
+            values = values.join(", "),
+            source = source(spec, 1),
+            keys = keys(mapped, 1),
+            same = by_parameters(mapped, "r."),
+        )
     }
 
     /// Deletes the rows with these keys, of several tables at once: Postgres looks at the references when all are gone.
