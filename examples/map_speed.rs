@@ -79,6 +79,7 @@ fn main() {
         rivals: Vec::new(),
         indexes: vec![vec![0]],
         foreign_keys: Vec::new(),
+        judges: false,
         is_table: true,
         lacks: Vec::new(),
         estimated_rows: -1,

@@ -64,6 +64,7 @@ impl Encoder {
             rivals: Vec::new(),
             indexes: vec![vec![0]],
             foreign_keys: Vec::new(),
+            judges: false,
             is_table: true,
             lacks: Vec::new(),
             estimated_rows: -1,

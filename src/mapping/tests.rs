@@ -89,6 +89,7 @@ pub(crate) fn table(name: &str, columns: &[&str]) -> Table {
         uniques: Vec::new(),
         rivals: Vec::new(),
         foreign_keys: Vec::new(),
+        judges: false,
         is_table: true,
         lacks: Vec::new(),
         estimated_rows: -1,

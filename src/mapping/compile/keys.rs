@@ -6,7 +6,7 @@ use super::super::plan::Take;
 use super::conversions::is_foreign;
 use super::table::{Built, First, Origin};
 use crate::config::spelling::list;
-use crate::config::{At, Findings, Levels, Table};
+use crate::config::{At, Findings, Levels, Rule, Table};
 
 /// By what rows are found again.
 pub(super) struct Found {
@@ -38,13 +38,13 @@ pub(super) fn of_document(
     }
     let key = key(rule, table, built, findings)?;
     if is_derivable(&key, built) {
-        check_text(table, &key, built, findings);
+        check_collisions(rule, table, &key, built, findings);
         return Some(Found { key, found: None, claimed: false });
     }
     let found: Vec<usize> = key.iter().copied().filter(|at| is_of_id(&built[*at])).collect();
     let whole = |at: &usize| matches!(built[*at].origin, Origin::Own | Origin::Id { whole: true, .. });
     if found.iter().any(whole) {
-        check_text(table, &found, built, findings);
+        check_collisions(rule, table, &found, built, findings);
         check_index(table, &found, built, findings);
         return Some(Found { key, found: Some(found), claimed: false });
     }
@@ -72,16 +72,53 @@ fn is_derivable(key: &[usize], built: &[Built]) -> bool {
     !key.is_empty() && key.iter().all(|at| is_of_id(&built[*at])) && key.iter().any(of_id)
 }
 
-fn check_text(table: &catalog::Table, key: &[usize], built: &[Built], findings: &mut Findings) {
-    for column in key.iter().map(|at| &built[*at]) {
-        if matches!(column.origin, Origin::Id { text: true, .. }) {
-            let message = format!(
-                "`{}` is the text of `_id`: ids of different types can have the same text",
-                table.columns[column.column].name
-            );
-            findings.warning(column.place, message, "`{ uuid: _id }` never collides");
-        }
+/// Says where documents with different ids could become the same row.
+fn check_collisions(
+    rule: &Table,
+    table: &catalog::Table,
+    key: &[usize],
+    built: &[Built],
+    findings: &mut Findings,
+) {
+    let of_id = |at: &&usize| matches!(built[**at].origin, Origin::Own | Origin::Id { .. });
+    let alone = key.iter().filter(of_id).count() == 1;
+    for built in key.iter().map(|at| &built[*at]) {
+        let Origin::Id { whole, text } = built.origin else { continue };
+        let (name, kind) = (&table.columns[built.column].name, &table.columns[built.column].kind);
+        let shortened = rule.columns.iter().any(|column| match &column.rule.value {
+            Rule::Value(value) => column.name.value == *name && (value.trim || value.lower),
+            _ => false,
+        });
+        let why = match falls_together(kind) {
+            _ if alone && !whole => "ids that differ elsewhere are the same in this part",
+            _ if shortened => "blanks and capitals do not count",
+            Some(why) => why,
+            None if text => "ids of different types can have the same text",
+            None => continue,
+        };
+        let what = if whole { "`_id`" } else { "a part of `_id`" };
+        let message = format!(
+            "`{name}` is made of {what} and tells rows apart, but {why}; of two such documents the last one has the row, and if one is deleted the row goes"
+        );
+        findings.warning(built.place, message, "`{ uuid: _id }` never collides");
     }
+}
+
+/// Why different values of a document can be the same one in a column of this type.
+fn falls_together(kind: &catalog::Type) -> Option<&'static str> {
+    Some(match kind.base_oid {
+        _ if kind.is_citext() => "capitals do not count in citext",
+        16 => "a boolean has two values",
+        700 => "`real` keeps some six digits",
+        869 | 650 => "an address can be written in several ways",
+        1042 => "blanks at the end do not count in char(n)",
+        1082 => "a date leaves the time out",
+        1083 | 1266 => "a time leaves the day out",
+        // The scale is kept with four more.
+        1700 if kind.modifier >= 0 => "it is rounded to the scale of the column",
+        1114 | 1184 if (0..3).contains(&kind.modifier) => "fractions of seconds are cut",
+        _ => return None,
+    })
 }
 
 /// Rows are looked for by these columns.

@@ -10,7 +10,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("the oplog's window is unknown", "a user of the least rights"),
     ("` leaves `", "the CRM's file takes single fields out of objects"),
     ("that have the same key become one row", "a file in which they are meant to"),
-    ("ids of different types can have the same text", "keys that are text in the source already"),
+    ("and tells rows apart, but", "keys that are text in the source already, and other values of ids"),
     ("does not exist (yet)", "a collection that a test makes later"),
     ("enable.gapless.guarantee is experimental", "librdkafka says so of a setting that exactness needs"),
     ("the migration file has changed since the last run", "a test that mends its file"),

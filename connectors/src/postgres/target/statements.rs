@@ -360,6 +360,7 @@ mod tests {
             rivals: vec![],
             indexes: vec![],
             foreign_keys: vec![],
+            judges: false,
             is_table: true,
             lacks: Vec::new(),
             estimated_rows: 0,
