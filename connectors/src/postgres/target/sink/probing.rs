@@ -34,7 +34,7 @@ impl Sink {
             self.run(what, &parameters).await
         };
         match tried {
-            Err(error) if !self.is_of_a_reference(&error) => Err(error),
+            Err(error) if !self.is_of_others(&error) => Err(error),
             _ => {
                 const BACK: &str = "ROLLBACK TO SAVEPOINT probe; RELEASE SAVEPOINT probe";
                 self.client.batch_execute(BACK).await.map_err(|error| self.failed(spec, &error))
@@ -42,12 +42,13 @@ impl Sink {
         }
     }
 
-    /// What a held row lacks is known already.
-    fn is_of_a_reference(&self, error: &Error) -> bool {
-        let (Some("23503"), Some(constraint)) = (error.code.as_deref(), &error.constraint) else {
-            return false;
-        };
-        self.references.find(&constraint.0, &constraint.1).is_some()
+    /// It is refused for what other rows are, or are not. That may change, and is found again when it does.
+    fn is_of_others(&self, error: &Error) -> bool {
+        match (error.code.as_deref(), &error.constraint) {
+            (Some("23505" | "23P01"), _) => true,
+            (Some("23503"), Some(constraint)) => self.references.find(&constraint.0, &constraint.1).is_some(),
+            _ => false,
+        }
     }
 
     /// Rows are about to take another key: what refers to them by the old one waits, as if they went.

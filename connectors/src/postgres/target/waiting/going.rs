@@ -83,12 +83,13 @@ impl Writer<'_> {
         let values: Vec<String> = listed.iter().map(|name| format!("r.{name}")).collect();
         format!(
             "WITH p AS (INSERT INTO {name} ({listed}){overriding} SELECT {values} FROM {source} AS r JOIN {keys} ON {same} \
-             ON CONFLICT DO NOTHING) SELECT 'w' AS what, 0::bigint AS count, NULL::text[] AS key LIMIT 0",
+             ON CONFLICT ({key}) DO NOTHING) SELECT 'w' AS what, 0::bigint AS count, NULL::text[] AS key LIMIT 0",
             name = table_name(spec),
             listed = listed.join(", "),
             overriding = overriding(&mapped.table, &spec.columns),
             values = values.join(", "),
             source = source(spec, 1),
+            key = columns(&mapped.table, "", &mapped.key),
             keys = keys(mapped, 1),
             same = by_parameters(mapped, "r."),
         )
