@@ -122,6 +122,8 @@ impl Finisher {
     /// nothing of it has happened.
     pub async fn open_cutover(&self, id: Uuid, owner: Uuid) -> Result<bool> {
         let fail = |error: tokio_postgres::Error| explain("opening the target", &error);
+        // The team's SQL may have taken another role.
+        self.client.batch_execute("RESET ROLE").await.map_err(fail)?;
         let sql = "SELECT slackwater.open_cutover($1::text::uuid, $2::text::uuid)";
         if let Err(error) = self.client.execute(sql, &[&id.to_string(), &owner.to_string()]).await {
             let error = fail(error);
