@@ -66,6 +66,7 @@ fn main() {
         not_null: false,
         has_default: false,
         default: None,
+        cycles: false,
         generated: false,
         identity_always: false,
         null_checked: false,
@@ -84,6 +85,7 @@ fn main() {
         lacks: Vec::new(),
         estimated_rows: -1,
         triggers: Vec::new(),
+        ..Table::default()
     };
     let tables = [(("public".to_owned(), "users".to_owned()), table)].into();
     let catalog = Catalog { tables, ..Catalog::default() };

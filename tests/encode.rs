@@ -49,6 +49,7 @@ impl Encoder {
             not_null: false,
             has_default: false,
             default: None,
+            cycles: false,
             generated: false,
             identity_always: false,
             null_checked: false,
@@ -69,6 +70,7 @@ impl Encoder {
             lacks: Vec::new(),
             estimated_rows: -1,
             triggers: Vec::new(),
+            ..Table::default()
         };
         let tables = [(("public".to_owned(), "t".to_owned()), table)].into();
         let catalog = Catalog { tables, ..Catalog::default() };

@@ -36,6 +36,15 @@ pub(super) fn changes(before: &Table, now: Option<&Table>, filled: &BTreeSet<Str
         let remedy = now.grant();
         add("right_taken", format!("the right to write {name} was taken"), remedy);
     }
+    for rule in now.rules.iter().filter(|rule| !before.rules.contains(rule)) {
+        let remedy =
+            format!("DROP RULE {} ON {}.{}", quote(rule), quote(&before.schema), quote(&before.name));
+        add(
+            "rule_added",
+            format!("{name} has a rule now, {rule}, which rewrites what is written to it"),
+            remedy,
+        );
+    }
     let fresh: Vec<&Column> =
         now.columns.iter().filter(|column| before.column(&column.name).is_none()).collect();
     for column in &before.columns {
@@ -110,8 +119,13 @@ pub(super) fn changes(before: &Table, now: Option<&Table>, filled: &BTreeSet<Str
 }
 
 /// What a table has lost of what was written to it, if it has: it was made again, or a column was, or values were cast to a type that
-/// may not hold them.
-pub(super) fn lost(table: &str, before: &TableIdentity, now: &TableIdentity) -> Option<String> {
+/// may not hold them. `adjusted`: columns that have another value where one does not fit; what did not fit before may fit now.
+pub(super) fn lost(
+    table: &str,
+    before: &TableIdentity,
+    now: &TableIdentity,
+    adjusted: &BTreeSet<String>,
+) -> Option<String> {
     if before.oid != now.oid {
         return Some(format!("{table} was made again"));
     }
@@ -125,6 +139,11 @@ pub(super) fn lost(table: &str, before: &TableIdentity, now: &TableIdentity) -> 
         }
         if kind != old_kind && !widens(old_kind, kind) {
             return Some(format!("{table}.{name} was {old_kind} and is {kind}, which may hold other values"));
+        }
+        if kind != old_kind && adjusted.contains(name) {
+            return Some(format!(
+                "{table}.{name} was {old_kind} and is {kind}, which holds values that were adjusted before"
+            ));
         }
     }
     None
@@ -218,7 +237,12 @@ mod tests {
     fn what_was_made_again_has_lost_its_values() {
         let table =
             |oid, number, kind: &str| TableIdentity { oid, columns: vec![("a".into(), number, kind.into())] };
-        let is_lost = |now: TableIdentity| lost("t", &table(1, 2, "integer"), &now).is_some();
+        let after = |now: TableIdentity, adjusted: &[&str]| {
+            let adjusted = adjusted.iter().map(|name| (*name).to_owned()).collect();
+            lost("t", &table(1, 2, "integer"), &now, &adjusted).is_some()
+        };
+        let is_lost = |now: TableIdentity| after(now, &["b"]);
+        assert!(!after(table(1, 2, "integer"), &["a"]) && after(table(1, 2, "bigint"), &["a"]));
         assert!(!is_lost(table(1, 2, "integer")) && !is_lost(table(1, 2, "bigint")));
         assert!(is_lost(table(2, 2, "integer")) && is_lost(table(1, 3, "integer")));
         assert!(is_lost(table(1, 2, "smallint")) && is_lost(table(1, 2, "text")));

@@ -21,7 +21,7 @@ use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::postgres::control::standing::STANDING;
 use slackwater_connectors::postgres::progress::{Advance, Counts, Notes, Tally};
 use slackwater_connectors::postgres::target::rows::{Apart, WriteSet};
-use slackwater_connectors::postgres::target::sink::Sink;
+use slackwater_connectors::postgres::target::sink::{Sink, Taken};
 use slackwater_topics::{CollectionId, Event, Key, Op, Position};
 use uuid::Uuid;
 
@@ -266,10 +266,7 @@ impl Lane {
         way: Way,
     ) -> Result<Counts> {
         let chosen = self.choose(events, &advance.seen).await?;
-        let mut notes = self.map(events, chosen.as_ref(), given, way);
-        while self.learn().await? {
-            notes = self.map(events, chosen.as_ref(), given, way);
-        }
+        let mut notes = self.map_known(events, chosen.as_ref(), given, way).await?;
         let writes = match way {
             Way::Upsert => &mut self.records,
             Way::Copy => self.tuples.get_or_insert_with(|| WriteSet::new(&self.plan.tables, true)),
@@ -324,6 +321,22 @@ impl Lane {
         notes
     }
 
+    /// The same, where all numbers of sequences are known afterwards.
+    async fn map_known(
+        &mut self,
+        events: &[Event],
+        chosen: Option<&Chosen>,
+        given: &Notes,
+        way: Way,
+    ) -> Result<Notes> {
+        loop {
+            let notes = self.map(events, chosen, given, way);
+            if !self.learn().await? {
+                return Ok(notes);
+            }
+        }
+    }
+
     /// Takes the numbers of sequences that the mapper did not know. True if there were any: the events have to be mapped again.
     async fn learn(&mut self) -> Result<bool> {
         let wanted = self.mapper.take_wanted();
@@ -331,7 +344,12 @@ impl Lane {
             return Ok(false);
         }
         for (series, ids) in wanted {
-            let numbers = self.sink.numbers(&self.plan.series[usize::from(series)], &ids).await?;
+            let Taken { numbers, refused } =
+                self.sink.numbers(&self.plan.series[usize::from(series)], &ids).await?;
+            if let Some(why) = refused {
+                let without = ids.iter().copied().filter(|id| !numbers.contains_key(id));
+                self.mapper.refuse_numbers(series, without, &why);
+            }
             self.mapper.learn(series, numbers);
         }
         let _ = self.mapper.take_tallies();
@@ -362,6 +380,9 @@ impl Lane {
 
     async fn halve(&mut self, advance: &Advance, events: &[Event], given: &Notes) -> Result<Counts> {
         let chosen = self.choose(events, &advance.seen).await?;
+        // Numbers are taken in transactions of their own, and the lane may have connected again since they were.
+        self.map_known(events, chosen.as_ref(), given, Way::Upsert).await?;
+        let _ = self.mapper.take_tallies();
         self.sink.begin(advance).await?;
         let mut notes = given.clone();
         let mut total = Counts::default();
@@ -382,6 +403,7 @@ impl Lane {
                 }
             }
             let tallies = tallied(&self.plan, self.mapper.take_tallies());
+            self.all_known()?;
             match self.sink.attempt(&self.records).await {
                 Ok(counts) => {
                     total.upserted += counts.upserted;
@@ -424,6 +446,7 @@ impl Lane {
         reset(&mut self.records, &self.plan);
         let delete = Event { op: Op::Delete, ..event.clone() };
         if self.mapper.map(&delete, &mut self.records).is_ok() {
+            self.all_known()?;
             match self.sink.attempt(&self.records).await {
                 // It stays as it was, then.
                 Err(error) if error.kind == Kind::Data => {}
@@ -431,6 +454,14 @@ impl Lane {
             }
         }
         Ok(())
+    }
+
+    /// Rows with zeros in the place of numbers are never written.
+    fn all_known(&mut self) -> Result<()> {
+        if self.mapper.take_wanted().is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Bug, "making rows", "a number of a sequence was not taken"))
     }
 
     fn tell_breaches(&self, notes: &Notes) {

@@ -28,7 +28,7 @@ use slackwater_connectors::secret::Secret;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::drift;
-use crate::config::{Diagnostic, Migration};
+use crate::config::{Column, Diagnostic, InvalidPolicy, Migration};
 use crate::mapping::{Plan, follow};
 use crate::ops::board::Place;
 use crate::ops::gauges::Gauges;
@@ -90,6 +90,8 @@ pub(crate) struct SchemaWatch {
     known: BTreeMap<Name, Table>,
     /// The columns of each table that the migration file fills.
     filled: BTreeMap<Name, BTreeSet<String>>,
+    /// Those of them whose rules adjust, or leave out, what does not fit.
+    adjusted: BTreeMap<Name, BTreeSet<String>>,
     nothing: BTreeSet<String>,
     names: Vec<Name>,
     plans: watch::Sender<Arc<Plan>>,
@@ -126,10 +128,15 @@ impl SchemaWatch {
         let known = plan.tables.iter().filter(|spec| !spec.stands && !spec.is_ours());
         let known = known.map(|spec| (name(&spec.table), (*spec.table).clone())).collect();
         let mut filled: BTreeMap<Name, BTreeSet<String>> = BTreeMap::new();
+        let mut adjusted: BTreeMap<Name, BTreeSet<String>> = BTreeMap::new();
         for rule in migration.collections.iter().flat_map(|collection| &collection.tables) {
             let schema = rule.schema.clone().unwrap_or_else(|| migration.target.schema.clone());
+            let name = (schema, rule.into.value.clone());
             let columns = rule.columns.iter().map(|column| column.name.value.clone());
-            filled.entry((schema, rule.into.value.clone())).or_default().extend(columns);
+            filled.entry(name.clone()).or_default().extend(columns);
+            let adjusts = |column: &&Column| column.policies.invalid != InvalidPolicy::Reject;
+            let columns = rule.columns.iter().filter(adjusts).map(|column| column.name.value.clone());
+            adjusted.entry(name).or_default().extend(columns);
         }
         let names = plan.tables.iter().filter(|spec| !spec.is_ours());
         let names: BTreeSet<Name> = names.map(|spec| name(&spec.table)).collect();
@@ -138,6 +145,7 @@ impl SchemaWatch {
             migration,
             known,
             filled,
+            adjusted,
             nothing: BTreeSet::new(),
             names: names.into_iter().collect(),
             plans,
@@ -306,7 +314,8 @@ impl SchemaWatch {
                 continue;
             }
             let full = format!("{schema}.{table}");
-            let lost = before.as_ref().and_then(|before| drift::lost(&full, before, &now));
+            let adjusted = self.adjusted.get(&(schema.clone(), table.clone())).unwrap_or(&self.nothing);
+            let lost = before.as_ref().and_then(|before| drift::lost(&full, before, &now, adjusted));
             let recopies = lost.iter().flat_map(|text| {
                 collections.iter().map(move |collection| ((*collection).to_owned(), text.clone()))
             });

@@ -117,6 +117,9 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
                 changes = changed(&migration, plan, &mut round).await;
             }
             round.mistaken |= round.findings.errors() > before;
+            if let Some(plan) = &plan {
+                sequences(&migration, plan, &mut round).await;
+            }
             finish::sql(&migration, &mut round).await;
             let sequences = migration.cutover.after.contains(&Finish::Sequences);
             for right in &rights.missing {
@@ -165,6 +168,21 @@ pub(crate) async fn check(path: &Path) -> Result<Report, Failure> {
         found,
         code,
     })
+}
+
+/// Sequences that are behind the numbers in their tables.
+async fn sequences(migration: &Migration, plan: &Plan, round: &mut Round) {
+    // A role that may not read the tables is complained of elsewhere.
+    let Ok(behind) = load::behind(migration, plan).await else { return };
+    for one in behind {
+        let rules = migration.collections.iter().flat_map(|collection| &collection.tables);
+        let named = |rule: &&config::Table| {
+            let schema = rule.schema.as_ref().unwrap_or(&migration.target.schema);
+            (schema, &rule.into.value) == (&one.table.0, &one.table.1)
+        };
+        let place = rules.into_iter().find(named).map_or(migration.target.place, |rule| rule.into.place);
+        round.unfit(place, Kind::Unsuitable, one.message, one.help);
+    }
 }
 
 /// What the file changes, compared with what the rows that are there were made by.

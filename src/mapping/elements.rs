@@ -274,5 +274,7 @@ fn empty<'b>(mut frames: Vec<Frame<'_>>) -> Vec<Frame<'b>> {
 fn refuse(code: &EachCode, level: usize, row: &Row<'_, '_>, problem: Problem) -> Rejection {
     let mut rejection = row.refuse(code.row.table, &code.row.columns[code.owner], problem);
     rejection.path.clone_from(&code.levels[level].path);
+    // It is about the array, and not about any column of its rows.
+    rejection.column.clear();
     rejection
 }

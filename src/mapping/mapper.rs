@@ -183,13 +183,21 @@ impl Mapper {
         self.scratch.numbers.known.extend(known);
     }
 
+    /// The target gives no numbers for these ids, until this is forgotten.
+    pub(crate) fn refuse_numbers(&mut self, series: u16, ids: impl Iterator<Item = Uuid>, why: &str) {
+        let why: Arc<str> = why.into();
+        self.scratch.numbers.refused.extend(ids.map(|id| ((series, id), Arc::clone(&why))));
+    }
+
     /// Forgets all numbers: another server may not know of them.
     pub(crate) fn forget_numbers(&mut self) {
         self.scratch.numbers.known.clear();
+        self.scratch.numbers.refused.clear();
     }
 
-    /// Forgets numbers if there are too many to keep.
+    /// Forgets numbers if there are too many to keep, and for which ids there were none: by now there may be one.
     pub(crate) fn tidy(&mut self) {
+        self.scratch.numbers.refused.clear();
         if self.scratch.numbers.known.len() > MOST_NUMBERS {
             self.scratch.numbers.known.clear();
         }

@@ -52,7 +52,7 @@ impl Reason {
 pub struct Rejection {
     /// The table, as `schema.name`; empty where the whole document is unreadable.
     pub table: String,
-    /// The column; empty likewise.
+    /// The column; empty likewise, and where it is about an array whose elements are rows.
     pub column: String,
     /// The place of the value in the document, as the migration file writes it.
     pub path: String,
@@ -64,10 +64,11 @@ pub struct Rejection {
 
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.column.is_empty() {
-            return f.write_str(&self.text);
+        match (self.table.as_str(), self.column.as_str()) {
+            ("", _) => return f.write_str(&self.text),
+            (table, "") => write!(f, "{table}: {}", self.text)?,
+            (table, column) => write!(f, "{table}.{column}: {}", self.text)?,
         }
-        write!(f, "{}.{}: {}", self.table, self.column, self.text)?;
         if self.path.is_empty() { Ok(()) } else { write!(f, " (from `{}`)", self.path) }
     }
 }

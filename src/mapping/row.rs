@@ -318,6 +318,7 @@ impl<'r, 'a> Row<'r, 'a> {
                 // No policy applies to malformed BSON.
                 let policy = match problem.reason {
                     Reason::Malformed => InvalidPolicy::Reject,
+                    _ if problem.blameless => InvalidPolicy::Reject,
                     _ => code.invalid,
                 };
                 match policy {

@@ -71,6 +71,7 @@ fn column(text: &str) -> Column {
         not_null: rest.contains(&"not") || rest.contains(&"key"),
         has_default: rest.contains(&"default"),
         default: None,
+        cycles: false,
         generated: rest.contains(&"generated"),
         identity_always: false,
         null_checked: false,
@@ -94,6 +95,7 @@ pub(crate) fn table(name: &str, columns: &[&str]) -> Table {
         lacks: Vec::new(),
         estimated_rows: -1,
         triggers: Vec::new(),
+        ..Table::default()
     }
 }
 
@@ -490,6 +492,25 @@ fn references_take_the_forms_they_have() {
     assert_ne!(text[2], id);
     // The same id whatever the type of the number.
     assert_eq!(row(5.into())[1], row(5.0.into())[1]);
+}
+
+#[test]
+fn tables_that_would_not_take_rows_as_they_are() {
+    let said = |change: fn(&mut Table)| {
+        let mut a = table("a", &["id integer not null default key", "code text not null"]);
+        a.columns[0].default = Some("nextval('public.a_id_seq'::regclass)".into());
+        change(&mut a);
+        let file = "  m.a: { into: a, columns: { id: { serial: _id }, code: code } }\n";
+        try_plan(file, vec![a]).map(drop).map_err(|found| found.to_string())
+    };
+    assert_eq!(said(|_| {}), Ok(()));
+    let refused = |change, text: &str| {
+        let found = said(change).expect_err(text);
+        assert!(found.contains(text), "{found}");
+    };
+    refused(|a| a.deferrable_key = true, "the primary key of `a` is DEFERRABLE");
+    refused(|a| a.rules.push("r".into()), "`public.a` has the rule `r`");
+    refused(|a| a.columns[0].cycles = true, "the sequence of `id` is CYCLE");
 }
 
 #[test]

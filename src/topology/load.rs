@@ -9,6 +9,7 @@ use slackwater_connectors::postgres::client;
 use slackwater_connectors::postgres::target::catalog::Catalog;
 use slackwater_connectors::postgres::target::expressions::{Expression, complaints};
 use slackwater_connectors::postgres::target::introspect;
+use slackwater_connectors::postgres::target::serial::{self, Series};
 use slackwater_connectors::retry::Pauses;
 
 use crate::apply::schema_watch::plan_with_standing;
@@ -83,6 +84,49 @@ pub(crate) async fn plan_at_start(migration: &Migration) -> Result<Arc<Plan>, Fa
         },
         outcome => outcome,
     }
+}
+
+/// A sequence that is going to give numbers which rows of the table have already: what was found, and the remedy.
+pub(crate) struct Behind {
+    pub(crate) table: (String, String),
+    pub(crate) message: String,
+    pub(crate) help: String,
+}
+
+/// Looks at the sequences that numbers are taken from, once: from then on they are ahead of what they gave.
+pub(crate) async fn behind(migration: &Migration, plan: &Plan) -> Result<Vec<Behind>, Error> {
+    let quick = |series: &&Series| {
+        let mut tables = plan.tables.iter().filter(|spec| !spec.stands).map(|spec| &spec.table);
+        let table = tables.find(|table| (&table.schema, &table.name) == (&series.schema, &series.table));
+        // Without an index every row would have to be read.
+        table.is_some_and(|table| {
+            let column = table.column(&series.column);
+            table.indexes.iter().any(|index| index.first().copied() == column)
+        })
+    };
+    let all: Vec<&Series> = plan.series.iter().filter(quick).collect();
+    if all.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = serial::behind(&migration.target.uri, &all).await?;
+    let told = found.into_iter().map(|(place, help)| (all[place], help)).map(|(series, help)| Behind {
+        table: (series.schema.clone(), series.table.clone()),
+        message: format!(
+            "the sequence of {}.{}.{} is behind the numbers in the table: documents would take the place of rows that are there",
+            series.schema, series.table, series.column
+        ),
+        help,
+    });
+    Ok(told.collect())
+}
+
+/// Refuses to start where such a sequence is.
+pub(crate) async fn sequences(migration: &Migration, plan: &Plan) -> Result<(), Failure> {
+    let behind = behind(migration, plan).await?;
+    if behind.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Unsuitable(behind.into_iter().map(|one| format!("{}; {}", one.message, one.help)).collect()))
 }
 
 /// The tables that it names.

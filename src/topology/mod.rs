@@ -129,6 +129,7 @@ pub(crate) async fn start(
         kafka: matches!(migration.log, Log::Kafka(_)),
     });
     let plan = load::plan_at_start(&migration).await?;
+    load::sequences(&migration, &plan).await?;
     let (watch, schema) = SchemaWatch::new(Arc::clone(&migration), &plan, Arc::clone(gauges), stop.clone());
     let (fingerprint, refusals) = (file.fingerprint.clone(), Refusals::default());
     let (gauges, stop) = (Arc::clone(gauges), stop.clone());

@@ -342,3 +342,80 @@ async fn twenty_drifts_kafka() {
     }
     pipeline.clear().await;
 }
+
+const AGAIN: &str = r#"migration: again
+sources:
+  legacy: { mongodb: { uri: "${SLACKWATER_MONGODB_URI}", database: "${SOURCE_DATABASE}" } }
+target: { postgres: { uri: "${SLACKWATER_POSTGRES_URL}", schema: public } }
+collections:
+  legacy.again: { into: again, columns: { id: { uuid: _id }, n: n, short: { text: short, invalid: clamp }, small: { integer: small, invalid: clamp } } }
+  legacy.other: { into: other, columns: { id: { uuid: _id }, n: n } }
+"#;
+
+const TABLE_AGAIN: &str =
+    "CREATE TABLE public.again (id uuid PRIMARY KEY, n bigint, short varchar(3), small smallint)";
+
+async fn rows(stage: &Stage, sql: &str) -> Option<i64> {
+    let row = stage.target.query_one(&format!("SELECT count(*) FROM {sql}"), &[]).await.ok()?;
+    Some(row.get(0))
+}
+
+/// Nothing of it is the same but what it looks like.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_made_again_at_once_is_copied_again() {
+    let stage = Stage::new("drift_again").await;
+    let tables = format!("{TABLE_AGAIN}; CREATE TABLE other (id uuid PRIMARY KEY, n bigint)");
+    stage.target.batch_execute(&tables).await.expect("the tables can be created");
+    let file = stage.file("migration.yaml", AGAIN);
+    for id in 0..5_i64 {
+        for name in ["again", "other"] {
+            set(&stage, name, id, doc! {"n": 1_i64, "short": "abcdef", "small": 100_000}).await;
+        }
+    }
+    let mut process = stage.run(&file);
+    let mut has = async |what: &str, sql: &str, count: i64| {
+        until(what, PATIENCE, async || {
+            process.still_runs();
+            (rows(&stage, sql).await? == count && letters(&stage).await.is_empty()).then_some(())
+        })
+        .await;
+    };
+    has("the copy", "again WHERE short = 'abc' AND small = 32767", 5).await;
+    has("the other copy", "other", 5).await;
+    for round in 1..=3_i64 {
+        let again = format!("BEGIN; DROP TABLE again; {TABLE_AGAIN}; COMMIT");
+        stage.target.batch_execute(&again).await.expect("the table can be made again");
+        if round == 2 {
+            // Before anybody has looked.
+            stage.target.batch_execute(&again).await.expect("the table can be made again");
+        }
+        set(&stage, "again", 5 + round, doc! {"n": round, "short": "abc", "small": 1}).await;
+        set(&stage, "other", 5 + round, doc! {"n": round}).await;
+        has("all of it is copied again", "again", 5 + round).await;
+        has("the others go on", "other", 5 + round).await;
+    }
+
+    // A wider column takes what was cut before.
+    let wider = "ALTER TABLE again ALTER COLUMN short TYPE varchar(10), ALTER COLUMN small TYPE integer";
+    stage.target.batch_execute(wider).await.expect("the columns can be wider");
+    has("nothing is cut any more", "again WHERE short = 'abcdef' AND small = 100000", 5).await;
+
+    // A rule would make a write something else.
+    let rule = "CREATE RULE nothing AS ON DELETE TO again DO INSTEAD NOTHING";
+    stage.target.batch_execute(rule).await.expect("a rule");
+    until("the table stands still", PATIENCE, async || {
+        let status = stage.status(&file).await;
+        let rows = status["standing"].as_array()?;
+        rows.iter()
+            .any(|row| row["collection"] == "legacy.again" && row["kind"] == "rule_added")
+            .then_some(())
+    })
+    .await;
+    stage.source.collection::<Document>("again").delete_one(doc! {"_id": 0_i64}).await.expect("a delete");
+    set(&stage, "other", 20, doc! {"n": 1_i64}).await;
+    until("the others go on", PATIENCE, async || (rows(&stage, "other").await? == 9).then_some(())).await;
+    stage.target.batch_execute("DROP RULE nothing ON again").await.expect("no rule");
+    has("the delete was not lost", "again", 7).await;
+    process.stop().await;
+    stage.clear().await;
+}

@@ -152,3 +152,44 @@ async fn a_start_tries_all_letters_again() {
     process.stop().await;
     stage.clear().await;
 }
+
+const NAMES: &str = r#"migration: names
+sources:
+  legacy: { mongodb: { uri: "${SLACKWATER_MONGODB_URI}", database: "${SOURCE_DATABASE}" } }
+target: { postgres: { uri: "${SLACKWATER_POSTGRES_URL}", schema: public } }
+collections:
+  legacy.strict: { into: strict, columns: { id: { uuid: _id }, n: { integer: _id }, relation: relation } }
+  legacy.lenient: { into: lenient, columns: { id: { uuid: _id }, n: { integer: _id }, config: { text: config, invalid: null } } }
+"#;
+
+/// Types whose values are names of something in the database.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_of_nothing_is_an_invalid_value() {
+    let stage = Stage::new("letters_names").await;
+    let tables = "CREATE TABLE strict (id uuid PRIMARY KEY, n bigint NOT NULL, relation regclass);
+                  CREATE TABLE lenient (id uuid PRIMARY KEY, n bigint NOT NULL, config regconfig)";
+    stage.target.batch_execute(tables).await.expect("the tables can be created");
+    let file = stage.file("migration.yaml", NAMES);
+    for (id, relation, config) in [(1, "pg_class", "english"), (2, "no_such_table", "klingon")] {
+        set(&stage, "strict", id, doc! {"relation": relation}).await;
+        set(&stage, "lenient", id, doc! {"config": config}).await;
+    }
+    let mut process = stage.run(&file);
+    lie(&stage, &mut process, "the copy goes on", &[("strict", "type", 1)]).await;
+    for (id, relation) in [(3, "no_schema.of_this"), (4, "pg_proc"), (1, "gone")] {
+        set(&stage, "strict", id, doc! {"relation": relation}).await;
+        set(&stage, "lenient", id, doc! {"config": relation}).await;
+    }
+    lie(&stage, &mut process, "so does the stream", &[("strict", "type", 3)]).await;
+    until("all others are written", PATIENCE, async || {
+        process.still_runs();
+        let all =
+            numbers(&stage, "strict").await == [1, 4] && numbers(&stage, "lenient").await == [1, 2, 3, 4];
+        all.then_some(())
+    })
+    .await;
+    set(&stage, "strict", 1, doc! {"relation": "pg_type"}).await;
+    lie(&stage, &mut process, "a name that is known settles it", &[("strict", "type", 2)]).await;
+    process.stop().await;
+    stage.clear().await;
+}

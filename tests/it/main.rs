@@ -40,6 +40,7 @@ mod merged;
 mod mistakes;
 mod nested;
 mod nocodb;
+mod numbers;
 mod odd_role;
 mod oversized;
 mod planted;

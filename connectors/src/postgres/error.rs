@@ -173,7 +173,12 @@ fn kind(code: &str) -> Kind {
 }
 
 fn describe(code: &str, error: &DbError) -> String {
-    let mut text = condition(code).to_owned();
+    // A check has a name, and so has a domain.
+    let is_homeless = code == "23514" && error.constraint().is_none() && error.datatype().is_none();
+    let mut text = match is_homeless {
+        true => "no partition takes the row; create one for it, or a default partition".to_owned(),
+        false => condition(code).to_owned(),
+    };
     let mut names = Vec::new();
     if let Some(table) = error.table() {
         names.push(match error.schema() {
@@ -210,6 +215,9 @@ fn condition(code: &str) -> &'static str {
         "22003" => "a number is outside the range of its column",
         "22007" => "not a date or time in a form that Postgres reads",
         "22008" => "a date or time is outside the range of its column",
+        "2200H" => {
+            "its sequence has no number left; give it a higher MAXVALUE, and the column a type that holds it"
+        }
         "22021" => "a text holds bytes that the encoding does not allow",
         "22P02" => "a text cannot be read as its column's type",
         "22P03" => "bytes cannot be read as their column's type",

@@ -30,7 +30,8 @@ pub(super) fn of_document(
     let mapped = |columns: &[usize]| -> Option<Vec<usize>> {
         columns.iter().map(|column| built.iter().position(|built| built.column == *column)).collect()
     };
-    if rule.key.is_empty() && !mapped(&table.primary_key).is_some_and(|key| is_derivable(&key, built)) {
+    let primary = mapped(&table.primary_key).filter(|_| !table.deferrable_key);
+    if rule.key.is_empty() && !primary.is_some_and(|key| is_derivable(&key, built)) {
         let mut uniques = table.uniques.iter().filter_map(|unique| mapped(unique));
         if let Some(key) = uniques.find(|key| is_derivable(key, built)) {
             return Some(Found { key, found: None, claimed: false });
@@ -156,6 +157,23 @@ pub(super) fn key(
     } else {
         named(rule, table, findings)?
     };
+    let is_key =
+        |other: &[usize]| other.len() == columns.len() && other.iter().all(|at| columns.contains(at));
+    if table.deferrable_key
+        && is_key(&table.primary_key)
+        && !table.uniques.iter().any(|unique| is_key(unique))
+    {
+        let message =
+            format!("the primary key of `{}` is DEFERRABLE, and rows cannot be found by it", table.name);
+        let help = match table.uniques.first() {
+            Some(unique) => {
+                format!("name another unique one, such as `key: [{}]`", names(table, unique).join(", "))
+            }
+            None => "drop it and add it again without DEFERRABLE".to_owned(),
+        };
+        findings.error(place, message, help);
+        return None;
+    }
     let mut key = Vec::with_capacity(columns.len());
     for column in &columns {
         match built.iter().position(|built| built.column == *column) {

@@ -296,13 +296,12 @@ impl Columns<'_, '_> {
         if !merged {
             let fits = base == Base::Uuid || matches!(base, Base::Text { .. });
             if !fits {
-                let message =
-                    format!("`{}` is {}, and the id of a row is a UUID", target.name, target.kind.name);
-                self.findings.error(
-                    place,
-                    message,
-                    "take the number with `lookup`, or give the column the type uuid",
+                let message = format!(
+                    "`{}` is {}, and `ref` with `by` finds rows whose id is a UUID only",
+                    target.name, target.kind.name
                 );
+                let help = "`ref` without `by` finds numbers of sequences, by the `_id`; a number that is a field of the document is taken by `lookup`";
+                self.findings.error(place, message, help);
             }
             return fits.then(|| PART.to_owned());
         }

@@ -578,6 +578,12 @@ impl<'a> Compiler<'a, '_> {
                 format!("the role may not write to `{schema}.{name}`: it lacks {}", lacks.join(", "));
             self.findings.error(place, message, table.grant());
         }
+        if let Some(rewritten) = table.rules.first() {
+            let message =
+                format!("`{schema}.{name}` has the rule `{rewritten}`, which rewrites what is written to it");
+            let help = format!("DROP RULE {rewritten} ON {schema}.{name}, and do with a trigger what it did");
+            self.findings.error(place, message, help);
+        }
         if let Some(candidates) = &rule.candidates {
             for name in std::iter::once(&candidates.near).chain(&candidates.same) {
                 let _ = table::find_column(name, table, self.findings);

@@ -313,6 +313,12 @@ impl Columns<'_, '_> {
                 self.findings.error(place, message, help);
                 None
             }
+            Rule::Own { serial: true } | Rule::Element { serial: true, .. } if column.cycles => {
+                let message =
+                    format!("the sequence of `{name}` is CYCLE: it gives numbers again that rows have");
+                self.findings.error(place, message, "ALTER SEQUENCE … NO CYCLE");
+                None
+            }
             Rule::Own { serial } => match if *serial { number() } else { form } {
                 Some(form) => {
                     // Read from the event's key, but read: `rest` must not bring it again.

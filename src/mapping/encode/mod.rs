@@ -16,6 +16,7 @@ mod uuid;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use slackwater_topics::{Key, Namespace, Value};
 
@@ -36,11 +37,13 @@ use super::rejection::Reason;
 pub(super) struct Problem {
     pub(super) reason: Reason,
     pub(super) text: Cow<'static, str>,
+    /// Nothing is wrong with the value, so no policy for invalid ones applies.
+    pub(super) blameless: bool,
 }
 
 impl Problem {
     pub(super) fn new(reason: Reason, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, text: text.into() }
+        Self { reason, text: text.into(), blameless: false }
     }
 
     /// This type has no meaning here.
@@ -137,6 +140,8 @@ pub(super) struct Numbers {
     pub(super) known: HashMap<(u16, ::uuid::Uuid), i64>,
     /// Asked for and not known: a zero was written, and the documents have to be mapped again.
     pub(super) wanted: HashSet<(u16, ::uuid::Uuid)>,
+    /// The target gives none, and why.
+    pub(super) refused: HashMap<(u16, ::uuid::Uuid), Arc<str>>,
 }
 
 /// Appends an id.
@@ -153,11 +158,24 @@ pub(super) fn append_id(
         }
         IdForm::Number { series, bytes } => (series, bytes),
     };
-    let number = scratch.numbers.known.get(&(series, id)).copied().unwrap_or_else(|| {
-        scratch.numbers.wanted.insert((series, id));
-        0
-    });
-    let none = || Problem::new(Reason::Range, "the sequence has given a number that the column cannot hold");
+    let numbers = &mut scratch.numbers;
+    let number = match (numbers.known.get(&(series, id)), numbers.refused.get(&(series, id))) {
+        (Some(number), _) => *number,
+        (None, Some(why)) => {
+            let text = format!("there is no number for it: {why}");
+            return Err(Problem { blameless: true, ..Problem::new(Reason::Range, text) });
+        }
+        (None, None) => {
+            numbers.wanted.insert((series, id));
+            0
+        }
+    };
+    let none = || {
+        Problem::new(
+            Reason::Range,
+            "the sequence has given a number that the column cannot hold; give the column a wider type",
+        )
+    };
     match bytes {
         2 => out.extend_from_slice(&i16::try_from(number).map_err(|_| none())?.to_be_bytes()),
         4 => out.extend_from_slice(&i32::try_from(number).map_err(|_| none())?.to_be_bytes()),

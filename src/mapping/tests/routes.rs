@@ -81,6 +81,7 @@ fn the_name_of_a_field_is_a_value() {
         (refused.path.as_str(), &*refused.text),
         ("branches{}", "a value of type array is not an object")
     );
+    assert!(refused.to_string().starts_with("public.branches: "), "no column is at fault: {refused}");
 }
 
 #[test]

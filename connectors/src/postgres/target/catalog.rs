@@ -25,6 +25,8 @@ pub struct Complaint {
 /// A table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
+    /// Its OID: a table that was made again has another.
+    pub oid: u32,
     /// Its schema.
     pub schema: String,
     /// Its name.
@@ -33,6 +35,8 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// Columns of the primary key, as indices into `columns`, in the key's order; empty where there is none.
     pub primary_key: Vec<usize>,
+    /// The primary key is DEFERRABLE: rows that are there already are not found by it.
+    pub deferrable_key: bool,
     /// Columns of each unique constraint or full unique index (no predicate, no expression, primary key not repeated).
     pub uniques: Vec<Vec<usize>>,
     /// Everything that lets only one of two rows be there, the primary key included.
@@ -45,6 +49,8 @@ pub struct Table {
     pub triggers: Vec<String>,
     /// It may refuse a row for what it is, whatever the row refers to: by a check, a trigger, or because no partition takes it.
     pub judges: bool,
+    /// Rules that rewrite what is written to it, by name.
+    pub rules: Vec<String>,
     /// True for an ordinary or partitioned table; views and foreign tables are refused.
     pub is_table: bool,
     /// Which of the rights that writing its rows needs the connected role has not: `INSERT`, `USAGE` of its schema, or `BYPASSRLS` where
@@ -67,6 +73,8 @@ pub struct Column {
     pub has_default: bool,
     /// The default as SQL, of a domain or an identity as well.
     pub default: Option<String>,
+    /// The sequence of the default begins again when it has no number left.
+    pub cycles: bool,
     /// GENERATED ALWAYS AS (…) STORED: may not be written.
     pub generated: bool,
     /// A check constraint asks whether it is null.

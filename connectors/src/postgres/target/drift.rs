@@ -53,7 +53,9 @@ UNION ALL SELECT nsp, rel, format('constraint %s', k.conname)
 UNION ALL SELECT nsp, rel, format('index %s %s', i.indexrelid, i.indisvalid)
     FROM t JOIN pg_catalog.pg_index i ON i.indrelid = t.oid AND i.indisunique
 UNION ALL SELECT nsp, rel, format('trigger %s %s', g.tgname, g.tgenabled)
-    FROM t JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid AND NOT g.tgisinternal";
+    FROM t JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid AND NOT g.tgisinternal
+UNION ALL SELECT nsp, rel, format('rule %s %s', r.rulename, r.ev_enabled)
+    FROM t JOIN pg_catalog.pg_rewrite r ON r.ev_class = t.oid AND r.ev_type <> '1'";
 
 /// Sessions of ours that wait for a lock, and for whom.
 const BLOCKED: &str = "

@@ -20,7 +20,9 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind IN ('r', 'p'),
            || CASE WHEN row_security_active(c.oid) THEN ARRAY['BYPASSRLS'] ELSE '{}' END,
        c.reltuples::bigint,
        ARRAY(SELECT g.tgname::text FROM pg_catalog.pg_trigger g
-             WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') ORDER BY 1)
+             WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') ORDER BY 1),
+       ARRAY(SELECT r.rulename::text FROM pg_catalog.pg_rewrite r
+             WHERE r.ev_class = c.oid AND r.ev_type <> '1' AND r.ev_enabled IN ('O', 'A') ORDER BY 1)
 FROM unnest($1::text[], $2::text[]) AS wanted(nsp, rel)
 JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.nsp
 JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.rel
@@ -38,7 +40,14 @@ SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, a.attnotn
                WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
                  AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype = 'i' LIMIT 1)
            ELSE coalesce(pg_catalog.pg_get_expr(def.adbin, def.adrelid), t.typdefault)
-       END
+       END,
+       EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_sequence s ON s.seqcycle AND d.refclassid = 'pg_class'::regclass
+                                                                               AND s.seqrelid = d.refobjid
+               WHERE d.classid = 'pg_attrdef'::regclass AND d.objid = def.oid)
+           OR a.attidentity <> '' AND EXISTS (
+               SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_sequence s ON s.seqcycle AND s.seqrelid = d.objid
+               WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+                 AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype = 'i')
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_catalog.pg_attrdef def ON def.adrelid = a.attrelid AND def.adnum = a.attnum
@@ -141,6 +150,8 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
     let mut found: BTreeMap<u32, Table> = BTreeMap::new();
     for row in client.query(TABLES, &[&schemas, &names]).await.map_err(fail)? {
         let table = Table {
+            oid: get(&row, 0)?,
+            deferrable_key: false,
             schema: get(&row, 1)?,
             name: get(&row, 2)?,
             columns: Vec::new(),
@@ -154,8 +165,9 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
             lacks: get(&row, 4)?,
             estimated_rows: get(&row, 5)?,
             triggers: get(&row, 6)?,
+            rules: get(&row, 7)?,
         };
-        found.insert(get(&row, 0)?, table);
+        found.insert(table.oid, table);
     }
     let oids: Vec<u32> = found.keys().copied().collect();
     let asked: [&(dyn postgres_types::ToSql + Sync); 1] = [&oids];
@@ -184,6 +196,7 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
             generated: get(row, 7)?,
             identity_always: get(row, 8)?,
             default: get(row, 9)?,
+            cycles: get(row, 10)?,
             null_checked: false,
         });
     }
@@ -196,6 +209,7 @@ pub async fn catalog(client: &Client, tables: &[(String, String)]) -> Result<Cat
         let complete = leading.len() == numbers.len();
         if get(row, 1)? {
             table.primary_key.clone_from(&leading);
+            table.deferrable_key = !get::<bool>(row, 2)?;
         } else if complete && get(row, 2)? {
             table.uniques.push(leading.clone());
         }

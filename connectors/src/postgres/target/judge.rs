@@ -86,15 +86,40 @@ impl Judge<'_> {
     }
 }
 
-/// Some types say "syntax error" or "internal error" of a text that they cannot read. Our statements have been prepared by then,
-/// so it is of no other syntax.
+/// Some types say "syntax error" or "internal error" of a text that they cannot read, and those that are names of something in the
+/// database say that there is no such thing. Our statements have been prepared by then, so it is of no other syntax and of no other name.
 pub(super) fn of_texts(specs: &[TableSpec], mut error: Error) -> Error {
     const SAID: [&str; 2] = ["42601", "XX000"];
     let said = error.code.as_deref().is_some_and(|code| SAID.contains(&code));
     if said && specs.iter().any(|spec| spec.shape.is_some()) {
         error.kind = Kind::Data;
     }
+    const UNKNOWN: [&str; 7] = ["0A000", "3F000", "42602", "42704", "42725", "42883", "42P01"];
+    let unknown = error.code.as_deref().is_some_and(|code| UNKNOWN.contains(&code));
+    let of_names = |spec: &TableSpec| spec.columns.iter().any(|at| is_name(&spec.table.columns[*at].kind));
+    if unknown && specs.iter().any(of_names) {
+        error.kind = Kind::Data;
+        error.what = "the database knows nothing of the name that a text gives".to_owned();
+    }
     error
+}
+
+/// The name of something in the database: its input function looks it up.
+fn is_name(kind: &Type) -> bool {
+    const NAMES: [&str; 11] = [
+        "regclass",
+        "regcollation",
+        "regconfig",
+        "regdictionary",
+        "regnamespace",
+        "regoper",
+        "regoperator",
+        "regproc",
+        "regprocedure",
+        "regrole",
+        "regtype",
+    ];
+    NAMES.contains(&kind.base_name.as_str()) || kind.element.as_deref().is_some_and(is_name)
 }
 
 /// What failed as a whole is looked at in halves; one alone is what fails.

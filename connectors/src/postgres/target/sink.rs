@@ -45,6 +45,7 @@ mod watched;
 
 pub use merging::prepare_parts;
 pub(super) use merging::{key_of, made_of_keys};
+pub use numbers::Taken;
 use prepared::Use;
 
 /// Each statement sees what was committed before it began: who has waited for a lock has to see what its holder did.

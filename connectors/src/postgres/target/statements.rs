@@ -345,6 +345,7 @@ mod tests {
                 not_null: true,
                 has_default: false,
                 default: None,
+                cycles: false,
                 generated: false,
                 identity_always: false,
                 null_checked: false,
@@ -365,6 +366,7 @@ mod tests {
             lacks: Vec::new(),
             estimated_rows: 0,
             triggers: Vec::new(),
+            ..Table::default()
         };
         TableSpec {
             record: Arc::new(RowFormat::record(&table, &mapped)),
