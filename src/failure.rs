@@ -5,7 +5,7 @@ use std::fmt;
 use slackwater_connectors::error::{Error, Kind};
 
 use crate::config::Diagnostics;
-use crate::ops::policy::{exit_code, remedy};
+use crate::ops::policy::{exit_code, exit_code_of, remedy_at_end};
 
 /// Mistakes in the migration file.
 const MISTAKES: u8 = 3;
@@ -47,7 +47,7 @@ impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::File { .. } | Self::Mistakes(_) => MISTAKES,
-            Self::Server(error) => exit_code(error.kind),
+            Self::Server(error) => exit_code_of(error),
             Self::Unsuitable(_) => exit_code(Kind::Unsuitable),
             Self::Denied(_) => exit_code(Kind::Denied),
         }
@@ -64,7 +64,7 @@ impl fmt::Display for Failure {
                 )
             }
             Self::Mistakes(mistakes) => write!(f, "{mistakes}"),
-            Self::Server(error) => write!(f, "error: {error}\n  help: {}", remedy(error)),
+            Self::Server(error) => write!(f, "error: {error}\n  help: {}", remedy_at_end(error)),
             Self::Unsuitable(lines) | Self::Denied(lines) => {
                 lines.iter().try_for_each(|line| writeln!(f, "error: {line}"))?;
                 write!(f, "nothing was written")

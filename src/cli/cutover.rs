@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::Migration;
 use crate::cutover::lead::{Leader, Outcome, leader_of};
 use crate::cutover::plan::{self, Blocker, listed, steps};
+use crate::cutover::proof::uncountable;
 use crate::cutover::report::DoneStep;
 use crate::cutover::{accept, facts};
 use crate::failure::Failure;
@@ -122,19 +123,24 @@ async fn show(migration: &Migration, request: Request) -> Result<ExitCode, Failu
         None => request.accepted,
     };
     let (facts, found) = facts::settled(migration, &control, &sources, busy, &mut accepted).await?;
+    // Tables that cannot be read now say so among the blockers.
+    let uncounted = match load::plan(migration).await {
+        Ok(plan) => uncountable(&plan, &control.gone(&migration.name).await?),
+        Err(_) => Vec::new(),
+    };
     let warnings = plan::warnings(&facts.look.breach_counts);
     if request.json {
-        let steps: Vec<_> = steps(migration)
+        let steps: Vec<_> = steps(migration, &uncounted)
             .into_iter()
             .map(|step| serde_json::json!({"step": step.name, "what": step.text}))
             .collect();
         let plan = serde_json::json!({
             "migration": migration.name, "lag_ms": facts.look.lag_ms(), "steps": steps, "blockers": json_of(&found),
-            "warnings": warnings, "accepted": accept::json(&accepted),
+            "warnings": warnings, "accepted": accept::json(&accepted), "not_counted": uncounted,
         });
         print(&format!("{plan:#}"));
     } else {
-        print(plan::text(migration, &found, &accepted, &warnings).trim_end());
+        print(plan::text((migration, &uncounted), &found, &accepted, &warnings).trim_end());
     }
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BLOCKED) })
 }

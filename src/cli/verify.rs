@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 use slackwater_connectors::error::{Error, Kind};
+use slackwater_connectors::postgres::control::Control;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::recopy::strangers;
@@ -24,6 +26,11 @@ use crate::verify::{Cut, Progress, Wanted, repair, since, verify};
 
 /// Exit code: something is not as it should be, or was not proven.
 const DIFFERS: u8 = 10;
+
+/// How often it is tried again whether a table is free.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A collection goes on so soon after its table was free again; what stands still for longer does so for another reason.
+const GOES_ON_WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -158,14 +165,20 @@ impl Work {
     async fn of(arguments: &Arguments) -> Result<Self, Failure> {
         let no_signals =
             |error: std::io::Error| Error::new(Kind::Bug, "listening for signals", error.to_string());
-        let interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-        let terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
         let migration = Arc::new(load::migration(&arguments.file)?);
         let complaints = strangers(&migration, &arguments.collections);
         if !complaints.is_empty() {
             return Err(Failure::Unsuitable(complaints));
         }
-        let plan = load::plan_at_start(&migration).await?;
+        let asked = async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        let plan = plan_once_free(&migration, asked).await?;
         let progress = Arc::new(Progress::default());
         let (stopper, stop) = stop::channel();
         Ok(Self { migration, plan, progress, stopper, stop, interrupt, terminate })
@@ -195,6 +208,58 @@ impl Work {
             }
         }
     }
+}
+
+/// The plan. As long as somebody has locked a table its catalogue cannot be read, and a process at work gives such a wait up.
+async fn plan_once_free(
+    migration: &Migration,
+    asked: impl Future<Output = ()>,
+) -> Result<Arc<Plan>, Failure> {
+    let mut asked = pin!(asked);
+    let mut waited = false;
+    loop {
+        let error = match load::plan_at_start(migration).await {
+            Err(Failure::Server(error)) if error.kind == Kind::Contention => error,
+            Ok(plan) if waited => {
+                // What stood still for the lock is verified, too.
+                let free = async {
+                    while !standing(migration).await.is_empty() {
+                        tokio::time::sleep(LOOK_EVERY).await;
+                    }
+                };
+                let _ = tokio::time::timeout(GOES_ON_WITHIN, free).await;
+                return Ok(plan);
+            }
+            outcome => return outcome,
+        };
+        if !std::mem::replace(&mut waited, true) {
+            let who = standing(migration).await;
+            let who = if who.is_empty() {
+                "somebody holds a lock in the target".to_owned()
+            } else {
+                who.join("; ")
+            };
+            tracing::warn!(%error, "waiting, trying again until it is free: {who}");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = &mut asked => return Err(Failure::Server(error)),
+        }
+    }
+}
+
+/// Why collections stand still, as `slackwater status` says it; nothing where that is not known.
+async fn standing(migration: &Migration) -> Vec<String> {
+    let rows = async {
+        match Control::peek(&migration.target.uri).await? {
+            Some(control) => control.standing(&migration.name).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let rows = rows.await.unwrap_or_default();
+    rows.into_iter()
+        .map(|row| format!("{} stands still: {}; {}", row.collection, row.text, row.remedy))
+        .collect()
 }
 
 /// Shows how far it is: on a terminal in place, otherwise now and then.

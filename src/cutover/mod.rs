@@ -17,7 +17,7 @@ mod freeze;
 pub(crate) mod lead;
 pub(crate) mod notice;
 pub(crate) mod plan;
-mod proof;
+pub(crate) mod proof;
 pub(crate) mod report;
 pub(crate) mod resume;
 pub(crate) mod watch;

@@ -74,8 +74,8 @@ pub(crate) struct PlannedStep {
     pub(crate) text: String,
 }
 
-/// The steps of this migration's cutover, in order.
-pub(crate) fn steps(migration: &Migration) -> Vec<PlannedStep> {
+/// The steps of this migration's cutover, in order. `uncounted`: tables whose rows are not counted.
+pub(crate) fn steps(migration: &Migration, uncounted: &[String]) -> Vec<PlannedStep> {
     let cutover = &migration.cutover;
     let step = |name, text: String| PlannedStep { name, text };
     let mut steps = vec![step(
@@ -103,7 +103,11 @@ pub(crate) fn steps(migration: &Migration) -> Vec<PlannedStep> {
     steps.push(step("drained", "no dead letter is left, and no row waits for another".into()));
     steps.push(step(
         "proof",
-        format!("as many rows as documents, {}", count(migration.checks.len(), "check", "checks")),
+        format!(
+            "as many rows as documents{}, {}",
+            not_counted(uncounted),
+            count(migration.checks.len(), "check", "checks")
+        ),
     ));
     steps.push(step("finishing", finishing(cutover)));
     steps.push(step(
@@ -115,6 +119,15 @@ pub(crate) fn steps(migration: &Migration) -> Vec<PlannedStep> {
     }
     steps.push(step("report", "what was done, and how long it took".into()));
     steps
+}
+
+/// Tables whose rows are not counted, as a part of a sentence.
+pub(super) fn not_counted(tables: &[String]) -> String {
+    if tables.is_empty() {
+        return String::new();
+    }
+    let are = count(tables.len(), "table is", "tables are");
+    format!(" ({are} not counted: {})", names(tables.iter().map(String::as_str)))
 }
 
 /// How far the target may be behind, of each source where it is not the same.
@@ -583,13 +596,13 @@ pub(crate) fn warnings(counts: &[BreachCount]) -> Vec<String> {
 
 /// The plan, for people.
 pub(crate) fn text(
-    migration: &Migration,
+    (migration, uncounted): (&Migration, &[String]),
     blockers: &[Blocker],
     accepted: &Accepted,
     warnings: &[String],
 ) -> String {
     let mut text = format!("cutover of {}\n\n", migration.name);
-    for (number, step) in steps(migration).iter().enumerate() {
+    for (number, step) in steps(migration, uncounted).iter().enumerate() {
         text += &format!("{:>3}  {:<10} {}\n", number + 1, step.name, step.text);
     }
     if !warnings.is_empty() {

@@ -1,16 +1,17 @@
 //! The proof: as many rows as documents, in every table that can be counted in the time of a freeze.
 //!
 //! A document makes one row in each of its own tables. The source's own figure is asked first, which takes no time; if it differs
-//! from the number of rows, the documents are counted one by one. Tables with rows of arrays are not counted: their number of rows
-//! is known only by mapping every document.
+//! from the number of rows, the documents are counted one by one. Other tables are not counted, such as those
+//! with rows of arrays: their number of rows is known only by mapping every document.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join_all;
 use slackwater_connectors::error::{Error, Kind, Result};
 use slackwater_connectors::nocodb::Glance;
 use slackwater_connectors::postgres::control::gone::GoneRow;
 use slackwater_connectors::postgres::target::finish::Finisher;
+use slackwater_connectors::postgres::target::rows::TableSpec;
 
 use crate::mapping::{CollectionPlan, Plan};
 use crate::source::{Named, Source};
@@ -46,18 +47,21 @@ impl Count {
     }
 }
 
-/// The tables that can be counted: those without rows of arrays, and without rows that are kept for collections that are gone.
+/// The tables that can be counted: those with a row for each document, and without rows that are kept for collections that are gone.
 pub(super) fn tables(plan: &Plan, gone: &[GoneRow]) -> Vec<Counted> {
     let kept = |index: &usize| gone.iter().any(|row| row.collection == plan.collections[*index].name);
     let mut found: BTreeMap<(String, String), Option<Vec<usize>>> = BTreeMap::new();
     for (index, collection) in plan.collections.iter().enumerate() {
-        let own = collection.own_tables();
+        let (own, by_id) = (collection.own_tables(), collection.tables_by_id());
         for table in &collection.tables {
             let spec = plan.written(*table);
-            let name = (spec.table.schema.clone(), spec.table.name.clone());
-            let entry = found.entry(name).or_insert_with(|| Some(Vec::new()));
+            let entry = found.entry(name_of(spec)).or_insert_with(|| Some(Vec::new()));
             match entry {
                 Some(collections) if own.contains(table) => collections.push(index),
+                // Another collection with the same ids would bring the same rows.
+                Some(collections) if by_id.contains(table) && is_alone(plan, &name_of(spec), index) => {
+                    collections.push(index);
+                }
                 _ => *entry = None,
             }
         }
@@ -69,6 +73,33 @@ pub(super) fn tables(plan: &Plan, gone: &[GoneRow]) -> Vec<Counted> {
             Some(Counted { schema, table, collections })
         })
         .collect()
+}
+
+fn name_of(spec: &TableSpec) -> (String, String) {
+    (spec.table.schema.clone(), spec.table.name.clone())
+}
+
+/// No other collection fills the table.
+fn is_alone(plan: &Plan, table: &(String, String), collection: usize) -> bool {
+    let others = plan.collections.iter().enumerate().filter(|(index, _)| *index != collection);
+    let mut filled = others.flat_map(|(_, other)| &other.tables);
+    !filled.any(|other| name_of(plan.written(*other)) == *table)
+}
+
+/// The application's tables that are not among those that are counted, by their names.
+pub(crate) fn uncounted(plan: &Plan, counted: &[String]) -> Vec<String> {
+    let written = plan.tables.iter().filter(|spec| !spec.is_ours());
+    let names: BTreeSet<String> =
+        written.map(|spec| format!("{}.{}", spec.table.schema, spec.table.name)).collect();
+    names.into_iter().filter(|name| !counted.contains(name)).collect()
+}
+
+/// The same before anything is counted.
+pub(crate) fn uncountable(plan: &Plan, gone: &[GoneRow]) -> Vec<String> {
+    let counted = tables(plan, gone);
+    let counted: Vec<String> =
+        counted.iter().map(|table| format!("{}.{}", table.schema, table.table)).collect();
+    uncounted(plan, &counted)
 }
 
 /// The number of documents of each collection, by the source's own figure.

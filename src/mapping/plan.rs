@@ -159,15 +159,25 @@ impl CollectionPlan {
         self.code.document.names().filter(|name| name != "_id").collect()
     }
 
-    /// The tables, as indices into `Plan::tables`, in which each document is one row of its own.
+    /// The tables, as indices into `Plan::tables`, in which each document is one row of its own, whatever other collections bring.
     pub(crate) fn own_tables(&self) -> Vec<usize> {
+        self.tables_by(|column| matches!(column.take, Take::Own { .. }))
+    }
+
+    /// The same of tables whose key has the value of `_id`: other collections may have the same ids.
+    pub(crate) fn tables_by_id(&self) -> Vec<usize> {
+        self.tables_by(ColumnCode::is_id)
+    }
+
+    /// The tables with a row for each document, and with such a column in the key.
+    fn tables_by(&self, tells: impl Fn(&ColumnCode) -> bool) -> Vec<usize> {
         let own = |row: &&RowCode| {
             // Of a table with a condition nobody knows how many documents fit.
             // What several documents make is compared in another way.
             row.when.is_none()
                 && !row.history
                 && !row.columns.iter().any(|column| column.name == PART)
-                && row.key.iter().any(|column| matches!(row.columns[*column].take, Take::Own { .. }))
+                && row.key.iter().any(|column| tells(&row.columns[*column]))
         };
         self.code.rows.iter().filter(own).map(|row| row.table).collect()
     }
@@ -305,6 +315,18 @@ pub(super) struct ColumnCode {
 }
 
 impl ColumnCode {
+    /// The value of the whole `_id`, and two ids are two values: none is changed on its way. Ids of two types with the same value are one
+    /// row, and a document less is in the target.
+    fn is_id(&self) -> bool {
+        let Take::Document { conv, .. } = &self.take else { return false };
+        let keeps_apart = match conv {
+            Conv::Text(text) => !text.trim && !text.lower,
+            Conv::Integer { .. } | Conv::Numeric(_) | Conv::Uuid | Conv::Bytea | Conv::Ref(_) => true,
+            _ => false,
+        };
+        keeps_apart && self.path == "_id" && matches!(self.invalid, InvalidPolicy::Reject)
+    }
+
     pub(super) fn lenient(&self) -> Lenient {
         match self.invalid {
             InvalidPolicy::Clamp => Lenient::Clamp,

@@ -11,6 +11,7 @@ use crate::config;
 
 mod ciphers;
 mod computed;
+mod counted;
 mod files;
 mod history;
 mod merged;

@@ -237,7 +237,8 @@ fn captured(look: &Look) -> Vec<Value> {
 
 fn letters(look: &Look) -> Vec<Value> {
     let rows = look.letters.iter();
-    rows.map(|row| json!({ "collection": row.collection, "kind": row.kind, "count": row.count })).collect()
+    rows.map(|row| json!({ "collection": row.collection, "kind": row.kind, "count": row.count, "example": row.example }))
+        .collect()
 }
 
 fn waiting_rows(look: &Look) -> Vec<Value> {

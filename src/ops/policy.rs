@@ -4,6 +4,9 @@
 
 use slackwater_connectors::error::{Error, Kind};
 
+/// SQLSTATE of a server that takes no more connections.
+const NO_CONNECTION_LEFT: &str = "53300";
+
 /// What a running pipeline does about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
@@ -61,6 +64,26 @@ fn usual_remedy(kind: Kind) -> &'static str {
     }
 }
 
+/// The same where nobody tries again, because the command has ended.
+pub(crate) fn remedy_at_end(error: &Error) -> &str {
+    match (&error.help, error.kind) {
+        (None, Kind::Contention) => {
+            "somebody else's session was in the way, such as one that has locked a table: `slackwater status` names the holder of a lock; \
+             then run the command again"
+        }
+        _ => remedy(error),
+    }
+}
+
+/// The process's exit code for an error; `docs/operating.md` lists them.
+pub(crate) fn exit_code_of(error: &Error) -> u8 {
+    match error.code.as_deref() {
+        // Who gets no connection has not reached the server.
+        Some(NO_CONNECTION_LEFT) => exit_code(Kind::Unreachable),
+        _ => exit_code(error.kind),
+    }
+}
+
 /// The process's exit code for an error of this kind; `docs/operating.md` lists them.
 pub(crate) fn exit_code(kind: Kind) -> u8 {
     match kind {
@@ -70,5 +93,21 @@ pub(crate) fn exit_code(kind: Kind) -> u8 {
         Kind::Fenced => 7,
         Kind::Switched => 0,
         Kind::Contention | Kind::Exhausted | Kind::Data | Kind::HistoryLost | Kind::Revoked | Kind::Bug => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_command_says_at_its_end_is_true_of_it() {
+        let full =
+            Error::new(Kind::Exhausted, "connecting", "the server has no connection left").code("53300");
+        assert_eq!(exit_code_of(&full), 5);
+        let locked = Error::new(Kind::Contention, "reading", "a lock could not be had in time").code("55P03");
+        assert_eq!(exit_code_of(&locked), 1);
+        assert!(remedy(&locked).contains("automatically"));
+        assert!(remedy_at_end(&locked).contains("run the command again"));
     }
 }

@@ -1,11 +1,15 @@
 //! A look as text, for a person: the lag and where it arises, the processes, what is copied, what went wrong.
 
+use slackwater_connectors::postgres::control::cutover::CutoverState;
 use slackwater_connectors::postgres::control::gone::Word;
 use slackwater_connectors::postgres::control::partitions::PartitionRow;
 use slackwater_connectors::postgres::control::pulse::ProcessRow;
 use slackwater_topics::Key;
 
 use super::look::{CheckState, Look, is_silent, is_up, state, waiting};
+
+/// A process that reads the source takes a cutover back about a second after its deadline: later than that there is none.
+const LEADER_IS_DEAD_MS: i64 = 3_000;
 
 /// At most this many partitions are shown, the worst first.
 const MOST_PARTITIONS: usize = 8;
@@ -115,6 +119,16 @@ fn cutover(look: &Look) -> Option<String> {
         [] => String::new(),
         names => format!("; accepted: {} ({})", names.join(", "), row.accepted.reason),
     };
+    let late = row.left_ms.map_or(0, |left| -left);
+    if matches!(row.state, CutoverState::Freezing | CutoverState::Frozen) && late > LEADER_IS_DEAD_MS {
+        return Some(format!(
+            "cutover: {}, and its deadline was {} s ago: {}, which led it, is silent, and nobody has taken it back, so the source may still refuse \
+             writers. Start `slackwater run` (or `capture`), which unfreezes it, or `slackwater cutover FILE --abort`{over}",
+            row.state.word(),
+            seconds(late),
+            row.host
+        ));
+    }
     Some(match &row.reason {
         Some(reason) => format!("cutover: {}, because {reason}{over}", row.state.word()),
         None => format!("cutover: {}, led by {}{over}", row.state.word(), row.host),
@@ -311,6 +325,13 @@ fn failures(look: &Look) -> String {
     }
     for row in &look.letters {
         text += &format!("\ndead letters: {} of {} ({})", row.count, row.collection, row.kind);
+        if !row.example.is_empty() {
+            text += &format!(", for example: {}", row.example);
+        }
+    }
+    if !look.letters.is_empty() {
+        text += "\n  help: correct the documents, the rules, or the rows that are in the way; each is tried again by itself, and at once when its \
+                 document changes. `slackwater.dead_letters` lists them";
     }
     for row in &look.waiting {
         let lack = match (row.unique, row.held) {
@@ -363,6 +384,10 @@ fn failures(look: &Look) -> String {
 
 #[cfg(test)]
 mod tests {
+    use slackwater_connectors::postgres::control::accepted::Accepted;
+    use slackwater_connectors::postgres::control::cutover::CutoverRow;
+    use slackwater_connectors::postgres::control::ledger::DeadLetterCount;
+
     use super::super::look::tests::{look, partition, process, stream};
     use super::*;
 
@@ -400,6 +425,47 @@ mod tests {
             said.contains("process apply/one on host: SILENT for 4.2 s, it owns 20 partitions"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn dead_letters_have_a_reason_and_a_remedy() {
+        let letters = DeadLetterCount {
+            collection: "legacy.users".into(),
+            kind: "23503".into(),
+            count: 2,
+            example: "deleting rows of users: a reference without its target (23503, table notes)".into(),
+        };
+        let said = text(&Look { letters: vec![letters], ..look() }, None);
+        assert!(
+            said.contains("dead letters: 2 of legacy.users (23503), for example: deleting rows of users"),
+            "{said}"
+        );
+        assert!(said.contains("slackwater.dead_letters"), "{said}");
+    }
+
+    #[test]
+    fn a_frozen_cutover_without_its_leader_is_told() {
+        let row = |left| CutoverRow {
+            id: uuid::Uuid::nil(),
+            state: CutoverState::Frozen,
+            owner: uuid::Uuid::nil(),
+            host: "host-7".into(),
+            freeze: String::new(),
+            armed_at: 0,
+            armed_for_ms: 0,
+            fence: None,
+            sources: Vec::new(),
+            left_ms: Some(left),
+            open_at: None,
+            reason: None,
+            told: false,
+            report: None,
+            accepted: Accepted::default(),
+        };
+        let said = |left| text(&Look { cutover: Some(row(left)), ..look() }, None);
+        assert!(said(1_000).contains("cutover: frozen, led by host-7\n"), "{}", said(1_000));
+        let late = said(-60_000);
+        assert!(late.contains("its deadline was 60.0 s ago") && late.contains("--abort"), "{late}");
     }
 
     #[test]

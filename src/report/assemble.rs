@@ -78,6 +78,11 @@ fn moved(run: &Run<'_>, gathered: &Gathered) -> Vec<Value> {
         }
     }
     let verified = if run.kind == Kind::Verification { &run.said } else { &gathered.verified };
+    // Rows of another run may have become more or fewer since.
+    let verified_at = match run.kind {
+        Kind::Verification => &Value::Null,
+        Kind::Cutover => &gathered.look["verification"]["ended"],
+    };
     let of = |list: &Value, table: &str| {
         let rows = list.as_array().map(Vec::as_slice).unwrap_or_default();
         rows.iter().find(|row| row["table"] == table).cloned().unwrap_or_default()
@@ -92,7 +97,8 @@ fn moved(run: &Run<'_>, gathered: &Gathered) -> Vec<Value> {
             json!({
                 "table": table, "collections": collections, "documents": counted["documents"], "rows": counted["rows"],
                 "counts_agree": compared, "about_rows": about,
-                "verified_rows": proven["rows"], "missing": proven["missing"], "different": proven["different"],
+                "verified_rows": proven["rows"], "verified_at": if proven["rows"].is_null() { &Value::Null } else { verified_at },
+                "missing": proven["missing"], "different": proven["different"],
                 "extra": proven["extra"], "waiting": proven["waiting"],
             })
         })

@@ -143,12 +143,20 @@ fn circumstances(report: &Value) -> String {
     ])
 }
 
-/// How many rows a table has, and whether that is an estimate.
+/// How many rows a table has, and whether that is an estimate: what was verified before the run may have changed since.
 fn rows_of(table: &Value) -> (Option<u64>, bool) {
-    match table["rows"].as_u64().or(table["verified_rows"].as_u64()) {
-        Some(rows) => (Some(rows), false),
-        None => (table["about_rows"].as_u64(), table["about_rows"].is_u64()),
+    match (table["rows"].as_u64(), table["verified_rows"].as_u64()) {
+        (Some(rows), _) => (Some(rows), false),
+        (None, Some(rows)) => (Some(rows), table["verified_at"].is_i64()),
+        (None, None) => (table["about_rows"].as_u64(), table["about_rows"].is_u64()),
     }
+}
+
+/// The same, for people: with the time of the verification that it comes from.
+fn about(row: &Value, rows: u64) -> String {
+    let at = if row["verified_rows"].is_u64() { when(&row["verified_at"]) } else { String::new() };
+    let at = if at.is_empty() { at } else { format!(", as verified {at}") };
+    format!("about {}{at}", html::grouped(rows))
 }
 
 /// What is in the target, by table.
@@ -161,7 +169,7 @@ fn moved(report: &Value) -> String {
         };
         let (wrong, verified) = verified(row);
         let many = match rows_of(row) {
-            (Some(rows), true) => right(&format!("about {}", html::grouped(rows))),
+            (Some(rows), true) => right(&about(row, rows)),
             (rows, _) => figure(&rows.into()),
         };
         let cells = vec![
@@ -178,9 +186,10 @@ fn moved(report: &Value) -> String {
     let header = ["Table", "From", " Documents", " Rows", "Counts", "Verification"];
     let mut html = "<h2>What moved, by table</h2>\n".to_owned() + &table(&header, &rows);
     if report["kind"] == "cutover" {
-        html += "<p class=soft>Counts are of the frozen source and of the target at the same moment. Tables whose rows are elements of arrays, or \
-                 made of several documents, are not counted: only mapping every document tells how many there should be, and that is what a \
-                 verification does.</p>\n";
+        html += "<p class=soft>Counts are of the frozen source and of the target at the same moment. Other tables are not \
+                 counted: there a document is not one row of its own (rows of elements of arrays, of several documents, of some documents only, or versions), \
+                 the key is not made of <code>_id</code> alone, or rows stay of a collection that is gone. Only mapping every document tells how many \
+                 there should be, and that is what a verification does.</p>\n";
     }
     html
 }

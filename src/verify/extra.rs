@@ -4,7 +4,7 @@
 //! is any row that belongs to a document that changed since before the candidates were looked for: such rows are written anew anyway. So what
 //! is left belongs to no document, or to one that was at rest all the time and does not make it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use slackwater_connectors::postgres::control::proofs::FindingRow;
@@ -13,6 +13,7 @@ use slackwater_topics::{CollectionId, Event, Key};
 
 use super::pass::{What, events, strike};
 use super::reached::present;
+use super::settle::of_letter;
 use super::watch::Watch;
 use super::worker::{Worker, deleted};
 use super::{Cut, Verifier};
@@ -175,7 +176,8 @@ impl Verifier<'_> {
         Ok(Ok(rows.flat_map(|(table, keys)| keys.into_iter().map(move |key| (table, key))).collect()))
     }
 
-    /// Rows of documents in the dead letters are those of former versions.
+    /// Rows of documents in the dead letters are those of former versions. A document that has some is counted as one with a dead letter: one
+    /// that is gone at its source was not met by the pass, and of one that is there only such a row may be wrong.
     async fn strike_letters(
         &mut self,
         worker: &mut Worker,
@@ -198,7 +200,17 @@ impl Verifier<'_> {
                 .filter(|letter| !crate::letters::is_of_record(&letter.letter))
                 .filter_map(event)
                 .collect();
-            strike(worker, &self.stop, &events, lists, (tables, true)).await?;
+            let mut had = BTreeSet::new();
+            let mut patience = Patience::new(&self.stop);
+            while let Err(error) = worker.strike_theirs(&events, lists, tables, &mut had).await {
+                self.again(worker, &mut patience, error).await?;
+            }
+            let found: Vec<FindingRow> = had
+                .into_iter()
+                .map(|at| of_letter(&self.plan.collection(events[at].collection).name, &events[at].key))
+                .collect();
+            let id = self.id;
+            ask!(self.store, control => control.keep_letters(id, &found))?;
         }
     }
 

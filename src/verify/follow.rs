@@ -83,6 +83,8 @@ pub(crate) struct Step {
     pub(crate) documents: u64,
     /// What was found.
     pub(crate) found: Vec<FindingRow>,
+    /// What is not as it should be, and why that is known.
+    pub(super) explained: Vec<FindingRow>,
     /// How long the target took to show all of it.
     pub(super) waited: Duration,
 }
@@ -254,9 +256,8 @@ impl<'m> Follower<'m> {
             }
             step.waited = begun.elapsed();
             let suspects = self.compare(keys, now, &mut looked).await?;
-            if !self.settle(suspects, &mut looked).await? {
-                return Ok(None);
-            }
+            let Some(explained) = self.settle(suspects, &mut looked).await? else { return Ok(None) };
+            step.explained = explained;
         }
         self.waiting.clear();
         self.through = self.through.max(to);
@@ -378,12 +379,13 @@ impl<'m> Follower<'m> {
         Ok(suspects)
     }
 
-    /// Looks again at what differed. A document that has changed meanwhile comes again in the stream. False where that cannot be said.
+    /// Looks again at what differed, and gives what is explained. A document that has changed meanwhile comes again in the stream. None where
+    /// that cannot be said.
     async fn settle(
         &mut self,
         suspects: BTreeMap<CollectionId, BTreeMap<Key, Pending>>,
         looked: &mut Looked,
-    ) -> Result<bool, Cut> {
+    ) -> Result<Option<Vec<FindingRow>>, Cut> {
         let mut found = Vec::new();
         for (id, mut pending) in suspects {
             let plan = Arc::clone(&self.plan);
@@ -393,23 +395,24 @@ impl<'m> Follower<'m> {
                 Scene { migration: self.migration, plan: &plan, source: &source, stop: &stop, surplus: true };
             let (mut watch, worker) = (None, &mut self.workers[0]);
             let settled = scene.round(&mut self.store, worker, id, &mut pending, &mut watch).await?;
-            let Some(settled) = settled else { return Ok(false) };
+            let Some(settled) = settled else { return Ok(None) };
             if settled.len() < pending.len() && watch.is_none() {
-                return Ok(false);
+                return Ok(None);
             }
             found.extend(settled.into_iter().flat_map(|(_, rows)| rows));
         }
-        found.retain(|row: &FindingRow| row.explained.is_none());
+        let (mut found, explained): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|row: &FindingRow| row.explained.is_none());
         if !found.is_empty() {
             // A collection that has just begun to stand still, or to be copied again, differs for that reason.
             let look = ask!(self.store, control => Look::read(control, &About::of(self.migration)))?;
             let still = |id: &CollectionId| why_not(&self.plan, &look, *id).is_none();
             if !self.covered.iter().all(still) {
-                return Ok(false);
+                return Ok(None);
             }
         }
-        looked.found.extend(found);
-        Ok(true)
+        looked.found.append(&mut found);
+        Ok(Some(explained))
     }
 
     /// Writes down how far it is.

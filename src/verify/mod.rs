@@ -43,7 +43,7 @@ pub(crate) use follow::Follower;
 pub(crate) use pace::Pace;
 pub(crate) use patrol::{follow, patrol};
 pub(crate) use repair::repair;
-pub(crate) use report::Report;
+pub(crate) use report::{Report, sampled};
 pub(crate) use since::since;
 use worker::Worker;
 

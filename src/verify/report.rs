@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use slackwater_connectors::postgres::control::proofs::{FindingCount, FindingRow};
 
 use super::{Cut, LeftOut, Verifier};
+use crate::ops::persist::persist;
 use crate::ops::store::ask;
 
 /// So many findings are shown to a person, and so many are listed for a machine.
@@ -28,6 +29,8 @@ pub(crate) struct Report {
     left_out: Vec<LeftOut>,
     not_searched: Vec<(String, String)>,
     sample: Option<u8>,
+    /// About how many documents there are, where a sample of them was read.
+    of: Option<u64>,
 }
 
 /// The figures of one table.
@@ -47,6 +50,7 @@ impl Verifier<'_> {
         let rows = ask!(self.store, control => control.proof_tables(id))?;
         let found = ask!(self.store, control => control.finding_counts(id))?;
         let findings = ask!(self.store, control => control.findings(id, false, 0, LISTED))?;
+        let of = if self.wanted.sample.is_some() { Some(self.all_documents().await?) } else { None };
         let report = Report {
             migration: self.migration.name.clone(),
             documents: counts.collections.iter().map(|(.., documents)| documents).sum(),
@@ -58,10 +62,22 @@ impl Verifier<'_> {
             left_out: self.left_out.clone(),
             not_searched,
             sample: self.wanted.sample,
+            of,
         };
         let (equal, json) = (report.is_equal(), report.json().to_string());
         ask!(self.store, control => control.end_proof(id, equal, &json))?;
         Ok(report)
+    }
+
+    /// About how many documents the collections have.
+    async fn all_documents(&self) -> Result<u64, Cut> {
+        let mut all = 0;
+        for id in &self.collections {
+            let plan = self.plan.collection(*id);
+            let source = self.source(&plan.source);
+            all += persist(&self.stop, || source.count_quickly(&plan.collection)).await?;
+        }
+        Ok(all)
     }
 }
 
@@ -152,6 +168,7 @@ impl Report {
             "migration": self.migration, "equal": self.is_equal(), "documents": self.documents, "tables": tables,
             "refused": self.refused, "dead_letters": self.letters, "unsettled": self.unsettled, "findings": findings,
             "left_out": left_out, "not_searched_for_extra_rows": not_searched, "sample": self.sample,
+            "documents_in_all": self.of,
         })
     }
 
@@ -175,7 +192,9 @@ impl Report {
             column.set_cell_alignment(CellAlignment::Right);
         }
         let mut text = format!("{table}\n");
-        let of = self.sample.map(|percent| format!(", a sample of {percent} %")).unwrap_or_default();
+        let of =
+            self.sample.map(|percent| sampled(percent.into(), self.documents, self.of.unwrap_or_default()));
+        let of = of.map(|of| format!(", {of}")).unwrap_or_default();
         text += &format!("{} documents{of}\n", self.documents);
         for (count, what) in [
             (self.letters, "documents have dead letters: `slackwater status` lists them"),
@@ -206,6 +225,16 @@ impl Report {
         }
         text += if self.is_equal() { "\nequal\n" } else { "\nNOT equal\n" };
         text
+    }
+}
+
+/// How much a sample has read. Whole ranges of documents are read, one of each collection at least, so it may be more than was asked for.
+pub(crate) fn sampled(percent: u64, read: u64, all: u64) -> String {
+    match (read.saturating_mul(100)).checked_div(all) {
+        Some(share) => {
+            format!("a sample of {percent} %, which was about {} % of {all} documents", share.min(100))
+        }
+        None => format!("a sample of {percent} %"),
     }
 }
 
@@ -278,6 +307,12 @@ mod tests {
         );
         let text = sentence(&finding(&["ann@example.org"]));
         assert_eq!(text, "public.people differs in name, city, of legacy.people 7");
+    }
+
+    #[test]
+    fn a_sample_says_what_share_it_has_read() {
+        assert_eq!(sampled(1, 2_828, 8_371), "a sample of 1 %, which was about 33 % of 8371 documents");
+        assert_eq!(sampled(1, 0, 0), "a sample of 1 %");
     }
 
     #[test]

@@ -249,12 +249,7 @@ fn judge(plan: &Plan, events: &[Event], seen: &Compared) -> HashMap<Key, Judgeme
             // As the file wants it: `slackwater status` lists what was not applied.
             Judgement::Agrees
         } else if letters.contains(&at) {
-            let letter = FindingRow {
-                kind: "refused".to_owned(),
-                explained: Some("letter".to_owned()),
-                ..of_document(name, &event.key)
-            };
-            Judgement::Explained(vec![letter])
+            Judgement::Explained(vec![of_letter(name, &event.key)])
         } else {
             let mut rows: Vec<FindingRow> = differences
                 .iter()
@@ -294,6 +289,15 @@ fn of_document(collection: &str, key: &Key) -> FindingRow {
         key: Some(key.as_bytes().to_vec()),
         document: Some(format!("{collection} {key}")),
         ..FindingRow::default()
+    }
+}
+
+/// A document with a dead letter.
+pub(super) fn of_letter(collection: &str, key: &Key) -> FindingRow {
+    FindingRow {
+        kind: "refused".to_owned(),
+        explained: Some("letter".to_owned()),
+        ..of_document(collection, key)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Verifies only what has changed since a time: for after a repair by hand, an incident, a night. Nothing of it is kept.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -29,6 +30,9 @@ pub(crate) struct Changed {
     migration: String,
     documents: u64,
     found: Vec<FindingRow>,
+    /// Documents that have dead letters, and rows that wait.
+    letters: BTreeSet<(String, Vec<u8>)>,
+    waiting: BTreeSet<((String, String), Vec<String>)>,
     left_out: Vec<LeftOut>,
 }
 
@@ -44,6 +48,7 @@ pub(crate) async fn since(
     let look = Look::read(&control, &About::of(migration)).await?;
     let (collections, mut left_out) = scope(plan, wanted, &look);
     let (mut documents, mut found) = (0, Vec::new());
+    let (mut letters, mut waiting) = (BTreeSet::new(), BTreeSet::new());
     progress.enter("comparing what has changed");
     for named in Named::connect_all(&migration.sources).await? {
         let ours: Vec<CollectionId> =
@@ -77,6 +82,15 @@ pub(crate) async fn since(
             };
             documents += step.documents;
             found.extend(step.found);
+            for row in step.explained {
+                match (row.explained.as_deref(), row.collection.zip(row.key), row.table) {
+                    (Some("letter"), Some(document), _) => _ = letters.insert(document),
+                    // As the migration file wants it.
+                    (Some("declared"), ..) => {}
+                    (_, _, Some(table)) => _ = waiting.insert((table, row.row_key)),
+                    _ => {}
+                }
+            }
             progress.read.store(documents, Ordering::Relaxed);
         }
         let lost = follower.lost().iter().filter(|id| follower.covered().contains(id));
@@ -88,7 +102,7 @@ pub(crate) async fn since(
             }),
         );
     }
-    Ok(Changed { migration: migration.name.clone(), documents, found, left_out })
+    Ok(Changed { migration: migration.name.clone(), documents, found, letters, waiting, left_out })
 }
 
 /// The moment so long before another one.
@@ -100,7 +114,10 @@ fn before(named: &Named, now: Moment, span: Duration) -> Moment {
 impl Changed {
     /// Everything that has changed is as it should be.
     pub(crate) fn is_equal(&self) -> bool {
-        self.found.is_empty() && self.left_out.is_empty()
+        self.found.is_empty()
+            && self.letters.is_empty()
+            && self.waiting.is_empty()
+            && self.left_out.is_empty()
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -108,12 +125,20 @@ impl Changed {
         let left_out: Vec<Value> = self.left_out.iter().map(LeftOut::json).collect();
         json!({
             "migration": self.migration, "equal": self.is_equal(), "documents": self.documents, "findings": findings,
-            "left_out": left_out,
+            "dead_letters": self.letters.len(), "waiting": self.waiting.len(), "left_out": left_out,
         })
     }
 
     pub(crate) fn text(&self) -> String {
         let mut text = format!("{} documents that have changed were compared\n", self.documents);
+        for (count, what) in [
+            (self.letters.len(), "documents have dead letters: `slackwater status` lists them"),
+            (self.waiting.len(), "rows wait: `slackwater status` says for what"),
+        ] {
+            if count > 0 {
+                text += &format!("{count} {what}\n");
+            }
+        }
         for LeftOut { collection, why } in &self.left_out {
             text += &format!("left out: {collection}: {why}\n");
         }

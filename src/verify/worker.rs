@@ -1,6 +1,6 @@
 //! Maps documents and compares their rows with those that stand: one worker of a verification.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use slackwater_connectors::error::{Kind, Result};
@@ -155,7 +155,7 @@ impl Worker {
         while let Some(part) = open.pop() {
             self.map(&events[part.clone()]).await?;
             match self.comparer.strike(lists, tables, &self.records, theirs).await {
-                Ok(()) => {}
+                Ok(_) => {}
                 // A document that the target refuses has a dead letter, and its rows are looked for by its id.
                 Err(error) if error.kind == Kind::Data => {
                     let half = part.start + part.len() / 2;
@@ -164,6 +164,40 @@ impl Worker {
                     }
                 }
                 Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all rows that belong to these documents out of the lists of extra rows. `had`: those of the documents that had some there, as
+    /// indices; it is added to, so a second try after a lost connection forgets nobody.
+    pub(super) async fn strike_theirs(
+        &mut self,
+        events: &[Event],
+        lists: Lists,
+        tables: &[Vec<usize>],
+        had: &mut BTreeSet<usize>,
+    ) -> Result<()> {
+        self.mapper.refuse(Texts::new(), Inputs::new());
+        let mut open: Vec<std::ops::Range<usize>> = std::iter::once(0..events.len()).collect();
+        while let Some(part) = open.pop() {
+            self.map(&events[part.clone()]).await?;
+            self.comparer.begin_strike().await?;
+            let gone = match self.comparer.strike(lists, tables, &self.records, true).await {
+                Ok(gone) => Some(gone),
+                Err(error) if error.kind == Kind::Data => None,
+                Err(error) => return Err(error),
+            };
+            let alone = part.len() == 1;
+            if alone && gone.is_some_and(|gone| gone > 0) {
+                had.insert(part.start);
+            }
+            // Whose rows they are is seen of one document alone.
+            let keep = gone.is_some_and(|gone| alone || gone == 0);
+            self.comparer.end_strike(keep).await?;
+            if !keep && !alone {
+                let half = part.start + part.len() / 2;
+                open.extend([half..part.end, part.start..half]);
             }
         }
         Ok(())

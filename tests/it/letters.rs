@@ -193,3 +193,45 @@ async fn a_name_of_nothing_is_an_invalid_value() {
     process.stop().await;
     stage.clear().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_that_is_refused_is_no_equality() {
+    let stage = Stage::new("letters_of_deletes").await;
+    let file = prepare(&stage).await;
+    for id in 1..=3 {
+        set(&stage, "parents", id, doc! {"name": "p"}).await;
+    }
+    let mut process = stage.run(&file);
+    until("all are there", PATIENCE, async || {
+        process.still_runs();
+        (numbers(&stage, "parents").await == [1, 2, 3]).then_some(())
+    })
+    .await;
+    // A table that nothing fills keeps the row.
+    let notes = "CREATE TABLE notes (parent_id uuid REFERENCES parents);
+                 INSERT INTO notes SELECT id FROM parents WHERE n = 2";
+    stage.target.batch_execute(notes).await.expect("a table");
+    delete(&stage, "parents", 2).await;
+    lie(&stage, &mut process, "the delete is refused", &[("parents", "23503", 1)]).await;
+    let path = file.to_str().expect("UTF-8");
+    for arguments in [
+        &["verify", path, "--report", "none", "--json"][..],
+        &["verify", path, "--since", "1h", "--report", "none", "--json"],
+        &["repair", path, "--remove-extra", "--json"],
+    ] {
+        let output = stage.output(arguments).await;
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let said = if arguments[0] == "repair" { &said["verification"] } else { &said };
+        assert_eq!(output.status.code(), Some(10), "{arguments:?}: {said:#}");
+        assert_eq!((&said["equal"], &said["dead_letters"]), (&false.into(), &1.into()), "{said:#}");
+        assert_eq!(said["findings"], serde_json::json!([]), "{said:#}");
+    }
+    assert_eq!(numbers(&stage, "parents").await, [1, 2, 3]);
+
+    stage.target.batch_execute("DELETE FROM notes").await.expect("no rows");
+    lie(&stage, &mut process, "the delete is tried again", &[]).await;
+    let said = stage.verify(&file, &["--report", "none"]).await;
+    assert_eq!((&said["equal"], &said["dead_letters"]), (&true.into(), &0.into()), "{said:#}");
+    process.stop().await;
+    stage.clear().await;
+}

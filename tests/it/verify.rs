@@ -9,7 +9,7 @@ use serde_json::Value;
 use slackwater_migrations::Chance;
 
 use crate::stage::ground::Ground;
-use crate::stage::{PATIENCE, Slackwater, number, until};
+use crate::stage::{PATIENCE, Slackwater, Stage, items, number, postgres, state, until};
 
 pub(crate) const SCHEMA: &str = "
 CREATE TABLE public.teams (id uuid PRIMARY KEY, name text NOT NULL, people bigint);
@@ -315,4 +315,32 @@ async fn one_that_is_killed_goes_on() {
         process.stop().await;
     }
     ground.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_table_is_waited_for() {
+    let stage = Stage::new("verify_locked").await;
+    let file = items::prepare(&stage).await;
+    items::insert(&stage, 0..50).await;
+    let mut run = stage.run(&file);
+    until("everything is copied", PATIENCE, async || {
+        run.still_runs();
+        state::copied(&stage.target).await.then_some(())
+    })
+    .await;
+    let somebody = postgres(&stage.postgres).await;
+    somebody.batch_execute("BEGIN; LOCK TABLE items IN ACCESS EXCLUSIVE MODE").await.expect("a lock");
+    let path = file.to_str().expect("UTF-8");
+    let mut verify = stage.start(&["verify", path, "--report", "none", "--json"], "verify");
+    until("it says who is in the way", PATIENCE, async || {
+        assert!(verify.ended().is_none(), "{}", verify.tail());
+        (verify.said("waiting, trying again until it is free") && verify.said("is locked by session"))
+            .then_some(())
+    })
+    .await;
+    somebody.batch_execute("COMMIT").await.expect("no lock");
+    let ended = until("it goes on", PATIENCE, async || verify.ended()).await;
+    assert_eq!(ended.code(), Some(0), "{}", verify.tail());
+    run.stop().await;
+    stage.clear().await;
 }

@@ -50,7 +50,7 @@ impl Router {
                 let asked = async { self.store.control().await?.has_rows(&tables).await };
                 // Where nobody can say there may be some.
                 if asked.await.unwrap_or(true) {
-                    self.park(id, text).await?;
+                    self.park(id, dropped, text).await?;
                 } else {
                     there.push(id);
                 }
@@ -59,8 +59,9 @@ impl Router {
         Ok(there)
     }
 
-    async fn park(&mut self, id: CollectionId, text: &str) -> Done {
+    async fn park(&mut self, id: CollectionId, dropped: bool, text: &str) -> Done {
         let name = self.name(id);
+        let text = &gone_because(dropped, text);
         tracing::warn!(
             collection = name,
             text,
@@ -121,5 +122,25 @@ impl Router {
     fn tables_of(&self, id: CollectionId) -> Vec<(String, String)> {
         let tables = self.plan.tables_of(&[id]).into_iter().map(|table| &self.plan.tables[table].table);
         tables.map(|table| (table.schema.clone(), table.name.clone())).collect()
+    }
+}
+
+/// Why a collection is gone, in words: where it is only missed, `text` says why it was looked for.
+fn gone_because(dropped: bool, text: &str) -> String {
+    match dropped {
+        true => text.to_owned(),
+        false => format!("it was not there when it was to be copied again ({text})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_is_missed_is_not_gone_for_the_reason_of_a_copy() {
+        assert_eq!(gone_because(true, "collection legacy.a was dropped"), "collection legacy.a was dropped");
+        let text = gone_because(false, "a person asked for it");
+        assert_eq!(text, "it was not there when it was to be copied again (a person asked for it)");
     }
 }

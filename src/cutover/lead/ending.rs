@@ -13,6 +13,7 @@ use crate::config::Log;
 use crate::cutover::freeze::unfreeze;
 use crate::cutover::notice::tell;
 use crate::cutover::plan::freeze_in_words;
+use crate::cutover::proof;
 use crate::cutover::report::{DoneStep, Report};
 use crate::ops::persist::passes;
 use crate::source::Named;
@@ -143,17 +144,8 @@ impl Leader<'_> {
     async fn report(&self, id: Uuid) -> Report {
         let row = self.control.cutover(&self.migration.name).await.ok().flatten().filter(|row| row.id == id);
         let gap_ms = self.frozen_at.map(|frozen| ms(frozen.elapsed()));
-        let counted: Vec<&str> = self.counts.iter().map(|count| count.table.as_str()).collect();
-        let mut uncounted: Vec<String> = self
-            .plan
-            .tables
-            .iter()
-            .filter(|spec| !spec.is_ours())
-            .map(|spec| format!("{}.{}", spec.table.schema, spec.table.name))
-            .filter(|name| !counted.contains(&name.as_str()))
-            .collect();
-        uncounted.sort();
-        uncounted.dedup();
+        let counted: Vec<String> = self.counts.iter().map(|count| count.table.clone()).collect();
+        let uncounted = proof::uncounted(self.plan, &counted);
         let last = |name: &str| self.steps.iter().rfind(|step| step.name == name);
         let gap = last("open").or(last("back")).and_then(|step| Some(step.at_ms? + step.took_ms));
         Report {

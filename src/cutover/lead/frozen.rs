@@ -15,7 +15,7 @@ use super::{Abandon, LOOK_EVERY, Leader, Prepared, ms};
 use crate::checks::{Checked, blocks_as, still};
 use crate::config::Finish;
 use crate::cutover::freeze::{freeze, frozen_by_us};
-use crate::cutover::plan::{count, freeze_in_words, time, waits, warnings};
+use crate::cutover::plan::{count, freeze_in_words, not_counted, time, waits, warnings};
 use crate::cutover::proof::{self, Count};
 use crate::cutover::report::SourceTimes;
 use crate::ops::process::unique_id;
@@ -173,6 +173,8 @@ impl<'a> Leader<'a> {
             self.counts.len() - differing.len(),
             time(counted.as_millis())
         );
+        let counted: Vec<String> = self.counts.iter().map(|count| count.table.clone()).collect();
+        text += &not_counted(&proof::uncounted(self.plan, &counted));
         if !self.checks.is_empty() {
             let hold = self.checks.len() - complaints.len();
             let _ = write!(text, ", {hold} checks hold ({})", time(checked.as_millis()));

@@ -44,6 +44,7 @@ fn whole() -> Look {
             collection: "legacy.users".into(),
             kind: "a \"quoted\" one".into(),
             count: 2,
+            example: String::new(),
         }],
         tallies: vec![tally],
         incidents_total: 7,

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::html::{
     Cell, any, escape, facts, figure, grouped, html, items, plain, right, table, text, took, when,
 };
+use crate::verify::sampled;
 
 /// So many findings are on the page.
 const SHOWN: usize = 50;
@@ -72,7 +73,10 @@ pub(super) fn verification(report: &Value) -> String {
         return none.to_owned() + &changes(items(&known["changes"]));
     }
     let part = match (said["sample"].as_u64(), known["whole"].as_bool()) {
-        (Some(percent), _) => format!("a sample of {percent} %"),
+        (Some(percent), _) => {
+            let number = |name: &str| said[name].as_u64().unwrap_or_default();
+            sampled(percent, number("documents"), number("documents_in_all"))
+        }
         (None, Some(false)) if is_cutover => "some collections".to_owned(),
         _ => "all documents of the collections that were asked for".to_owned(),
     };

@@ -50,3 +50,18 @@ fn body(report: &Value) -> String {
     let (_, body) = page.split_once("</style>").expect("a style");
     body.to_owned()
 }
+
+#[test]
+fn rows_that_were_verified_before_are_not_exact() {
+    let row =
+        json!({"rows": null, "verified_rows": 2_416, "verified_at": 1_772_300_060_000_i64, "about_rows": 9});
+    assert_eq!(rows_of(&row), (Some(2_416), true));
+    assert_eq!(
+        about(&row, 2_416),
+        "about 2 416, as verified 2026-02-28 17:34:20 UTC".replace("2 416", &html::grouped(2_416))
+    );
+    let own = json!({"rows": null, "verified_rows": 2_416, "verified_at": null});
+    assert_eq!(rows_of(&own), (Some(2_416), false));
+    let counted = json!({"rows": 7, "verified_rows": 2_416, "verified_at": 1});
+    assert_eq!(rows_of(&counted), (Some(7), false));
+}

@@ -1,5 +1,7 @@
 //! `slackwater recopy` and `slackwater reset`: what a person asks for.
 
+use bson::doc;
+
 use super::{copied, xmins};
 use crate::stage::pipeline::{Log, Pipeline};
 use crate::stage::{PATIENCE, Slackwater, Stage, broker, items, state, until};
@@ -177,4 +179,48 @@ async fn a_migration_is_forgotten() {
         process.stop().await;
     }
     pipeline.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_refer_to_each_other_in_a_circle_go_together() {
+    const FILE: &str = r#"migration: circle
+sources:
+  legacy: { mongodb: { uri: "${SLACKWATER_MONGODB_URI}", database: "${SOURCE_DATABASE}" } }
+target: { postgres: { uri: "${SLACKWATER_POSTGRES_URL}", schema: public } }
+collections:
+  legacy.teams: { into: teams, columns: { id: { uuid: _id }, lead_id: { ref: lead, to: legacy.users } } }
+  legacy.users: { into: users, columns: { id: { uuid: _id }, team_id: { ref: team, to: legacy.teams } } }
+"#;
+    let stage = Stage::new("circle").await;
+    let tables = "CREATE TABLE teams (id uuid PRIMARY KEY, lead_id uuid NOT NULL);
+                  CREATE TABLE users (id uuid PRIMARY KEY, team_id uuid NOT NULL REFERENCES teams);
+                  ALTER TABLE teams ADD FOREIGN KEY (lead_id) REFERENCES users";
+    stage.target.batch_execute(tables).await.expect("the tables can be created");
+    let file = stage.file("migration.yaml", FILE);
+    stage.source.collection("teams").insert_one(doc! {"_id": 1, "lead": 1}).await.expect("a team");
+    stage.source.collection("users").insert_one(doc! {"_id": 1, "team": 1}).await.expect("a user");
+    let mut process = stage.run(&file);
+    let counts = async || {
+        let sql = "SELECT (SELECT count(*) FROM teams), (SELECT count(*) FROM users)";
+        let row = stage.target.query_one(sql, &[]).await.expect("a row");
+        (row.get::<_, i64>(0), row.get::<_, i64>(1))
+    };
+    until("both are there", PATIENCE, async || {
+        process.still_runs();
+        (counts().await == (1, 1)).then_some(())
+    })
+    .await;
+    process.stop().await;
+
+    // A row that stays refers to one of them: nothing goes, and who refers is named.
+    let notes = "CREATE TABLE notes (user_id uuid REFERENCES users); INSERT INTO notes SELECT id FROM users";
+    stage.target.batch_execute(notes).await.expect("a table");
+    let (code, said) = reset(&stage, &file, &["--rows", "--yes", "circle"]).await;
+    assert!(code == Some(1) && said.contains("rows of notes that stay refer to them"), "{said}");
+    assert_eq!(counts().await, (1, 1));
+    stage.target.batch_execute("DROP TABLE notes").await.expect("no table");
+    let (code, said) = reset(&stage, &file, &["--rows", "--yes", "circle"]).await;
+    assert!(code == Some(0) && said.contains("1 rows of public.users are deleted"), "{said}");
+    assert_eq!(counts().await, (0, 0));
+    stage.clear().await;
 }

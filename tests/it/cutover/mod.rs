@@ -1,6 +1,7 @@
 //! The switch, on servers of the test's own: a frozen MongoDB refuses everybody's writes.
 
 mod checked;
+mod counted;
 mod kills;
 mod managed;
 mod many;

@@ -44,6 +44,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("verified: not everything is as its documents make it", "a target that does not do what it is told"),
     // Tables that a test changes.
     ("its documents wait, the others go on", "a table that cannot be written"),
+    ("waiting, trying again until it is free", "a table that somebody has locked"),
     ("; to undo it: ", "a table that has changed"),
     ("has a new constraint", "a table that has changed"),
     ("has lost its constraint", "a table that has changed"),

@@ -42,6 +42,8 @@ pub struct DeadLetterCount {
     pub kind: String,
     /// How many.
     pub count: u64,
+    /// The reason of one of them, with table and constraint where Postgres names them. Never a value.
+    pub example: String,
 }
 
 /// Something that a person should know, to be written.
@@ -136,13 +138,14 @@ impl Control {
 
     /// Dead letters by collection and kind; documents that wait for a table, or are on their way back, have the kind `standing`.
     pub async fn dead_letter_counts(&self, migration: &str) -> Result<Vec<DeadLetterCount>> {
-        let sql = "SELECT collection, kind, count(*) FROM slackwater.dead_letters WHERE migration = $1 \
+        let sql = "SELECT collection, kind, count(*), min(reason) FROM slackwater.dead_letters WHERE migration = $1 \
                    GROUP BY 1, 2 ORDER BY 1, 2";
         self.rows("counting dead letters", sql, &[&migration], |row| {
             Ok(DeadLetterCount {
                 collection: row.try_get(0)?,
                 kind: row.try_get(1)?,
                 count: count_of(row, 2)?,
+                example: row.try_get(3)?,
             })
         })
         .await

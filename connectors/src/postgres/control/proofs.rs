@@ -343,6 +343,19 @@ impl Control {
         transaction.commit().await.doing(doing)
     }
 
+    /// These documents have dead letters. One that was counted before is counted once.
+    pub async fn keep_letters(&mut self, id: i64, found: &[FindingRow]) -> Result<()> {
+        let doing = "keeping what was found";
+        let transaction = self.client.transaction().await.doing(doing)?;
+        let (collections, keys): (Vec<_>, Vec<_>) =
+            found.iter().map(|row| (row.collection.as_deref(), row.key.as_deref())).unzip();
+        let sql = "DELETE FROM slackwater.findings WHERE proof = $1 AND kind = 'refused' AND explained = 'letter' \
+                   AND (collection, key) IN (SELECT c, k FROM unnest($2::text[], $3::bytea[]) AS t(c, k))";
+        transaction.execute(sql, &[&id, &collections, &keys]).await.doing(doing)?;
+        keep(&transaction, id, found).await.doing(doing)?;
+        transaction.commit().await.doing(doing)
+    }
+
     /// All that was found of a table whose rows are made of several documents, and how many rows were compared.
     pub async fn keep_made(
         &mut self,

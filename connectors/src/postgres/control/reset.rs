@@ -1,13 +1,14 @@
 //! Forgets a migration: everything of it in our own schema, and, if that is wanted, the rows that it has written.
 
 use postgres_types::ToSql;
+use tokio_postgres::Transaction;
 
 use super::doing::Doing as _;
 use super::{Control, WAIT_FOR_OWNER};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::postgres::target::merged::{delete_made, prefix};
 use crate::postgres::target::rows::{Apart, TableSpec};
-use crate::postgres::target::statements::{ours, quote, table_name};
+use crate::postgres::target::statements::{ours, quote};
 
 /// What went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,33 +53,7 @@ impl Control {
             .doing(&doing)?;
         let parts: Vec<String> =
             parts.iter().map(|row| row.try_get(0)).collect::<std::result::Result<_, _>>().doing(&doing)?;
-        for spec in rows.iter().rev() {
-            if spec.is_ours() {
-                continue;
-            }
-            if let Some(whole) = spec.whole() {
-                let made = whole.parts.iter().filter_map(|part| rows.get(*part).copied());
-                let made: Vec<&TableSpec> = made.filter(|part| parts.contains(&part.table.name)).collect();
-                if !made.is_empty() {
-                    let deleting = format!("deleting rows of {}", table_name(spec));
-                    let deleted =
-                        transaction.execute(&delete_made(spec, &made), &[]).await.doing(&deleting)?;
-                    forgotten.rows.push((format!("{}.{}", spec.table.schema, spec.table.name), deleted));
-                }
-                continue;
-            }
-            let constants = match &spec.apart {
-                Apart::By(constants) => &constants[..],
-                Apart::Alone | Apart::Not => &[],
-            };
-            let columns: Vec<&str> = constants.iter().map(|(column, _)| column.as_str()).collect();
-            let sql = ours(spec, migration, &columns);
-            let values: Vec<&(dyn ToSql + Sync)> =
-                constants.iter().map(|(_, value)| value as &(dyn ToSql + Sync)).collect();
-            let deleting = format!("deleting rows of {}", table_name(spec));
-            let deleted = transaction.execute(&sql, &values).await.doing(&deleting)?;
-            forgotten.rows.push((format!("{}.{}", spec.table.schema, spec.table.name), deleted));
-        }
+        forgotten.rows = delete_rows(&transaction, migration, rows, &parts).await?;
         for table in parts {
             let sql = format!("DROP TABLE slackwater.{}", quote(&table));
             transaction.batch_execute(&sql).await.doing(&doing)?;
@@ -131,4 +106,60 @@ impl Control {
         transaction.commit().await.doing(&doing)?;
         Ok(forgotten)
     }
+}
+
+/// Deletes rows of all these tables in one statement: keys that refer to each other in a circle are looked at when it is done. Gives how many
+/// went, by table; `parts`: the tables of ours that there are.
+async fn delete_rows(
+    transaction: &Transaction<'_>,
+    migration: &str,
+    rows: &[&TableSpec],
+    parts: &[String],
+) -> Result<Vec<(String, u64)>> {
+    let (mut names, mut deletes) = (Vec::new(), Vec::new());
+    let mut values: Vec<&(dyn ToSql + Sync)> = Vec::new();
+    for spec in rows.iter().rev().filter(|spec| !spec.is_ours()) {
+        let delete = if let Some(whole) = spec.whole() {
+            let made = whole.parts.iter().filter_map(|part| rows.get(*part).copied());
+            let made: Vec<&TableSpec> = made.filter(|part| parts.contains(&part.table.name)).collect();
+            if made.is_empty() {
+                continue;
+            }
+            delete_made(spec, &made)
+        } else {
+            let constants = match &spec.apart {
+                Apart::By(constants) => &constants[..],
+                Apart::Alone | Apart::Not => &[],
+            };
+            let columns: Vec<&str> = constants.iter().map(|(column, _)| column.as_str()).collect();
+            let delete = ours(spec, migration, &columns, values.len());
+            values.extend(constants.iter().map(|(_, value)| value as &(dyn ToSql + Sync)));
+            delete
+        };
+        deletes.push(format!("d{} AS ({delete} RETURNING 1)", deletes.len()));
+        names.push(format!("{}.{}", spec.table.schema, spec.table.name));
+    }
+    if deletes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let counts: Vec<String> = (0..deletes.len()).map(|at| format!("(SELECT count(*) FROM d{at})")).collect();
+    let sql = format!("WITH {} SELECT ARRAY[{}]", deletes.join(", "), counts.join(", "));
+    let doing = format!("deleting rows of {}", names.join(", "));
+    let deleted = transaction.query_one(&sql, &values).await.doing(&doing).map_err(of_others)?;
+    let deleted: Vec<i64> = deleted.try_get(0).doing(&doing)?;
+    Ok(names.into_iter().zip(deleted.into_iter().map(|rows| rows as u64)).collect())
+}
+
+/// What to do where rows that stay refer to those that would go.
+fn of_others(error: Error) -> Error {
+    if error.code.as_deref() != Some("23503") {
+        return error;
+    }
+    let by = error.constraint.as_ref().map_or_else(
+        || "rows that stay refer to them".to_owned(),
+        |named| format!("rows of {} that stay refer to them ({})", named.0, named.1),
+    );
+    error.help(format!(
+        "{by}: delete those rows, or drop that foreign key, then try again; nothing was deleted"
+    ))
 }

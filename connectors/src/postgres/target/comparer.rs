@@ -283,23 +283,37 @@ impl Comparer {
         Ok(counts)
     }
 
-    /// Takes out of the lists of extra rows what documents make, or could have made; `theirs`: and all rows that belong to them.
+    /// Takes out of the lists of extra rows what documents make, or could have made; `theirs`: and all rows that belong to them. How many
+    /// left the lists.
     pub async fn strike(
         &mut self,
         lists: Lists,
         tables: &[Vec<usize>],
         writes: &WriteSet,
         theirs: bool,
-    ) -> Result<()> {
+    ) -> Result<u64> {
+        let mut gone = 0;
         for (spec, write) in writes.tables.iter().enumerate().filter(|(_, write)| !write.is_empty()) {
             let Some(first) =
                 tables.iter().find(|table| table.contains(&spec)).and_then(|table| table.first())
             else {
                 continue;
             };
-            self.strike_one((lists, theirs), spec, *first, write).await?;
+            gone += self.strike_one((lists, theirs), spec, *first, write).await?;
         }
-        Ok(())
+        Ok(gone)
+    }
+
+    /// Begins a try of [`Comparer::strike`].
+    pub async fn begin_strike(&self) -> Result<()> {
+        let begun = self.client.batch_execute("BEGIN").await;
+        begun.map_err(|error| explain("looking for rows that no document makes", &error))
+    }
+
+    /// Ends the try; what was taken out of the lists comes back unless it is kept.
+    pub async fn end_strike(&self, keep: bool) -> Result<()> {
+        let ended = self.client.batch_execute(if keep { "COMMIT" } else { "ROLLBACK" }).await;
+        ended.map_err(|error| explain("looking for rows that no document makes", &error))
     }
 
     async fn strike_one(
@@ -308,7 +322,7 @@ impl Comparer {
         spec: usize,
         first: usize,
         write: &TableWrite,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         const DOING: &str = "looking for rows that no document makes in";
         let extra = lists.extra(first);
         let (of, list_of) = (&self.specs[spec], &self.specs[first]);
@@ -325,6 +339,7 @@ impl Comparer {
         {
             open.push((sql, 2));
         }
+        let mut gone = 0;
         for (sql, what) in open {
             let statement = self.prepare(sql, DOING, spec).await?;
             let bound: Vec<_> = match what {
@@ -336,9 +351,9 @@ impl Comparer {
             };
             let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|one| &**one as _).collect();
             let done = self.client.execute(&statement, &bound).await;
-            done.map_err(|error| of_texts(&self.specs, explain(self.doing(DOING, spec), &error)))?;
+            gone += done.map_err(|error| of_texts(&self.specs, explain(self.doing(DOING, spec), &error)))?;
         }
-        Ok(())
+        Ok(gone)
     }
 
     /// Begins a look at the lists of extra rows, in one snapshot: what is not in its table now is no candidate any more. [`Comparer::left`] ends

@@ -212,14 +212,14 @@ pub(super) fn unseen(spec: &TableSpec, relation: &str, constants: &[&str]) -> St
         spec.key.iter().map(|key| column(spec, *key)).map(|name| format!("s.{name} = t.{name}")).collect();
     sql.push_str(&equal.join(" AND "));
     sql.push(')');
-    for condition in could_be_ours(spec, constants) {
+    for condition in could_be_ours(spec, constants, 0) {
         let _ = write!(sql, " AND {condition}");
     }
     sql
 }
 
-/// What holds of each row `t` that the mapping could have made.
-fn could_be_ours(spec: &TableSpec, constants: &[&str]) -> Vec<String> {
+/// What holds of each row `t` that the mapping could have made. The constants are bound after so many other values.
+fn could_be_ours(spec: &TableSpec, constants: &[&str], bound: usize) -> Vec<String> {
     let mut conditions = Vec::new();
     for key in &spec.key {
         if kind(spec, *key).base_oid == UUID {
@@ -240,14 +240,15 @@ fn could_be_ours(spec: &TableSpec, constants: &[&str]) -> Vec<String> {
     for (place, name) in constants.iter().enumerate() {
         let kind = spec.table.column(name).map(|column| &spec.table.columns[column].kind);
         let cast = kind.map(|kind| format!("::{}", element_type(kind))).unwrap_or_default();
-        conditions.push(format!("t.{} = ${}::text{cast}", quote(name), place + 1));
+        conditions.push(format!("t.{} = ${}::text{cast}", quote(name), bound + place + 1));
     }
     conditions
 }
 
-/// Deletes all rows that the mapping could have made; the values of the constants are bound as in [`sweep`].
-pub(crate) fn ours(spec: &TableSpec, migration: &str, constants: &[&str]) -> String {
-    let mut conditions = could_be_ours(spec, constants);
+/// Deletes all rows that the mapping could have made; the values of the constants are bound as in [`sweep`], after
+/// so many others.
+pub(crate) fn ours(spec: &TableSpec, migration: &str, constants: &[&str], bound: usize) -> String {
+    let mut conditions = could_be_ours(spec, constants, bound);
     if spec.claimed {
         let key: Vec<String> = spec.key.iter().map(|key| format!("t.{}::text", column(spec, *key))).collect();
         conditions.push(format!(
