@@ -180,6 +180,7 @@ impl Router {
                 tracing::info!(collection = name, "copied");
                 self.merge.copied(id);
                 copying.state = CopyState::Copied;
+                self.followed.remove(&id);
             } else {
                 unfinished.push(id);
             }

@@ -34,8 +34,10 @@ impl Router {
         }
         let mut there = Vec::with_capacity(collections.len());
         for id in collections {
-            // One that is being copied again has its rows already.
-            let has_come = |copying: &Copying| copying.state == CopyState::Copied || copying.recopy;
+            // One that is being copied again has its rows already, and keeps them unless somebody has just said otherwise.
+            let asked = !self.followed.contains(&id);
+            let has_come =
+                |copying: &Copying| copying.state == CopyState::Copied || copying.recopy && asked;
             let copied = self.copying.get(&id).is_some_and(has_come);
             let kept = self.gone.get(&id) == Some(&Some(Word::Keep));
             if !copied && !kept {
@@ -108,6 +110,7 @@ impl Router {
                 }
             }
         }
+        self.followed.extend(&followed);
         self.copy_again(followed, "followed", "as a person said, its rows go as it went").await?;
         self.copy_again(back, "there_again", "it is there again").await
     }

@@ -201,6 +201,8 @@ pub(crate) struct Router {
     /// Collections that are gone, and what a person said of them.
     gone: HashMap<CollectionId, Option<Word>>,
     looked_for_gone: Option<Instant>,
+    /// Collections that are copied again because a person said that their rows go as well. The stream may still bring how they went.
+    followed: HashSet<CollectionId>,
 }
 
 /// A barrier that the router waits for; one at a time.
@@ -304,6 +306,7 @@ impl Router {
             follows_drops: init.follows_drops,
             gone,
             looked_for_gone: None,
+            followed: HashSet::new(),
         })
     }
 
