@@ -85,6 +85,8 @@ pub(super) fn named(doing: impl Into<String>, error: &DbError) -> Error {
         // A trigger of the team that is broken refuses rows of its table, as one that raises an error does, with whatever code of its own. The
         // context is only looked at, and never shown.
         Kind::Unsuitable | Kind::Bug if is_of_a_trigger(error) => Kind::Data,
+        // Somebody makes the same table at the same moment.
+        Kind::Data if error.schema() == Some("pg_catalog") => Kind::Contention,
         kind => kind,
     };
     let mut named = Error::new(kind, doing, describe(code, error)).code(code);

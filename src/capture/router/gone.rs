@@ -36,8 +36,7 @@ impl Router {
         for id in collections {
             // One that is being copied again has its rows already, and keeps them unless somebody has just said otherwise.
             let asked = !self.followed.contains(&id);
-            let has_come =
-                |copying: &Copying| copying.state == CopyState::Copied || copying.recopy && asked;
+            let has_come = |copying: &Copying| copying.state == CopyState::Copied || copying.recopy && asked;
             let copied = self.copying.get(&id).is_some_and(has_come);
             let kept = self.gone.get(&id) == Some(&Some(Word::Keep));
             if !copied && !kept {
