@@ -142,7 +142,7 @@ async fn the_switch_waits_for_the_last_edit() {
             trial.marina.edit(&mut chance).await;
         }
         // Nobody edits from here on: the last edits are not in the target yet.
-        let (code, report) = until("this machine is quick enough for a switch", PATIENCE, async || {
+        let (code, report) = until("this machine is quick enough for a switch", LONG, async || {
             let output = trial.stage.output(&["cutover", trial.path(), "--json"]).await;
             let said = String::from_utf8_lossy(&output.stdout);
             let report: Value = serde_json::from_str(&said)
