@@ -216,11 +216,11 @@ async fn plan_once_free(
     asked: impl Future<Output = ()>,
 ) -> Result<Arc<Plan>, Failure> {
     let mut asked = pin!(asked);
-    let mut waited = false;
+    let mut told: Option<bool> = None;
     loop {
         let error = match load::plan_at_start(migration).await {
             Err(Failure::Server(error)) if error.kind == Kind::Contention => error,
-            Ok(plan) if waited => {
+            Ok(plan) if told.is_some() => {
                 // What stood still for the lock is verified, too.
                 let free = async {
                     while !standing(migration).await.is_empty() {
@@ -232,14 +232,16 @@ async fn plan_once_free(
             }
             outcome => return outcome,
         };
-        if !std::mem::replace(&mut waited, true) {
+        // Who it is may be known later than that somebody is.
+        if told != Some(true) {
             let who = standing(migration).await;
-            let who = if who.is_empty() {
-                "somebody holds a lock in the target".to_owned()
-            } else {
-                who.join("; ")
-            };
-            tracing::warn!(%error, "waiting, trying again until it is free: {who}");
+            let is_known = !who.is_empty();
+            if told != Some(is_known) {
+                let who =
+                    if is_known { who.join("; ") } else { "somebody holds a lock in the target".to_owned() };
+                tracing::warn!(%error, "waiting, trying again until it is free: {who}");
+            }
+            told = Some(is_known);
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
