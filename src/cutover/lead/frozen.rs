@@ -168,16 +168,16 @@ impl<'a> Leader<'a> {
                 count(looked as usize, "document that changed last was", "documents that changed last were");
             self.record_took("verified", format!("{documents} compared"), begun, verified);
         }
+        let named: Vec<String> = self.counts.iter().map(|count| count.table.clone()).collect();
         let mut text = format!(
-            "{} tables have as many rows as documents ({})",
+            "{} tables have as many rows as documents{}: {}",
             self.counts.len() - differing.len(),
+            not_counted(&proof::uncounted(self.plan, &named)),
             time(counted.as_millis())
         );
-        let counted: Vec<String> = self.counts.iter().map(|count| count.table.clone()).collect();
-        text += &not_counted(&proof::uncounted(self.plan, &counted));
         if !self.checks.is_empty() {
             let hold = self.checks.len() - complaints.len();
-            let _ = write!(text, ", {hold} checks hold ({})", time(checked.as_millis()));
+            let _ = write!(text, "; {hold} checks hold: {}", time(checked.as_millis()));
         }
         self.record("proof", text, begun);
         Ok(())
